@@ -1,0 +1,220 @@
+"""TensorFlow's checkpoint format, the tensor bundle: one index file and the data shards beside it.
+
+The index is a table (see `table`) of protocol buffers: key "" holds BundleHeaderProto, every other key the
+BundleEntryProto of a tensor (tensorflow/core/protobuf/tensor_bundle.proto).
+"""
+
+import math
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from heldout_torch.checkpoints.crc import check_crc
+from heldout_torch.checkpoints.table import read_table
+from heldout_torch.checkpoints.wire import as_bytes, as_int, read_message
+from heldout_torch.errors import CheckpointError
+
+# Numbers of tensorflow/core/framework/types.proto. NumPy has no bfloat16 and no 8-bit floats: those come as their bits.
+_DTYPES = {
+    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64",
+    10: "bool", 11: "int8", 12: "uint8", 13: "int32", 14: "uint16", 15: "int16", 16: "uint16", 17: "uint16",
+    18: "complex128", 19: "float16", 22: "uint32", 23: "uint64", 24: "uint8", 25: "uint8",
+}  # fmt: skip
+_STRING = 7
+_MAX_DIMENSIONS = 64  # what NumPy can hold; TensorFlow stops at 254
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies, from its BundleEntryProto.
+
+    Attributes:
+        dtype: NumPy's name of the element type; None for strings and other types without numbers.
+        shape: Sizes of the dimensions; () for a scalar.
+        shard: Number of the data file.
+        offset: First byte in that file.
+        size: Number of bytes.
+        crc: Masked CRC-32C of those bytes.
+        sliced: Whether the variable is partitioned, its parts stored under other keys.
+    """
+
+    dtype: str | None
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    sliced: bool
+
+
+Shard = bytes | mmap.mmap | BinaryIO
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """Tensors of one TensorFlow checkpoint by key, each read and checked when it is asked for.
+
+    Iteration yields the keys of numeric tensors; `strings` lists the others.
+    Arrays are read-only; they are views of the file where it is memory-mapped or held as bytes.
+    bfloat16 comes as uint16 and 8-bit floats as uint8: their bits.
+    """
+
+    def __init__(self, index: bytes, shards: Sequence[Shard], name: str = "checkpoint") -> None:
+        """Read the index of a checkpoint.
+
+        Args:
+            index: Contents of the `.index` file.
+            shards: The data files in order, each as bytes, a memory map, or an object with seek and read.
+            name: What errors call the checkpoint.
+
+        Raises:
+            CheckpointError: If the index is damaged or asks for other shards.
+        """
+        self.name = name
+        self._shards = shards
+        try:
+            table = read_table(index)
+            if b"" not in table:
+                raise CheckpointError("the table holds no bundle header")
+            self._check_header(table.pop(b""))
+            self.entries = {key.decode("utf-8", "replace"): _read_entry(value) for key, value in table.items()}
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}.index: {error}") from None
+        self._sizes = [_size(shard) for shard in shards]
+        self._numeric = [key for key, entry in self.entries.items() if entry.dtype is not None]
+
+    @classmethod
+    def open(cls, prefix: str | Path) -> Self:
+        """Open the checkpoint whose files are `<prefix>.index` and `<prefix>.data-00000-of-0000N`, memory-mapped.
+
+        Raises:
+            CheckpointError: If a file is missing or the index is damaged.
+        """
+        prefix = Path(prefix)
+        index = prefix.with_name(prefix.name + ".index")
+        paths = shard_paths(prefix)
+        try:
+            return cls(index.read_bytes(), [_map(path) for path in paths], str(prefix))
+        except OSError as error:
+            raise CheckpointError(f"{error.filename or index}: cannot be read ({error.strerror})") from None
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Read one tensor.
+
+        Raises:
+            KeyError: If there is no such tensor.
+            CheckpointError: If its bytes are damaged or missing, or it is no array of numbers.
+        """
+        entry = self.entries[key]
+        what = f"{self.name}: {key}"
+        if entry.sliced:
+            raise CheckpointError(f"{what} is a sliced (partitioned) variable, which is not supported")
+        if entry.dtype is None:
+            raise CheckpointError(f"{what} is no tensor of numbers")
+        dtype = np.dtype(entry.dtype)
+        if entry.size != math.prod(entry.shape) * dtype.itemsize:
+            raise CheckpointError(f"{what} has {entry.size} bytes, but its shape is {entry.shape} of {dtype}")
+        if entry.shard >= len(self._shards) or entry.offset + entry.size > self._sizes[entry.shard]:
+            raise CheckpointError(
+                f"{what} ends at byte {entry.offset + entry.size} of data shard {entry.shard}, which is shorter"
+            )
+        data = _bytes_of(self._shards[entry.shard], entry.offset, entry.size)  # (size,) uint8
+        if len(data) != entry.size:
+            raise CheckpointError(f"{what}: data shard {entry.shard} is shorter than it was")
+        check_crc(data, entry.crc, what)
+        return data.view(dtype).reshape(entry.shape) if entry.size else np.empty(entry.shape, dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numeric)
+
+    def __len__(self) -> int:
+        return len(self._numeric)
+
+    def __contains__(self, key: object) -> bool:
+        entry = self.entries.get(key) if isinstance(key, str) else None
+        return entry is not None and entry.dtype is not None
+
+    @property
+    def strings(self) -> list[str]:
+        """Keys of the tensors that hold no numbers."""
+        return [key for key, entry in self.entries.items() if entry.dtype is None]
+
+    def _check_header(self, data: bytes) -> None:
+        fields = dict(read_message(data))
+        if as_int(fields.get(2, 0)) != 0:
+            raise CheckpointError("the checkpoint is big-endian, which is not supported")
+        shards = as_int(fields.get(1, 0))
+        if shards != len(self._shards):
+            raise CheckpointError(f"the checkpoint has {shards} data shards, but {len(self._shards)} are here")
+
+
+def shard_paths(prefix: Path) -> list[Path]:
+    """Find the data files of a checkpoint.
+
+    Returns:
+        All N paths of `<prefix>.data-*-of-*N*` in order, of which some may not exist.
+
+    Raises:
+        CheckpointError: If there is none, or files of several N.
+    """
+    found = {path.name.rpartition("-of-")[2] for path in prefix.parent.glob(f"{prefix.name}.data-?????-of-?????")}
+    if len(found) != 1 or not (count := found.pop()).isdigit():
+        raise CheckpointError(f"{prefix}: expected the files of one {prefix.name}.data-00000-of-0000N beside the index")
+    return [prefix.with_name(f"{prefix.name}.data-{i:05d}-of-{count}") for i in range(int(count))]
+
+
+def _read_entry(data: bytes) -> Entry:
+    dtype = shard = offset = size = crc = 0
+    shape: tuple[int, ...] = ()
+    sliced = False
+    for number, value in read_message(data):
+        if number == 1:
+            dtype = as_int(value)
+        elif number == 2:
+            shape = _read_shape(as_bytes(value))
+        elif number == 3:
+            shard = as_int(value)
+        elif number == 4:
+            offset = as_int(value)
+        elif number == 5:
+            size = as_int(value)
+        elif number == 6:
+            crc = as_int(value)
+        elif number == 7:
+            sliced = True
+    return Entry(_DTYPES.get(dtype), shape, shard, offset, size, crc, sliced)
+
+
+def _read_shape(data: bytes) -> tuple[int, ...]:
+    sizes = []
+    for number, value in read_message(data):
+        if number == 2:
+            size = as_int(dict(read_message(as_bytes(value))).get(1, 0))
+            if size >= 2**63:
+                raise CheckpointError("a tensor has a dimension of unknown size")
+            sizes.append(size)
+    if len(sizes) > _MAX_DIMENSIONS:
+        raise CheckpointError(f"a tensor has {len(sizes)} dimensions, at most {_MAX_DIMENSIONS} are supported")
+    return tuple(sizes)
+
+
+def _map(path: Path) -> Shard:
+    with open(path, "rb") as file:
+        # An empty file cannot be mapped; a checkpoint of empty tensors has one.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+
+
+def _size(shard: Shard) -> int:
+    if isinstance(shard, (bytes, mmap.mmap)):
+        return len(shard)
+    return shard.seek(0, 2)
+
+
+def _bytes_of(shard: Shard, offset: int, size: int) -> np.ndarray:
+    if isinstance(shard, (bytes, mmap.mmap)):
+        return np.frombuffer(shard, np.uint8, count=size, offset=offset) if size else np.empty(0, np.uint8)
+    shard.seek(offset)
+    return np.frombuffer(shard.read(size), np.uint8)

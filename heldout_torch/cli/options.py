@@ -1,0 +1,58 @@
+"""Options that several verbs share, parsed in one way."""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from heldout_torch.errors import HeldoutError
+
+T = TypeVar("T")
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Make a parser of text fit for argparse: its error becomes a usage error."""
+
+    def parse_option(text: str) -> T:
+        try:
+            return parse(text)
+        except HeldoutError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
+
+
+def subset_ratio(text: str) -> float:
+    """Parse a subset ratio."""
+    from heldout_torch.zoo.layout import parse_ratio
+
+    ratio = parse_ratio(text)
+    if ratio is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no subset ratio, expected a number between 0 and 1")
+    return ratio
+
+
+def run_list(text: str) -> list[int]:
+    """Parse a list of runs such as `0-9,42`."""
+    from heldout_torch.zoo.layout import parse_runs
+
+    return checked(parse_runs)(text)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Parse a share of the work, `i/n`."""
+    from heldout_torch.zoo.layout import parse_shard
+
+    return checked(parse_shard)(text)
+
+
+def count(text: str) -> int:
+    """Parse a number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
+def processors() -> int:
+    """Tell how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

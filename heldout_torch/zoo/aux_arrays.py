@@ -1,0 +1,155 @@
+"""`aux_arrays.npz`: which examples a run trained on, and which it classifies correctly."""
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from heldout_torch.errors import ZooError
+from heldout_torch.zoo.files import write_atomically
+
+_MAX_BYTES = 2**30  # unpacked; ImageNet's take about 20 MB
+
+
+@dataclass(frozen=True)
+class AuxArrays:
+    """The arrays of one `aux_arrays.npz`, named as in the file.
+
+    Indices are published indices. train and removed together are the whole training set.
+
+    Attributes:
+        correctness_train: 0/1 of shape (train,), whether the run classifies a training example correctly.
+        correctness_removed: The same for the examples held out of training, (removed,).
+        correctness_test: The same for the test set, (test,).
+        index_train: Indices of shape (train,) that `correctness_train` is about.
+        index_removed: Indices of shape (removed,) that `correctness_removed` is about.
+        index_test: Indices of shape (test,) that `correctness_test` is about.
+        subsample_idx: The indices that the run trained on, (train,): those of `index_train`, maybe in another order.
+    """
+
+    correctness_train: np.ndarray
+    correctness_removed: np.ndarray
+    correctness_test: np.ndarray
+    index_train: np.ndarray
+    index_removed: np.ndarray
+    index_test: np.ndarray
+    subsample_idx: np.ndarray
+
+    @classmethod
+    def read(cls, source: Path | bytes, name: str | None = None) -> Self:
+        """Read and validate a file; nothing in it is ever unpickled.
+
+        Args:
+            source: The file, or its contents.
+            name: What errors call it; the path by default.
+
+        Raises:
+            ZooError: If it is no npz, arrays are missing or unknown, or `validate` refuses them.
+        """
+        name = name or ("aux_arrays.npz" if isinstance(source, bytes) else str(source))
+        expected = {field.name for field in fields(cls)}
+        try:
+            data = source if isinstance(source, bytes) else source.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                    raise ZooError(f"{name}: unpacks to more than {_MAX_BYTES} bytes, which is no aux_arrays.npz")
+            with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+                if set(npz.files) != expected:
+                    raise ZooError(f"{name}: holds arrays {sorted(npz.files)}, expected {sorted(expected)}")
+                aux = cls(**{key: npz[key] for key in npz.files})
+        except ZooError:
+            raise
+        except OSError as error:
+            raise ZooError(f"{name}: cannot be read ({error.strerror or error})") from None
+        except Exception as error:  # zipfile, zlib and NumPy's parser raise many kinds on damaged bytes
+            raise ZooError(f"{name}: is no readable npz file ({' '.join(str(error).split())})") from None
+        aux.validate(name)
+        return aux
+
+    def to_bytes(self) -> bytes:
+        """Give the contents of an npz file; the same arrays give the same bytes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for field in fields(self):
+                array = io.BytesIO()
+                np.save(array, getattr(self, field.name), allow_pickle=False)
+                # A ZipInfo of its own, or the time of writing would go into the file.
+                archive.writestr(zipfile.ZipInfo(f"{field.name}.npy"), array.getvalue(), zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Validate and write the file atomically.
+
+        Raises:
+            ZooError: As `validate`.
+        """
+        self.validate(str(path))
+        write_atomically(path, self.to_bytes())
+
+    def validate(self, name: str = "aux_arrays.npz") -> None:
+        """Check that the arrays can be those of a run.
+
+        Raises:
+            ZooError: If lengths disagree, correctness is not 0/1, indices repeat, train and removed are not together
+                0 ... n-1, or `subsample_idx` is another set than `index_train`.
+        """
+        for field in fields(self):
+            array = getattr(self, field.name)
+            if array.ndim != 1 or array.dtype.kind not in "biuf":
+                raise ZooError(f"{name}: {field.name} is {array.dtype} {array.shape}, expected a row of numbers")
+        for split in ("train", "removed", "test"):
+            correctness, index = getattr(self, f"correctness_{split}"), getattr(self, f"index_{split}")
+            if len(correctness) != len(index):
+                raise ZooError(f"{name}: correctness_{split} has {len(correctness)} values, index_{split} {len(index)}")
+            if not ((correctness == 0) | (correctness == 1)).all():
+                raise ZooError(f"{name}: correctness_{split} has values other than 0 and 1")
+        for key in ("index_train", "index_removed", "index_test", "subsample_idx"):
+            index = getattr(self, key)
+            if index.dtype.kind not in "iu":
+                raise ZooError(f"{name}: {key} is {index.dtype}, expected integers")
+            if index.size and (index.min() < 0 or index.max() >= 2**31):
+                raise ZooError(f"{name}: {key} has indices outside 0 ... 2^31-1")
+            if len(np.unique(index)) != len(index):
+                raise ZooError(f"{name}: {key} names an example twice")
+        whole = np.concatenate([self.index_train, self.index_removed]).astype(np.int64)
+        if not np.array_equal(np.sort(whole), np.arange(len(whole))):
+            raise ZooError(f"{name}: index_train and index_removed are not together 0 ... {len(whole) - 1}")
+        if not np.array_equal(np.sort(self.subsample_idx), np.sort(self.index_train)):
+            raise ZooError(f"{name}: subsample_idx and index_train name different examples")
+
+    @property
+    def train_examples(self) -> int:
+        """Size of the whole training set, n."""
+        return len(self.index_train) + len(self.index_removed)
+
+    @property
+    def trained_on(self) -> np.ndarray:
+        """Mask of shape (n,), bool, by published index: whether the run trained on an example."""
+        mask = np.zeros(self.train_examples, bool)
+        mask[self.index_train] = True
+        return mask  # (n,)
+
+    @property
+    def correct_train(self) -> np.ndarray:
+        """Correctness of shape (n,), bool, by published index, over the whole training set (train and removed)."""
+        correct = np.zeros(self.train_examples, bool)
+        correct[self.index_train] = self.correctness_train
+        correct[self.index_removed] = self.correctness_removed
+        return correct  # (n,)
+
+    @property
+    def correct_test(self) -> np.ndarray:
+        """Correctness of shape (m,), bool, by published index, over the test set.
+
+        Raises:
+            ZooError: If `index_test` is not 0 ... m-1 in some order.
+        """
+        m = len(self.index_test)
+        if m and self.index_test.max() >= m:
+            raise ZooError(f"index_test is not 0 ... {m - 1} in some order, so its examples have no place in a table")
+        correct = np.zeros(m, bool)
+        correct[self.index_test] = self.correctness_test
+        return correct  # (m,)

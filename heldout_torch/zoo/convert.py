@@ -1,0 +1,134 @@
+"""One run of a TensorFlow tree, read and converted; nothing written."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heldout_torch.checkpoints import Checkpoint, from_sonnet
+from heldout_torch.checkpoints.bundle import Shard, shard_paths
+from heldout_torch.errors import CheckpointError, ZooError
+from heldout_torch.models import expected_tensors
+from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.zoo.experiments import Experiment
+from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunKey
+from heldout_torch.zoo.metadata import RunMetadata
+
+
+def convert_run(folder: Path, experiment: Experiment, key: RunKey) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    """Read the one checkpoint of a run directory.
+
+    Args:
+        folder: Holds `checkpoints/ckpt-<epoch>.{index,data-*}`.
+        experiment: What the run belongs to.
+        key: The run.
+
+    Returns:
+        State dict of the experiment's network, and the run's record.
+
+    Raises:
+        CheckpointError: If the directory does not hold exactly one checkpoint, or it is damaged or of another network.
+    """
+    prefix = _checkpoint_prefix(folder)
+    try:
+        index = Path(f"{prefix}.index").read_bytes()
+        paths = shard_paths(prefix)
+        shards = [path.read_bytes() for path in paths]
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return convert_checkpoint(index, shards, str(prefix), experiment, key)
+
+
+def convert_checkpoint(
+    index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey
+) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    """Convert the contents of a checkpoint's files.
+
+    Args:
+        index: Contents of `ckpt-<epoch>.index`.
+        shards: Contents of the data files, in order.
+        name: Path of the checkpoint without endings, for errors and for the epoch in it.
+        experiment: What the run belongs to.
+        key: The run.
+
+    Returns:
+        State dict of the experiment's network, and the run's record.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged or of another network.
+    """
+    checkpoint = Checkpoint(index, list[Shard](shards), name)
+    try:
+        state = from_sonnet(checkpoint, experiment.architecture)
+        check_state(state, experiment)
+    except CheckpointError as error:
+        message = str(error)
+        raise CheckpointError(message if message.startswith(name) else f"{name}: {message}") from None
+    digest = hashlib.sha256(index)
+    for shard in shards:
+        digest.update(shard)
+    epoch = _scalar(checkpoint, "epoch")
+    if epoch is None and (match := re.search(r"-(\d+)$", name)):
+        epoch = int(match[1])
+    metadata = RunMetadata.of(experiment, key, epoch, _scalar(checkpoint, "global_step"), digest.hexdigest())
+    return state, metadata
+
+
+def check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None:
+    """Check that a state dict fills every tensor of an experiment's network, in shape and dtype.
+
+    Raises:
+        CheckpointError: If it does not; the line names the first differences.
+    """
+    expected = expected_tensors(experiment.architecture, experiment.config)
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+    if found == expected:
+        return
+    wrong = [
+        f"{name} is {_described(found.get(name))}, expected {_described(expected.get(name))}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise CheckpointError(f"does not fit {experiment.architecture} of {experiment.name}: {'; '.join(wrong[:3])}{more}")
+
+
+def read_aux(source: Path | bytes, experiment: Experiment, name: str) -> AuxArrays:
+    """Read `aux_arrays.npz` and check that it is about this experiment's data set.
+
+    Raises:
+        ZooError: As `AuxArrays.read`, or if the numbers of examples are another data set's.
+    """
+    aux = AuxArrays.read(source, name)
+    sizes, expected = (aux.train_examples, len(aux.index_test)), (experiment.train_examples, experiment.test_examples)
+    if sizes != expected:
+        raise ZooError(
+            f"{name}: is about {sizes[0]} training and {sizes[1]} test examples, {experiment.name} has {expected[0]} "
+            f"and {expected[1]}; is it another experiment's?"
+        )
+    return aux
+
+
+def _checkpoint_prefix(folder: Path) -> Path:
+    indices = sorted((folder / CHECKPOINTS).glob("*.index"))
+    if len(indices) != 1:
+        found = ", ".join(path.name for path in indices) or "none"
+        raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
+    return indices[0].with_suffix("")
+
+
+def _scalar(checkpoint: Checkpoint, name: str) -> int | None:
+    key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    if key not in checkpoint or not np.issubdtype(checkpoint[key].dtype, np.integer) or checkpoint[key].size != 1:
+        return None
+    return int(checkpoint[key].reshape(())[()])
+
+
+def _described(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return "missing" if tensor is None else f"{str(tensor[1]).removeprefix('torch.')} {list(tensor[0])}"
+
+
+__all__ = ["AUX_FILE", "check_state", "convert_checkpoint", "convert_run", "read_aux"]

@@ -1,0 +1,169 @@
+"""A run by name: from a zoo, or straight from an unpacked TensorFlow tree."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.models import build_model
+from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.zoo.convert import convert_run, read_aux
+from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
+from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, experiment_folders, find_runs, make_key
+from heldout_torch.zoo.metadata import RunMetadata
+
+ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
+DEFAULT_REMOTE_ZOO = ""  # empty until somebody publishes one
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained run.
+
+    Attributes:
+        model: The network in eval mode, on the device asked for.
+        metadata: The run's record.
+        folder: Where it was read from.
+    """
+
+    model: nn.Module
+    metadata: RunMetadata
+    folder: Path
+
+    @cached_property
+    def aux(self) -> AuxArrays:
+        """Which examples the run trained on and classifies correctly; read when first asked for.
+
+        Raises:
+            ZooError: If the file is missing or not valid.
+        """
+        return AuxArrays.read(self.folder / AUX_FILE)
+
+
+def sample_zoo() -> Path:
+    """Give the folder of the bundled sample, a TensorFlow tree of a few `digits-mlp-tf` runs."""
+    return Path(str(resources.files("heldout_torch"))) / "sample"
+
+
+def load_run(
+    experiment: str, subset_ratio: float, run: int, zoo: str | Path | None = None, device: str | torch.device = "cpu"
+) -> Run:
+    """Load a trained run.
+
+    Args:
+        experiment: Such as `cifar10-inception`.
+        subset_ratio: Share of the training set that the run saw, such as 0.7.
+        run: Number of the run.
+        zoo: Folder of a zoo or of an unpacked TensorFlow archive. By default the environment variable
+            `HELDOUT_TORCH_ZOO`, else the bundled sample.
+        device: Where the model goes.
+
+    Raises:
+        ZooError: If the run is not there, or its files are damaged.
+        CheckpointError: If a TensorFlow checkpoint is damaged or of another network.
+    """
+    key = make_key(experiment, subset_ratio, run)
+    root = _root(zoo)
+    found = _find(root, key)
+    if found is None:
+        raise ZooError(_missing(root, key))
+    if found.in_zoo:
+        state, metadata = _read_model(found)
+    else:
+        state, metadata = convert_run(found.path, _experiment_of(root, found), key)
+    return Run(model_from_state(state, metadata, str(found.path)).to(device), metadata, found.path)
+
+
+def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
+    """List the runs of a zoo or TensorFlow tree, in order of experiment, ratio, run.
+
+    Args:
+        zoo: As in `load_run`.
+
+    Raises:
+        ZooError: If the folder cannot be read.
+    """
+    return [run.key for run in find_runs(_root(zoo))]
+
+
+def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:
+    """Build a run's network around its tensors, in eval mode.
+
+    Raises:
+        ZooError: If they do not fit each other.
+    """
+    with torch.device("meta"):
+        model = build_model(metadata.architecture, **metadata.config)
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ZooError(f"{name}: tensors do not fit {metadata.architecture} ({' '.join(str(error).split())})") from None
+    return model.eval()
+
+
+def read_run_aux(zoo: str | Path, found: RunFolder) -> AuxArrays:
+    """Read the aux arrays of a run that `find_runs` gave, checked against its experiment.
+
+    Raises:
+        ZooError: If the file is missing, not valid, or about another data set.
+    """
+    return read_aux(found.path / AUX_FILE, _experiment_of(Path(zoo), found), str(found.path / AUX_FILE))
+
+
+def _root(zoo: str | Path | None) -> Path:
+    root = Path(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+    if not root.is_dir():
+        raise ZooError(f"{root}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
+    return root
+
+
+def _find(root: Path, key: RunKey) -> RunFolder | None:
+    folder = experiment_folder(root, key.experiment)
+    direct = RunFolder(key, folder / repr(key.subset_ratio) / str(key.run))
+    if direct.path.is_dir():
+        return direct
+    # Only a source may spell the ratio in another way, and only then is a search through all runs needed.
+    return next((run for run in find_runs(root, key.experiment) if run.key == key), None)
+
+
+def experiment_folder(root: Path, experiment: str) -> Path:
+    """Give the folder of an experiment below a root, or the root itself where it is the experiment's own."""
+    folder = root / experiment
+    return folder if folder.is_dir() else experiment_folders(root).get(experiment, folder)
+
+
+def _experiment_of(root: Path, run: RunFolder) -> Experiment:
+    return find_experiment(run.key.experiment, experiment_folder(root, run.key.experiment))
+
+
+def _read_model(run: RunFolder) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    path = run.path / MODEL_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = RunMetadata.from_header(file.metadata(), str(path))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ZooError(f"{path}: is no readable safetensors file ({' '.join(str(error).split())})") from None
+    if metadata.key != run.key:
+        raise ZooError(f"{path}: says that it is {metadata.key}, but lies in the folder of {run.key}")
+    return state, metadata
+
+
+def _missing(root: Path, key: RunKey) -> str:
+    experiment = known_experiments().get(key.experiment)
+    line = f"run {key} is not in {root}"
+    if experiment is None or experiment.archive_url is None:
+        return f"{line}; heldout_torch.list_runs({str(root)!r}) lists what is there"
+    return (
+        f"{line}; unpack {experiment.archive_url} and run: heldout export {key.experiment} --zoo ZOO "
+        f"--subset-ratio {key.subset_ratio!r} --runs {key.run}, then pass zoo='ZOO' or set {ZOO_VARIABLE}"
+    )
+
+
+__all__ = ["HeldoutError", "Run", "list_runs", "load_run", "sample_zoo"]

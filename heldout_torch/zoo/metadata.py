@@ -1,0 +1,102 @@
+"""What a zoo file says about its run, kept in the header of `model.safetensors`.
+
+The header holds one key, `heldout_torch`, whose value is sorted JSON: with several keys safetensors writes them in
+varying order, and the file's hash would vary from save to save.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from heldout_torch.errors import ZooError
+from heldout_torch.zoo.experiments import Experiment
+from heldout_torch.zoo.layout import RunKey
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "heldout_torch"
+
+
+@dataclass(frozen=True)
+class RunMetadata:
+    """Record of one run.
+
+    Attributes:
+        experiment: Name of the experiment.
+        dataset: Name of the data set.
+        subset_ratio: Share of the training set that the run saw.
+        run: Number of the run.
+        architecture: A name of `heldout_torch.models.list_models()`.
+        config: Options of the architecture.
+        preprocessing: What happens to an image before the network, as the experiment declares it.
+        epoch: Epochs trained; None if the source does not say.
+        global_step: Optimizer steps made; None if the source does not say.
+        source_sha256: SHA-256 over the TensorFlow checkpoint's index file, then its shards in order; None for runs
+            that come from no checkpoint.
+        format_version: Version of this record.
+    """
+
+    experiment: str
+    dataset: str
+    subset_ratio: float
+    run: int
+    architecture: str
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    epoch: int | None = None
+    global_step: int | None = None
+    source_sha256: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        key: RunKey,
+        epoch: int | None = None,
+        global_step: int | None = None,
+        source_sha256: str | None = None,
+    ) -> Self:
+        """Describe a run of an experiment."""
+        return cls(
+            experiment=experiment.name,
+            dataset=experiment.dataset,
+            subset_ratio=key.subset_ratio,
+            run=key.run,
+            architecture=experiment.architecture,
+            config=experiment.config,
+            preprocessing=experiment.preprocessing,
+            epoch=epoch,
+            global_step=global_step,
+            source_sha256=source_sha256,
+        )
+
+    @property
+    def key(self) -> RunKey:
+        """The run that this is about."""
+        return RunKey(self.experiment, self.subset_ratio, self.run)
+
+    def to_header(self) -> dict[str, str]:
+        """Give the metadata of a safetensors file."""
+        return {_HEADER_KEY: json.dumps(asdict(self), sort_keys=True)}
+
+    @classmethod
+    def from_header(cls, header: dict[str, str] | None, name: str) -> Self:
+        """Read the metadata of a safetensors file.
+
+        Args:
+            header: What safetensors gives.
+            name: What errors call the file.
+
+        Raises:
+            ZooError: If the record is missing, damaged, or of a newer format.
+        """
+        try:
+            record = json.loads((header or {})[_HEADER_KEY])
+            version = record["format_version"]
+        except (KeyError, TypeError, ValueError):
+            raise ZooError(f"{name}: was not written by heldout_torch (no record of the run in its header)") from None
+        if version != FORMAT_VERSION:
+            raise ZooError(f"{name}: has format version {version!r}, this package reads {FORMAT_VERSION}; upgrade it")
+        if set(record) != {field.name for field in fields(cls)}:
+            raise ZooError(f"{name}: the record of the run has fields {sorted(record)}, not those of its format")
+        return cls(**record)

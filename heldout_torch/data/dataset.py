@@ -1,7 +1,8 @@
-"""What a data set is: two splits of images and labels, by published index."""
+"""What a data set is: two splits of labelled images, by published index, in batches on a device."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import torch
 
@@ -9,8 +10,43 @@ SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Some examples as a network sees them.
+
+    Attributes:
+        index: int64 of shape (b,), published indices, on the CPU.
+        images: float32 of shape (b, c, h, w), preprocessed, on the device.
+        labels: int64 of shape (b,), on the device.
+    """
+
+    index: torch.Tensor
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class Dataset(Protocol):
+    """What evaluation and training need of a data set.
+
+    Attributes:
+        name: Such as `cifar10`.
+        num_classes: Number of labels.
+    """
+
+    name: str
+    num_classes: int
+
+    def labels(self, split: SplitName) -> torch.Tensor:
+        """Labels of a split, int64 of shape (n,), by published index, on the CPU."""
+        ...
+
+    def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
+        """Go through a split once, in order of published index."""
+        ...
+
+
+@dataclass(frozen=True)
 class Split:
-    """Images of one split, held whole in memory or on a device.
+    """Images of one split, held whole in memory or on a device; row i has published index i unless `index` differs.
 
     Attributes:
         images: uint8 of shape (n, c, h, w), as stored in the data set's files.
@@ -24,10 +60,14 @@ class Split:
     index: torch.Tensor
     original_index: torch.Tensor
 
+    def to(self, device: str | torch.device) -> "Split":
+        """Move images and labels to a device; the indices stay on the CPU."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set in published index order.
+class ArrayDataset:
+    """A small data set, held whole as uint8.
 
     Attributes:
         name: Such as `cifar10`.
@@ -46,3 +86,14 @@ class Dataset:
     def split(self, name: SplitName) -> Split:
         """Give a split by name."""
         return self.train if name == "train" else self.test
+
+    def labels(self, split: SplitName) -> torch.Tensor:
+        """Labels of a split, int64 of shape (n,), by published index, on the CPU."""
+        return self.split(split).labels.cpu()
+
+    def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
+        """Go through a split once; the uint8 images are moved as a whole and normalised on the device."""
+        rows = self.split(split).to(device)
+        for start in range(0, len(rows.labels), batch_size):
+            part = slice(start, start + batch_size)
+            yield Batch(rows.index[part], rows.images[part].float() / self.divide_by, rows.labels[part])

@@ -10,12 +10,12 @@ from importlib import resources
 import numpy as np
 import torch
 
-from heldout_torch.data.dataset import Dataset, Split
+from heldout_torch.data.dataset import ArrayDataset, Split
 
 TRAIN_EXAMPLES = 1437
 
 
-def load_digits() -> Dataset:
+def load_digits() -> ArrayDataset:
     """Load the bundled digits: 1,437 + 360 images of shape (1, 8, 8), values 0 ... 16."""
     with resources.files("heldout_torch.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
         splits = {
@@ -27,4 +27,4 @@ def load_digits() -> Dataset:
             )
             for name in ("train", "test")
         }
-    return Dataset("digits", splits["train"], splits["test"], num_classes=10, divide_by=16.0)
+    return ArrayDataset("digits", splits["train"], splits["test"], num_classes=10, divide_by=16.0)

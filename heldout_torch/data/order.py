@@ -1,0 +1,49 @@
+"""The order of tensorflow-datasets, in which the published indices of CIFAR and MNIST count.
+
+tensorflow-datasets writes the examples of a split sorted by a salted hash of the number under which its builder
+yields them, which for these data sets is the position in the original files. The split's name is the salt.
+"""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+
+
+@cache
+def tfds_order(split: str, n: int) -> np.ndarray:
+    """Map positions in tensorflow-datasets order to positions in the original files.
+
+    Source: tensorflow-datasets' shuffler, which sorts by `md5(split name + number)`; the same for `cifar10:3.0.2`,
+    `cifar100:3.0.2` and `mnist:3.0.1`.
+
+    Args:
+        split: Name of the split in tensorflow-datasets, `train` or `test`.
+        n: Number of examples in the split.
+
+    Returns:
+        int64 of shape (n,), read-only: `images_in_original_order[tfds_order(split, n)]` is in published order.
+    """
+    digests = [hashlib.md5(f"{split}{number}".encode(), usedforsecurity=False).digest() for number in range(n)]
+    return _fixed(np.array(sorted(range(n), key=digests.__getitem__), np.int64))  # (n,)
+
+
+@cache
+def original_order(split: str, n: int) -> np.ndarray:
+    """Map positions in the original files to positions in tensorflow-datasets order, the inverse of `tfds_order`.
+
+    Args:
+        split: As in `tfds_order`.
+        n: As in `tfds_order`.
+
+    Returns:
+        int64 of shape (n,), read-only: `scores_in_published_order[original_order(split, n)]` is in original order.
+    """
+    inverse = np.empty(n, np.int64)
+    inverse[tfds_order(split, n)] = np.arange(n)
+    return _fixed(inverse)  # (n,)
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False  # every caller gets the same array
+    return array

@@ -25,15 +25,17 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """What evaluation and training need of a data set.
+    """What evaluation and training need of a data set."""
 
-    Attributes:
-        name: Such as `cifar10`.
-        num_classes: Number of labels.
-    """
+    @property
+    def name(self) -> str:
+        """Such as `cifar10`."""
+        ...
 
-    name: str
-    num_classes: int
+    @property
+    def num_classes(self) -> int:
+        """Number of labels."""
+        ...
 
     def labels(self, split: SplitName) -> torch.Tensor:
         """Labels of a split, int64 of shape (n,), by published index, on the CPU."""

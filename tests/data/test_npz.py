@@ -1,0 +1,102 @@
+"""Data sets of one's own come from npz files."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits as sklearn_digits
+
+from heldout_torch.data import load_dataset
+from heldout_torch.errors import DataError
+
+
+def arrays(channels=(3,), **changes):
+    random = np.random.default_rng(0)
+    return {
+        "train__image": random.integers(0, 256, (9, 5, 4, *channels), np.uint8),
+        "train__label": np.array([0, 1, 2, 0, 1, 2, 0, 1, 2]),
+        "test__image": random.integers(0, 256, (4, 5, 4, *channels), np.uint8),
+        "test__label": np.array([2, 1, 0, 2], np.uint8),
+        **changes,
+    }
+
+
+def save(folder, **contents):
+    path = folder / "mine.npz"
+    np.savez(path, **{key: value for key, value in contents.items() if value is not None})
+    return path
+
+
+def test_images_become_channels_first(tmp_path):
+    contents = arrays()
+    dataset = load_dataset("mine", save(tmp_path, **contents))
+    assert torch.equal(dataset.train.images, torch.from_numpy(contents["train__image"]).permute(0, 3, 1, 2))
+    assert dataset.labels("test").tolist() == [2, 1, 0, 2]
+    assert (dataset.name, dataset.num_classes, dataset.divide_by) == ("mine", 3, 255.0)
+
+
+def test_gray_images_get_a_channel(tmp_path):
+    contents = arrays(channels=())
+    dataset = load_dataset("mine", save(tmp_path, **contents))
+    assert np.array_equal(dataset.test.images[:, 0].numpy(), contents["test__image"])
+
+
+def test_rows_are_put_in_order_of_their_index(tmp_path):
+    index = np.array([4, 2, 0, 8, 6, 7, 5, 3, 1])
+    contents = arrays(train__index=index)
+    rows = load_dataset("mine", save(tmp_path, **contents)).train
+    assert rows.index.tolist() == list(range(9))
+    for original, published in enumerate(index):
+        assert rows.original_index[published] == original
+        assert np.array_equal(rows.images[published].permute(1, 2, 0).numpy(), contents["train__image"][original])
+        assert rows.labels[published] == contents["train__label"][original]
+
+
+@pytest.mark.parametrize(("scale", "divide_by"), [(np.float32(1 / 255), 255.0), (np.float32(1 / 16), 16.0), (0.4, 2.5)])
+def test_scale_becomes_the_divisor_that_was_meant(scale, divide_by, tmp_path):
+    path = save(tmp_path, **arrays(), __data_scale=scale, __num_classes=np.int64(7))
+    dataset = load_dataset("mine", path)
+    assert dataset.divide_by == divide_by
+    assert dataset.num_classes == 7
+
+
+def test_digits_are_those_of_scikit_learn():
+    dataset, source = load_dataset("digits"), sklearn_digits()
+    images = torch.cat([dataset.train.images, dataset.test.images])
+    assert np.array_equal(images[:, 0].numpy(), source.images)
+    assert np.array_equal(torch.cat([dataset.labels("train"), dataset.labels("test")]).numpy(), source.target)
+    assert (len(dataset.labels("train")), dataset.divide_by, dataset.num_classes) == (1437, 16.0, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test__label": None}, "has no test__label"),
+        ({"train__image": np.zeros((9, 5, 4, 3), np.float32)}, "train__image is float32"),
+        ({"train__image": np.zeros((9, 5), np.uint8)}, "train__image is uint8"),
+        ({"train__label": np.zeros(8, np.int64)}, "train__label is int64 .8,., expected 9 integers"),
+        ({"train__label": np.zeros(9)}, "train__label is float64"),
+        ({"train__label": np.array([0, 1, 2, 0, -1, 2, 0, 1, 2])}, "train__label: label -1 at position 4"),
+        ({"__num_classes": np.int64(2)}, "train__label: label 2 at position 2, expected 0 ... 1"),
+        ({"__num_classes": np.array([2, 3])}, "__num_classes is int64 .2,., expected one number"),
+        ({"__data_scale": np.float32(0)}, "__data_scale is float32"),
+        ({"test__index": np.array([0, 1, 2, 2])}, "test__index is not 0 ... 3 in some order"),
+        ({"test__index": np.array([1, 2, 3, 4])}, "test__index is not 0 ... 3 in some order"),
+        ({"train__label": np.array([{}] * 9)}, "is no readable npz file .*allow_pickle"),
+    ],
+)
+def test_wrong_arrays_are_named(changes, message, tmp_path):
+    with pytest.raises(DataError, match=f"mine.npz: {message}"):
+        load_dataset("mine", save(tmp_path, **arrays(**changes)))
+
+
+@pytest.mark.parametrize("contents", [b"", b"PK\x03\x04 and no more", b"text"])
+def test_other_files_are_refused(contents, tmp_path):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(contents)
+    with pytest.raises(DataError, match=r"mine\.npz: is no readable npz file"):
+        load_dataset("mine", path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"mine\.npz"):
+        load_dataset("mine", tmp_path / "mine.npz")

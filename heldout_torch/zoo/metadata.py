@@ -32,6 +32,7 @@ class RunMetadata:
         global_step: Optimizer steps made; None if the source does not say.
         source_sha256: SHA-256 over the TensorFlow checkpoint's index file, then its shards in order; None for runs
             that come from no checkpoint.
+        recipe: How this package trained the run, the fields of `heldout_torch.training.Recipe`; None if it did not.
         format_version: Version of this record.
     """
 
@@ -45,6 +46,7 @@ class RunMetadata:
     epoch: int | None = None
     global_step: int | None = None
     source_sha256: str | None = None
+    recipe: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -55,6 +57,7 @@ class RunMetadata:
         epoch: int | None = None,
         global_step: int | None = None,
         source_sha256: str | None = None,
+        recipe: dict[str, Any] | None = None,
     ) -> Self:
         """Describe a run of an experiment."""
         return cls(
@@ -68,6 +71,7 @@ class RunMetadata:
             epoch=epoch,
             global_step=global_step,
             source_sha256=source_sha256,
+            recipe=recipe,
         )
 
     @property

@@ -1,0 +1,137 @@
+"""`heldout train`: new held-out runs."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heldout_torch.cli import options
+
+if TYPE_CHECKING:
+    from heldout_torch.data import Dataset
+    from heldout_torch.training import RunBatch
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "train",
+        help="train new runs",
+        description="Train models on random subsets of a training set and file them in a zoo. Runs already in the zoo "
+        "are skipped, so an interrupted training goes on where it stopped.",
+    )
+    add_training_options(parser)
+    parser.set_defaults(run_verb=_train)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which runs are trained, and how."""
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="such as digits-mlp, or one that the zoo declares")
+    parser.add_argument("--runs", type=options.run_list, required=True, help="numbers of the runs, such as 0-1999")
+    subset = parser.add_mutually_exclusive_group(required=True)
+    subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
+    subset.add_argument(
+        "--subset", type=Path, metavar="FILE.npy", help="train on these published indices instead; needs --name"
+    )
+    parser.add_argument("--zoo", type=Path, required=True, help="folder of the zoo")
+    parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help="train in this way, not as shipped")
+    parser.add_argument(
+        "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1, default: a GPU if there is one")
+    parser.add_argument(
+        "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
+    )
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="train on this Ray cluster, an address or auto; all must see the zoo"
+    )
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train what the options ask for, with a progress bar, and print a summary.
+
+    Returns:
+        How many runs failed.
+
+    Raises:
+        HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
+    """
+    from tqdm import tqdm
+
+    from heldout_torch.training import train_runs
+
+    dataset, works = _what_to_train(arguments)
+    device = _device(arguments.device)
+    total = sum(len(work.runs) for work in works)
+    trained = skipped = failed = 0
+    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    with tqdm(total=total, unit="run", desc="train", file=sys.stderr, bar_format=bar_format) as bar:
+
+        def progress(runs: float, loss: float | None) -> None:
+            bar.update(min(runs, total - bar.n))  # shares of a run do not add up to it exactly
+            if loss is not None:
+                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+
+        for work in works:
+            for result in train_runs(
+                work, dataset, arguments.zoo, device, arguments.batch_of_runs, arguments.cluster, progress
+            ):
+                if result.skipped or arguments.cluster is not None:
+                    bar.update()
+                if result.error is not None:
+                    failed += 1
+                    bar.write(f"error: run {result.key}: {result.error}", file=sys.stderr)
+                elif result.skipped:
+                    skipped += 1
+                else:
+                    trained += 1
+    print(f"trained {trained} runs into {arguments.zoo}, skipped {skipped} already there, {failed} failed")
+    return failed
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    return 1 if train(arguments) else 0
+
+
+def _what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatch]]":
+    from heldout_torch.data import load_dataset
+    from heldout_torch.errors import HeldoutError
+    from heldout_torch.training import RunBatch, find_recipe, read_recipe
+    from heldout_torch.training.subsets import read_subset
+    from heldout_torch.zoo.experiments import find_experiment
+    from heldout_torch.zoo.layout import make_key
+
+    experiment = find_experiment(arguments.experiment, arguments.zoo / arguments.experiment)
+    recipe = read_recipe(arguments.recipe) if arguments.recipe else find_recipe(experiment.name)
+    runs = tuple(arguments.runs[arguments.shard[0] :: arguments.shard[1]])
+    subset, ratios = None, arguments.subset_ratio
+    if arguments.subset is not None:
+        if arguments.name in (None, experiment.name):
+            raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")
+        subset = read_subset(arguments.subset, experiment.train_examples)
+        ratios = [len(subset) / experiment.train_examples]
+    if arguments.name is not None:
+        make_key(arguments.name, 0.5, 0)
+        experiment = replace(experiment, name=arguments.name, archive_url=None, archive_md5=None)
+    dataset = load_dataset(experiment.dataset, arguments.data)
+    return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    from heldout_torch.errors import HeldoutError
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise HeldoutError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def _count_or_auto(text: str) -> int | None:
+    return None if text == "auto" else options.count(text)

@@ -1,0 +1,31 @@
+"""Random changes of training images, the same for a run and a step on every device."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_PAD = 4
+
+
+def crop_flip(images: Tensor, run: int, step: int) -> Tensor:
+    """Pad with 4 zeros, crop at an offset of 0 ... 7, flip half of the images: CIFAR's augmentation.
+
+    Args:
+        images: Of shape (b, c, h, w).
+        run: Number of the run.
+        step: Number of the step; with the run it seeds the draws.
+
+    Returns:
+        Changed images of the same shape and dtype.
+    """
+    count, _, height, width = images.shape
+    random = np.random.default_rng([run, step])
+    top, left = random.integers(0, 2 * _PAD, (2, count))
+    flip = random.integers(0, 2, count).astype(bool)
+    rows = top[:, None] + np.arange(height)  # (b, h)
+    columns = np.where(flip[:, None], np.arange(width)[::-1], np.arange(width)) + left[:, None]  # (b, w)
+    padded = F.pad(images, (_PAD, _PAD, _PAD, _PAD)).permute(0, 2, 3, 1)  # (b, h + 8, w + 8, c)
+    example = torch.arange(count, device=images.device)[:, None, None]
+    rows, columns = (torch.from_numpy(part).to(images.device) for part in (rows[:, :, None], columns[:, None]))
+    return padded[example, rows, columns].permute(0, 3, 1, 2)  # (b, c, h, w)

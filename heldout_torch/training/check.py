@@ -1,0 +1,81 @@
+"""What must fit before anything is trained."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.models import build_model
+from heldout_torch.training.fit import RunBatch
+from heldout_torch.zoo import AuxArrays, Experiment, RunKey, RunMetadata
+from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, run_path
+
+
+def check_work(work: RunBatch, dataset: Dataset) -> None:
+    """Check that experiment, recipe, subset and data set fit each other, before anything is trained.
+
+    Raises:
+        HeldoutError: If they do not; the line says how.
+    """
+    experiment, recipe = work.experiment, work.recipe
+    if dataset.name != experiment.dataset:
+        raise HeldoutError(f"{experiment.name} is about data set {experiment.dataset}, not {dataset.name}")
+    sizes = len(dataset.labels("train")), len(dataset.labels("test"))
+    if sizes != (experiment.train_examples, experiment.test_examples):
+        raise HeldoutError(
+            f"{experiment.name} has {experiment.train_examples} training and {experiment.test_examples} test examples, "
+            f"data set {dataset.name} has {sizes[0]} and {sizes[1]}"
+        )
+    if not 0 < work.subset_ratio < 1:
+        raise HeldoutError(f"subset ratio {work.subset_ratio!r} is not between 0 and 1")
+    if not work.runs or min(work.runs) < 0 or max(work.runs) >= 2**32:
+        raise HeldoutError("expected at least one run, numbered from 0 to 2^32 - 1: the number is the seed")
+    size = len(work.subset_of(work.runs[0]))
+    if size < recipe.batch_size:
+        raise HeldoutError(f"the subset has {size} examples, fewer than one batch of {recipe.batch_size}")
+    if experiment.architecture == "mlp" and recipe.precision == "bf16":
+        raise HeldoutError("mlp is trained in float32 or tf32, not in bf16")
+    _check_shapes(experiment, dataset)
+
+
+def check_same(work: RunBatch, key: RunKey, zoo: Path) -> None:
+    """Check that a run which is in a zoo already was trained by the same recipe, on the same subset.
+
+    Raises:
+        ZooError: If it was not, or its files are damaged.
+    """
+    folder = run_path(zoo, key)
+    try:
+        with safe_open(folder / MODEL_FILE, framework="pt") as file:
+            metadata = RunMetadata.from_header(file.metadata(), str(folder / MODEL_FILE))
+    except (SafetensorError, OSError) as error:
+        raise ZooError(f"{folder / MODEL_FILE}: is no readable safetensors file ({error})") from None
+    expected = json.loads(json.dumps(asdict(work.recipe)))
+    if metadata.recipe != expected:
+        raise ZooError(f"run {key} in {zoo} was trained by another recipe; file the new runs under another name")
+    if work.subset is not None:
+        aux = AuxArrays.read(folder / AUX_FILE)
+        if not np.array_equal(np.sort(aux.subsample_idx), np.sort(work.subset)):
+            raise ZooError(f"run {key} in {zoo} was trained on another subset; file the new runs under another name")
+
+
+def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
+    image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
+    with torch.device("meta"):
+        model = build_model(experiment.architecture, **experiment.config).eval()
+    try:
+        classes = model(image.to("meta")).shape[1]
+    except RuntimeError as error:
+        shape, line = tuple(image.shape[1:]), " ".join(str(error).split())
+        raise HeldoutError(
+            f"images of {dataset.name} {shape} do not fit {experiment.architecture} {experiment.config}: {line}"
+        ) from None
+    if dataset.num_classes > classes:
+        raise HeldoutError(
+            f"{dataset.name} has {dataset.num_classes} classes, the network of {experiment.name} only {classes}"
+        )

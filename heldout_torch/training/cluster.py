@@ -1,0 +1,67 @@
+"""The same training as tasks on a Ray cluster: one task a batch of runs, tried again when its worker dies."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError
+
+if TYPE_CHECKING:
+    from heldout_torch.training.fit import RunBatch
+    from heldout_torch.training.runs import Trained
+
+
+def train_on_cluster(
+    batches: "Sequence[RunBatch]", dataset: Dataset, zoo: Path, device: str | torch.device, address: str
+) -> "Iterator[Trained]":
+    """Train batches of runs on a cluster.
+
+    A task whose worker dies is started again, anywhere; what is written is the same, and a run that is there already
+    stays. A task asks for one core, or on `cuda` for one GPU.
+
+    Args:
+        batches: The batches.
+        dataset: The experiment's; it travels to the workers once.
+        zoo: Folder of the zoo, on a file system that all machines of the cluster see under this path.
+        device: `cpu` or `cuda`.
+        address: Of the cluster, as `ray.init` takes it; `auto` finds the one that this machine belongs to.
+
+    Yields:
+        What became of each run, in the order in which they finish.
+
+    Raises:
+        HeldoutError: If Ray is not installed, the cluster cannot be reached, or a batch failed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise HeldoutError("training on a cluster needs Ray: pip install 'heldout-torch[cluster]'") from None
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {str(error).splitlines()[0]}") from None
+    needs = {"num_cpus": 0, "num_gpus": 1} if torch.device(device).type == "cuda" else {"num_cpus": 1}
+    task = ray.remote(max_retries=-1, **needs)(_train)
+    shared = ray.put(dataset)
+    pending = [task.remote(batch, shared, zoo.resolve(), str(device)) for batch in batches]
+    try:
+        while pending:
+            (done, *_), pending = ray.wait(pending)
+            yield from ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise HeldoutError(f"a batch of runs failed on the cluster: {str(error.cause).splitlines()[0]}") from None
+    except ray.exceptions.RayError as error:
+        raise HeldoutError(f"the cluster failed: {str(error).splitlines()[0]}") from None
+    finally:
+        for task_left in pending:
+            ray.cancel(task_left)
+
+
+def _train(batch: "RunBatch", dataset: Dataset, zoo: Path, device: str) -> "list[Trained]":
+    from heldout_torch.training.runs import train_batch
+
+    torch.set_num_threads(1)
+    return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)

@@ -1,0 +1,92 @@
+"""One network of any architecture, trained by autograd: for convolutions, one run at a time fills a device."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heldout_torch.models import build_model
+from heldout_torch.training.initial import initial_state
+
+
+class Network:
+    """The network of one run, with its momentum: a stack of one.
+
+    Args:
+        architecture: A name of `heldout_torch.models.list_models()`.
+        config: Options of the architecture.
+        run: Number of the run, which seeds its weights.
+        momentum: Share of the last update that stays in the next.
+        weight_decay: What times the weights is added to their gradient.
+        bf16: Compute products in bfloat16; weights, batch norm's averages and the loss stay float32.
+        device: Where the weights are.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        config: dict[str, Any],
+        run: int,
+        momentum: float,
+        weight_decay: float,
+        bf16: bool,
+        device: str | torch.device,
+    ) -> None:
+        with torch.device("meta"):
+            model = build_model(architecture, **config)
+        model.load_state_dict(initial_state(architecture, config, run), assign=True)
+        self._model = model.to(device).to(memory_format=torch.channels_last)
+        self._optimizer = torch.optim.SGD(
+            self._model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay
+        )
+        self._bf16 = bf16
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """Make one step of gradient descent.
+
+        Args:
+            images: float32 of shape (1, b, c, h, w).
+            labels: int64 of shape (1, b).
+            rate: Learning rate.
+
+        Returns:
+            The mean cross entropy of the batch before the step, (1,).
+        """
+        self._model.train()
+        self._optimizer.param_groups[0]["lr"] = rate
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16):
+            logits = self._model(images[0].contiguous(memory_format=torch.channels_last))  # (b, classes)
+        loss = F.cross_entropy(logits.float(), labels[0])
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        return loss.detach()[None]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Map images (n, c, h, w) to logits (1, n, classes), in float32 as whoever loads the run will."""
+        self._model.eval()
+        with torch.no_grad():
+            return self._model(images)[None]
+
+    def run_state(self, i: int) -> dict[str, Tensor]:
+        """Give the state dict of the module, on the CPU; i is 0."""
+        return {name: tensor.cpu().contiguous() for name, tensor in self._model.state_dict().items()}
+
+    def save(self) -> dict[str, Tensor]:
+        """Give all that `load` needs to go on from here."""
+        saved = {f"model.{name}": tensor for name, tensor in self.run_state(0).items()}
+        for name, parameter in self._model.named_parameters():
+            if parameter in self._optimizer.state:
+                saved[f"momentum.{name}"] = self._optimizer.state[parameter]["momentum_buffer"].contiguous()
+        return saved
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        """Go on from what `save` gave."""
+        with torch.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                tensor.copy_(saved[f"model.{name}"])
+            for name, parameter in self._model.named_parameters():
+                self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                    saved[f"momentum.{name}"]
+                )

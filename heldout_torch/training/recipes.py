@@ -1,0 +1,145 @@
+"""Recipes: how a run is trained. The shipped ones are in `recipes.toml` beside this file; users give their own."""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from heldout_torch.errors import HeldoutError
+
+_CHOICES = {
+    "decay": ("constant", "linear", "steps"),
+    "augmentation": ("none", "crop-flip", "resized-crop-flip"),
+    "precision": ("float32", "tf32", "bf16"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stochastic gradient descent with momentum on the cross entropy, and its schedule.
+
+    Attributes:
+        epochs: Passes over the subset; its last, smaller batch is kept.
+        batch_size: Examples a step.
+        learning_rate: The highest rate.
+        momentum: Share of the last update that stays in the next, in [0, 1).
+        weight_decay: What times the weights is added to their gradient.
+        ramp: Share of all steps over which the rate rises in a line from 0, in [0, 1).
+        decay: How the rate falls after the ramp: `constant` (not at all), `linear` (to 0 at the end), or `steps`.
+        drops: For `steps`: shares of all steps at each of which the rate falls to a tenth.
+        augmentation: `none`, `crop-flip` (pad 4, crop, flip: CIFAR) or `resized-crop-flip` (ImageNet).
+        precision: `float32`, `tf32` or `bf16` (matrix products on a GPU; weights stay float32).
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    ramp: float = 0.0
+    decay: str = "constant"
+    drops: tuple[float, ...] = ()
+    augmentation: str = "none"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            HeldoutError: If one is out of its range.
+        """
+        for name in ("epochs", "batch_size"):
+            _require(_is_number(getattr(self, name), int) and getattr(self, name) >= 1, self, name, "a number from 1")
+        _require(_is_number(self.learning_rate) and self.learning_rate > 0, self, "learning_rate", "above 0")
+        _require(_is_number(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", "0 or above")
+        for name in ("momentum", "ramp"):
+            _require(_is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, self, name, "in [0, 1)")
+        _require(all(_is_number(drop) and 0 < drop < 1 for drop in self.drops), self, "drops", "shares in (0, 1)")
+        _require(bool(self.drops) == (self.decay == "steps"), self, "drops", "given with decay 'steps', only then")
+        for name, choices in _CHOICES.items():
+            _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], where: str) -> Self:
+        """Read a recipe from parsed TOML.
+
+        Args:
+            record: Fields by name.
+            where: What errors call the file.
+
+        Raises:
+            HeldoutError: If a field is unknown, missing or of a wrong value.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in record:
+            if name not in names:
+                raise HeldoutError(f"{where}: a recipe has no field {name!r}, expected some of {', '.join(names)}")
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if name not in record:
+                raise HeldoutError(f"{where}: the recipe lacks the field {name!r}")
+        drops = record.get("drops", ())
+        try:
+            return cls(**{**record, "drops": tuple(drops) if isinstance(drops, list) else drops})
+        except (HeldoutError, TypeError) as error:
+            raise HeldoutError(f"{where}: {error}") from None
+
+    def rate(self, step: int, steps: int) -> float:
+        """Give the learning rate of a step.
+
+        Args:
+            step: From 0.
+            steps: All steps of the run.
+        """
+        done = step / steps
+        if done < self.ramp:
+            return self.learning_rate * done / self.ramp
+        if self.decay == "linear":
+            return self.learning_rate * (1 - done) / (1 - self.ramp)
+        return self.learning_rate * 0.1 ** sum(done >= drop for drop in self.drops)
+
+
+@functools.cache
+def known_recipes() -> dict[str, Recipe]:
+    """Give the shipped recipes by experiment."""
+    text = resources.files("heldout_torch.training").joinpath("recipes.toml").read_text()
+    return {name: Recipe.from_record(record, "recipes.toml") for name, record in tomllib.loads(text).items()}
+
+
+def find_recipe(experiment: str) -> Recipe:
+    """Give the shipped recipe of an experiment.
+
+    Raises:
+        HeldoutError: If there is none.
+    """
+    if experiment not in known_recipes():
+        raise HeldoutError(
+            f"no recipe is shipped for experiment {experiment!r}, only for {', '.join(known_recipes())}; give a file"
+        )
+    return known_recipes()[experiment]
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a TOML file: the fields of `Recipe`, one a line.
+
+    Raises:
+        HeldoutError: If the file cannot be read, is no TOML, or is no recipe.
+    """
+    try:
+        record = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise HeldoutError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise HeldoutError(f"{path}: is no TOML file ({' '.join(str(error).split())})") from None
+    return Recipe.from_record(record, str(path))
+
+
+def _is_number(value: Any, kind: Any = (int, float)) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+
+
+def _require(good: bool, recipe: Recipe, name: str, expected: str) -> None:
+    if not good:
+        raise HeldoutError(f"field {name!r} of a recipe is {getattr(recipe, name)!r}, expected {expected}")

@@ -1,0 +1,179 @@
+"""New runs for a zoo: which are missing, trained together on the cores of this machine or on a cluster."""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.models import expected_tensors
+from heldout_torch.training.check import check_same, check_work
+from heldout_torch.training.fit import Fitted, RunBatch, Watch, fit
+from heldout_torch.zoo import AuxArrays, Experiment, RunKey, RunMetadata, known_experiments
+from heldout_torch.zoo.export import write_run
+from heldout_torch.zoo.files import remove_stale
+from heldout_torch.zoo.layout import make_key, run_path
+
+_CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
+_MAX_STACK = 1024
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one run.
+
+    Attributes:
+        key: The run.
+        loss: Mean cross entropy over its last epoch; None if it was not trained now.
+        error: Why it is not in the zoo; None if it is.
+        skipped: Whether it was in the zoo before.
+    """
+
+    key: RunKey
+    loss: float | None = None
+    error: str | None = None
+    skipped: bool = False
+
+
+def train_runs(
+    work: RunBatch,
+    dataset: Dataset,
+    zoo: Path,
+    device: str | torch.device = "cpu",
+    batch_of_runs: int | None = None,
+    cluster: str | None = None,
+    progress: Watch = lambda runs, loss: None,
+) -> Iterator[Trained]:
+    """Train the runs that a zoo does not have yet.
+
+    Each run appears in the zoo whole or not at all, so the work can be interrupted at any moment and called again;
+    several trainers on one zoo do not disturb each other. What comes out for a run does not depend, but for the
+    rounding of sums, on which other runs are trained beside it. On a CPU as many batches of runs are trained at once
+    as PyTorch has threads, each by one thread.
+
+    Args:
+        work: All runs that are wanted, and how they are trained.
+        dataset: The experiment's.
+        zoo: Folder of the zoo, made if it does not exist.
+        device: Where to train.
+        batch_of_runs: How many runs are trained together; chosen from the size of the network by default.
+        cluster: Train on this Ray cluster instead, an address or `auto`; the zoo must be a folder that all see.
+        progress: Told how much was done, in runs, after each step (not from a cluster); at the end of an epoch the
+            mean loss.
+
+    Yields:
+        What became of each run, in the order in which they finish; first those that were there already.
+
+    Raises:
+        HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
+            otherwise, or the zoo cannot be written.
+    """
+    check_work(work, dataset)
+    keys = {run: make_key(work.experiment.name, work.subset_ratio, run) for run in work.runs}
+    present = [run for run in work.runs if run_path(zoo, keys[run]).is_dir()]
+    for run in present:
+        check_same(work, keys[run], zoo)
+        yield Trained(keys[run], skipped=True)
+    missing = sorted(set(work.runs) - set(present))
+    if not missing:
+        return
+    try:
+        if work.experiment.name not in known_experiments():
+            work.experiment.write(zoo / work.experiment.name)
+        remove_stale(run_path(zoo, keys[missing[0]]).parent)
+        threads = torch.get_num_threads() if torch.device(device).type == "cpu" and cluster is None else 1
+        size = batch_of_runs or _auto_batch(work.experiment, len(missing), threads, device)
+        batches = [_with_runs(work, missing[start : start + size]) for start in range(0, len(missing), size)]
+        if cluster is None:
+            yield from _train_here(batches, dataset, zoo, device, threads, progress)
+        else:
+            from heldout_torch.training.cluster import train_on_cluster
+
+            yield from train_on_cluster(batches, dataset, zoo, device, cluster)
+    except OSError as error:
+        raise ZooError(f"{error.filename or zoo}: cannot be written ({error.strerror})") from None
+
+
+def train_batch(
+    batch: RunBatch, dataset: Dataset, zoo: Path, device: str | torch.device, watch: Watch
+) -> list[Trained]:
+    """Train a batch of runs and put those that did not diverge into a zoo.
+
+    Raises:
+        OSError: If the zoo cannot be written.
+    """
+    folder = run_path(zoo, RunKey(batch.experiment.name, batch.subset_ratio, 0)).parent
+    state_file = folder / f".training-{batch.digest()}.safetensors"
+    trained = [_write(batch, fitted, zoo) for fitted in fit(batch, dataset, device, state_file, watch)]
+    state_file.unlink(missing_ok=True)
+    return trained
+
+
+def _auto_batch(experiment: Experiment, runs: int, workers: int, device: str | torch.device) -> int:
+    if experiment.architecture != "mlp":
+        return 1
+    shapes = expected_tensors(experiment.architecture, experiment.config).values()
+    bytes_of_run = 8 * sum(math.prod(shape) for shape, _ in shapes)  # float32 weights and momentum
+    on_gpu = torch.device(device).type == "cuda"
+    budget = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else _CACHE_BYTES
+    return max(1, min(budget // bytes_of_run, math.ceil(runs / workers), _MAX_STACK))
+
+
+def _with_runs(work: RunBatch, runs: Sequence[int]) -> RunBatch:
+    return RunBatch(work.experiment, work.recipe, work.subset_ratio, tuple(runs), work.subset)
+
+
+def _train_here(
+    batches: list[RunBatch],
+    dataset: Dataset,
+    zoo: Path,
+    device: str | torch.device,
+    threads: int,
+    progress: Watch,
+) -> Iterator[Trained]:
+    stop, lock = threading.Event(), threading.Lock()
+
+    def watch(runs: float, loss: float | None) -> None:
+        if stop.is_set():
+            raise HeldoutError("training was stopped")
+        with lock:
+            progress(runs, loss)
+
+    workers = min(threads, len(batches))
+    threads_before = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (max(1, threads // workers),)) as pool:
+        try:
+            futures = [pool.submit(train_batch, batch, dataset, zoo, device, watch) for batch in batches]
+            for future in as_completed(futures):
+                yield from future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads_before)
+
+
+def _write(batch: RunBatch, fitted: Fitted, zoo: Path) -> Trained:
+    key = RunKey(batch.experiment.name, batch.subset_ratio, fitted.run)
+    if fitted.diverged:
+        line = f"the loss diverged: {fitted.first_loss:.3g} at first, {fitted.last_loss:.3g} at last; not written"
+        return Trained(key, fitted.last_loss, line)
+    metadata = RunMetadata.of(batch.experiment, key, batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe))
+    subset = batch.subset_of(fitted.run)
+    removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset)
+    aux = AuxArrays(
+        correctness_train=fitted.correct_train[subset].astype(np.uint8),
+        correctness_removed=fitted.correct_train[removed].astype(np.uint8),
+        correctness_test=fitted.correct_test.astype(np.uint8),
+        index_train=subset.astype(np.int32),
+        index_removed=removed.astype(np.int32),
+        index_test=np.arange(len(fitted.correct_test), dtype=np.int32),
+        subsample_idx=subset.astype(np.int32),
+    )
+    write_run(run_path(zoo, key), fitted.state, metadata, aux.to_bytes())
+    return Trained(key, fitted.last_loss)

@@ -1,0 +1,106 @@
+"""Many MLPs of one shape trained as one program: each weight is a stack over the runs, each product a batched one.
+
+The backward pass is written out. It adds gradients straight into the momentum, which spares autograd's bookkeeping
+and, for large layers, a pass over memory as long as the weights.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heldout_torch.training.initial import initial_state
+
+
+class StackedMLP:
+    """MLPs of several runs, with their momentum.
+
+    Args:
+        config: Options of the architecture `mlp`.
+        runs: Numbers of the runs, which seed their weights.
+        momentum: Share of the last update that stays in the next.
+        weight_decay: What times the weights is added to their gradient.
+        device: Where the weights are.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        runs: Sequence[int],
+        momentum: float,
+        weight_decay: float,
+        device: str | torch.device,
+    ) -> None:
+        self.momentum, self.weight_decay = momentum, weight_decay
+        states = [initial_state("mlp", config, run) for run in runs]
+        layers = range(len(states[0]) // 2)
+        self._weights = [
+            torch.stack([state[f"layers.{i}.weight"].T for state in states]).contiguous().to(device) for i in layers
+        ]  # each (runs, in, out)
+        self._biases = [
+            torch.stack([state[f"layers.{i}.bias"] for state in states])[:, None].to(device) for i in layers
+        ]
+        self._velocities = [torch.zeros_like(tensor) for tensor in self._weights]
+        self._bias_velocities = [torch.zeros_like(tensor) for tensor in self._biases]  # each (runs, 1, out)
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """Make one step of gradient descent for every run.
+
+        Args:
+            images: float32 of shape (runs, b, c, h, w), each run's own batch.
+            labels: int64 of shape (runs, b).
+            rate: Learning rate.
+
+        Returns:
+            The mean cross entropy of each batch before the step, (runs,).
+        """
+        inputs = [images.flatten(2)]  # what enters each layer, (runs, b, in)
+        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
+            inputs.append(torch.baddbmm(bias, inputs[-1], weight).relu_())
+        logits = torch.baddbmm(self._biases[-1], inputs[-1], self._weights[-1])  # (runs, b, classes)
+
+        log_shares = logits.log_softmax(2)
+        target = labels[..., None]  # (runs, b, 1)
+        loss = -log_shares.gather(2, target).mean((1, 2))
+        gradient = log_shares.exp_()
+        gradient.scatter_add_(2, target, gradient.new_full((), -1).expand(target.shape))
+        gradient /= labels.shape[1]  # of the mean cross entropy by the logits
+
+        for i in reversed(range(len(self._weights))):
+            weight, velocity, bias_velocity = self._weights[i], self._velocities[i], self._bias_velocities[i]
+            velocity.baddbmm_(inputs[i].transpose(1, 2), gradient, beta=self.momentum)
+            bias_velocity.mul_(self.momentum).add_(gradient.sum(1, keepdim=True))
+            if self.weight_decay:
+                velocity.add_(weight, alpha=self.weight_decay)
+                bias_velocity.add_(self._biases[i], alpha=self.weight_decay)
+            if i:
+                gradient = torch.bmm(gradient, weight.transpose(1, 2)).mul_(inputs[i] > 0)  # through the ReLU
+            weight.add_(velocity, alpha=-rate)
+            self._biases[i].add_(bias_velocity, alpha=-rate)
+        return loss
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Map images (n, c, h, w), the same for all runs, to logits (runs, n, classes)."""
+        x = images.flatten(1).expand(len(self._weights[0]), -1, -1)  # (runs, n, in)
+        for i, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+            x = torch.baddbmm(bias, x if i == 0 else x.relu_(), weight)
+        return x
+
+    def run_state(self, i: int) -> dict[str, Tensor]:
+        """Give the state dict of the i-th run's module, on the CPU."""
+        state = {}
+        for layer, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+            state[f"layers.{layer}.weight"] = weight[i].T.cpu().contiguous()
+            state[f"layers.{layer}.bias"] = bias[i, 0].cpu().clone()
+        return state
+
+    def save(self) -> dict[str, Tensor]:
+        """Give all that `load` needs to go on from here."""
+        parts = {"w": self._weights, "b": self._biases, "vw": self._velocities, "vb": self._bias_velocities}
+        return {f"{name}.{i}": tensor for name, tensors in parts.items() for i, tensor in enumerate(tensors)}
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        """Go on from what `save` gave."""
+        for name, tensor in self.save().items():
+            tensor.copy_(saved[name])

@@ -35,7 +35,7 @@ def read_literals(pickled: bytes, name: str) -> list[Literal]:
     values: list[Literal] = []
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
-            if opcode.name in _VALUES:
+            if argument is not None and opcode.name in _VALUES:
                 values.append(argument)
             elif opcode.name in _BOOLS:
                 values.append(_BOOLS[opcode.name])

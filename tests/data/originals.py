@@ -16,7 +16,7 @@ def write_cifar(folder: Path, name: str, train: int, test: int, protocol: int = 
     """Write the Python version of CIFAR below a folder, and give images and labels in original order."""
     base = folder / ("cifar-10-batches-py" if name == "cifar10" else "cifar-100-python")
     base.mkdir(parents=True)
-    classes, key = (10, b"labels") if name == "cifar10" else (100, b"fine_labels")
+    classes, key = (10, "labels") if name == "cifar10" else (100, "fine_labels")
     contents = {}
     for split, n in (("train", train), ("test", test)):
         images, labels = contents[split] = random_images(n, (3, 32, 32), classes, seed=n)
@@ -26,11 +26,11 @@ def write_cifar(folder: Path, name: str, train: int, test: int, protocol: int = 
         parts = zip(files, np.array_split(images, len(files)), np.array_split(labels, len(files)), strict=True)
         for file, part, part_labels in parts:
             batch = {
-                b"batch_label": b"a batch",
+                "batch_label": "a batch",
                 key: part_labels.tolist(),
-                b"coarse_labels": [1] * len(part),
-                b"data": part.reshape(len(part), 3072),
-                b"filenames": [b"a_%d.png" % number for number in range(len(part))],
+                "coarse_labels": [1] * len(part),
+                "data": part.reshape(len(part), 3072),
+                "filenames": [f"a_{number}.png" for number in range(len(part))],
             }
             (base / file).write_bytes(pickle.dumps(batch, protocol))
     return contents

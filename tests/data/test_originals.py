@@ -1,9 +1,12 @@
 """CIFAR and MNIST are read from their original files into published order, and nothing else is."""
 
+import functools
 import hashlib
+import http.server
 import os
 import pickle
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -43,8 +46,21 @@ def test_cifar_stored_column_by_column(tmp_path):
     contents = write_cifar(tmp_path, "cifar100", 60, 20)
     images, labels = contents["train"]
     by_column = np.asfortranarray(images.reshape(60, 3072))
-    batch = {b"data": by_column, b"fine_labels": labels.tolist()}
+    batch = {"data": by_column, "fine_labels": labels.tolist()}
     (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(batch, 2))
+    check(load_dataset("cifar100", tmp_path, verify_checksums=False), contents)
+
+
+def test_cifar_pickled_by_python_2(tmp_path):
+    contents = write_cifar(tmp_path, "cifar100", 60, 20)
+    images, labels = contents["test"]
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x14M\x00\x0c\x86"
+    array += b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+    array += b"T" + images.size.to_bytes(4, "little") + images.tobytes() + b"tb"
+    numbers = b"".join(b"K" + bytes([label]) for label in labels.tolist())
+    pickled = b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels](" + numbers + b"eu."
+    assert np.array_equal(pickle.loads(pickled, encoding="latin1")["data"].ravel(), images.ravel())
+    (tmp_path / "cifar-100-python" / "test").write_bytes(pickled)
     check(load_dataset("cifar100", tmp_path, verify_checksums=False), contents)
 
 
@@ -82,14 +98,28 @@ def test_other_mnist_is_refused_unless_asked_for(tmp_path):
         load_dataset("mnist", tmp_path)
 
 
-def test_download_is_checked_unpacked_and_read(tmp_path, monkeypatch):
-    contents = write_cifar(tmp_path / "remote", "cifar100", 60, 20)
-    files = tmp_path / "remote" / "cifar-100-python"
-    archive = tmp_path / "remote" / "cifar-100-python.tar.gz"
+@pytest.fixture
+def remote(tmp_path):
+    """A folder, and the address under which it is served."""
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_download_is_checked_unpacked_and_read(remote, tmp_path, monkeypatch):
+    folder, address = remote
+    contents = write_cifar(folder, "cifar100", 60, 20)
+    files, archive = folder / "cifar-100-python", folder / "cifar-100-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(files, "cifar-100-python")
     source = torchvision.datasets.CIFAR100
-    monkeypatch.setattr(source, "url", archive.as_uri())
+    monkeypatch.setattr(source, "url", f"{address}/{archive.name}")
     with pytest.raises(DataError, match="cannot be downloaded"):
         load_dataset("cifar100", tmp_path / "mine", download=True)
     monkeypatch.setattr(source, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
@@ -112,7 +142,7 @@ def test_another_data_set_in_the_folder(tmp_path):
 
 
 def rewrite(path, **changes):
-    batch = {**pickle.loads(path.read_bytes()), **{key.encode(): value for key, value in changes.items()}}
+    batch = {**pickle.loads(path.read_bytes()), **changes}
     path.write_bytes(pickle.dumps(batch, 2))
 
 
@@ -150,7 +180,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):
     contents = write_cifar(tmp_path, "cifar10", 60, 20)
     path = tmp_path / "cifar-10-batches-py" / "test_batch"
     images, labels = contents["test"]
-    batch = {b"data": images.reshape(20, 3072), b"labels": labels.tolist(), b"bomb": Bomb()}
+    batch = {"data": images.reshape(20, 3072), "labels": labels.tolist(), "bomb": Bomb()}
     path.write_bytes(pickle.dumps(batch, 2))
     check(load_dataset("cifar10", tmp_path, verify_checksums=False), contents)
     assert not (tmp_path / "exploded").exists()

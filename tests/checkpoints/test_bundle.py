@@ -1,0 +1,114 @@
+"""The reader gives TensorFlow's own bytes, and one-line errors for everything else."""
+
+import io
+import json
+import shutil
+
+import google_crc32c
+import numpy as np
+import pytest
+
+from heldout_torch import CheckpointError
+from heldout_torch.checkpoints import Checkpoint
+from heldout_torch.checkpoints.wire import read_varint
+
+KINDS = ["one_shard", "several_shards", "many_variables", "every_dtype", "slots"]
+
+
+def as_members(folder):
+    """The same checkpoint from objects with seek and read, as an archive gives them."""
+    shards = [io.BytesIO(path.read_bytes()) for path in sorted(folder.glob("ckpt-1.data-*"))]
+    return Checkpoint((folder / "ckpt-1.index").read_bytes(), shards)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("opener", [lambda folder: Checkpoint.open(folder / "ckpt-1"), as_members])
+def test_every_tensor_is_byte_equal_to_tensorflows(checkpoints, kind, opener):
+    folder = checkpoints / kind
+    checkpoint = opener(folder)
+    names = json.loads((folder / "names.json").read_text())
+    assert sorted(checkpoint) == [name for name, _ in names]
+    with np.load(folder / "expected.npz") as expected:
+        for number, (name, shape) in enumerate(names):
+            assert checkpoint[name].shape == tuple(shape)
+            assert checkpoint[name].tobytes() == expected[str(number)].tobytes()
+
+
+def footer_numbers(index):
+    """Offset and size of the metaindex block, then of the index block."""
+    numbers, position = [], 0
+    for _ in range(4):
+        number, position = read_varint(index[-48:], position)
+        numbers.append(number)
+    return numbers
+
+
+def test_the_kinds_are_what_their_names_say(checkpoints):
+    one, many = (
+        footer_numbers((checkpoints / kind / "ckpt-1.index").read_bytes()) for kind in ("one_shard", "many_variables")
+    )
+    assert many[3] > 3 * one[3]  # the index block lists several data blocks, not one
+    assert many[2] > 500_000  # bytes
+    assert len(list((checkpoints / "several_shards").glob("ckpt-1.data-*-of-00003"))) == 3
+    assert any("optimizer" in name for name in Checkpoint.open(checkpoints / "slots" / "ckpt-1"))
+
+
+def test_tensors_are_views_of_the_mapped_file(checkpoints):
+    checkpoint = Checkpoint.open(checkpoints / "one_shard" / "ckpt-1")
+    array = checkpoint["a/b"]
+    assert not array.flags.owndata
+    assert not array.flags.writeable
+
+
+def test_strings_are_listed_and_not_read(checkpoints):
+    checkpoint = Checkpoint.open(checkpoints / "every_dtype" / "ckpt-1")
+    assert checkpoint.strings == ["text"]
+    assert "text" not in checkpoint
+    with pytest.raises(CheckpointError, match="no tensor of numbers"):
+        checkpoint["text"]
+    with pytest.raises(KeyError):
+        checkpoint["absent"]
+
+
+def test_sliced_variables_are_refused_by_name(checkpoints):
+    with pytest.raises(CheckpointError, match=r"v is a sliced .* not supported"):
+        Checkpoint.open(checkpoints / "sliced" / "ckpt-1")["v"]
+
+
+def test_a_compressed_block_is_refused(checkpoints):
+    index = bytearray((checkpoints / "one_shard" / "ckpt-1.index").read_bytes())
+    end = footer_numbers(index)[0]  # the metaindex begins where the first data block's trailer of five bytes ends
+    index[end - 5] = 1
+    crc = google_crc32c.value(bytes(index[: end - 4]))
+    index[end - 4 : end] = (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+    with pytest.raises(CheckpointError, match="compressed"):
+        Checkpoint(bytes(index), [b""])
+
+
+def test_damaged_tensor_bytes_are_found_when_read(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "one_shard", tmp_path / "run")
+    data = next((tmp_path / "run").glob("*.data-*"))
+    damaged = bytearray(data.read_bytes())
+    damaged[5] ^= 1
+    data.write_bytes(damaged)
+    checkpoint = Checkpoint.open(tmp_path / "run" / "ckpt-1")
+    with pytest.raises(CheckpointError, match=r"ckpt-1: a/b: checksum"):
+        checkpoint["a/b"]
+
+
+def test_missing_shard_is_named(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "several_shards", tmp_path / "run")
+    (tmp_path / "run" / "ckpt-1.data-00001-of-00003").unlink()
+    with pytest.raises(CheckpointError, match=r"data-00001-of-00003: cannot be read"):
+        Checkpoint.open(tmp_path / "run" / "ckpt-1")
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"ckpt-3: expected .*data-00000-of-0000N"):
+        Checkpoint.open(tmp_path / "ckpt-3")
+
+
+def test_wrong_number_of_shards_is_refused(checkpoints):
+    index = (checkpoints / "several_shards" / "ckpt-1.index").read_bytes()
+    with pytest.raises(CheckpointError, match="3 data shards, but 1"):
+        Checkpoint(index, [b""])

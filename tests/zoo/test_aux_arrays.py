@@ -1,0 +1,136 @@
+"""aux_arrays.npz: read without unpickling, refused when it cannot be a run's."""
+
+import io
+import zipfile
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from heldout_torch import AuxArrays, ZooError
+from heldout_torch.zoo import sample_zoo
+
+SAMPLE = sample_zoo() / "digits-mlp-tf/0.7/0/aux_arrays.npz"
+
+
+def make_aux(train=6, removed=3, test=4, seed=0):
+    random = np.random.RandomState(seed)
+    order = random.permutation(train + removed)
+    return AuxArrays(
+        correctness_train=random.randint(0, 2, train),
+        correctness_removed=random.randint(0, 2, removed).astype(np.float32),
+        correctness_test=random.rand(test) < 0.5,
+        index_train=order[:train],
+        index_removed=order[train:],
+        index_test=random.permutation(test),
+        subsample_idx=random.permutation(order[:train]),
+    )
+
+
+def test_arrays_survive_writing_and_reading(tmp_path):
+    aux = make_aux()
+    aux.write(tmp_path / "aux_arrays.npz")
+    found = AuxArrays.read(tmp_path / "aux_arrays.npz")
+    for key, array in asdict(aux).items():
+        assert getattr(found, key).dtype == array.dtype
+        np.testing.assert_array_equal(getattr(found, key), array)
+
+
+def test_equal_arrays_give_equal_bytes():
+    assert make_aux().to_bytes() == make_aux().to_bytes()
+    assert make_aux().to_bytes() != make_aux(seed=1).to_bytes()
+
+
+def test_numpy_reads_what_we_write():
+    with np.load(io.BytesIO(make_aux().to_bytes()), allow_pickle=False) as npz:
+        assert set(npz.files) == set(asdict(make_aux()))
+
+
+def test_masks_are_by_published_index():
+    aux = make_aux()
+    assert set(np.flatnonzero(aux.trained_on)) == set(aux.subsample_idx)
+    for index, correct in zip(aux.index_removed, aux.correctness_removed, strict=True):
+        assert not aux.trained_on[index]
+        assert aux.correct_train[index] == correct
+    for index, correct in zip(aux.index_test, aux.correctness_test, strict=True):
+        assert aux.correct_test[index] == correct
+
+
+def repeated(array):
+    return np.concatenate([array[:1], array[:-1]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {"correctness_train": a.correctness_train[1:]}, "correctness_train has 5 values, index_train 6"),
+        (lambda a: {"correctness_test": a.correctness_test + 0.5}, "correctness_test has values other than 0 and 1"),
+        (lambda a: {"correctness_test": np.full(4, np.nan)}, "correctness_test has values other than 0 and 1"),
+        (lambda a: {"index_train": repeated(a.index_train)}, "index_train names an example twice"),
+        (lambda a: {"index_test": repeated(a.index_test)}, "index_test names an example twice"),
+        (lambda a: {"index_removed": a.index_removed + 9}, "not together 0 ... 8"),
+        (lambda a: {"index_removed": a.index_removed - 20}, "index_removed has indices outside"),
+        (lambda a: {"index_train": a.index_train.astype(float)}, "index_train is float64, expected integers"),
+        (lambda a: {"index_test": a.index_test[:, None]}, "expected a row of numbers"),
+        (lambda a: {"subsample_idx": repeated(a.subsample_idx)}, "subsample_idx names an example twice"),
+        (lambda a: {"subsample_idx": a.subsample_idx[1:]}, "name different examples"),
+    ],
+)
+def test_arrays_that_cannot_be_a_runs_are_refused(change, message):
+    aux = make_aux()
+    aux.validate()
+    with pytest.raises(ZooError, match=f"run-7: .*{message}"):
+        replace(aux, **change(aux)).validate("run-7")
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    path = tmp_path / "aux_arrays.npz"
+    np.savez(path, **asdict(make_aux()) | {"index_test": np.array([Bomb()], dtype=object)})
+    (tmp_path / "touched").unlink(missing_ok=True)
+    with pytest.raises(ZooError, match=r"aux_arrays.npz: is no readable npz"):
+        AuxArrays.read(path)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_missing_and_unknown_arrays_are_named(tmp_path):
+    arrays = asdict(make_aux())
+    arrays["extra"] = arrays.pop("index_test")
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ZooError, match=r"holds arrays .*extra.* expected .*index_test"):
+        AuxArrays.read(tmp_path / "a.npz")
+
+
+def test_damaged_files_give_one_line_or_the_same_arrays():
+    data = SAMPLE.read_bytes()
+    expected = asdict(AuxArrays.read(data))
+    random = np.random.RandomState(0)
+    for _ in range(500):
+        mutant = bytearray(data)
+        for position in random.randint(0, len(data), size=random.randint(1, 4)):
+            mutant[position] = random.randint(256)
+        mutant = bytes(mutant[: random.randint(len(data))]) if random.rand() < 0.2 else bytes(mutant)
+        try:
+            found = asdict(AuxArrays.read(mutant))
+        except ZooError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            for key, array in expected.items():
+                np.testing.assert_array_equal(found[key], array)
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("index_test.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(2**20))
+    with pytest.raises(ZooError, match="unpacks to more than"):
+        AuxArrays.read(buffer.getvalue())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ZooError, match=r"aux_arrays.npz: cannot be read \(No such file"):
+        AuxArrays.read(tmp_path / "aux_arrays.npz")

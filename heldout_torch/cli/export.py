@@ -2,9 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from heldout_torch.cli import options
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.export import Exported
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -12,10 +19,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "export",
         help="convert TensorFlow runs to safetensors",
-        description="Convert the runs of an unpacked archive to safetensors. Runs already in the zoo are skipped, "
-        "so an interrupted export goes on where it stopped.",
+        description="Convert the runs of an archive, packed or unpacked, to safetensors. Runs already in the zoo are "
+        "skipped, so an interrupted export goes on where it stopped; an archive is then read again from its start.",
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="an unpacked archive, or one run directory")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a .tar.gz archive, - for one on standard input, an unpacked archive, or one run directory",
+    )
     parser.add_argument("--zoo", type=Path, required=True, help="folder to export into")
     parser.add_argument("--experiment", help="only this experiment, or the name of SOURCE's")
     parser.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
@@ -27,25 +39,52 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
     )
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
+    parser.add_argument("--md5", help="MD5 that the archive must have, default: the published one")
     parser.set_defaults(run_verb=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    source: Path = arguments.source
+    if str(source) == "-":
+        return _export_archive(arguments, sys.stdin.buffer, "standard input", None)
+    if source.is_file():
+        with open(source, "rb") as file:
+            return _export_archive(arguments, file, source.name, source.stat().st_size)
+    return _export_folder(arguments)
+
+
+def _export_folder(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from heldout_torch.zoo.export import export_runs, select_runs
 
     runs = select_runs(arguments.source, arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
-    exported = skipped = failed = 0
     with tqdm(total=len(runs), unit="run", desc="export", file=sys.stderr) as bar:
-        for result in export_runs(runs, arguments.zoo, arguments.workers, arguments.overwrite):
-            bar.update()
-            if result.error is not None:
-                failed += 1
-                bar.write(f"error: run {result.source.key}: {result.error}", file=sys.stderr)
-            elif result.skipped:
-                skipped += 1
-            else:
-                exported += 1
-    print(f"exported {exported} runs to {arguments.zoo}, skipped {skipped} already there, {failed} failed")
+        return _report(export_runs(runs, arguments.zoo, arguments.workers, arguments.overwrite), arguments.zoo, bar, 1)
+
+
+def _export_archive(arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.archive import Selection, export_archive
+
+    selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
+    how = (selection, arguments.md5, arguments.workers, arguments.overwrite)
+    with tqdm(total=size, unit="B", unit_scale=True, desc="export", file=sys.stderr) as bar:
+        return _report(export_archive(stream, name, arguments.zoo, *how, bar.update), arguments.zoo, bar)
+
+
+def _report(results: "Iterator[Exported]", zoo: Path, bar: "tqdm[NoReturn]", step: int = 0) -> int:
+    exported = skipped = failed = 0
+    for result in results:
+        bar.update(step)
+        if result.error is not None:
+            failed += 1
+            what = "" if result.source is None else f"run {result.source.key}: "
+            bar.write(f"error: {what}{result.error}", file=sys.stderr)
+        elif result.skipped:
+            skipped += 1
+        else:
+            exported += 1
+    print(f"exported {exported} runs to {zoo}, skipped {skipped} already there, {failed} failed")
     return 1 if failed else 0

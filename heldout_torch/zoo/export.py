@@ -31,12 +31,12 @@ class Exported:
     """What became of one run.
 
     Attributes:
-        source: The run as it lay in the TensorFlow tree.
+        source: The run as it lay in the TensorFlow tree; None for what is wrong with an archive as such.
         error: Why it could not be exported; None if it is in the zoo now.
         skipped: Whether it was in the zoo before.
     """
 
-    source: RunFolder
+    source: RunFolder | None
     error: str | None = None
     skipped: bool = False
 

@@ -7,20 +7,31 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _PARTIAL = ".partial-"
 _STALE_SECONDS = 3600.0
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one beside it: written, synced, renamed.
+    """Write a file whole or not at all. Several writers may write the same path; the last one wins."""
+    with new_file(path) as file:
+        file.write(data)
 
-    Folders on the way are made. Several writers may write the same path; the last one wins.
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Make a file appear at once with all its bytes: a temporary one beside it is written, synced, renamed.
+
+    Folders on the way are made. Yields the temporary file, open for writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
     try:
-        write_synced(temporary, data)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -1,10 +1,13 @@
 """A run by name: from a zoo, or straight from an unpacked TensorFlow tree."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +18,17 @@ from heldout_torch.models import build_model
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.convert import convert_run, read_aux
 from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, experiment_folders, find_runs, make_key
+from heldout_torch.zoo.filesystem import is_archive, is_remote
+from heldout_torch.zoo.layout import (
+    AUX_FILE,
+    MODEL_FILE,
+    RunFolder,
+    RunKey,
+    experiment_folders,
+    find_runs,
+    make_key,
+    run_path,
+)
 from heldout_torch.zoo.metadata import RunMetadata
 
 ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
@@ -29,12 +42,14 @@ class Run:
     Attributes:
         model: The network in eval mode, on the device asked for.
         metadata: The run's record.
-        folder: Where it was read from.
+        folder: Where it was read from; in an archive, no folder of the disk.
+        aux_bytes: Contents of the run's `aux_arrays.npz` where it came out of an archive, else None.
     """
 
     model: nn.Module
     metadata: RunMetadata
     folder: Path
+    aux_bytes: bytes | None = field(default=None, repr=False)
 
     @cached_property
     def aux(self) -> AuxArrays:
@@ -43,7 +58,8 @@ class Run:
         Raises:
             ZooError: If the file is missing or not valid.
         """
-        return AuxArrays.read(self.folder / AUX_FILE)
+        path = self.folder / AUX_FILE
+        return AuxArrays.read(path if self.aux_bytes is None else self.aux_bytes, str(path))
 
 
 def sample_zoo() -> Path:
@@ -52,7 +68,12 @@ def sample_zoo() -> Path:
 
 
 def load_run(
-    experiment: str, subset_ratio: float, run: int, zoo: str | Path | None = None, device: str | torch.device = "cpu"
+    experiment: str,
+    subset_ratio: float,
+    run: int,
+    zoo: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    offline: bool = False,
 ) -> Run:
     """Load a trained run.
 
@@ -60,16 +81,26 @@ def load_run(
         experiment: Such as `cifar10-inception`.
         subset_ratio: Share of the training set that the run saw, such as 0.7.
         run: Number of the run.
-        zoo: Folder of a zoo or of an unpacked TensorFlow archive. By default the environment variable
-            `HELDOUT_TORCH_ZOO`, else the bundled sample.
+        zoo: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`, …), of which
+            this run is fetched into a cache; or path or URL of an archive (`….tar.gz`) with its seek index beside it.
+            By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled sample.
         device: Where the model goes.
+        offline: Take a remote zoo's run only from the cache, as does the environment variable `HELDOUT_TORCH_OFFLINE`.
 
     Raises:
-        ZooError: If the run is not there, or its files are damaged.
+        ZooError: If the run is not there or cannot be fetched, or its files are damaged.
         CheckpointError: If a TensorFlow checkpoint is damaged or of another network.
     """
     key = make_key(experiment, subset_ratio, run)
-    root = _root(zoo)
+    place = _place(zoo)
+    if is_archive(place):
+        return _load_from_archive(place, key, device)
+    if is_remote(place):
+        from heldout_torch.zoo.remote import fetch_run
+
+        root = fetch_run(place, key, offline)
+    else:
+        root = _root(place)
     found = _find(root, key)
     if found is None:
         raise ZooError(_missing(root, key))
@@ -81,15 +112,24 @@ def load_run(
 
 
 def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
-    """List the runs of a zoo or TensorFlow tree, in order of experiment, ratio, run.
+    """List the runs of a zoo, TensorFlow tree or indexed archive, in order of experiment, ratio, run.
 
     Args:
         zoo: As in `load_run`.
 
     Raises:
-        ZooError: If the folder cannot be read.
+        ZooError: If the folder, manifest or seek index cannot be read.
     """
-    return [run.key for run in find_runs(_root(zoo))]
+    place = _place(zoo)
+    if is_archive(place):
+        from heldout_torch.zoo.seek_index import read_index
+
+        return sorted(read_index(place).runs)
+    if is_remote(place):
+        from heldout_torch.zoo.remote import fetch_manifest, is_offline
+
+        return sorted(fetch_manifest(place, is_offline()).runs)
+    return [run.key for run in find_runs(_root(place))]
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:
@@ -116,8 +156,12 @@ def read_run_aux(zoo: str | Path, found: RunFolder) -> AuxArrays:
     return read_aux(found.path / AUX_FILE, _experiment_of(Path(zoo), found), str(found.path / AUX_FILE))
 
 
-def _root(zoo: str | Path | None) -> Path:
-    root = Path(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+def _place(zoo: str | Path | None) -> str:
+    return str(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+
+
+def _root(place: str) -> Path:
+    root = Path(place)
     if not root.is_dir():
         raise ZooError(f"{root}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
     return root
@@ -142,17 +186,46 @@ def _experiment_of(root: Path, run: RunFolder) -> Experiment:
     return find_experiment(run.key.experiment, experiment_folder(root, run.key.experiment))
 
 
+def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
+    from heldout_torch.zoo.archive import convert_parts
+    from heldout_torch.zoo.seek_index import read_files, read_index
+
+    index = read_index(archive)
+    if key not in index.runs:
+        raise ZooError(f"run {key} is not in {archive}; heldout_torch.list_runs({archive!r}) lists what is there")
+    experiment, folder = find_experiment(key.experiment), run_path(Path(archive), key)
+    parts = read_files(archive, index, key, experiment)
+    state, metadata = convert_parts(parts, folder, experiment, key)
+    model = model_from_state(state, metadata, str(folder)).to(device)
+    return Run(model, metadata, folder, parts.get(AUX_FILE, b""))
+
+
+def read_metadata(run: RunFolder) -> RunMetadata:
+    """Read the record of a run in a zoo, without its tensors.
+
+    Raises:
+        ZooError: If the file is damaged, or another run's.
+    """
+    with _open_model(run) as (_, metadata):
+        return metadata
+
+
 def _read_model(run: RunFolder) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    with _open_model(run) as (file, metadata):
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (it is no mapping)
+
+
+@contextmanager
+def _open_model(run: RunFolder) -> Iterator[tuple[Any, RunMetadata]]:
     path = run.path / MODEL_FILE
     try:
         with safe_open(path, framework="pt") as file:
             metadata = RunMetadata.from_header(file.metadata(), str(path))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            if metadata.key != run.key:
+                raise ZooError(f"{path}: says that it is {metadata.key}, but lies in the folder of {run.key}")
+            yield file, metadata
     except (SafetensorError, OSError) as error:
         raise ZooError(f"{path}: is no readable safetensors file ({' '.join(str(error).split())})") from None
-    if metadata.key != run.key:
-        raise ZooError(f"{path}: says that it is {metadata.key}, but lies in the folder of {run.key}")
-    return state, metadata
 
 
 def _missing(root: Path, key: RunKey) -> str:
@@ -161,7 +234,7 @@ def _missing(root: Path, key: RunKey) -> str:
     if experiment is None or experiment.archive_url is None:
         return f"{line}; heldout_torch.list_runs({str(root)!r}) lists what is there"
     return (
-        f"{line}; unpack {experiment.archive_url} and run: heldout export {key.experiment} --zoo ZOO "
+        f"{line}; get {experiment.archive_url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
         f"--subset-ratio {key.subset_ratio!r} --runs {key.run}, then pass zoo='ZOO' or set {ZOO_VARIABLE}"
     )
 

@@ -1,0 +1,132 @@
+"""`heldout zoo`: look after a zoo, and carry runs to and from remote ones."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heldout_torch.cli import options
+
+if TYPE_CHECKING:
+    from heldout_torch.zoo.layout import RunKey
+    from heldout_torch.zoo.manifest import Manifest
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser("zoo", help="index, check, list, fetch and publish a zoo")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    index = actions.add_parser("index", help="write the manifest: every run's hashes, epoch and accuracies")
+    check = actions.add_parser("check", help="compare every byte with the manifest")
+    listing = actions.add_parser("list", help="list runs with epoch, accuracies and size, from the manifest")
+    pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")
+    push = actions.add_parser("push", help="copy a zoo's runs to a remote one; what is there already stays")
+
+    for action, run_verb in ((index, _index), (check, _check), (push, _push)):
+        action.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo")
+        action.set_defaults(run_verb=run_verb)
+    push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
+    for action, run_verb in ((listing, _list), (pull, _pull)):
+        action.add_argument(
+            "zoo", metavar="ZOO", help="URL of a zoo" + (", or its folder" if action is listing else "")
+        )
+        action.add_argument("--experiment", help="only this experiment")
+        action.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
+        action.add_argument("--runs", type=options.run_list, default=[], help="only these, such as 0-9,42")
+        action.set_defaults(run_verb=run_verb)
+    listing.add_argument(
+        "--min-accuracy", type=float, default=0.0, metavar="A", help="only runs with at least this on the test set"
+    )
+    for action in (index, check, pull, push):
+        action.add_argument(
+            "--workers", type=options.count, default=options.processors(), help="threads, default: all cores"
+        )
+
+
+def _index(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.manifest import MANIFEST_FILE, index_zoo
+
+    with tqdm(unit="run", desc="index", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        manifest = index_zoo(arguments.zoo, arguments.workers, show)
+    print(f"indexed {len(manifest.runs)} runs in {arguments.zoo / MANIFEST_FILE}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.manifest import check_zoo, read_manifest
+
+    wrong = checked = 0
+    with tqdm(total=len(read_manifest(arguments.zoo).runs), unit="run", desc="check", file=sys.stderr) as bar:
+        for key, error in check_zoo(arguments.zoo, arguments.workers):
+            bar.update()
+            checked += 1
+            if error is not None:
+                wrong += 1
+                bar.write(f"error: run {key}: {error}", file=sys.stderr)
+    print(f"checked {checked} runs of {arguments.zoo}, {wrong} wrong")
+    return 1 if wrong else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from heldout_torch.zoo.filesystem import is_remote
+    from heldout_torch.zoo.manifest import read_manifest
+    from heldout_torch.zoo.remote import fetch_manifest, is_offline
+
+    remote = is_remote(arguments.zoo)
+    manifest = fetch_manifest(arguments.zoo, is_offline()) if remote else read_manifest(Path(arguments.zoo))
+    print("experiment/ratio/run\tepoch\ttrain\tremoved\ttest\tbytes")
+    for key in _selected(manifest, arguments):
+        record = manifest.runs[key]
+        if (record.accuracy[2] or 0.0) >= arguments.min_accuracy:
+            accuracies = "\t".join("-" if value is None else f"{value:.4f}" for value in record.accuracy)
+            print(f"{key}\t{'-' if record.epoch is None else record.epoch}\t{accuracies}\t{record.size}")
+    return 0
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.remote import cache_folder, fetch_manifest
+    from heldout_torch.zoo.transfer import pull_runs
+
+    manifest = fetch_manifest(arguments.zoo)
+    keys = _selected(manifest, arguments)
+    failed = 0
+    total = sum(manifest.runs[key].size for key in keys)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="pull", file=sys.stderr) as bar:
+        for key, error in pull_runs(arguments.zoo, keys, arguments.workers, bar.update):
+            if error is not None:
+                failed += 1
+                bar.write(f"error: run {key}: {error}", file=sys.stderr)
+    print(f"{len(keys) - failed} runs are in {cache_folder(arguments.zoo)}, {failed} failed")
+    return 1 if failed or not keys else 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.zoo.manifest import read_manifest
+    from heldout_torch.zoo.transfer import push_zoo
+
+    total = sum(record.size for record in read_manifest(arguments.zoo).runs.values())
+    with tqdm(total=total, unit="B", unit_scale=True, desc="push", file=sys.stderr) as bar:
+        copied = push_zoo(arguments.zoo, arguments.remote, arguments.workers, bar.update)
+    print(f"copied {copied} runs to {arguments.remote}")
+    return 0
+
+
+def _selected(manifest: "Manifest", arguments: argparse.Namespace) -> "list[RunKey]":
+    from heldout_torch.zoo.archive import Selection
+
+    selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs)
+    return [key for key in manifest.runs if selection.holds(key)]

@@ -1,0 +1,290 @@
+"""Runs of a published archive become runs of a zoo: one pass over its compressed bytes, nothing unpacked to disk."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from heldout_torch.errors import CheckpointError, HeldoutError, ZooError
+from heldout_torch.zoo.compressed import HashedStream, inflate
+from heldout_torch.zoo.convert import convert_checkpoint, read_aux
+from heldout_torch.zoo.experiments import Experiment, find_experiment
+from heldout_torch.zoo.export import Exported, write_run
+from heldout_torch.zoo.files import remove_stale, write_atomically
+from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunFolder, RunKey, run_path
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.tar_stream import Member, read_members, run_limit
+
+ARCHIVE_RECORD = "archive.json"
+_MEMORY = 320 * 2**20  # unpacked bytes held at once; converting a run takes about twice its size more
+
+_MAX_RUNS = 200_000  # ten times what was published; each takes memory once it is named
+
+
+@dataclass(frozen=True)
+class ArchiveRecord:
+    """What a zoo says about the archive that an experiment was exported from, in `<experiment>/archive.json`.
+
+    Attributes:
+        name: The archive's name.
+        size: Its compressed bytes.
+        md5: MD5 of them.
+        verified: Whether that is the expected MD5; None if none was known.
+    """
+
+    name: str
+    size: int
+    md5: str
+    verified: bool | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of an archive to export.
+
+    Attributes:
+        experiment: Only this one; all if None.
+        subset_ratios: Only these; all if empty.
+        runs: Only these; all if empty.
+        shard: (i, n) takes every n-th run from the i-th, counted as the archive brings them.
+    """
+
+    experiment: str | None = None
+    subset_ratios: Sequence[float] = ()
+    runs: Sequence[int] = ()
+    shard: tuple[int, int] = (0, 1)
+
+    def holds(self, key: RunKey) -> bool:
+        """Tell whether a run is selected, before sharding."""
+        return (
+            self.experiment in (None, key.experiment)
+            and (not self.subset_ratios or key.subset_ratio in self.subset_ratios)
+            and (not self.runs or key.run in self.runs)
+        )
+
+
+def export_archive(
+    stream: BinaryIO,
+    archive: str,
+    zoo: Path,
+    selection: Selection | None = None,
+    md5: str | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Iterator[Exported]:
+    """Export runs out of an archive while its compressed bytes go by.
+
+    Members may come in any order. Each run appears in the zoo whole or not at all, so the work can be interrupted at
+    any moment; the next call reads the stream again but converts only what is missing.
+
+    Args:
+        stream: The compressed archive, read once; a file or a pipe.
+        archive: Its name, for errors and the zoo's record.
+        zoo: Folder of the zoo, made if it does not exist.
+        selection: What to export; all by default.
+        md5: The archive's expected MD5; by default the one published for its experiment, if there is one.
+        workers: Number of threads that convert while another inflates and a third hashes.
+        overwrite: Export also what is in the zoo already.
+        progress: Called with every number of compressed bytes read.
+
+    Yields:
+        What became of each run, in the order in which they finish; with no run, what is wrong with the archive.
+
+    Raises:
+        ZooError: If a package for archives is missing, or the zoo cannot be written.
+    """
+    source = HashedStream(stream, progress)
+    export = _Export(archive, zoo, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
+    whole = False
+    try:
+        try:
+            for member in read_members(inflate(source), archive):
+                yield from export.take(member)
+            whole = True
+        except ZooError as error:
+            yield Exported(None, error=str(error))
+        yield from export.finish()
+        if whole:
+            yield from _check_md5(source, archive, zoo, md5, export.experiments.values())
+    except OSError as error:
+        raise ZooError(f"{error.filename or zoo}: cannot be written ({error.strerror})") from None
+    finally:
+        export.pool.shutdown(wait=True, cancel_futures=True)
+        source.close()
+
+
+class _Export:
+    """The runs of which parts have come, and those being converted."""
+
+    def __init__(
+        self, archive: str, zoo: Path, selection: Selection, overwrite: bool, pool: ThreadPoolExecutor
+    ) -> None:
+        self.archive, self.zoo, self.selection, self.overwrite, self.pool = archive, zoo, selection, overwrite, pool
+        self.experiments: dict[str, Experiment] = {}
+        self._refused: set[str] = set()  # names of experiments
+        self._chosen: dict[RunKey, bool] = {}  # every run met -> whether its parts are wanted
+        self._done: set[RunKey] = set()  # complete in this pass
+        self._parts: dict[RunKey, dict[str, bytes]] = {}
+        self._working: dict[Future[Exported], int] = {}
+        self._held = 0  # bytes of all parts read and not yet given up
+        self._count = 0
+
+    def take(self, member: Member) -> Iterator[Exported]:
+        """Look at the next member: read it if it is wanted, and convert its run if that completes it."""
+        if member.refused is not None:
+            yield Exported(None, error=f"{self.archive}: member {member.name!r} is refused: {member.refused}")
+            return
+        key, part = member.key, member.part
+        if key is None or part is None:
+            return
+        if key not in self._chosen:
+            yield from self._meet(key)
+        if not self._chosen[key]:
+            return
+        parts = self._parts.setdefault(key, {})
+        problem = self._problem(key, part, member.size, parts)
+        if problem is None:
+            yield from self._make_room(member.size)
+            if self._held + member.size > _MEMORY:
+                problem = "put off: memory is full of runs of which parts are still to come, export again"
+        if problem is not None:
+            self._chosen[key] = False
+            self._held -= _size(self._parts.pop(key))
+            yield Exported(self._folder(key), error=problem)
+            return
+        parts[part] = member.read()
+        self._held += member.size
+        if _is_complete(parts):
+            self._done.add(key)
+            self._working[self.pool.submit(self._convert, key, self._parts.pop(key))] = _size(parts)
+        yield from self._collect(wait_for_one=False)
+
+    def finish(self) -> Iterator[Exported]:
+        """Wait for the runs being converted, and name those that are not whole."""
+        while self._working:
+            yield from self._collect(wait_for_one=True)
+        for key, parts in self._parts.items():
+            yield Exported(self._folder(key), error=f"not whole: only {', '.join(sorted(parts)) or 'nothing'} came")
+
+    def _meet(self, key: RunKey) -> Iterator[Exported]:
+        """Decide about a run of which the first part comes."""
+        if len(self._chosen) >= _MAX_RUNS:
+            raise ZooError(f"{self.archive}: names more than {_MAX_RUNS} runs, which no archive does")
+        self._chosen[key] = False
+        if not self.selection.holds(key) or key.experiment in self._refused:
+            return
+        if key.experiment not in self.experiments:
+            try:
+                self.experiments[key.experiment] = find_experiment(key.experiment, self.zoo / key.experiment)
+            except ZooError as error:
+                self._refused.add(key.experiment)
+                yield Exported(None, error=f"{self.archive}: {error}")
+                return
+        index, count = self.selection.shard
+        self._count += 1
+        if (self._count - 1) % count != index:
+            return
+        target = run_path(self.zoo, key)
+        if target.is_dir() and not self.overwrite:
+            yield Exported(self._folder(key), skipped=True)
+            return
+        remove_stale(target.parent)
+        self._chosen[key] = True
+
+    def _problem(self, key: RunKey, part: str, size: int, parts: dict[str, bytes]) -> str | None:
+        """Tell why a part cannot be a run's next."""
+        if key in self._done or part in parts:
+            return f"{part} comes after the run was complete, or twice; which one counts cannot be told"
+        limit = run_limit(self.experiments[key.experiment])
+        if size + _size(parts) > limit:
+            return f"{part} declares {size} bytes, a run of {key.experiment} has at most {limit} in all"
+        return None
+
+    def _make_room(self, size: int) -> Iterator[Exported]:
+        while self._working and self._held + size > _MEMORY:
+            yield from self._collect(wait_for_one=True)
+
+    def _collect(self, wait_for_one: bool) -> Iterator[Exported]:
+        done, _ = wait(self._working, timeout=None if wait_for_one else 0, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._held -= self._working.pop(future)
+            yield future.result()
+
+    def _convert(self, key: RunKey, parts: dict[str, bytes]) -> Exported:
+        run = self._folder(key)
+        experiment = self.experiments[key.experiment]
+        try:
+            read_aux(parts[AUX_FILE], experiment, f"{run.path}/{AUX_FILE}")
+            state, metadata = convert_parts(parts, run.path, experiment, key)
+        except HeldoutError as error:
+            return Exported(run, error=str(error))
+        write_run(run_path(self.zoo, key), state, metadata, parts[AUX_FILE], self.overwrite)
+        return Exported(run)
+
+    def _folder(self, key: RunKey) -> RunFolder:
+        return RunFolder(key, run_path(Path(self.archive), key))
+
+
+def convert_parts(
+    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey
+) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    """Convert a run's files held in memory; the counterpart of `convert_run`.
+
+    Args:
+        parts: Contents by file name.
+        folder: What errors call the run's folder.
+        experiment: What the run belongs to.
+        key: The run.
+
+    Returns:
+        State dict of the experiment's network, and the run's record.
+
+    Raises:
+        CheckpointError: If there is not exactly one checkpoint, or it is damaged or of another network.
+    """
+    indices = sorted(name for name in parts if name.endswith(".index"))
+    if len(indices) != 1:
+        found = ", ".join(indices) or "none"
+        raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
+    prefix = indices[0].removesuffix(".index")
+    if (shards := _shards(parts, prefix)) is None:
+        raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
+    return convert_checkpoint(parts[indices[0]], shards, str(folder / CHECKPOINTS / prefix), experiment, key)
+
+
+def _is_complete(parts: dict[str, bytes]) -> bool:
+    indices = [name for name in parts if name.endswith(".index")]
+    return AUX_FILE in parts and len(indices) == 1 and _shards(parts, indices[0].removesuffix(".index")) is not None
+
+
+def _shards(parts: dict[str, bytes], prefix: str) -> list[bytes] | None:
+    """Give a checkpoint's data files in order; None while they are not all there."""
+    names = sorted(name for name in parts if name.startswith(f"{prefix}.data-"))
+    count = int(names[0].rpartition("-of-")[2]) if names else 0
+    if not names or names != [f"{prefix}.data-{i:05d}-of-{count:05d}" for i in range(count)]:
+        return None
+    return [parts[name] for name in names]
+
+
+def _size(parts: dict[str, bytes]) -> int:
+    return sum(map(len, parts.values()))
+
+
+def _check_md5(
+    source: HashedStream, archive: str, zoo: Path, expected: str | None, experiments: Iterable[Experiment]
+) -> Iterator[Exported]:
+    """Record for each experiment whether its archive is the expected one."""
+    found = source.digest()
+    for experiment in experiments:
+        wanted = expected or experiment.archive_md5
+        record = ArchiveRecord(archive, source.size, found, None if wanted is None else found == wanted.lower())
+        text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
+        write_atomically(zoo / experiment.name / ARCHIVE_RECORD, text.encode())
+        if record.verified is False:
+            why = "--md5" if expected else f"published for {experiment.name}; another archive's goes with --md5"
+            yield Exported(None, error=f"{archive}: MD5 is {found}, expected {wanted} ({why})")

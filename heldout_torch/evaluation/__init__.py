@@ -1,0 +1,8 @@
+"""Networks against data sets: correctness, and whether it is the recorded one."""
+
+from heldout_torch.evaluation.evaluate import evaluate
+from heldout_torch.evaluation.precision import Precision
+from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.evaluation.verify import SplitVerification, Verification, verify
+
+__all__ = ["Evaluation", "Precision", "SplitVerification", "Verification", "evaluate", "verify"]

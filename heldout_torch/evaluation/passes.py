@@ -1,0 +1,192 @@
+"""One network's way through a split, batch by batch."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heldout_torch.data.dataset import Batch, Dataset, SplitName
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation.precision import Network, Precision, logit_error
+from heldout_torch.evaluation.result import Evaluation
+
+CALIBRATION = 256  # examples of the first batch that are done in both precisions
+CHECK_EVERY = 64  # and of all examples one in so many
+SAFE = 2.0  # a prediction counts if its margin exceeds the largest error seen so many times
+SAFE_SO_FAR = 3.0  # while images go by more is asked, so that they need not come again when a larger error is seen
+
+
+class Pass:
+    """Collects a network's predictions. After all batches were added, those that `must_revisit` come again.
+
+    Args:
+        model: The network.
+        dataset: What the batches come from.
+        split: The split that they are.
+        precision: As in `evaluate`.
+        keep_logits: As in `evaluate`.
+        flips: As in `evaluate`.
+    """
+
+    def __init__(
+        self, model: nn.Module, dataset: Dataset, split: SplitName, precision: Precision, keep_logits: bool, flips: bool
+    ) -> None:
+        self._model, self._dataset, self._split, self._precision = model, dataset, split, precision
+        self._keep_logits, self._flips = keep_logits, flips
+        self._network: Network | None = None
+        self._failed: DataError | None = None
+        self._index: list[Tensor] = []  # of each batch, as the next two
+        self._labels: list[Tensor] = []
+        self._rows: list[dict[str, Tensor]] = []
+        self._redone: list[tuple[Tensor, dict[str, Tensor]]] = []  # positions in the split, and their rows in float32
+        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, images, labels, bfloat16 logits
+        self._unsafe = torch.zeros(0, dtype=torch.bool)
+        self._error = 0.0  # largest seen
+        self._position = 0  # of the next batch's first example
+
+    def add(self, batch: Batch) -> None:
+        """Take the next batch of the split."""
+        if self._failed is not None:
+            return
+        try:
+            network = self._network or self._start(batch.images)
+        except DataError as error:
+            self._failed = error
+            return
+        first, position = self._position == 0, self._next(batch)
+        logits = network.low(batch.images) if network.has_low else network.exact(batch.images)  # (b, k)
+        rows = self._summarize(logits, batch.labels, batch.images)
+        self._index.append(batch.index)
+        self._labels.append(batch.labels)
+        self._rows.append(rows)
+        if not network.has_low:
+            return
+        checked = position % CHECK_EVERY == 0
+        if first:
+            checked |= position < CALIBRATION
+        self._wait(checked, position, batch, logits)
+        if first:
+            self._redo()
+        self._wait(self._below(rows["gap"], SAFE_SO_FAR) & ~checked, position, batch, logits)
+        if sum(len(waiting[0]) for waiting in self._waiting) >= len(position):
+            self._redo()
+
+    def must_revisit(self) -> bool:
+        """Redo what waits, and tell whether the split must come again, for examples that are not safe by now."""
+        if self._failed is not None or self._network is None or not self._network.has_low:
+            return False
+        self._redo()
+        self._unsafe = self._below(torch.cat([rows["gap"] for rows in self._rows]), SAFE)  # (n,)
+        for position, _ in self._redone:
+            self._unsafe[position] = False
+        self._position = 0
+        return bool(self._unsafe.any())
+
+    def revisit(self, batch: Batch) -> None:
+        """Take the next batch of the split again."""
+        position = self._next(batch)
+        wanted = self._unsafe[position]
+        if wanted.any():
+            assert self._network is not None
+            logits = torch.empty(len(wanted), self._dataset.num_classes, device=wanted.device)
+            logits[wanted] = self._network.low(batch.images[wanted])
+            self._wait(wanted, position, batch, logits)
+            self._redo()
+
+    def finish(self) -> Evaluation | HeldoutError:
+        """Put everything together, or tell what is wrong."""
+        if self._failed is not None:
+            return self._failed
+        if not self._rows:
+            return DataError(f"{self._dataset.name}: the split {self._split} has no images")
+        rows = {key: torch.cat([part[key] for part in self._rows]) for key in self._rows[0]}
+        for position, redone in self._redone:
+            for key, values in redone.items():
+                rows[key][position] = values
+        arrays = {key: values.cpu().numpy() for key, values in rows.items()}
+        index, labels = torch.cat(self._index).numpy(), torch.cat(self._labels).cpu().numpy()  # (n,)
+        if not arrays["finite"].all():
+            bad = np.sort(index[~arrays["finite"]])
+            return DataError(
+                f"{self._dataset.name}: the logits of example {bad[0]} of {self._split} are no finite numbers "
+                f"({len(bad)} such examples); are the network's weights damaged?"
+            )
+        low = self._network is not None and self._network.has_low
+        return Evaluation(
+            index=index,
+            labels=labels,
+            predicted=arrays["predicted"],
+            correct=arrays["predicted"] == labels,
+            margin=arrays["margin"],
+            log_odds=arrays["log_odds"],
+            logits=arrays.get("logits"),
+            redone=sum(len(position) for position, _ in self._redone) if low else len(index),
+            error=self._error,
+        )
+
+    def _start(self, images: Tensor) -> Network:
+        name, shape = type(self._model).__name__, tuple(images.shape[1:])
+        try:
+            self._network = Network(self._model, images, self._precision)
+            logits = self._network.exact(images[:1])
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self._dataset.name}: {name} cannot take images of shape {shape} ({reason})") from None
+        if logits.shape != (1, self._dataset.num_classes):
+            raise DataError(
+                f"{self._dataset.name}: {name} gives logits of shape {tuple(logits.shape[1:])} for an image, expected "
+                f"({self._dataset.num_classes},); is it a network for another data set?"
+            )
+        return self._network
+
+    def _next(self, batch: Batch) -> Tensor:
+        """Give the positions of a batch's examples in the split, (b,)."""
+        start, self._position = self._position, self._position + len(batch.index)
+        return torch.arange(start, self._position, device=batch.labels.device)
+
+    def _below(self, gap: Tensor, factor: float) -> Tensor:
+        # Not "gap <= bound", so that a margin which is no number counts as below.
+        return ~(gap > factor * self._error)
+
+    def _wait(self, wanted: Tensor, position: Tensor, batch: Batch, logits: Tensor) -> None:
+        if wanted.any():
+            self._waiting.append((position[wanted], batch.images[wanted], batch.labels[wanted], logits[wanted]))
+
+    def _redo(self) -> None:
+        """Compute in float32 what waits for it, and learn the error of bfloat16 from it."""
+        if not self._waiting:
+            return
+        assert self._network is not None
+        position, images, labels, low = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        exact = self._network.exact(images)  # (b, k)
+        self._redone.append((position, self._summarize(exact, labels, images)))
+        error = logit_error(low, exact)
+        self._error = max(self._error, float(torch.where(error.isfinite(), error, 0).max()))
+
+    def _summarize(self, logits: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Reduce logits (b, k) to the rows that are kept: each of shape (b,), the logits themselves (b, k)."""
+        top = logits.topk(2, dim=1).values  # (b, 2)
+        predicted = logits.argmax(1)
+        rows = {
+            "predicted": predicted,
+            "gap": top[:, 0] - top[:, 1],
+            "margin": logits.gather(1, labels[:, None])[:, 0] - top[:, 0],
+            "log_odds": _log_odds(logits, labels),
+            "finite": logits.isfinite().all(1),
+        }
+        rows["margin"] = torch.where(predicted == labels, rows["gap"], rows["margin"])
+        if self._flips:
+            assert self._network is not None
+            mirrored = self._network.exact(images.flip(3))
+            rows["log_odds"] = (rows["log_odds"] + _log_odds(mirrored, labels)) / 2
+        if self._keep_logits:
+            rows["logits"] = logits
+        return rows
+
+
+def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the log odds (b,) of labels (b,) under logits (b, k)."""
+    others = logits.scatter(1, labels[:, None], -torch.inf)  # (b, k)
+    return logits.gather(1, labels[:, None])[:, 0] - others.logsumexp(1)

@@ -1,0 +1,121 @@
+"""Two ways through a data set that give the same predictions: all in float32, or mostly in bfloat16."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from heldout_torch.evaluation.inference import inference_copy
+
+Precision = Literal["exact", "fast"]
+
+_CONTEST = 32  # images on which the two precisions are timed
+_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once
+
+
+@contextmanager
+def float32_only() -> Iterator[None]:
+    """Make float32 mean float32 while the block runs: no TF32, no bfloat16 in its place.
+
+    PyTorch keeps this in settings of the whole process; they are put back afterwards.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class Network:
+    """A network as inference runs it, giving float32 logits.
+
+    Args:
+        model: Any network.
+        images: The first images, on the device.
+        precision: With "fast", a bfloat16 copy is kept beside the float32 one if the device gains by it.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
+        self._exact = inference_copy(model, images)
+        self._low: nn.Module | None = None
+        if precision == "fast" and _has_bfloat16(images.device):
+            low = inference_copy(model, images, torch.bfloat16)
+            if images.device.type != "cpu" or _is_faster(low, self._exact, images[:_CONTEST]):
+                self._low = low
+
+    @property
+    def has_low(self) -> bool:
+        """Whether there is a faster, less exact way."""
+        return self._low is not None
+
+    def exact(self, images: Tensor) -> Tensor:
+        """Map images (b, c, h, w) to logits (b, k), in float32."""
+        return _forward(self._exact, images, torch.float32)
+
+    def low(self, images: Tensor) -> Tensor:
+        """Map images (b, c, h, w) to logits (b, k), computed in bfloat16 where that pays."""
+        return self.exact(images) if self._low is None else _forward(self._low, images, torch.bfloat16)
+
+
+def logit_error(logits: Tensor, truth: Tensor) -> Tensor:
+    """Tell by how much the difference of two logits can be off, for each example.
+
+    If every difference of two true logits is off by at most e, a prediction whose margin exceeds e is the true one.
+
+    Args:
+        logits: (b, k).
+        truth: The same, computed more exactly.
+
+    Returns:
+        Of shape (b,): the largest error minus the smallest, over the classes.
+    """
+    error = logits.double() - truth.double()  # (b, k)
+    return error.amax(1) - error.amin(1)
+
+
+def rounding_error(model: nn.Module, images: Tensor) -> float:
+    """Measure the error of the float32 pass, as `logit_error` against float64, over some images (b, c, h, w)."""
+    double = copy.deepcopy(model).eval().to(images.device, torch.float64)
+    with torch.inference_mode(), float32_only():
+        exact = Network(model, images, "exact").exact(images)
+        return float(logit_error(exact, double(images.double())).max())
+
+
+def _forward(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode():
+        images = images.to(dtype)
+        if images.device.type != "cpu":
+            if dtype != torch.float32:
+                images = images.contiguous(memory_format=torch.channels_last)
+            return model(images).float()
+        # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
+        chunk = _CHUNK_OF_LARGE if images[0, 0].numel() > _LARGE_PIXELS else _CHUNK
+        images = images.contiguous(memory_format=torch.channels_last)
+        return torch.cat([model(part) for part in torch.split(images, chunk)]).float()
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and supported()
+
+
+def _is_faster(low: nn.Module, exact: nn.Module, images: Tensor) -> bool:
+    """Whether bfloat16 beats float32 on these images, by more than what is redone will cost."""
+
+    def seconds(model: nn.Module, dtype: torch.dtype) -> float:
+        times = []
+        for _ in range(3):  # the first makes the kernels
+            start = time.perf_counter()
+            _forward(model, images, dtype)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return 1.2 * seconds(low, torch.bfloat16) < seconds(exact, torch.float32)

@@ -1,0 +1,208 @@
+"""Whether a run's recorded correctness is what its network gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from heldout_torch.data.dataset import Dataset, SplitName
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation.evaluate import Progress, evaluate_together
+from heldout_torch.evaluation.precision import Precision, rounding_error
+from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.zoo import AuxArrays, Run
+
+Part = Literal["train", "removed", "test"]
+PARTS: tuple[Part, ...] = ("train", "removed", "test")
+
+_ERROR_SAMPLE = 32
+
+
+@dataclass(frozen=True)
+class SplitVerification:
+    """One part of `aux_arrays.npz` against the network.
+
+    Attributes:
+        examples: Number of recorded examples that the data set has.
+        missing: Number of recorded examples that it lacks.
+        mismatched: int64 of shape (m,), published indices whose recorded correctness is not the network's, ascending.
+        margins: float32 of shape (m,), their labels' logits minus the largest other ones.
+        ties: bool of shape (m,), whether the margin is so small that rounding decides.
+    """
+
+    examples: int
+    missing: int
+    mismatched: np.ndarray
+    margins: np.ndarray
+    ties: np.ndarray
+
+    @property
+    def matches(self) -> int:
+        """Number of examples whose recorded correctness is the network's."""
+        return self.examples - len(self.mismatched)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A run's aux arrays against its network.
+
+    Attributes:
+        splits: By name, `train`, `removed`, `test`, or those asked for.
+        tie_margin: Up to here a mismatch's margin counts as a tie: twice the measured error of logit differences in
+            float32, once for the recorded pass and once for this one. 0 if nothing mismatched, so nothing was measured.
+    """
+
+    splits: dict[Part, SplitVerification]
+    tie_margin: float
+
+    @property
+    def examples(self) -> int:
+        """Number of examples compared."""
+        return sum(split.examples for split in self.splits.values())
+
+    @property
+    def matches(self) -> int:
+        """Number of examples whose recorded correctness is the network's."""
+        return sum(split.matches for split in self.splits.values())
+
+    @property
+    def ties(self) -> int:
+        """Number of mismatches that are ties."""
+        return sum(int(split.ties.sum()) for split in self.splits.values())
+
+    @property
+    def mismatches(self) -> int:
+        """Number of mismatches that are no ties."""
+        return self.examples - self.matches - self.ties
+
+
+def verify(
+    run: Run,
+    dataset: Dataset,
+    splits: Sequence[Part] = PARTS,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "exact",
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare a run's recorded correctness with its network's.
+
+    Args:
+        run: What `load_run` gives.
+        dataset: The run's data set, in published order.
+        splits: What to compare.
+        batch_size: As in `evaluate`, and so are the next three.
+        device: Where to compute.
+        precision: "exact" or "fast".
+        progress: Called with the number of examples done since its last call.
+
+    Raises:
+        DataError: If the data set is not the run's, or the network fails on it as in `evaluate`.
+        ZooError: If the run's aux arrays are missing or damaged.
+    """
+    result = verify_together(
+        [run], dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
+    )[0]
+    if isinstance(result, HeldoutError):
+        raise result
+    return result
+
+
+def verify_together(
+    runs: Sequence[Run],
+    dataset: Dataset,
+    splits: Sequence[Part] = PARTS,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "exact",
+    progress: Progress | None = None,
+) -> list[Verification | HeldoutError]:
+    """Verify several runs in one pass over the data.
+
+    Takes what `verify` takes, and gives for each run its verification, or the error that `verify` would raise for it.
+
+    Raises:
+        DataError: If the data set is bad by itself.
+    """
+    results: dict[int, Verification | HeldoutError] = {}
+    aux: dict[int, AuxArrays] = {}
+    for number, run in enumerate(runs):
+        try:
+            aux[number] = run.aux
+            check_dataset(run, dataset)
+        except HeldoutError as error:
+            results[number] = error
+    evaluations: dict[SplitName, dict[int, Evaluation]] = {}
+    for name in sorted({_dataset_split(part) for part in splits}):
+        good = [number for number in range(len(runs)) if number not in results]
+        found = evaluate_together(
+            [runs[number].model for number in good], dataset, name,
+            batch_size=batch_size, device=device, precision=precision, progress=progress,
+        )  # fmt: skip
+        evaluations[name] = {}
+        for number, evaluation in zip(good, found, strict=True):
+            if isinstance(evaluation, HeldoutError):
+                results[number] = evaluation
+            else:
+                evaluations[name][number] = evaluation
+    for number, run in enumerate(runs):
+        if number not in results:
+            found_parts = {part: evaluations[_dataset_split(part)][number] for part in splits}
+            results[number] = _compare(run, aux[number], dataset, found_parts, torch.device(device))
+    return [results[number] for number in range(len(runs))]
+
+
+def check_dataset(run: Run, dataset: Dataset) -> None:
+    """Check that a data set can be that of a run.
+
+    Raises:
+        DataError: If its name or the numbers of examples are others.
+        ZooError: If the run's aux arrays are missing or damaged.
+    """
+    if dataset.name != run.metadata.dataset:
+        raise DataError(f"run {run.metadata.key} is about {run.metadata.dataset}, the data set is {dataset.name}")
+    recorded = run.aux.train_examples, len(run.aux.index_test)
+    found = len(dataset.labels("train")), len(dataset.labels("test"))
+    if recorded != found:
+        raise DataError(
+            f"run {run.metadata.key}: its aux arrays are about {recorded[0]} training and {recorded[1]} test examples, "
+            f"the data set {dataset.name} has {found[0]} and {found[1]}; is it another one?"
+        )
+
+
+def _dataset_split(part: Part) -> SplitName:
+    return "test" if part == "test" else "train"
+
+
+def _compare(
+    run: Run, aux: AuxArrays, dataset: Dataset, evaluations: dict[Part, Evaluation], device: torch.device
+) -> Verification:
+    rows: dict[Part, np.ndarray] = {}
+    wrong: dict[Part, np.ndarray] = {}
+    for part, evaluation in evaluations.items():
+        recorded, index = getattr(aux, f"correctness_{part}"), getattr(aux, f"index_{part}").astype(np.int64)
+        row = np.full(max(index.max(initial=-1), evaluation.index.max()) + 1, -1)  # published index -> row
+        row[evaluation.index] = np.arange(len(evaluation.index))
+        rows[part] = row[index]  # -1 where the data set lacks the example
+        wrong[part] = (rows[part] >= 0) & (evaluation.correct[rows[part]] != recorded.astype(bool))
+    tie_margin = 0.0
+    if any(mask.any() for mask in wrong.values()):
+        images = next(iter(dataset.batches("test", _ERROR_SAMPLE, device))).images
+        tie_margin = 2 * rounding_error(run.model, images)
+    splits: dict[Part, SplitVerification] = {}
+    for part, evaluation in evaluations.items():
+        mismatched = np.sort(rows[part][wrong[part]])
+        order = np.argsort(evaluation.index[mismatched])
+        margins = evaluation.margin[mismatched][order]
+        splits[part] = SplitVerification(
+            examples=int((rows[part] >= 0).sum()),
+            missing=int((rows[part] < 0).sum()),
+            mismatched=evaluation.index[mismatched][order],
+            margins=margins,
+            ties=np.abs(margins) <= tie_margin,
+        )
+    return Verification(splits, tie_margin)

@@ -6,6 +6,7 @@ from heldout_torch.data.dataset import ArrayDataset, Batch, Dataset, Split, Spli
 from heldout_torch.data.digits import load_digits
 from heldout_torch.data.npz import load_npz
 from heldout_torch.data.order import original_order, tfds_order
+from heldout_torch.data.transforms import imagenet_transform, load_imagenet_image, unit_range
 from heldout_torch.errors import DataError
 
 __all__ = [
@@ -14,11 +15,14 @@ __all__ = [
     "Dataset",
     "Split",
     "SplitName",
+    "imagenet_transform",
     "load_dataset",
     "load_digits",
+    "load_imagenet_image",
     "load_npz",
     "original_order",
     "tfds_order",
+    "unit_range",
 ]
 
 

@@ -1,0 +1,155 @@
+"""Decodes a crop of a JPEG to the very bytes that TensorFlow's `decode_and_crop_jpeg` gives.
+
+TensorFlow decodes with libjpeg-turbo's fast integer DCT and smooth ("fancy") chroma upsampling; simplejpeg can do the
+same. One thing differs. Where chroma is stored at half the width, smooth upsampling mixes each chroma sample with its
+neighbour in the next column. A cropped decoder has not decoded that neighbour at the edge of the crop, so it treats
+the edge as the edge of the image, and one column of pixels comes out otherwise than in the whole image. Here the whole
+image is decoded, and the one column is computed anew from the stored chroma where a crop has such an edge.
+
+The stored chroma comes from a second decode, of the same image under a header that calls its components RGB: then
+nothing is converted, and with plain upsampling every chroma sample stands as it is.
+"""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import simplejpeg
+
+from heldout_torch.errors import DataError
+
+_START = b"\xff\xd8"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # an Adobe marker that says: no color transform
+_ADOBE, _START_OF_SCAN = 0xEE, 0xDA
+_ALIGNMENT = 16  # a cropped decoder begins at a multiple of this where chroma has half the width
+
+Box = tuple[int, int, int, int]
+
+
+def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.ndarray:
+    """Decode a crop of an image.
+
+    Args:
+        data: The file's contents: a JPEG (gray, YCbCr, RGB, CMYK or YCCK; any subsampling; progressive or not), or a
+            PNG, of which there is one among ImageNet's .JPEG files.
+        box: Maps the image's height and width to the crop's top, left, height and width.
+        name: What errors call the file.
+
+    Returns:
+        uint8 of shape (height, width, 3), RGB: of a JPEG, equal to TensorFlow's `decode_and_crop_jpeg(channels=3)`.
+
+    Raises:
+        DataError: If the image is damaged, cut off or of another kind.
+    """
+    if data.startswith(_PNG):
+        return _decode_png(data, box, name)
+    try:
+        height, width, colorspace, subsampling = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{name}: is no readable JPEG ({' '.join(str(error).split())})") from None
+    top, left, rows, columns = _checked_box(box, height, width, name)
+    inks = colorspace in ("CMYK", "YCCK")
+    pixels = _decode(data, "CMYK" if inks else "RGB", False, name)  # (h, w, 3 or 4)
+    crop = pixels[top : top + rows, left : left + columns]
+    if colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420"):
+        right = left + columns
+        # At the right edge the mixed neighbour is beyond the crop only for the odd, second pixel of a chroma sample.
+        edges = {left: 0} if left > 0 and left % _ALIGNMENT == 0 else {}
+        edges |= {right - 1: columns - 1} if right < width and right % 2 == 0 else {}
+        if edges:
+            stored = _decode(_without_color(data), "CMYK" if inks else "RGB", True, name)  # (h, w, 3 or 4): Y, Cb, Cr
+            for column, place in edges.items():
+                rgb = _edge_column(stored[:, column], subsampling == "420", column == left)[top : top + rows]
+                crop[:, place, :3] = 255 - rgb if inks else rgb
+    return _inks_to_rgb(crop, data) if inks else np.ascontiguousarray(crop)
+
+
+def _checked_box(box: Callable[[int, int], Box], height: int, width: int, name: str) -> Box:
+    top, left, rows, columns = box(height, width)
+    if rows < 1 or columns < 1:
+        raise DataError(f"{name}: an image of {height} x {width} pixels is too small to crop")
+    return top, left, rows, columns
+
+
+def _decode(data: bytes, colorspace: str, plain_upsampling: bool, name: str) -> np.ndarray:
+    def decode(strict: bool) -> np.ndarray:
+        return simplejpeg.decode_jpeg(data, colorspace, fastdct=True, fastupsample=plain_upsampling, strict=strict)
+
+    try:
+        try:
+            return decode(strict=True)
+        except ValueError as error:
+            # Bytes between the image and its end marker do no harm; a few files of ImageNet have them.
+            if "extraneous bytes" not in str(error):
+                raise
+            return decode(strict=False)
+    except ValueError as error:
+        raise DataError(f"{name}: is no readable JPEG ({' '.join(str(error).split())})") from None
+
+
+def _edge_column(stored: np.ndarray, half_height: bool, first: bool) -> np.ndarray:
+    """Convert one column of stored Y, Cb, Cr (h, 3) to RGB (h, 3), its chroma not mixed with another column's.
+
+    Source: libjpeg's triangle filter (in one dimension 3/4 and 1/4, rounded by an alternating bias, which the edge
+    columns get by their side) and its conversion with 16 fractional bits.
+    """
+    values = stored.astype(np.int32)
+    luma, chroma = values[:, 0], values[:, 1:3]  # (h,), (h, 2)
+    if half_height:
+        samples = chroma[::2]  # (ceil(h / 2), 2), each stands for two rows
+        near = np.empty_like(chroma)
+        near[0::2] = np.concatenate([samples[:1], samples[:-1]])  # an upper row mixes with the sample above
+        near[1::2] = np.concatenate([samples[1:], samples[-1:]])[: len(near) // 2]
+        chroma = (3 * chroma + near + (2 if first else 1)) >> 2
+    blue, red = chroma[:, 0] - 128, chroma[:, 1] - 128
+    half = 1 << 15
+    rgb = [
+        luma + ((_fixed(1.402) * red + half) >> 16),
+        luma + ((-_fixed(0.34414) * blue - _fixed(0.71414) * red + half) >> 16),
+        luma + ((_fixed(1.772) * blue + half) >> 16),
+    ]
+    return np.stack(rgb, axis=1).clip(0, 255).astype(np.uint8)  # (h, 3)
+
+
+def _fixed(factor: float) -> int:
+    return int(factor * 65536 + 0.5)
+
+
+def _inks_to_rgb(crop: np.ndarray, data: bytes) -> np.ndarray:
+    inks = crop.astype(np.uint16)  # (rows, columns, 4)
+    if not any(marker == _ADOBE for marker, _, _ in _segments(data)):
+        inks = 255 - inks  # Adobe's files hold inks inverted, others do not
+    return (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
+
+
+def _without_color(data: bytes) -> bytes:
+    """Give a JPEG under a header without application markers but one, which says that its components are RGB."""
+    segments = _segments(data)
+    kept = [data[begin:end] for marker, begin, end in segments if not 0xE0 <= marker <= 0xEF]
+    return b"".join([_START, _ADOBE_RGB, *kept, data[segments[-1][2] :]])
+
+
+def _segments(data: bytes) -> list[tuple[int, int, int]]:
+    """List marker, begin and end of the segments before the first scan of a JPEG whose header could be decoded."""
+    segments, at = [], len(_START)
+    while at + 4 <= len(data) and data[at + 1] != _START_OF_SCAN:
+        if data[at + 1] == 0xFF:  # fill bytes may stand before a marker
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        segments.append((data[at + 1], at, end))
+        at = end
+    return segments
+
+
+def _decode_png(data: bytes, box: Callable[[int, int], Box], name: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            pixels = np.array(image.convert("RGB"))  # (h, w, 3)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{name}: is no readable PNG ({' '.join(str(error).split())})") from None
+    top, left, rows, columns = _checked_box(box, len(pixels), pixels.shape[1], name)
+    return np.ascontiguousarray(pixels[top : top + rows, left : left + columns])

@@ -1,0 +1,106 @@
+"""What the experiments do to an image before the network, as constants and as functions.
+
+CIFAR and MNIST: pixel values are divided by 255 and nothing else (`unit_range`). ImageNet (`imagenet_transform`,
+`load_imagenet_image`): the central square of 7/8 of the shorter side, scaled to [0, 1], resized to 224 x 224
+bilinearly without antialiasing, minus `MEAN`, divided by `STD`, all in float32 and without rounding to bytes after
+the resize.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from heldout_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SIZE = 224
+CROP_FRACTION = 0.875  # 224 / 256
+MEAN = (0.485, 0.456, 0.406)  # red, green, blue
+STD = (0.229, 0.224, 0.225)
+
+
+def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
+    """Scale an image to [0, 1], the evaluation transform of CIFAR and MNIST.
+
+    Args:
+        image: PIL image, or uint8 tensor of shape (..., c, h, w) on any device.
+
+    Returns:
+        float32 of shape (..., c, h, w), on the image's device.
+    """
+    return _to_tensor(image).float() / 255
+
+
+def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:
+    """Crop, scale, resize and normalise an image, the evaluation transform of ImageNet after decoding.
+
+    A JPEG decoded by PIL or torchvision differs by a little from the published pipeline's, whose decoder rounds
+    otherwise; `load_imagenet_image` decodes as that one did.
+
+    Args:
+        image: PIL image of mode RGB, or uint8 tensor of shape (3, h, w).
+
+    Returns:
+        float32 of shape (3, 224, 224), on the CPU.
+
+    Raises:
+        DataError: If the image is of another shape, or too small to crop.
+    """
+    pixels = _to_tensor(image)
+    if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3 or min(pixels.shape[1:]) < 2:
+        raise DataError(f"image is {pixels.dtype} {tuple(pixels.shape)}, expected torch.uint8 (3, h, w) from 2 x 2")
+    top, left, rows, columns = center_box(*pixels.shape[1:])
+    crop = pixels[:, top : top + rows, left : left + columns].permute(1, 2, 0)
+    return preprocess_crop(crop.cpu().numpy())
+
+
+def load_imagenet_image(data: bytes, name: str = "image") -> torch.Tensor:
+    """Decode and preprocess an ImageNet file exactly as the published pipeline did.
+
+    Args:
+        data: Contents of the file.
+        name: What errors call it.
+
+    Returns:
+        float32 of shape (3, 224, 224).
+
+    Raises:
+        DataError: If the image is damaged, cut off, too small or of another kind.
+    """
+    from heldout_torch.data.jpeg import decode_crop
+
+    return preprocess_crop(decode_crop(data, center_box, name))
+
+
+def center_box(height: int, width: int) -> tuple[int, int, int, int]:
+    """Give top, left, height and width of the central square that the network sees, in pixels."""
+    size = int(np.float32(CROP_FRACTION) * np.float32(min(height, width)))
+    return (height - size + 1) // 2, (width - size + 1) // 2, size, size
+
+
+def preprocess_crop(crop: np.ndarray, out: np.ndarray | None = None) -> torch.Tensor:
+    """Scale, resize and normalise a decoded crop.
+
+    Args:
+        crop: uint8 of shape (h, w, 3).
+        out: float32 of shape (3, 224, 224) to write into, if given.
+
+    Returns:
+        float32 of shape (3, 224, 224); shares memory with `out`.
+    """
+    from heldout_torch.data.resize import resize_and_normalise
+
+    out = np.empty((3, IMAGE_SIZE, IMAGE_SIZE), np.float32) if out is None else out
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    resize_and_normalise(np.ascontiguousarray(crop), mean, std, out)
+    return torch.from_numpy(out)
+
+
+def _to_tensor(image: "Image | torch.Tensor") -> torch.Tensor:
+    if isinstance(image, torch.Tensor):
+        return image
+    pixels = torch.from_numpy(np.array(image))  # (h, w) or (h, w, c)
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

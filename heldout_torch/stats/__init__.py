@@ -1,0 +1,144 @@
+"""Statistics over thousands of held-out runs: memorization, influence, consistency scores, and what they are worth.
+
+Everything starts from a run table and is a plain function on it; indices are published indices.
+
+- Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
+  `who_trained_on`).
+- Estimates: `memorization(table)`, `influence(table, train, test)`, `consistency(tables_by_ratio)`,
+  `influence_pairs(table, labels_train, labels_test)`, `top_influences(table, k, per)`,
+  `classwise_influence(table, labels_train, labels_test)`.
+- Uncertainty: `example_counts`, `influence_counts`, `memorization_error`, `influence_error`, `pair_error`,
+  `error_bound`, `reliability(table, statistic)`; scores, pairs and tops carry their standard errors.
+- Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
+  `load_classwise`, `save_classwise`, `load_imagenet_index`, `save_imagenet_index`.
+- Analyses: `histogram` (18 bins), `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
+
+Names are imported when first used, so that the package itself costs nothing; kernels are compiled at first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heldout_torch.stats.analyses import (
+        accuracy_by_ratio,
+        histogram,
+        keep_indices,
+        pair_agreement,
+        score_agreement,
+    )
+    from heldout_torch.stats.estimators import (
+        ConsistencyScores,
+        ExampleCounts,
+        consistency,
+        example_counts,
+        influence,
+        memorization,
+    )
+    from heldout_torch.stats.pairs import (
+        ClassInfluence,
+        InfluencePairs,
+        TopInfluences,
+        classwise_influence,
+        influence_pairs,
+        top_influences,
+    )
+    from heldout_torch.stats.published import (
+        load_classwise,
+        load_imagenet_index,
+        load_pairs,
+        load_published_scores,
+        load_scores,
+        save_classwise,
+        save_imagenet_index,
+        save_pairs,
+        save_scores,
+    )
+    from heldout_torch.stats.run_table import RunTable
+    from heldout_torch.stats.uncertainty import (
+        Reliability,
+        error_bound,
+        influence_counts,
+        influence_error,
+        memorization_error,
+        pair_error,
+        reliability,
+    )
+
+_HOMES = {
+    "analyses": ("accuracy_by_ratio", "histogram", "keep_indices", "pair_agreement", "score_agreement"),
+    "estimators": ("ConsistencyScores", "ExampleCounts", "consistency", "example_counts", "influence", "memorization"),
+    "pairs": (
+        "ClassInfluence",
+        "InfluencePairs",
+        "TopInfluences",
+        "classwise_influence",
+        "influence_pairs",
+        "top_influences",
+    ),
+    "published": (
+        "load_classwise",
+        "load_imagenet_index",
+        "load_pairs",
+        "load_published_scores",
+        "load_scores",
+        "save_classwise",
+        "save_imagenet_index",
+        "save_pairs",
+        "save_scores",
+    ),
+    "run_table": ("RunTable",),
+    "uncertainty": (
+        "Reliability",
+        "error_bound",
+        "influence_counts",
+        "influence_error",
+        "memorization_error",
+        "pair_error",
+        "reliability",
+    ),
+}
+
+__all__ = [
+    "ClassInfluence",
+    "ConsistencyScores",
+    "ExampleCounts",
+    "InfluencePairs",
+    "Reliability",
+    "RunTable",
+    "TopInfluences",
+    "accuracy_by_ratio",
+    "classwise_influence",
+    "consistency",
+    "error_bound",
+    "example_counts",
+    "histogram",
+    "influence",
+    "influence_counts",
+    "influence_error",
+    "influence_pairs",
+    "keep_indices",
+    "load_classwise",
+    "load_imagenet_index",
+    "load_pairs",
+    "load_published_scores",
+    "load_scores",
+    "memorization",
+    "memorization_error",
+    "pair_agreement",
+    "pair_error",
+    "reliability",
+    "save_classwise",
+    "save_imagenet_index",
+    "save_pairs",
+    "save_scores",
+    "score_agreement",
+    "top_influences",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"heldout_torch.stats.{home}"), name)
+    raise AttributeError(f"module 'heldout_torch.stats' has no attribute {name!r}")

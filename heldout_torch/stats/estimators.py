@@ -1,0 +1,234 @@
+"""Memorization, influence and consistency scores of a run table.
+
+Sources: memorization and influence, V. Feldman and C. Zhang, "What Neural Networks Memorize and Why" (2020), their
+subsampled estimators; consistency scores, Z. Jiang, C. Zhang, K. Talwar and M. Mozer, "Characterizing Structural
+Regularities of Labeled Data in Overparameterized Models" (2021).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats import kernels
+from heldout_torch.stats.kernels import Side
+from heldout_torch.stats.run_table import RunTable
+
+if TYPE_CHECKING:
+    import torch
+
+Empty = Literal["nan", "zero"]
+Selection = np.ndarray | slice | list[int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleCounts:
+    """How often each training example was trained on and held out, and classified correctly then.
+
+    Attributes:
+        trained_on: Runs that trained on an example, int32 of shape (n,).
+        held_out: Runs that did not, int32 of shape (n,).
+        correct_trained_on: Those of `trained_on` that classify it correctly, int32 of shape (n,).
+        correct_held_out: Those of `held_out` that do, int32 of shape (n,).
+    """
+
+    trained_on: np.ndarray
+    held_out: np.ndarray
+    correct_trained_on: np.ndarray
+    correct_held_out: np.ndarray
+
+
+def example_counts(table: RunTable) -> ExampleCounts:
+    """Count over the runs of a table, exactly."""
+    trained, correct, both = kernels.count_examples(table.trained_on, table.correct_train).T
+    return ExampleCounts(trained.copy(), table.runs - trained, both.copy(), correct - both)
+
+
+def memorization(table: RunTable, empty: Empty = "nan") -> np.ndarray:
+    """Estimate the memorization of each training example: accuracy on it when trained on, minus when held out.
+
+    Args:
+        table: At least two runs.
+        empty: What an example gets that no run trained on, or none held out: `nan`, or `zero` as the published demo
+            does, which takes the mean over no runs for 0.
+
+    Returns:
+        float32 of shape (n,), -1 ... 1, by published index.
+
+    Raises:
+        DataError: If there is only one run.
+    """
+    _several(table)
+    counts = example_counts(table)
+    return (
+        counts.correct_trained_on * _inverse(counts.trained_on, empty)
+        - counts.correct_held_out * _inverse(counts.held_out, empty)
+    ).astype(np.float32)  # (n,)
+
+
+def influence(
+    table: RunTable,
+    train: Selection = None,
+    test: Selection = None,
+    *,
+    out: np.ndarray | None = None,
+    empty: Empty = "nan",
+    device: "str | torch.device" = "cpu",
+) -> np.ndarray:
+    """Estimate the influence of training examples on test examples.
+
+    That is the accuracy on a test example of the runs that trained on the training example, minus that of the others.
+
+    Args:
+        table: At least two runs.
+        train: Training examples: published indices, a slice or a mask; all by default.
+        test: Test examples, in the same way.
+        out: Where to write, float32 of shape (test, train), C-contiguous; may be a memory map.
+        empty: As in `memorization`.
+        device: `cpu`, or a CUDA device; the result is the same.
+
+    Returns:
+        float32 of shape (test, train), -1 ... 1.
+
+    Raises:
+        DataError: If there is only one run, examples are selected that do not exist, or `out` does not fit.
+    """
+    columns, rows = train_side(table, train, empty), test_side(table, test)
+    shape = len(rows), len(columns)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise DataError(f"out is {out.dtype} {out.shape}, expected writeable C-contiguous float32 {shape}")
+    kernels.fill(rows, columns, out, device)
+    return out  # (test, train)
+
+
+@dataclass(frozen=True, eq=False)
+class ConsistencyScores:
+    """Consistency scores (C-scores) of training examples: the accuracy on them when held out.
+
+    Attributes:
+        scores: Unweighted mean of the per-ratio scores, over the ratios at which an example was held out at least
+            once, float32 of shape (n,), 0 ... 1; NaN if there is none (0 if so asked for).
+        ratios_counted: Number of those ratios, int64 of shape (n,).
+        ratios: The subset ratios in ascending order, float64 of shape (ratios,).
+        per_ratio: float32 of shape (ratios, n), NaN where an example was never held out.
+        standard_error: Of `scores`, float32 of shape (n,); NaN where any counted ratio has fewer than two runs that
+            held the example out.
+    """
+
+    scores: np.ndarray
+    ratios_counted: np.ndarray
+    ratios: np.ndarray
+    per_ratio: np.ndarray
+    standard_error: np.ndarray
+
+
+def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Empty = "nan") -> ConsistencyScores:
+    """Estimate the consistency scores of the training examples.
+
+    Args:
+        tables_by_ratio: A table for each subset ratio, over the same data set; or one table.
+        empty: What an example gets that no run at any ratio held out: `nan`, or `zero`.
+
+    Raises:
+        DataError: If there is no table, or their training sets differ in size.
+    """
+    if isinstance(tables_by_ratio, RunTable):
+        tables_by_ratio = {tables_by_ratio.subset_ratio: tables_by_ratio}
+    if not tables_by_ratio:
+        raise DataError("no tables given, consistency scores need at least one")
+    ratios = sorted(tables_by_ratio)
+    first = tables_by_ratio[ratios[0]]
+    per_ratio = np.empty((len(ratios), first.train_examples), np.float32)
+    total, variance = np.zeros(first.train_examples), np.zeros(first.train_examples)
+    counted = np.zeros(first.train_examples, np.int64)
+    for score, ratio in zip(per_ratio, ratios, strict=True):
+        table = tables_by_ratio[ratio]
+        if table.train_examples != first.train_examples:
+            raise DataError(
+                f"run {table.keys[0]} has {table.train_examples} training examples, run {first.keys[0]} has "
+                f"{first.train_examples}; consistency scores are about one data set"
+            )
+        counts = example_counts(table)
+        mean = counts.correct_held_out * _inverse(counts.held_out, "nan")  # (n,)
+        score[:] = mean
+        held_out = counts.held_out > 0
+        counted += held_out
+        total[held_out] += mean[held_out]
+        variance[held_out] += squared_error(counts.correct_held_out, counts.held_out)[held_out]
+    scores = (total * _inverse(counted, empty)).astype(np.float32)
+    error = (np.sqrt(variance) * _inverse(counted, "nan")).astype(np.float32)
+    return ConsistencyScores(scores, counted, np.array(ratios), per_ratio, error)
+
+
+def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Estimate the variance of a share: `s (1 - s) / (runs - 1)`, unbiased.
+
+    Args:
+        correct: Number of correct runs.
+        runs: Number of runs, of the same shape.
+
+    Returns:
+        float64 of that shape; NaN for fewer than two runs.
+    """
+    share = correct * _inverse(runs, "nan")
+    return share * (1 - share) * _inverse(np.maximum(runs - 1, 0), "nan")
+
+
+def train_side(table: RunTable, selection: Selection, empty: Empty) -> Side:
+    """Give training examples as rows or columns of a matrix of influences.
+
+    With `common` runs that trained on i and are correct on j, and `correct` runs that are correct on j,
+    influence = common / in - (correct - common) / out = common (1 / in + 1 / out) - correct (1 / out).
+    """
+    _several(table)
+    index = selected(selection, table.train_examples, "train")
+    trained = kernels.count_runs(table.trained_on, index)
+    held_out = _inverse(table.runs - trained, empty)
+    return Side(table.trained_on, index, _inverse(trained, empty) + held_out, held_out)
+
+
+def test_side(table: RunTable, selection: Selection) -> Side:
+    """Give test examples as rows or columns of a matrix of influences."""
+    index = selected(selection, table.test_examples, "test")
+    correct = kernels.count_runs(table.correct_test, index)
+    return Side(table.correct_test, index, np.ones(len(index)), correct.astype(np.float64))
+
+
+def selected(selection: Selection, examples: int, name: str) -> np.ndarray:
+    """Give the indices, int64, that a selection means.
+
+    Raises:
+        DataError: If it is no selection of one dimension, or names an example that does not exist.
+    """
+    try:
+        index = np.arange(examples)[slice(None) if selection is None else _as_index(selection)]
+    except IndexError as error:
+        raise DataError(f"{name}: cannot select from {examples} examples ({error})") from None
+    if index.ndim != 1:
+        raise DataError(f"{name}: expected indices of one dimension, got {index.ndim}")
+    return index
+
+
+def _as_index(selection: Any) -> Any:
+    if isinstance(selection, slice):
+        return selection
+    index = np.asarray(selection)
+    return index.astype(np.int64) if index.size == 0 else index
+
+
+def _several(table: RunTable) -> None:
+    if table.runs < 2:
+        raise DataError(
+            f"run {table.keys[0]} is the only one, expected at least two to compare held out with trained on"
+        )
+
+
+def _inverse(counts: np.ndarray, empty: Empty) -> np.ndarray:
+    if empty not in ("nan", "zero"):
+        raise DataError(f"empty is {empty!r}, expected 'nan' or 'zero'")
+    nothing = np.nan if empty == "nan" else 0.0
+    return np.divide(1.0, counts, out=np.full(counts.shape, nothing), where=counts > 0)

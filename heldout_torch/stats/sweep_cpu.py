@@ -1,0 +1,163 @@
+"""Sweeps over matrices of estimates on all cores, by the kernels of `stats.kernels_cpu`.
+
+Threads come from a pool of our own: unlike Numba's own threading this may be called from several threads and after a
+fork. A thread's piece of work takes a second or so at most, so an interrupt is heeded soon.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+from heldout_torch.stats import kernels_cpu
+from heldout_torch.stats.kernels import Side
+from heldout_torch.stats.kernels_cpu import BLOCK, PANEL, TILE_ROWS
+from heldout_torch.stats.progress import progress
+
+_COLUMNS = BLOCK * PANEL  # columns of a piece of work
+_FILL_ROWS = 256  # rows of a piece of work when all estimates are written
+_ROWS = 1024  # rows that stay in a core's cache while panels pass by
+_THREADS: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # all cores that this process may use  # noqa: B009
+_ROOM = 2**16  # found pairs of a piece of work, before it has to be done again with more room
+_EXAMPLES = 2**15
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+def fill(rows: Side, columns: Side, out: np.ndarray, device: Any = "cpu") -> None:
+    """As `kernels.fill`."""
+    panels, scale, shift = _panels(columns)
+    step = _step(len(rows), _FILL_ROWS, TILE_ROWS)
+
+    def work(start: int) -> None:
+        part = _padded(rows.part(slice(start, start + step)), TILE_ROWS)
+        kernels_cpu.fill(panels, *part, scale, shift, np.asarray(out[start : start + step]))
+
+    for _ in _in_threads(work, range(0, len(rows), step), "influence", -(-len(rows) // step)):
+        pass
+
+
+def select(
+    problems: Iterable[tuple[Side, Side]], threshold: np.float32, device: Any = "cpu"
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """As `kernels.select`, piece by piece."""
+
+    def pieces() -> Iterator[tuple[Side, Side]]:
+        for rows, columns in problems:
+            for start in range(0, len(columns), _COLUMNS):
+                yield rows, columns.part(slice(start, start + _COLUMNS))
+
+    def work(piece: tuple[Side, Side]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows, columns = piece
+        panels, scale, shift = _panels(columns)
+        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        found = [empty]
+        for start in range(0, len(rows), _ROWS):
+            part = rows.part(slice(start, start + _ROWS))
+            row, column, value = _selected(panels, _padded(part, TILE_ROWS), scale, shift, threshold)
+            found.append((part.index[row], columns.index[column], value))
+        row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return row, column, value
+
+    todo = list(pieces())
+    yield from _in_threads(work, todo, "pairs", len(todo))
+
+
+def keep_best(rows: Side, columns: Side, k: int, device: Any = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
+    best = np.full((len(columns), k), -np.inf, np.float32)
+    best_row = np.full((len(columns), k), -1, np.int64)
+    step = _step(len(columns), _COLUMNS, PANEL)
+
+    def work(start: int) -> None:
+        part = columns.part(slice(start, start + step))
+        panels, scale, shift = _panels(part)
+        values = np.full((len(panels) * PANEL, k), -np.inf, np.float32)
+        positions = np.full((len(panels) * PANEL, k), -1, np.int64)
+        for row in range(0, len(rows), _ROWS):
+            padded = _padded(rows.part(slice(row, row + _ROWS)), TILE_ROWS)
+            kernels_cpu.keep_best(panels, *padded, scale, shift, row, values, positions)
+        best[start : start + step], best_row[start : start + step] = values[: len(part)], positions[: len(part)]
+
+    for _ in _in_threads(work, range(0, len(columns), step), "top influences", -(-len(columns) // step)):
+        pass
+    return best_row, best
+
+
+def count_examples(trained_on: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """As `kernels.count_examples`."""
+    counts = np.empty((len(trained_on), 3), np.int32)
+
+    def work(start: int) -> None:
+        part = slice(start, start + _EXAMPLES)
+        kernels_cpu.count_examples(np.asarray(trained_on[part]), np.asarray(correct[part]), counts[part])
+
+    starts = range(0, len(trained_on), _EXAMPLES)
+    for _ in _in_threads(work, starts, "counts", len(starts)):
+        pass
+    return counts
+
+
+def count_pairs(one: np.ndarray, one_index: np.ndarray, other: np.ndarray, other_index: np.ndarray) -> np.ndarray:
+    """As `kernels.count_pairs`."""
+    counts = np.empty(len(one_index), np.int32)
+
+    def work(start: int) -> None:
+        part = slice(start, start + _EXAMPLES)
+        kernels_cpu.count_pairs(np.asarray(one[one_index[part]]), np.asarray(other[other_index[part]]), counts[part])
+
+    starts = range(0, len(counts), _EXAMPLES)
+    for _ in _in_threads(work, starts, "counts", len(starts)):
+        pass
+    return counts
+
+
+def _selected(panels: np.ndarray, rows: Any, scale: np.ndarray, shift: np.ndarray, threshold: np.float32) -> Any:
+    room = _ROOM
+    while True:
+        row, column, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
+        found = kernels_cpu.select(panels, *rows, scale, shift, threshold, row, column, value)
+        if found <= room:
+            return row[:found].copy(), column[:found].copy(), value[:found].copy()
+        room = found
+
+
+def _padded(side: Side, multiple: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gather words, scale and shift, filled up with NaN scales to a multiple of examples."""
+    length = -(-len(side) // multiple) * multiple
+    words = np.zeros((length, side.words.shape[1]), np.uint64)
+    words[: len(side)] = side.words[side.index]
+    coefficients = np.full((2, length), np.nan)
+    coefficients[:, : len(side)] = side.scale, side.shift
+    return words, coefficients[0], coefficients[1]
+
+
+def _panels(columns: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gather words as panels of shape (panels, words, PANEL), scale and shift."""
+    words, scale, shift = _padded(columns, PANEL)
+    return np.ascontiguousarray(words.reshape(-1, PANEL, words.shape[1]).transpose(0, 2, 1)), scale, shift
+
+
+def _step(length: int, most: int, multiple: int) -> int:
+    """Give the size of a piece of work: at most `most`, a multiple, and small enough that every core gets some."""
+    share = -(-length // (4 * _THREADS))
+    return min(most, max(1, -(-share // multiple)) * multiple)
+
+
+def _in_threads(work: Callable[[T], S], pieces: Iterable[T], what: str, total: int) -> Iterator[S]:
+    """Do pieces of work on all cores; give the results in order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[S]] = deque()
+        try:
+            for piece in progress(pieces, what, "block", total):
+                waiting.append(pool.submit(work, piece))
+                if len(waiting) > 2 * _THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

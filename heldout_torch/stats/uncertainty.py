@@ -1,0 +1,142 @@
+"""How far estimates may be from the truth: standard errors, the published bound, and split halves.
+
+A standard error takes the runs for independent draws; each mean has the variance `s (1 - s) / (runs - 1)`. It is 0
+where all runs of a group agree, and NaN where a group has fewer than two runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats import kernels
+from heldout_torch.stats.estimators import Selection, example_counts, selected, squared_error
+from heldout_torch.stats.kernels import Side
+from heldout_torch.stats.run_table import RunTable
+
+
+def memorization_error(table: RunTable) -> np.ndarray:
+    """Estimate the standard error of `memorization`, float32 of shape (n,)."""
+    counts = example_counts(table)
+    variance = squared_error(counts.correct_trained_on, counts.trained_on)
+    variance += squared_error(counts.correct_held_out, counts.held_out)
+    return np.sqrt(variance).astype(np.float32)  # (n,)
+
+
+def influence_counts(table: RunTable, train: Selection = None, test: Selection = None) -> np.ndarray:
+    """Count the runs that trained on a training example and are correct on a test example, exactly.
+
+    Args:
+        table: Any number of runs.
+        train: Training examples, as in `influence`.
+        test: Test examples, as in `influence`.
+
+    Returns:
+        int32 of shape (test, train).
+
+    Raises:
+        DataError: If examples are selected that do not exist.
+    """
+    columns, rows = (
+        Side(words, index, np.ones(len(index)), np.zeros(len(index)))
+        for words, index in (
+            (table.trained_on, selected(train, table.train_examples, "train")),
+            (table.correct_test, selected(test, table.test_examples, "test")),
+        )
+    )
+    counts = np.empty((len(rows), len(columns)), np.float32)
+    kernels.fill(rows, columns, counts)  # exact: float32 holds every integer up to 2**24
+    return counts.astype(np.int32)  # (test, train)
+
+
+def influence_error(table: RunTable, train: Selection = None, test: Selection = None) -> np.ndarray:
+    """Estimate the standard error of `influence`, float32 of shape (test, train); arguments as there."""
+    train = selected(train, table.train_examples, "train")
+    test = selected(test, table.test_examples, "test")
+    both = influence_counts(table, train, test)
+    trained = kernels.count_runs(table.trained_on, train)
+    correct = kernels.count_runs(table.correct_test, test)
+    error = np.empty(both.shape, np.float32)
+    for row, common, right in zip(error, both, correct, strict=True):
+        row[:] = _error(common, trained, right, table.runs)
+    return error  # (test, train)
+
+
+def pair_error(table: RunTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+    """Estimate the standard error of the influence of single pairs.
+
+    Args:
+        table: The runs.
+        train_index: Published indices, int64 of shape (pairs,).
+        test_index: Published indices, int64 of shape (pairs,).
+
+    Returns:
+        float32 of shape (pairs,).
+    """
+    both = kernels.count_pairs(table.trained_on, train_index, table.correct_test, test_index)
+    trained, correct = (
+        kernels.count_runs(table.trained_on, train_index),
+        kernels.count_runs(table.correct_test, test_index),
+    )
+    return _error(both, trained, correct, table.runs).astype(np.float32)  # (pairs,)
+
+
+def error_bound(runs: int, subset_ratio: float) -> float:
+    """Bound the mean squared error of an estimate of memorization or influence, whatever the example.
+
+    Source: Feldman and Zhang (2020), Lemma 2.1: `1/(pt) + 1/((1-p)t) + exp(-pt/16)/2` for t runs, where p is the
+    smaller of subset ratio and 1 - subset ratio.
+
+    Raises:
+        DataError: If there is no run, or the ratio is not between 0 and 1.
+    """
+    if runs < 1 or not 0 < subset_ratio < 1:
+        raise DataError(f"{runs} runs at subset ratio {subset_ratio}: expected at least one, and a ratio in (0, 1)")
+    p = min(subset_ratio, 1 - subset_ratio)
+    return float(1 / (p * runs) + 1 / ((1 - p) * runs) + np.exp(-p * runs / 16) / 2)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Agreement of a statistic between two halves of the runs; what a single half's estimates are worth.
+
+    Attributes:
+        correlation: Pearson's, over the values that are numbers in both halves; NaN if either half is constant.
+        mean_absolute_difference: Over the same values.
+        values: Number of those.
+        runs: Number of runs in each half.
+    """
+
+    correlation: float
+    mean_absolute_difference: float
+    values: int
+    runs: tuple[int, int]
+
+
+def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) -> Reliability:
+    """Compute a statistic on two halves of the runs, even and odd positions, and compare.
+
+    Args:
+        table: At least four runs.
+        statistic: Such as `memorization`, or a function that calls `influence` for chosen examples.
+
+    Raises:
+        DataError: If there are fewer than four runs, or no value is a number in both halves.
+    """
+    if table.runs < 4:
+        raise DataError(f"{table.runs} runs ({', '.join(table.keys)}) cannot be halved, expected at least four")
+    halves = [table.select_runs(slice(start, None, 2)) for start in (0, 1)]
+    one, other = (np.asarray(statistic(half), np.float64).ravel() for half in halves)
+    both = np.isfinite(one) & np.isfinite(other)
+    if not both.any():
+        raise DataError(f"no value of the statistic is a number in both halves of {table.runs} runs; use more runs")
+    one, other = one[both], other[both]
+    constant = one.std() == 0 or other.std() == 0
+    correlation = float("nan") if constant else float(np.corrcoef(one, other)[0, 1])
+    return Reliability(correlation, float(np.abs(one - other).mean()), len(one), (halves[0].runs, halves[1].runs))
+
+
+def _error(both: np.ndarray, trained: np.ndarray, correct: np.ndarray | int, runs: int) -> np.ndarray:
+    variance = squared_error(both, trained) + squared_error(correct - both, runs - trained)
+    return np.sqrt(variance)

@@ -27,7 +27,21 @@ def _mlp(**config: Any) -> nn.Module:
     return MLP(**config)
 
 
+def _cifar_resnet18(**config: Any) -> nn.Module:
+    from heldout_torch.models.preact_resnet import PreactResNet
+
+    return PreactResNet([2, 2, 2, 2], bottleneck=False, **config)
+
+
+def _cifar_resnet50(**config: Any) -> nn.Module:
+    from heldout_torch.models.preact_resnet import PreactResNet
+
+    return PreactResNet([3, 4, 6, 3], bottleneck=True, **config)
+
+
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "cifar_resnet18": _cifar_resnet18,
+    "cifar_resnet50": _cifar_resnet50,
     "mlp": _mlp,
     "resnet50": _resnet50,
     "small_inception": _small_inception,

@@ -1,5 +1,6 @@
 """The same training as tasks on a Ray cluster: one task a batch of runs, tried again when its worker dies."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
+
+_RETRIES = 20
 
 if TYPE_CHECKING:
     from heldout_torch.training.fit import RunBatch
@@ -40,11 +43,11 @@ def train_on_cluster(
     except ImportError:
         raise HeldoutError("training on a cluster needs Ray: pip install 'heldout-torch[cluster]'") from None
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {str(error).splitlines()[0]}") from None
-    needs = {"num_cpus": 0, "num_gpus": 1} if torch.device(device).type == "cuda" else {"num_cpus": 1}
-    task = ray.remote(max_retries=-1, **needs)(_train)
+    gpus = int(torch.device(device).type == "cuda")
+    task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
     shared = ray.put(dataset)
     pending = [task.remote(batch, shared, zoo.resolve(), str(device)) for batch in batches]
     try:

@@ -92,9 +92,9 @@ class Fitted:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss, or a weight, is not finite, or the loss ended above where it began."""
+        """Whether the loss, or a weight, is not finite, or the loss ended a tenth or more above where it began."""
         finite = all(bool(tensor.isfinite().all()) for tensor in self.state.values())
-        return not finite or not self.last_loss <= self.first_loss
+        return not finite or not self.last_loss < 1.1 * self.first_loss
 
 
 class Stack(Protocol):
@@ -173,7 +173,9 @@ def make_stack(batch: RunBatch, device: str | torch.device) -> Stack:
     """Make the untrained networks of a batch of runs."""
     experiment, recipe = batch.experiment, batch.recipe
     if experiment.architecture == "mlp":
-        return StackedMLP(experiment.config, batch.runs, recipe.momentum, recipe.weight_decay, device)
+        return StackedMLP(
+            experiment.config, batch.runs, recipe.batch_size, recipe.momentum, recipe.weight_decay, device
+        )
     (run,) = batch.runs
     bf16 = recipe.precision == "bf16"
     return Network(experiment.architecture, experiment.config, run, recipe.momentum, recipe.weight_decay, bf16, device)

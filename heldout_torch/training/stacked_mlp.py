@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from heldout_torch.training.initial import initial_state
@@ -19,6 +20,7 @@ class StackedMLP:
     Args:
         config: Options of the architecture `mlp`.
         runs: Numbers of the runs, which seed their weights.
+        batch_size: Largest number of examples of a step.
         momentum: Share of the last update that stays in the next.
         weight_decay: What times the weights is added to their gradient.
         device: Where the weights are.
@@ -28,11 +30,12 @@ class StackedMLP:
         self,
         config: dict[str, Any],
         runs: Sequence[int],
+        batch_size: int,
         momentum: float,
         weight_decay: float,
         device: str | torch.device,
     ) -> None:
-        self.momentum, self.weight_decay = momentum, weight_decay
+        self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
         states = [initial_state("mlp", config, run) for run in runs]
         layers = range(len(states[0]) // 2)
         self._weights = [
@@ -48,24 +51,29 @@ class StackedMLP:
         """Make one step of gradient descent for every run.
 
         Args:
-            images: float32 of shape (runs, b, c, h, w), each run's own batch.
+            images: float32 of shape (runs, b, c, h, w), each run's own batch, b at most the batch size.
             labels: int64 of shape (runs, b).
             rate: Learning rate.
 
         Returns:
             The mean cross entropy of each batch before the step, (runs,).
         """
-        inputs = [images.flatten(2)]  # what enters each layer, (runs, b, in)
+        # A last, smaller batch is filled up with empty rows: a product of other sizes would be summed in another order
+        # for another number of runs, and what training makes of such a difference grows.
+        count, missing = labels.shape[1], self.batch_size - labels.shape[1]
+        labels = F.pad(labels, (0, missing))
+        inputs = [F.pad(images.flatten(2), (0, 0, 0, missing))]  # what enters each layer, (runs, b, in)
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             inputs.append(torch.baddbmm(bias, inputs[-1], weight).relu_())
         logits = torch.baddbmm(self._biases[-1], inputs[-1], self._weights[-1])  # (runs, b, classes)
 
         log_shares = logits.log_softmax(2)
         target = labels[..., None]  # (runs, b, 1)
-        loss = -log_shares.gather(2, target).mean((1, 2))
+        loss = -log_shares.gather(2, target)[:, :count].mean((1, 2))
         gradient = log_shares.exp_()
         gradient.scatter_add_(2, target, gradient.new_full((), -1).expand(target.shape))
-        gradient /= labels.shape[1]  # of the mean cross entropy by the logits
+        gradient /= count  # of the mean cross entropy by the logits
+        gradient[:, count:] = 0
 
         for i in reversed(range(len(self._weights))):
             weight, velocity, bias_velocity = self._weights[i], self._velocities[i], self._bias_velocities[i]

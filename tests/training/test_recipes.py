@@ -1,0 +1,69 @@
+"""Recipes: strict reading, shipped values, schedules."""
+
+import pytest
+
+from heldout_torch import HeldoutError
+from heldout_torch.training import Recipe, find_recipe, known_recipes, read_recipe
+from heldout_torch.zoo import known_experiments
+
+GOOD = "epochs = 3\nbatch_size = 16\nlearning_rate = 0.1\n"
+
+
+def test_every_shipped_recipe_is_of_an_experiment():
+    assert known_recipes().keys() <= known_experiments().keys()
+    assert find_recipe("mnist-mlp") == Recipe(epochs=10, batch_size=128, learning_rate=0.1)
+
+
+def test_a_file_gives_the_fields_it_names(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + 'decay = "steps"\ndrops = [0.5, 0.75]\n')
+    assert read_recipe(path) == Recipe(3, 16, 0.1, decay="steps", drops=(0.5, 0.75))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + "dropout = 0.1", "no field 'dropout'"),
+        ("epochs = 3\nbatch_size = 16", "lacks the field 'learning_rate'"),
+        (GOOD.replace("3", "0"), "'epochs' of a recipe is 0, expected a number from 1"),
+        (GOOD.replace("16", "1.5"), "'batch_size' of a recipe is 1.5"),
+        (GOOD.replace("0.1", "nan"), "'learning_rate' of a recipe is nan"),
+        (GOOD.replace("0.1", "'fast'"), "'learning_rate' of a recipe is 'fast'"),
+        (GOOD + "momentum = 1", "'momentum' of a recipe is 1"),
+        (GOOD + "weight_decay = -1", "'weight_decay' of a recipe is -1"),
+        (GOOD + "drops = [0.5]", "'drops' of a recipe"),
+        (GOOD + "drops = 0.5", "recipe.toml"),
+        (GOOD + "decay = 'steps'", "'drops' of a recipe"),
+        (GOOD + "precision = 'float16'", "expected one of float32, tf32, bf16"),
+        (GOOD + "epochs", "is no TOML file"),
+    ],
+)
+def test_bad_files_are_one_line_errors(tmp_path, text, expected):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(HeldoutError) as error:
+        read_recipe(path)
+    assert expected in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_recipes_are_one_line_errors(tmp_path):
+    with pytest.raises(HeldoutError, match="cannot be read"):
+        read_recipe(tmp_path / "none.toml")
+    with pytest.raises(HeldoutError, match="digits-mlp-tf"):
+        find_recipe("digits-mlp-tf")
+
+
+def test_the_rate_rises_and_falls_in_lines():
+    recipe = Recipe(1, 1, 0.4, ramp=0.2, decay="linear")
+    assert [recipe.rate(step, 10) for step in (0, 1, 2, 6, 9)] == pytest.approx([0, 0.2, 0.4, 0.2, 0.05])
+
+
+def test_the_rate_drops_to_a_tenth():
+    recipe = Recipe(1, 1, 1.0, ramp=0.1, decay="steps", drops=(0.3, 0.6))
+    assert [recipe.rate(step, 10) for step in (0, 1, 2, 3, 6, 9)] == pytest.approx([0, 1, 1, 0.1, 0.01, 0.01])
+
+
+def test_the_rate_stays():
+    assert {Recipe(1, 1, 0.1).rate(step, 10) for step in range(10)} == {0.1}

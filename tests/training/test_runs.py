@@ -1,0 +1,197 @@
+"""Trained runs: the subset, the file, the statistics they carry; interrupted, resumed, refused."""
+
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import HeldoutError, ZooError, list_runs, load_run
+from heldout_torch.data import load_digits
+from heldout_torch.training import Recipe, RunBatch, find_recipe, fit, train_runs
+from heldout_torch.zoo import files, known_experiments
+from heldout_torch.zoo.layout import RunKey
+
+DIGITS = known_experiments()["digits-mlp"]
+SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
+CONVOLUTIONS = replace(
+    DIGITS, name="digits-inception", architecture="small_inception", config={"in_channels": 1, "num_classes": 10}
+)
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def work(runs=4, experiment=DIGITS, recipe=SHORT, ratio=0.7, subset=None):
+    return RunBatch(experiment, recipe, ratio, tuple(range(runs)), subset)
+
+
+def train(zoo, *arguments, **options):
+    return list(train_runs(work(*arguments), load_digits(), zoo, **options))
+
+
+def tensors(zoo, experiment="digits-mlp", ratio=0.7):
+    runs = [key for key in list_runs(zoo) if (key.experiment, key.subset_ratio) == (experiment, ratio)]
+    return {key.run: load_run(experiment, ratio, key.run, zoo).model.state_dict() for key in runs}
+
+
+def test_a_run_is_filed_with_what_it_saw_and_what_it_knows(tmp_path):
+    digits = load_digits()
+    assert {result.key for result in train(tmp_path)} == {RunKey("digits-mlp", 0.7, run) for run in range(4)}
+    for run in range(4):
+        loaded = load_run("digits-mlp", 0.7, run, tmp_path)
+        expected = np.random.RandomState(run).choice(1437, 1005, replace=False)
+        assert np.array_equal(loaded.aux.subsample_idx, expected)
+        for split, correct in (("train", loaded.aux.correct_train), ("test", loaded.aux.correct_test)):
+            rows = digits.split(split)
+            with torch.inference_mode():
+                predictions = loaded.model(rows.images.float() / 16).argmax(1)
+            assert np.array_equal(correct, (predictions == rows.labels).numpy())
+        assert loaded.metadata.recipe == {**asdict(SHORT), "drops": []}
+        assert (loaded.metadata.epoch, loaded.metadata.global_step) == (3, 3 * 16)
+        assert loaded.metadata.source_sha256 is None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_run_alone_is_the_run_in_a_stack(tmp_path, device):
+    recipe = find_recipe("digits-mlp") if device == "cpu" else SHORT  # a long training makes much of little
+    for size in (1, 3, 4):
+        train(tmp_path / str(size), 4, DIGITS, recipe, device=device, batch_of_runs=size)
+    for other in ("3", "4"):
+        torch.testing.assert_close(tensors(tmp_path / "1"), tensors(tmp_path / other), rtol=1e-3, atol=1e-4)
+    several = tensors(tmp_path / "4")
+    assert not torch.equal(several[0]["layers.0.weight"], several[1]["layers.0.weight"])
+
+
+def test_memorization_finds_changed_labels(tmp_path):
+    runs, digits = 100, load_digits()
+    random = np.random.RandomState(0)
+    changed = np.zeros(1437, bool)
+    changed[random.choice(1437, 72, replace=False)] = True
+    labels = digits.train.labels.clone()
+    labels[changed] = (labels[changed] + torch.from_numpy(random.randint(1, 10, 72))) % 10
+    digits = replace(digits, train=replace(digits.train, labels=labels))
+    list(train_runs(work(runs, recipe=find_recipe("digits-mlp")), digits, tmp_path))
+    aux = [load_run("digits-mlp", 0.7, run, tmp_path).aux for run in range(runs)]
+    inside, correct = (np.stack([getattr(one, name) for one in aux]) for name in ("trained_on", "correct_train"))
+    memorization = (correct & inside).sum(0) / inside.sum(0) - (correct & ~inside).sum(0) / (~inside).sum(0)  # (n,)
+    assert memorization[changed].mean() - memorization[~changed].mean() >= 0.5
+    above = memorization[changed][:, None] - memorization[~changed]  # (changed, others)
+    assert ((above > 0) + 0.5 * (above == 0)).mean() >= 0.95  # the area under the curve
+
+
+def test_only_missing_runs_are_trained(tmp_path):
+    train(tmp_path, 2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    results = train(tmp_path, 4)
+    assert [result.key.run for result in results if result.skipped] == [0, 1]
+    assert sorted(result.key.run for result in results if not result.skipped) == [2, 3]
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_a_long_training_goes_on_from_its_state(tmp_path, monkeypatch, experiment):
+    """Interrupted in the middle of an epoch, it ends in the very numbers of an undisturbed one."""
+    recipe = Recipe(2, 24, 0.01, ramp=0.2, decay="linear", augmentation="crop-flip")
+    subset = np.arange(3, 100)
+    some = replace(work(1, experiment, recipe, 97 / 1437, subset), runs=(7,))
+    undisturbed = list(train_runs(some, load_digits(), tmp_path / "a"))
+    assert undisturbed[0].error is None
+
+    class KilledError(Exception):
+        pass
+
+    def stop_after(steps):
+        seen = []
+
+        def progress(runs, loss):
+            seen.append(runs)
+            if len(seen) == steps:
+                raise KilledError
+
+        return progress
+
+    monkeypatch.setattr(fit, "SAVE_SECONDS", 0)
+    with pytest.raises(KilledError):
+        list(train_runs(some, load_digits(), tmp_path / "b", progress=stop_after(8)))
+    assert list_runs(tmp_path / "b") == []
+    (state,) = tmp_path.rglob(".training-*")
+    resumed_from = []
+    load = fit._resume
+    monkeypatch.setattr(fit, "_resume", lambda *arguments: resumed_from.append(load(*arguments)) or resumed_from[0])
+    resumed = list(train_runs(some, load_digits(), tmp_path / "b"))
+    assert resumed_from == [7]
+    assert resumed == undisturbed
+    ratio = some.subset_ratio
+    torch.testing.assert_close(
+        tensors(tmp_path / "a", experiment.name, ratio), tensors(tmp_path / "b", experiment.name, ratio), rtol=0, atol=0
+    )
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("rate", [5.0, 1e6, 1e30])
+def test_a_diverging_run_is_reported_and_not_written(tmp_path, rate):
+    (result,) = train(tmp_path, 1, DIGITS, replace(SHORT, learning_rate=rate))
+    assert "the loss diverged" in result.error
+    assert list_runs(tmp_path) == []
+
+
+def test_stopping_the_iteration_stops_the_training(tmp_path):
+    results = train_runs(work(8, recipe=replace(SHORT, epochs=300)), load_digits(), tmp_path, batch_of_runs=1)
+    next(results)
+    started = time.monotonic()
+    results.close()
+    assert len(list_runs(tmp_path)) < 8
+    assert time.monotonic() - started < 60
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("heldout_torch.zoo.export.write_synced", full)
+    with pytest.raises(ZooError, match=r"cannot be written \(No space left on device\)"):
+        train(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if files._PARTIAL in path.name or path.is_file()] == []
+
+
+def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):
+    train(tmp_path, 1)
+    with pytest.raises(ZooError, match="another recipe"):
+        train(tmp_path, 2, DIGITS, replace(SHORT, learning_rate=0.2))
+    own = replace(DIGITS, name="mine")
+    train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100))
+    assert [result.skipped for result in train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100))] == [True]
+    with pytest.raises(ZooError, match="another subset"):
+        train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100) + 1)
+
+
+def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
+    own, subset = replace(DIGITS, name="mine"), np.arange(1000)[::-1].copy()
+    train(tmp_path, 2, own, SHORT, 1000 / 1437, subset)
+    for run in (0, 1):
+        loaded = load_run("mine", 1000 / 1437, run, tmp_path)
+        assert np.array_equal(loaded.aux.subsample_idx, subset)
+        assert np.array_equal(loaded.aux.index_removed, np.arange(1000, 1437))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"ratio": 1.0}, "subset ratio 1.0 is not between 0 and 1"),
+        ({"ratio": 0.01}, "the subset has 14 examples, fewer than one batch of 64"),
+        ({"runs": 0}, "at least one run"),
+        ({"recipe": replace(SHORT, precision="bf16")}, "not in bf16"),
+        ({"recipe": replace(SHORT, augmentation="resized-crop-flip")}, "'resized-crop-flip'"),
+        ({"experiment": replace(DIGITS, dataset="mnist")}, "is about data set mnist, not digits"),
+        ({"experiment": replace(DIGITS, train_examples=1000)}, "1000 training and 360 test examples"),
+        ({"experiment": replace(DIGITS, config={**DIGITS.config, "in_features": 65})}, r"(1, 8, 8) do not fit mlp"),
+        ({"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 9})}, "10 classes"),
+        ({"experiment": replace(DIGITS, name="../digits")}, "is no name for an experiment"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, expected):
+    with pytest.raises(HeldoutError) as error:
+        list(train_runs(work(**change), load_digits(), tmp_path / "zoo"))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("model.safetensors"))

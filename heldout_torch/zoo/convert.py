@@ -1,6 +1,8 @@
 """One run of a TensorFlow tree, read and converted; nothing written."""
 
+import functools
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from heldout_torch.errors import CheckpointError, ZooError
 from heldout_torch.models import expected_tensors
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunKey
+from heldout_torch.zoo.layout import CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
 
@@ -83,7 +85,7 @@ def check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None:
     Raises:
         CheckpointError: If it does not; the line names the first differences.
     """
-    expected = expected_tensors(experiment.architecture, experiment.config)
+    expected = _expected_tensors(experiment.architecture, json.dumps(experiment.config))
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
     if found == expected:
         return
@@ -127,8 +129,10 @@ def _scalar(checkpoint: Checkpoint, name: str) -> int | None:
     return int(checkpoint[key].reshape(())[()])
 
 
+@functools.cache
+def _expected_tensors(architecture: str, config: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return expected_tensors(architecture, json.loads(config))  # building the module costs more than converting a run
+
+
 def _described(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> str:
     return "missing" if tensor is None else f"{str(tensor[1]).removeprefix('torch.')} {list(tensor[0])}"
-
-
-__all__ = ["AUX_FILE", "check_state", "convert_checkpoint", "convert_run", "read_aux"]

@@ -1,0 +1,73 @@
+"""`heldout export` and `tools/export_weights.py`: what a user sees."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heldout_torch import list_runs
+from heldout_torch.cli import main
+from heldout_torch.zoo import sample_zoo
+
+TOOL = Path(__file__).parent.parent.parent / "tools" / "export_weights.py"
+EXPERIMENT = "digits-mlp-tf"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return Path(shutil.copytree(sample_zoo(), tmp_path / "tree"))
+
+
+def test_the_tool_exports_a_tree(tree, tmp_path):
+    command = [sys.executable, TOOL, tree, "--zoo", tmp_path / "zoo", "--runs", "0-2,5", "--workers", "2"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "exported 4 runs" in process.stdout
+    assert "4/4" in process.stderr  # the progress bar
+    assert [key.run for key in list_runs(tmp_path / "zoo")] == [0, 1, 2, 5]
+
+
+def test_the_verb_does_the_same_and_skips_what_is_there(tree, tmp_path, capsys):
+    zoo = str(tmp_path / "zoo")
+    assert main(["export", str(tree), "--zoo", zoo, "--shard", "0/2"]) == 0
+    assert main(["export", str(tree), "--zoo", zoo, "--subset-ratio", "0.70"]) == 0
+    assert "exported 3 runs" in (output := capsys.readouterr().out)
+    assert "skipped 3" in output
+
+
+def test_one_run_directory_needs_its_name(tree, tmp_path, capsys):
+    source, zoo = str(tree / EXPERIMENT / "0.7" / "3"), str(tmp_path / "zoo")
+    assert main(["export", source, "--zoo", zoo]) == 1
+    assert "name it with --experiment, --subset-ratio and --runs" in capsys.readouterr().err
+    options = ["--experiment", EXPERIMENT, "--subset-ratio", "0.4", "--runs", "8"]
+    assert main(["export", source, "--zoo", zoo, *options]) == 0
+    assert [str(key) for key in list_runs(zoo)] == [f"{EXPERIMENT}/0.4/8"]
+
+
+def test_a_bad_run_is_one_line_and_exit_status_1(tree, tmp_path, capsys):
+    (tree / EXPERIMENT / "0.7/1/aux_arrays.npz").write_bytes(b"no npz")
+    assert main(["export", str(tree), "--zoo", str(tmp_path / "zoo")]) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert f"error: run {EXPERIMENT}/0.7/1: " in lines[0]
+    assert "aux_arrays.npz: is no readable npz file" in lines[0]
+    assert "exported 5 runs" in captured.out
+    assert "1 failed" in captured.out
+
+
+@pytest.mark.parametrize(
+    "options", [["--runs", "x"], ["--shard", "3/2"], ["--subset-ratio", "1.5"], ["--workers", "0"], []]
+)
+def test_wrong_usage_exits_with_2_and_no_traceback(tree, options, capsys):
+    arguments = ["export", str(tree), *options, *(["--zoo", "zoo"] if options else [])]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "heldout export: error:" in capsys.readouterr().err
+
+
+def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert main(["export", str(tmp_path / "absent"), "--zoo", str(tmp_path / "zoo")]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'absent'}: there is no such folder")

@@ -1,0 +1,71 @@
+"""The package as a whole: cheap to import, complete when installed."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+import heldout_torch
+
+REPOSITORY = Path(__file__).parent.parent
+HEAVY = ["tensorflow", "torchvision", "matplotlib", "ray", "sklearn"]
+
+
+def modules_after(code: str) -> set[str]:
+    code += "; import sys; print(*(name.partition('.')[0] for name in sys.modules))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(process.stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert not modules_after("import heldout_torch") & {*HEAVY, "torch", "numpy", "numba"}
+
+
+def test_importing_the_statistics_imports_nothing_heavy():
+    assert not modules_after("import heldout_torch.stats") & {*HEAVY, "numba"}
+
+
+def test_the_command_line_starts_without_torch():
+    assert not modules_after("from heldout_torch.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") & {
+        *HEAVY,
+        "torch",
+        "numba",
+    }
+
+
+@pytest.mark.parametrize("name", heldout_torch.__all__)
+def test_public_names_can_be_imported(name):
+    assert getattr(heldout_torch, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = heldout_torch.nonsense
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_all_that_is_needed(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY]
+    subprocess.run(build, check=True, capture_output=True)
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    wheel = next(tmp_path.glob("*.whl"))
+    assert wheel.stat().st_size < 3 * 2**20
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
+    # Only the dependencies come from here: 5 GB that need not be installed twice.
+    (next(environment.glob("lib/*/site-packages")) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    code = (
+        "import heldout_torch as h; print(h.__file__); print(len(h.list_runs()));"
+        "print(h.load_run('digits-mlp-tf', 0.7, 3).aux.train_examples);"
+        "from heldout_torch.data import load_digits; print(len(load_digits().train.labels))"
+    )
+    process = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    file, runs, examples, images = process.stdout.split()
+    assert Path(file).is_relative_to(environment)
+    assert (runs, examples, images) == ("6", "1437", "1437")
+    helped = subprocess.run([environment / "bin" / "heldout", "--help"], capture_output=True, text=True, check=True)
+    assert "export" in helped.stdout

@@ -1,5 +1,6 @@
 """The package as a whole: cheap to import, complete when installed."""
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -48,7 +49,11 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.mark.slow
 def test_the_wheel_carries_all_that_is_needed(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY]
+    source = tmp_path / "source"  # building leaves files behind
+    shutil.copytree(REPOSITORY / "heldout_torch", source / "heldout_torch")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source]
     subprocess.run(build, check=True, capture_output=True)
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)

@@ -66,6 +66,7 @@ def test_metadata_is_one_key_of_sorted_json(tree, tmp_path):
         "format_version": 1, "experiment": EXPERIMENT, "dataset": "digits", "subset_ratio": 0.7, "run": 2,
         "architecture": "mlp", "config": {"in_features": 64, "num_classes": 10, "widths": [64]},
         "preprocessing": {"divide_by": 16}, "epoch": 30, "global_step": 930, "source_sha256": digest.hexdigest(),
+        "recipe": None,
     }  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""The evaluation transforms work on PIL images and tensors, and say what the experiments declare."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from heldout_torch.data import imagenet_transform, load_imagenet_image, transforms, unit_range
+from heldout_torch.errors import DataError
+from heldout_torch.zoo import known_experiments
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (301, 257, 3), np.uint8))
+
+
+def test_constants_are_those_of_the_experiment():
+    assert known_experiments()["imagenet-resnet50"].preprocessing == {
+        "divide_by": 255,
+        "image_size": transforms.IMAGE_SIZE,
+        "crop_fraction": transforms.CROP_FRACTION,
+        "mean": list(transforms.MEAN),
+        "std": list(transforms.STD),
+    }
+
+
+def test_imagenet_transform_is_the_exact_path_after_decoding(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")  # loses nothing, so both begin with the same pixels
+    expected = load_imagenet_image(buffer.getvalue())
+    assert expected.shape == (3, 224, 224)
+    assert expected.dtype == torch.float32
+    assert torch.equal(imagenet_transform(image), expected)
+    assert torch.equal(imagenet_transform(torch.from_numpy(np.array(image)).permute(2, 0, 1)), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 223, 224, 225, 600])
+def test_resize_is_near_interpolation_by_pytorch(size):
+    crop = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+    unit = torch.from_numpy(crop).permute(2, 0, 1).float()[None] / 255
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (transforms.MEAN, transforms.STD))
+    expected = (torch.nn.functional.interpolate(unit, (224, 224), mode="bilinear")[0] - mean) / std
+    # The two round positions otherwise: about 1e-7 of the crop's side, times the contrast of noise.
+    assert (transforms.preprocess_crop(crop) - expected).abs().max() < 3e-4
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_unit_range_divides_by_255(device, image):
+    pixels = np.array(image)
+    expected = torch.from_numpy(pixels.astype(np.float32) / np.float32(255)).permute(2, 0, 1)
+    assert torch.equal(unit_range(image), expected)
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device)
+    assert torch.equal(unit_range(batch).cpu()[0], expected)
+    assert unit_range(image.convert("L")).shape == (1, 301, 257)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.zeros(3, 9, 9), torch.zeros(1, 9, 9, dtype=torch.uint8), torch.zeros(3, 1, 9, dtype=torch.uint8)],
+)
+def test_other_images_are_refused(wrong):
+    with pytest.raises(DataError, match=r"expected torch\.uint8"):
+        imagenet_transform(wrong)

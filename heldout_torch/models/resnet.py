@@ -11,7 +11,7 @@ class ResNet50(ResNet):
 
     Sonnet's convolutions pad symmetrically whatever their stride, as torchvision's do; only the pool differs. At 224
     pixels it pads (0, 1) where torchvision pads (1, 1). Names are torchvision's, so the weights load into
-    `torchvision.models.resnet50` too, but there the logits shift by about 3 % at 224 pixels.
+    `torchvision.models.resnet50` too, but there the logits shift by 1 to 3 % at 224 pixels.
 
     Args:
         num_classes: Number of logits.

@@ -35,8 +35,8 @@ def evaluate(
         batch_size: Images loaded at once; chosen for the device by default.
         device: Where to compute.
         precision: "exact" computes in float32. "fast" computes in bfloat16 first where the device gains by it, and
-            again in float32 whatever has a margin between its two largest logits of less than twice the largest
-            error seen. The error is measured on the first 256 examples, on every 64th of the rest, and on all that
+            again in float32 whatever has a margin between its two largest logits of less than 1.5 times the largest
+            error seen. The error is measured on the first batch (up to 256), on every 64th example, and on all that
             is redone; when it grows, more is redone. The model must work after `.bfloat16()`.
         logits: Keep all logits.
         flips: Give log odds that are the mean over the image and its mirror image.

@@ -40,15 +40,17 @@ def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.
 
 
 class _CountUses(TorchFunctionMode):
-    """Counts how often each tensor is an argument of a torch function."""
+    """Counts from how often each tensor another is computed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.uses: Counter[int] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        self.uses.update(id(leaf) for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # or it only asked for a shape
+            self.uses.update(id(leaf) for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
+        return result
 
 
 def _foldable(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

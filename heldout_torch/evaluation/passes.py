@@ -11,8 +11,8 @@ from heldout_torch.evaluation.result import Evaluation
 
 CALIBRATION = 256  # examples of the first batch that are done in both precisions
 CHECK_EVERY = 64  # and of all examples one in so many
-SAFE = 2.0  # a prediction counts if its margin exceeds the largest error seen so many times
-SAFE_SO_FAR = 3.0  # while images go by more is asked, so that they need not come again when a larger error is seen
+SAFE = 1.5  # a prediction counts if its margin exceeds the largest error seen so many times
+SAFE_SO_FAR = 2.0  # while images go by more is asked, so that they need not come again when a larger error is seen
 
 
 class Pass:

@@ -27,7 +27,7 @@ def make(split):
     random = np.random.RandomState(sizes[split])
     patterns = np.random.RandomState(0).uniform(-1, 1, (classes, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
     labels = random.randint(classes, size=sizes[split])
-    images = 128 + 12 * patterns[labels] + 50 * random.randn(sizes[split], 32, 32, 3)
+    images = 128 + 30 * patterns[labels] + 45 * random.randn(sizes[split], 32, 32, 3)
     return images.clip(0, 255).astype(np.uint8), labels
 
 
@@ -41,7 +41,8 @@ def write(split, images, labels):
     key = b"labels" if name == "cifar10" else b"fine_labels"
     for file, rows in zip(files, np.array_split(np.arange(len(labels)), len(files)), strict=True):
         pixels = images[rows].transpose(0, 3, 1, 2).reshape(len(rows), 3072)
-        (base / file).write_bytes(pickle.dumps({key: labels[rows].tolist(), b"data": pixels}, protocol=2))
+        batch = {b"batch_label": b"a batch", key: labels[rows].tolist(), b"data": pixels}
+        (base / file).write_bytes(pickle.dumps(batch, protocol=2))
 
 
 def publish(split, images, labels):

@@ -10,7 +10,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
 - Uncertainty: `example_counts`, `influence_counts`, `memorization_error`, `influence_error`, `pair_error`,
   `error_bound`, `reliability(table, statistic)`; scores, pairs and tops carry their standard errors.
 - Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
-  `load_classwise`, `save_classwise`, `load_imagenet_index`, `save_imagenet_index`.
+  `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
+  `original_index(dataset, split)`, `to_original`, `to_published`.
 - Analyses: `histogram` (18 bins), `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
 
 Names are imported when first used, so that the package itself costs nothing; kernels are compiled at first use.
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
         influence,
         memorization,
     )
+    from heldout_torch.stats.influence_files import (
+        ClasswiseInfluence,
+        load_classwise,
+        load_imagenet_memorization,
+        load_pairs,
+        save_classwise,
+        save_imagenet_index,
+        save_pairs,
+    )
     from heldout_torch.stats.pairs import (
         ClassInfluence,
         InfluencePairs,
@@ -43,18 +53,16 @@ if TYPE_CHECKING:
         influence_pairs,
         top_influences,
     )
-    from heldout_torch.stats.published import (
-        load_classwise,
-        load_imagenet_index,
-        load_pairs,
+    from heldout_torch.stats.run_table import RunTable
+    from heldout_torch.stats.score_files import (
+        Scores,
         load_published_scores,
         load_scores,
-        save_classwise,
-        save_imagenet_index,
-        save_pairs,
+        original_index,
         save_scores,
+        to_original,
+        to_published,
     )
-    from heldout_torch.stats.run_table import RunTable
     from heldout_torch.stats.uncertainty import (
         Reliability,
         error_bound,
@@ -76,16 +84,23 @@ _HOMES = {
         "influence_pairs",
         "top_influences",
     ),
-    "published": (
+    "influence_files": (
+        "ClasswiseInfluence",
         "load_classwise",
-        "load_imagenet_index",
+        "load_imagenet_memorization",
         "load_pairs",
-        "load_published_scores",
-        "load_scores",
         "save_classwise",
         "save_imagenet_index",
         "save_pairs",
+    ),
+    "score_files": (
+        "Scores",
+        "load_published_scores",
+        "load_scores",
+        "original_index",
         "save_scores",
+        "to_original",
+        "to_published",
     ),
     "run_table": ("RunTable",),
     "uncertainty": (
@@ -101,11 +116,13 @@ _HOMES = {
 
 __all__ = [
     "ClassInfluence",
+    "ClasswiseInfluence",
     "ConsistencyScores",
     "ExampleCounts",
     "InfluencePairs",
     "Reliability",
     "RunTable",
+    "Scores",
     "TopInfluences",
     "accuracy_by_ratio",
     "classwise_influence",
@@ -119,12 +136,13 @@ __all__ = [
     "influence_pairs",
     "keep_indices",
     "load_classwise",
-    "load_imagenet_index",
+    "load_imagenet_memorization",
     "load_pairs",
     "load_published_scores",
     "load_scores",
     "memorization",
     "memorization_error",
+    "original_index",
     "pair_agreement",
     "pair_error",
     "reliability",
@@ -133,6 +151,8 @@ __all__ = [
     "save_pairs",
     "save_scores",
     "score_agreement",
+    "to_original",
+    "to_published",
     "top_influences",
 ]
 

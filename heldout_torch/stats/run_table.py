@@ -2,29 +2,24 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from heldout_torch.errors import DataError, HeldoutError, ZooError
-from heldout_torch.stats.bits import WORD_BITS, pack, pack_runs, unpack, word_count
-from heldout_torch.stats.progress import progress
+from heldout_torch.stats.bits import pack, unpack, word_count
+from heldout_torch.stats.rows import ARRAYS, Row, check_sizes, check_subset, pack_rows, run_names
 
 if TYPE_CHECKING:
     from heldout_torch.zoo import AuxArrays, RunKey
 
 FORMAT_VERSION = 1
 _RECORD = "table.json"
-_ARRAYS = ("trained_on", "correct_train", "correct_test")
 _CHUNK_BITS = 2**27
-
-# One run: its name, then bits of shape (n,), (n,), (m,) in the order of _ARRAYS.
-_Row = tuple[str, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +64,11 @@ class RunTable:
             DataError: If there is no run, shapes disagree, values are not 0/1, a key is given twice, or the subsets'
                 sizes differ.
         """
-        names = _names(keys, len(trained_on))
+        names = run_names(keys, len(trained_on))
         if not len(trained_on) == len(correct_train) == len(correct_test):
             lengths = f"{len(trained_on)}, {len(correct_train)} and {len(correct_test)}"
             raise DataError(f"trained_on, correct_train and correct_test have {lengths} rows, expected one a run")
-        return cls._build(zip(names, trained_on, correct_train, correct_test, strict=True), len(names), mix_ratios)
+        return cls._of(zip(names, trained_on, correct_train, correct_test, strict=True), len(names), mix_ratios)
 
     @classmethod
     def from_aux(
@@ -93,8 +88,8 @@ class RunTable:
             DataError: As `from_arrays`.
             ZooError: If a run's `index_test` is not 0 ... m-1 in some order.
         """
-        names: Iterable[str] = map(str, range(2**31)) if keys is None else _names(keys, len(keys))
-        return cls._build(map(_aux_row, names, aux), None if keys is None else len(keys), mix_ratios)
+        names = None if keys is None else run_names(keys)
+        return cls._of(_aux_rows(aux, names), None if names is None else len(names), mix_ratios)
 
     @classmethod
     def from_zoo(cls, zoo: str | Path, experiment: str, subset_ratio: float, runs: Sequence[int] | None = None) -> Self:
@@ -132,7 +127,7 @@ class RunTable:
         folder = Path(path)
         try:
             record = json.loads((folder / _RECORD).read_bytes())
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
             version, keys = record["format_version"], tuple(map(str, record["keys"]))
             n, m = int(record["train_examples"]), int(record["test_examples"])
         except OSError as error:
@@ -165,7 +160,7 @@ class RunTable:
             "test_examples": self.test_examples,
         }
         with new_folder(folder, overwrite=True) as temporary:
-            for name in _ARRAYS:
+            for name in ARRAYS:
                 with open(temporary / f"{name}.npy", "wb") as file:
                     np.save(file, getattr(self, name), allow_pickle=False)
                     file.flush()
@@ -186,14 +181,14 @@ class RunTable:
         if not tables:
             raise DataError("no tables to join")
         for table in tables[1:]:
-            _same_sizes(tables[0].keys[0], tables[0]._sizes, table.keys[0], table._sizes)
-        keys = _names([key for table in tables for key in table.keys])
+            check_sizes(tables[0].keys[0], tables[0]._sizes, table.keys[0], table._sizes)
+        keys = run_names([key for table in tables for key in table.keys])
         if not mix_ratios:
             sizes = [table.subset_sizes for table in tables]
             for key, size in zip(keys, np.concatenate(sizes), strict=True):
-                _same_subset(keys[0], int(sizes[0][0]), key, int(size))
+                check_subset(keys[0], int(sizes[0][0]), key, int(size))
         arrays = {
-            name: _repack([(getattr(table, name), table.runs) for table in tables], slice(None)) for name in _ARRAYS
+            name: _repack([(getattr(table, name), table.runs) for table in tables], slice(None)) for name in ARRAYS
         }
         return cls(keys, **arrays)
 
@@ -207,8 +202,8 @@ class RunTable:
             positions = np.arange(self.runs)[runs]
         except IndexError:
             raise DataError(f"runs are selected by position 0 ... {self.runs - 1}, got {runs!r}") from None
-        keys = _names([self.keys[position] for position in positions])
-        return RunTable(keys, **{name: _repack([(getattr(self, name), self.runs)], positions) for name in _ARRAYS})
+        keys = run_names([self.keys[position] for position in positions])
+        return RunTable(keys, **{name: _repack([(getattr(self, name), self.runs)], positions) for name in ARRAYS})
 
     @property
     def runs(self) -> int:
@@ -260,84 +255,23 @@ class RunTable:
         return self.train_examples, self.test_examples
 
     @classmethod
-    def _build(cls, rows: Iterable[_Row], total: int | None, mix_ratios: bool) -> Self:
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS}
-        buffers: dict[str, np.ndarray] = {}
-        keys: list[str] = []
-        size = 0
-        for key, *arrays in progress(rows, "run table", "run", total):
-            bits = {name: _bits(array, key, name) for name, array in zip(_ARRAYS, arrays, strict=True)}
-            lengths = len(bits["correct_train"]), len(bits["correct_test"])
-            _same_sizes(key, (len(bits["trained_on"]), lengths[1]), key, lengths)
-            if not keys:
-                buffers = {name: np.empty((WORD_BITS, len(row)), bool) for name, row in bits.items()}
-                size = int(bits["trained_on"].sum())
-            else:
-                _same_sizes(keys[0], tuple(buffers[name].shape[1] for name in _ARRAYS[1:]), key, lengths)
-                if not mix_ratios:
-                    _same_subset(keys[0], size, key, int(bits["trained_on"].sum()))
-            for name, row in bits.items():
-                buffers[name][len(keys) % WORD_BITS] = row
-            keys.append(key)
-            if len(keys) % WORD_BITS == 0:
-                for name in _ARRAYS:
-                    columns[name].append(pack_runs(buffers[name]))
-        names = _names(keys)
-        if rest := len(keys) % WORD_BITS:
-            for name in _ARRAYS:
-                columns[name].append(pack_runs(buffers[name][:rest]))
-        del buffers
-        return cls(names, **{name: _stack(columns.pop(name)) for name in _ARRAYS})
+    def _of(cls, rows: Iterable[Row], total: int | None, mix_ratios: bool) -> Self:
+        names, arrays = pack_rows(rows, total, mix_ratios)
+        return cls(names, **arrays)
 
 
-def _aux_row(key: str, aux: "AuxArrays") -> _Row:
-    try:
-        return key, aux.trained_on, aux.correct_train, aux.correct_test
-    except HeldoutError as error:
-        raise type(error)(f"run {key}: {error}") from None
-
-
-def _bits(array: Any, key: str, name: str) -> np.ndarray:
-    array = np.asarray(array)
-    if array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise DataError(f"run {key}: {name} is {array.dtype} {array.shape}, expected a row of 0 and 1")
-    if array.dtype != bool and not ((array == 0) | (array == 1)).all():
-        raise DataError(f"run {key}: {name} has values other than 0 and 1")
-    return array.astype(bool, copy=False)
-
-
-def _names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) -> tuple[str, ...]:
-    names = tuple(map(str, range(runs or 0) if keys is None else keys))
-    if not names:
-        raise DataError("no runs given, a run table needs at least one")
-    if runs is not None and len(names) != runs:
-        raise DataError(f"{len(names)} keys given for {runs} runs")
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"runs given twice: {', '.join(twice[:10])}; their keys must tell them apart")
-    return names
-
-
-def _same_sizes(first: str, expected: tuple[int, ...], key: str, sizes: tuple[int, ...]) -> None:
-    if sizes != expected:
-        raise DataError(
-            f"run {key} has {sizes[0]} training and {sizes[1]} test examples, "
-            f"run {first} has {expected[0]} and {expected[1]}; a table is about one data set"
-        )
-
-
-def _same_subset(first: str, expected: int, key: str, size: int) -> None:
-    if size != expected:
-        raise DataError(
-            f"run {key} trained on {size} examples, run {first} on {expected}: runs of different subset ratios do not "
-            "mix; pass mix_ratios=True if you mean it"
-        )
-
-
-def _stack(columns: list[np.ndarray]) -> np.ndarray:
-    table = np.empty((len(columns[0]), len(columns)), np.uint64)
-    for word in reversed(range(len(columns))):
-        table[:, word] = columns.pop()  # each column is freed once copied, so that the table is never held twice
-    return table  # (examples, words)
+def _aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iterator[Row]:
+    given = 0
+    for given, arrays in enumerate(aux, start=1):
+        if names is not None and given > len(names):
+            raise DataError(f"{len(names)} keys given for more runs")
+        key = str(given - 1) if names is None else names[given - 1]
+        try:
+            yield key, arrays.trained_on, arrays.correct_train, arrays.correct_test
+        except HeldoutError as error:
+            raise type(error)(f"run {key}: {error}") from None
+    if names is not None and given < len(names):
+        raise DataError(f"{len(names)} keys given for {given} runs")
 
 
 def _chunks(examples: int, runs: int) -> Iterator[slice]:

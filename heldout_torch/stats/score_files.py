@@ -1,0 +1,142 @@
+"""Published scores of training examples, such as C-scores, read and written, and the orders that they come in.
+
+CIFAR's published files count examples in the order of the data set's original files, MNIST's C-scores in that of
+tensorflow-datasets, and run tables by published index; `to_original` and `to_published` go between them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.npz_files import as_row, read_npy, read_npz, write_npz
+
+if TYPE_CHECKING:
+    from heldout_torch.data import Dataset, SplitName
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of training examples, as one published file holds them.
+
+    Attributes:
+        scores: float of shape (n,).
+        labels: Integers of shape (n,); None if the file has none.
+        filenames: Text of shape (n,), for ImageNet; None if the file has none.
+        standard_error: Of the scores, float of shape (n,); None if the file has none.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray | None = None
+    filenames: np.ndarray | None = None
+    standard_error: np.ndarray | None = None
+
+
+def load_scores(path: str | Path) -> Scores:
+    """Read `scores` (and `labels`, `filenames`, `standard_error` if there) from an npz file, or a bare npy array.
+
+    Raises:
+        DataError: If the file is missing, damaged, or arrays are not as in `Scores`.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        return Scores(as_row(read_npy(path), "f", None, f"{path}"))
+    arrays = read_npz(path, {"scores"}, {"labels", "filenames", "standard_error"})
+    scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
+    kinds = {"labels": "iu", "filenames": "SU", "standard_error": "f"}
+    others = {
+        name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")
+        for name, kind in kinds.items()
+        if name in arrays
+    }
+    if "filenames" in others and others["filenames"].dtype.kind == "S":
+        others["filenames"] = np.char.decode(others["filenames"], "latin-1")
+    return Scores(scores, **others)
+
+
+def save_scores(path: str | Path, scores: Scores) -> None:
+    """Write scores as an npz file.
+
+    Raises:
+        DataError: If lengths differ.
+    """
+    arrays = {name: array for name, array in vars(scores).items() if array is not None}
+    for name, array in arrays.items():
+        if array.shape != (len(scores.scores),):
+            raise DataError(f"{path}: {name} is {array.shape}, expected {(len(scores.scores),)} as the scores are")
+    write_npz(path, arrays)
+
+
+def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
+    """Read published scores of a training set, aligned with the data set's original files.
+
+    Labels in the file are compared with the data set's to tell its order: original files, or tensorflow-datasets. A
+    file without labels is taken only for MNIST, whose published C-scores are in the latter order. A file with
+    filenames, as ImageNet's, goes by them.
+
+    Args:
+        path: A file for `load_scores`.
+        dataset: The data set that the scores are about.
+
+    Returns:
+        Float of shape (n,); row i is about example i of the original files (ImageNet has no such order: its rows are
+        by published index). `to_published` turns them to a run table's order.
+
+    Raises:
+        DataError: As `load_scores`, or if the file is about another data set, or its order cannot be told.
+    """
+    file = load_scores(path)
+    if file.filenames is not None:
+        return _by_filename(file, path, dataset)
+    original = original_index(dataset, "train")
+    published_labels = dataset.labels("train").numpy()
+    if len(file.scores) != len(original):
+        raise DataError(f"{path}: has {len(file.scores)} scores, {dataset.name} {len(original)} training examples")
+    if file.labels is None:
+        if dataset.name != "mnist":
+            raise DataError(f"{path}: has no labels, so it cannot be told whether it is about {dataset.name}")
+        return to_original(file.scores, original)
+    if np.array_equal(file.labels, to_original(published_labels, original)):
+        return file.scores
+    if np.array_equal(file.labels, published_labels):
+        return to_original(file.scores, original)
+    raise DataError(f"{path}: its labels are those of {dataset.name} in no known order, it is about other examples")
+
+
+def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
+    """Give the position in the data set's original files of each published index, int64 of shape (n,)."""
+    from heldout_torch.data import ArrayDataset
+
+    if isinstance(dataset, ArrayDataset):
+        return dataset.split(split).original_index.numpy()
+    return np.arange(len(dataset.labels(split)))  # ImageNet's published index is the only order it has
+
+
+def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
+    """Bring values by published index into the order of the original files."""
+    result = np.empty_like(values)
+    result[original_index] = values
+    return result
+
+
+def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
+    """Bring values in the order of the original files to published index, the inverse of `to_original`."""
+    return values[original_index]
+
+
+def _by_filename(file: Scores, path: str | Path, dataset: "Dataset") -> np.ndarray:
+    from heldout_torch.data.imagenet import ImageNet
+
+    if not isinstance(dataset, ImageNet):
+        raise DataError(f"{path}: goes by file names, which {dataset.name} does not have")
+    assert file.filenames is not None
+    place = {Path(str(name)).name: row for row, name in enumerate(file.filenames)}
+    names = [Path(name).name for name in dataset.paths("train")]
+    if missing := [name for name in names if name not in place]:
+        raise DataError(f"{path}: has no score of {missing[0]} and {len(missing) - 1} other files")
+    rows = np.array([place[name] for name in names], np.int64)
+    if file.labels is not None and not np.array_equal(file.labels[rows], dataset.labels("train").numpy()):
+        raise DataError(f"{path}: its labels are not those of {dataset.name}, it is about other examples")
+    return file.scores[rows]

@@ -1,0 +1,212 @@
+"""Run tables: what goes in comes out, and bad input is refused by the names of the runs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from heldout_torch import AuxArrays, DataError, ZooError
+from heldout_torch.stats import RunTable
+from heldout_torch.stats.bits import unpack
+from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo.layout import find_runs
+from heldout_torch.zoo.load import read_run_aux
+from tests.stats.reference import random_runs
+
+ARRAYS = ("trained_on", "correct_train", "correct_test")
+
+
+def assert_holds(table, arrays):
+    for name, expected in zip(ARRAYS, arrays, strict=True):
+        words = getattr(table, name)
+        assert words.dtype == np.uint64
+        np.testing.assert_array_equal(unpack(words, 64 * words.shape[1])[:, : table.runs].T, expected)
+        assert not unpack(words, 64 * words.shape[1])[:, table.runs :].any()  # bits behind the last run
+
+
+def aux_of(trained_on, correct_train, correct_test, seed=0):
+    rng = np.random.default_rng(seed)
+    index_train, index_removed = rng.permutation(np.flatnonzero(trained_on)), np.flatnonzero(~trained_on)
+    index_test = rng.permutation(len(correct_test))
+    return AuxArrays(
+        correctness_train=correct_train[index_train].astype(np.float32),
+        correctness_removed=correct_train[index_removed].astype(np.float32),
+        correctness_test=correct_test[index_test].astype(np.float32),
+        index_train=index_train,
+        index_removed=index_removed,
+        index_test=index_test,
+        subsample_idx=np.sort(index_train),
+    )
+
+
+@pytest.mark.parametrize("runs", [1, 7, 8, 63, 64, 65, 128, 200])
+def test_table_holds_the_bits_of_its_arrays(runs):
+    arrays = random_runs(runs, 37, 11, seed=runs)
+    table = RunTable.from_arrays(*arrays, mix_ratios=True)
+    assert (table.runs, table.train_examples, table.test_examples) == (runs, 37, 11)
+    assert_holds(table, arrays)
+    np.testing.assert_array_equal(table.subset_sizes, arrays[0].sum(1))
+    assert table.subset_ratio == pytest.approx(arrays[0].mean())
+
+
+def test_numbers_0_and_1_are_taken_for_bits():
+    arrays = random_runs(5, 37, 11, seed=0)
+    numbers = [array.astype(dtype) for array, dtype in zip(arrays, (np.uint8, np.int64, np.float32), strict=True)]
+    assert_holds(RunTable.from_arrays(*numbers, mix_ratios=True), arrays)
+
+
+def test_table_from_aux_arrays_goes_by_their_indices():
+    arrays = random_runs(70, 37, 11, seed=0)
+    aux = (aux_of(*rows, seed=r) for r, rows in enumerate(zip(*arrays, strict=True)))
+    assert_holds(RunTable.from_aux(aux, mix_ratios=True), arrays)
+
+
+def test_table_from_a_zoo_reads_the_runs_of_one_ratio():
+    runs = [run for run in find_runs(sample_zoo()) if run.key.subset_ratio == 0.7]
+    table = RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7)
+    assert table.keys == tuple(str(run.key) for run in runs)
+    aux = [read_run_aux(sample_zoo(), run) for run in runs]
+    assert_holds(table, [np.array([getattr(one, name) for one in aux]) for name in ARRAYS])
+    last = runs[-1].key.run
+    assert RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, runs=[last]).keys == table.keys[-1:]
+
+
+@pytest.mark.parametrize(("ratio", "runs"), [(0.123, None), (0.7, [999_999])])
+def test_runs_that_are_not_in_the_zoo_are_named(ratio, runs):
+    with pytest.raises(ZooError, match=rf"(999999 of )?digits-mlp-tf/{ratio} are not in"):
+        RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", ratio, runs)
+
+
+def test_who_trained_on_an_example():
+    arrays = random_runs(130, 37, 11, seed=0)
+    table = RunTable.from_arrays(*arrays, mix_ratios=True)
+    for example in (0, 1, 36):
+        trained, held_out = table.who_trained_on(example)
+        np.testing.assert_array_equal(trained, np.flatnonzero(arrays[0][:, example]))
+        np.testing.assert_array_equal(held_out, np.flatnonzero(~arrays[0][:, example]))
+    with pytest.raises(DataError, match=r"example 37 is not in 0 ... 36"):
+        table.who_trained_on(37)
+
+
+def test_saved_table_is_mapped_back(tmp_path):
+    arrays = random_runs(70, 37, 11, seed=0)
+    table = RunTable.from_arrays(*arrays, mix_ratios=True, keys=[f"digits/0.7/{r}" for r in range(70)])
+    table.save(tmp_path / "table")
+    table.save(tmp_path / "table")  # replaces
+    loaded = RunTable.load(tmp_path / "table")
+    assert loaded.keys == table.keys
+    assert isinstance(loaded.trained_on, np.memmap)
+    assert_holds(loaded, arrays)
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+
+
+def test_saving_never_replaces_what_is_no_table(tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("dear")
+    table = RunTable.from_arrays(*random_runs(3, 5, 5, seed=0), mix_ratios=True)
+    with pytest.raises(DataError, match="exists and is no run table"):
+        table.save(tmp_path / "letters")
+    assert (tmp_path / "letters" / "dear.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "table.json").unlink(), "cannot be read as a run table"),
+        (lambda folder: (folder / "table.json").write_text("{"), "is no run table"),
+        (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is no run table"),
+        (lambda folder: np.save(folder / "correct_test.npy", np.zeros((6, 1), np.uint64)), "expected uint64"),
+        (lambda folder: np.save(folder / "trained_on.npy", np.zeros((5, 1))), "expected uint64"),
+    ],
+)
+def test_damaged_table_is_refused(tmp_path, damage, message):
+    RunTable.from_arrays(*random_runs(3, 5, 5, seed=0), mix_ratios=True).save(tmp_path / "table")
+    damage(tmp_path / "table")
+    with pytest.raises(DataError, match=message):
+        RunTable.load(tmp_path / "table")
+
+
+@pytest.mark.parametrize("cut", [1, 63, 64, 100])
+def test_joined_tables_hold_all_runs_and_selected_runs_only_those(cut):
+    arrays = random_runs(150, 37, 11, seed=0)
+    keys = [str(r) for r in range(150)]
+    parts = [
+        RunTable.from_arrays(*(array[part] for array in arrays), keys=keys[part], mix_ratios=True)
+        for part in (slice(None, cut), slice(cut, None))
+    ]
+    joined = RunTable.concat(parts, mix_ratios=True)
+    assert joined.keys == tuple(keys)
+    assert_holds(joined, arrays)
+    chosen = [149, 3, cut]
+    selected = joined.select_runs(chosen)
+    assert selected.keys == tuple(keys[r] for r in chosen)
+    assert_holds(selected, [array[chosen] for array in arrays])
+
+
+def test_joining_refuses_a_run_twice_another_data_set_and_another_ratio():
+    arrays = random_runs(4, 20, 11, seed=0)
+    arrays[0][:] = np.arange(20) < 14
+    table = RunTable.from_arrays(*arrays)
+    with pytest.raises(DataError, match="runs given twice: 0, 1, 2, 3"):
+        RunTable.concat([table, table])
+    keys = ["a", "b", "c", "d"]
+    with pytest.raises(DataError, match="run a has 20 training and 10 test examples, run 0 has 20 and 11"):
+        RunTable.concat([table, RunTable.from_arrays(*arrays[:2], arrays[2][:, 1:], keys=keys)])
+    other = RunTable.from_arrays(~arrays[0], *arrays[1:], keys=keys)
+    with pytest.raises(DataError, match="run a trained on 6 examples, run 0 on 14"):
+        RunTable.concat([table, other])
+    assert RunTable.concat([table, other], mix_ratios=True).runs == 8
+    with pytest.raises(DataError, match="no tables"):
+        RunTable.concat([])
+
+
+@pytest.mark.parametrize("value", [np.nan, 2.0, -1.0, 0.5])
+def test_values_other_than_0_and_1_are_refused(value):
+    trained_on, correct_train, correct_test = random_runs(5, 20, 11, seed=0)
+    broken = correct_train.astype(np.float64)
+    broken[3, 7] = value
+    with pytest.raises(DataError, match="run d: correct_train has values other than 0 and 1"):
+        RunTable.from_arrays(trained_on, broken, correct_test, keys=list("abcde"), mix_ratios=True)
+
+
+def test_runs_that_do_not_go_together_are_refused():
+    trained_on, correct_train, correct_test = random_runs(5, 20, 11, seed=0)
+    trained_on[:] = np.arange(20) < 14
+    trained_on[4, 0] = False
+    with pytest.raises(DataError, match=r"run 4 trained on 13 examples, run 0 on 14.*mix_ratios=True"):
+        RunTable.from_arrays(trained_on, correct_train, correct_test)
+    with pytest.raises(DataError, match="run 0: trained_on has 19 values, correct_train 20"):
+        RunTable.from_arrays(trained_on[:, 1:], correct_train, correct_test)
+    with pytest.raises(DataError, match="5, 4 and 5 rows"):
+        RunTable.from_arrays(trained_on, correct_train[1:], correct_test)
+    with pytest.raises(DataError, match="runs given twice: a"):
+        RunTable.from_arrays(trained_on[:3], correct_train[:3], correct_test[:3], keys=["a", "b", "a"])
+    with pytest.raises(DataError, match="2 keys given for 3 runs"):
+        RunTable.from_arrays(trained_on[:3], correct_train[:3], correct_test[:3], keys=["a", "b"])
+    with pytest.raises(DataError, match="no runs given"):
+        RunTable.from_arrays(trained_on[:0], correct_train[:0], correct_test[:0])
+    with pytest.raises(DataError, match="no runs given"):
+        RunTable.from_aux([])
+    aux = [aux_of(*rows) for rows in zip(trained_on[:2], correct_train, correct_test, strict=False)]
+    for keys in (["a"], ["a", "b", "c"]):
+        with pytest.raises(DataError, match="keys given for"):
+            RunTable.from_aux(aux, keys=keys)
+    with pytest.raises(DataError, match="runs are selected by position"):
+        RunTable.from_aux(aux).select_runs([2])
+
+
+def test_run_whose_test_indices_have_gaps_is_named():
+    aux = aux_of(*(array[0] for array in random_runs(1, 20, 11, seed=0)))
+    aux.index_test[np.argmax(aux.index_test)] = 100
+    with pytest.raises(ZooError, match=r"run digits/0.7/5: index_test is not 0 ... 10"):
+        RunTable.from_aux([aux], keys=["digits/0.7/5"])
+
+
+def test_import_of_stats_is_light():
+    code = (
+        "import sys, heldout_torch.stats; heldout_torch.stats.RunTable; "
+        "print(*{'torch', 'numba', 'matplotlib', 'tensorflow', 'torchvision'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == ""

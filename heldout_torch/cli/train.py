@@ -63,7 +63,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     from heldout_torch.training import train_runs
 
-    dataset, works = _what_to_train(arguments)
+    dataset, works = what_to_train(arguments)
     device = _device(arguments.device)
     total = sum(len(work.runs) for work in works)
     trained = skipped = failed = 0
@@ -92,11 +92,12 @@ def train(arguments: argparse.Namespace) -> int:
     return failed
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    return 1 if train(arguments) else 0
+def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatch]]":
+    """Give the data set, and for each subset ratio the runs, that the options ask for.
 
-
-def _what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatch]]":
+    Raises:
+        HeldoutError: If an option is bad, or what it names.
+    """
     from heldout_torch.data import load_dataset
     from heldout_torch.errors import HeldoutError
     from heldout_torch.training import RunBatch, find_recipe, read_recipe
@@ -118,6 +119,10 @@ def _what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBat
         experiment = replace(experiment, name=arguments.name, archive_url=None, archive_md5=None)
     dataset = load_dataset(experiment.dataset, arguments.data)
     return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    return 1 if train(arguments) else 0
 
 
 def _device(name: str | None) -> str:

@@ -99,11 +99,12 @@ def export_archive(
         ZooError: If a package for archives is missing, or the zoo cannot be written.
     """
     source = HashedStream(stream, progress)
+    inflated = inflate(source)
     export = _Export(archive, zoo, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
     whole = False
     try:
         try:
-            for member in read_members(inflate(source), archive):
+            for member in read_members(inflated, archive):
                 yield from export.take(member)
             whole = True
         except ZooError as error:

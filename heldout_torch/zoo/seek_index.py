@@ -76,7 +76,7 @@ def build_index(archive: Path, progress: Callable[[int], object] = lambda count:
             stream = _IndexingStream(file, windows)
             runs: dict[RunKey, dict[str, tuple[int, int]]] = {}
             done = 0
-            for member in read_members(io.BufferedReader(stream, _BUFFER), str(archive)):
+            for member in read_members(io.BufferedReader(stream), str(archive)):
                 if member.key is not None and member.part is not None and member.refused is None:
                     runs.setdefault(member.key, {})[member.part] = (member.offset, member.size)
                 progress(file.tell() - done)
@@ -175,17 +175,22 @@ class _IndexingStream(io.RawIOBase):
         file.seek(0)
         self._inflating = _open(file)
         self._rotated = 0
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count: int = self._inflating.readinto(buffer)
-        self.position += count
-        if count == 0:
-            self._collect()
-        elif self.position - self._rotated >= _ROTATE:
-            self._rotate()
+        if not self._rest:
+            self._rest = memoryview(self._inflating.read(_BUFFER))
+            self.position += len(self._rest)
+            if not self._rest:
+                self._collect()
+            elif self.position - self._rotated >= _ROTATE:
+                self._rotate()
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
         return count
 
     def _collect(self) -> list[tuple[int, int, int, bytes | None]]:

@@ -1,11 +1,12 @@
 """The members of an archive, read one after another from its inflated stream; nothing is ever unpacked."""
 
+import io
 import math
 import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, Any
 
 from heldout_torch.errors import ZooError
 from heldout_torch.zoo.experiments import Experiment
@@ -48,7 +49,7 @@ class Member:
     read: Callable[[], bytes]
 
 
-def read_members(stream: BinaryIO, archive: str) -> Iterator[Member]:
+def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
     """Walk through a tar stream, inflated, which is read once from start to end.
 
     Folders and files that are no parts of runs come with no key; links, devices and names that would leave the
@@ -62,11 +63,13 @@ def read_members(stream: BinaryIO, archive: str) -> Iterator[Member]:
         ZooError: If the stream is damaged, cut off, or goes on after the end of the archive.
     """
     tar = None
+    available: Any = _Available(stream)
     try:
-        tar = tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Header)  # noqa: SIM115
+        tar = tarfile.open(fileobj=available, mode="r|", bufsize=_BLOCK, tarinfo=_Header)  # noqa: SIM115
         while (info := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # or they pile up
             yield _member(info, tar, archive)
+        available.may_end = True
         while rest := tar.fileobj.read(_BLOCK):
             if rest.count(0) != len(rest):
                 raise tarfile.ReadError("data after the end of the archive")
@@ -84,6 +87,23 @@ def run_limit(experiment: Experiment) -> int:
     network = sum(math.prod(shape) * dtype.itemsize for shape, dtype in tensors.values())
     examples = experiment.train_examples + experiment.test_examples
     return _NETWORK_COPIES * network + 32 * examples + _SLACK  # at most 8 bytes in each of four arrays an example
+
+
+class _Available:
+    """Gives what a stream has rather than all that is asked for, so that nothing that came before an error is lost.
+
+    The stream's end is an error before the archive's: tarfile would go on asking for as much as a header declares.
+    """
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self.may_end = False
+        self._stream = stream
+
+    def read(self, count: int) -> bytes:
+        data = self._stream.read1(count)
+        if not data and not self.may_end:
+            raise EOFError("it ends without an end mark")
+        return data
 
 
 class _Header(tarfile.TarInfo):

@@ -51,7 +51,7 @@ def test_a_loaded_model_can_be_trained_on(zoo):
 
 
 def test_a_missing_run_names_the_archive_and_the_command(zoo):
-    with pytest.raises(ZooError, match=r"cifar10-inception/0.7/123 is not in .*; unpack https://.*heldout export"):
+    with pytest.raises(ZooError, match=r"cifar10-inception/0.7/123 is not in .*; get https://.*heldout export"):
         load_run("cifar10-inception", 0.7, 123, zoo)
     with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in .*list_runs"):
         load_run(EXPERIMENT, 0.7, 99, zoo)

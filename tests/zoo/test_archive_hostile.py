@@ -1,0 +1,203 @@
+"""Archives made to harm, and archives that came to harm: named, bounded, and nothing outside the zoo."""
+
+import gzip
+import io
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from heldout_torch.zoo.archive import export_archive
+from heldout_torch.zoo.export import export_runs, select_runs
+from tests.zoo.archives import EXPERIMENT, contents, multiply, pack
+
+RUN = f"{EXPERIMENT}/0.7/0"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """Three runs: the files of the first, the whole tar stream, and the contents of the export."""
+    folder = tmp_path_factory.mktemp("good")
+    tree = multiply(folder / "tree", 3)
+    list(export_runs(select_runs(tree), folder / "zoo"))
+    stream = gzip.decompress(pack(tree, folder / "good.tar.gz", seed=None).read_bytes())
+    files = {str(path.relative_to(tree / RUN)): path.read_bytes() for path in (tree / RUN).rglob("*") if path.is_file()}
+    return files, stream, contents(folder / "zoo")
+
+
+def write(path, members):
+    """Write an archive of (header, data) pairs."""
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        for header, data in members:
+            tar.addfile(header, io.BytesIO(data))
+
+
+def member(name, data=b"", kind=tarfile.REGTYPE, link="", size=None):
+    header = tarfile.TarInfo(name)
+    header.type, header.linkname, header.size = kind, link, len(data) if size is None else size
+    return header, data
+
+
+def export(path, zoo):
+    with open(path, "rb") as stream:
+        results = list(export_archive(stream, path.name, zoo, workers=2))
+    return [result.error for result in results if result.error], sum(result.error is None for result in results)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (member(f"/{RUN}/aux_arrays.npz", b"x"), "absolute path"),
+        (member("/etc/heldout", b"x"), "absolute path"),
+        (member(f"../{RUN}/aux_arrays.npz", b"x"), "path leaves its folder"),
+        (member(f"{EXPERIMENT}/0.7/../../../out", b"x"), "path leaves its folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.SYMTYPE, link="/etc/passwd"), "link to '/etc/passwd'"),
+        (member(f"{RUN}/checkpoints/ckpt-30.index", kind=tarfile.LNKTYPE, link="../../x"), "link to '../../x'"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.CHRTYPE), "neither file nor folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.BLKTYPE), "neither file nor folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.FIFOTYPE), "neither file nor folder"),
+    ],
+)
+def test_a_member_that_is_no_plain_file_of_its_place_is_refused_by_name(good, tmp_path, bad, reason):
+    files, _, expected = good
+    (tmp_path / "inside").mkdir()
+    path = tmp_path / "hostile.tar.gz"
+    write(path, [bad, *(member(f"{RUN}/{name}", data) for name, data in files.items())])
+    errors, exported = export(path, tmp_path / "inside" / "zoo")
+    assert errors == [f"hostile.tar.gz: member {bad[0].name!r} is refused: {reason}"]
+    assert exported == 1
+    found = contents(tmp_path / "inside" / "zoo")
+    assert found == {name: data for name, data in expected.items() if name.startswith(f"{RUN}/")}
+    assert {p.name for p in tmp_path.iterdir()} == {"inside", path.name}
+    assert {p.name for p in (tmp_path / "inside").iterdir()} == {"zoo"}
+
+
+def test_a_member_that_declares_a_huge_size_is_refused_and_never_read(good, tmp_path):
+    files, _, _ = good
+    header, _ = member(f"{RUN}/checkpoints/ckpt-30.data-00000-of-00001", size=2**40)
+    write(tmp_path / "hostile.tar.gz", [member(f"{RUN}/aux_arrays.npz", files["aux_arrays.npz"])])
+    # tarfile writes no such member, so its header is put before the end mark by hand.
+    stream = gzip.decompress((tmp_path / "hostile.tar.gz").read_bytes()).rstrip(b"\0")
+    stream += b"\0" * (-len(stream) % 512) + header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 10240
+    (tmp_path / "hostile.tar.gz").write_bytes(gzip.compress(stream))
+    errors, exported = export(tmp_path / "hostile.tar.gz", tmp_path / "zoo")
+    assert exported == 0
+    assert "declares 1099511627776 bytes, a run of digits-mlp-tf has at most" in errors[0]
+    assert "cut off" in errors[1]
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.9, 1])
+def test_a_truncated_archive_keeps_what_was_finished(good, tmp_path, kept):
+    _, stream, expected = good
+    data = gzip.compress(stream)
+    path = tmp_path / "cut.tar.gz"
+    path.write_bytes(data[: int(kept * len(data)) - 4])
+    errors, exported = export(path, tmp_path / "zoo")
+    assert "cut.tar.gz: is damaged or cut off near unpacked byte" in errors[0]
+    assert exported == {0.05: 0, 0.5: 1, 0.9: 2, 1: 3}[kept]
+    assert contents(tmp_path / "zoo").items() <= expected.items()
+    assert len(contents(tmp_path / "zoo")) == 2 * exported
+    assert not (tmp_path / "zoo" / EXPERIMENT / "archive.json").exists()
+
+
+def test_a_flipped_bit_anywhere_is_found(good, tmp_path):
+    _, stream, expected = good
+    data = bytearray(gzip.compress(stream))
+    path = tmp_path / "flipped.tar.gz"
+    for place in range(20, len(data), len(data) // 40):
+        flipped = data.copy()
+        flipped[place] ^= 16
+        path.write_bytes(flipped)
+        errors, _ = export(path, tmp_path / str(place))
+        assert errors, place
+        assert contents(tmp_path / str(place)).items() <= expected.items()
+
+
+@pytest.mark.parametrize("garbage", [b"garbage after the end", b"\x1f\x8b garbage that looks like gzip"])
+def test_trailing_garbage_is_reported_and_the_runs_stay(good, tmp_path, garbage):
+    _, stream, expected = good
+    path = tmp_path / "trailing.tar.gz"
+    path.write_bytes(gzip.compress(stream) + garbage)
+    errors, exported = export(path, tmp_path / "zoo")
+    assert len(errors) == 1
+    assert exported == 3
+    assert contents(tmp_path / "zoo") == expected
+
+
+def test_data_after_the_end_mark_is_reported(good, tmp_path):
+    path = tmp_path / "twice.tar.gz"
+    path.write_bytes(gzip.compress(good[1] + b"more"))
+    assert "data after the end of the archive" in export(path, tmp_path / "zoo")[0][0]
+
+
+def test_a_damaged_header_does_not_pass_for_the_end(good, tmp_path):
+    """Even where gzip's own checksum is right."""
+    _, stream, _ = good
+    place = stream.index(f"{EXPERIMENT}/0.7/2/aux".encode())
+    damaged = stream[: place + 150] + b"9999" + stream[place + 154 :]
+    (tmp_path / "header.tar.gz").write_bytes(gzip.compress(damaged))
+    errors, exported = export(tmp_path / "header.tar.gz", tmp_path / "zoo")
+    assert "bad header" in errors[0]
+    assert exported == 2
+
+
+def test_two_checkpoints_in_one_run_are_no_run(good, tmp_path):
+    files, _, _ = good
+    members = [member(f"{RUN}/{name}", data) for name, data in files.items()]
+    members += [member(f"{RUN}/{n.replace('30', '31')}", data) for n, data in files.items() if "30" in n]
+    write(tmp_path / "two.tar.gz", sorted(members, key=lambda pair: pair[0].name, reverse=True))
+    errors, _ = export(tmp_path / "two.tar.gz", tmp_path / "zoo")
+    assert len(errors) == 1
+    write(tmp_path / "late.tar.gz", members)
+    errors, exported = export(tmp_path / "late.tar.gz", tmp_path / "late")
+    assert "after the run was complete" in errors[0]
+    assert exported == 1
+
+
+def test_an_unknown_experiment_is_named_once_and_the_others_exported(good, tmp_path):
+    files, _, _ = good
+    members = [member(f"{e}/0.7/{r}/{n}", d) for e in ("who", EXPERIMENT) for r in (0, 1) for n, d in files.items()]
+    write(tmp_path / "mixed.tar.gz", members)
+    errors, exported = export(tmp_path / "mixed.tar.gz", tmp_path / "zoo")
+    assert len(errors) == 1
+    assert "experiment 'who' is not known" in errors[0]
+    assert exported == 2
+
+
+BOMB = """
+import io, resource, sys, tarfile
+from pathlib import Path
+from isal import igzip
+from heldout_torch.zoo.archive import export_archive
+import heldout_torch.zoo.convert, torchvision
+
+kind, run, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+header = tarfile.TarInfo(f"{run}/checkpoints/ckpt-1.data-00000-of-00001" if kind == "member" else "x")
+header.size = 2**31
+if kind == "header":
+    header.type = tarfile.GNUTYPE_LONGNAME
+with igzip.open(folder / "bomb.tar.gz", "wb", compresslevel=1) as bomb:
+    bomb.write(header.tobuf() if kind != "tail" else bytes(1024))
+    for _ in range(2**31 // 2**24):
+        bomb.write(bytes(2**24))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open(folder / "bomb.tar.gz", "rb") as stream:
+    for result in export_archive(stream, "bomb.tar.gz", folder / "zoo"):
+        print(result.error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("member", "declares 2147483648 bytes"), ("header", "bad header"), ("other", ""), ("tail", "")],
+)
+def test_a_bomb_of_two_gigabytes_takes_no_memory(tmp_path, kind, error):
+    command = [sys.executable, "-c", BOMB, kind, RUN, tmp_path]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    *errors, megabytes = process.stdout.splitlines()
+    assert int(megabytes) < 100
+    assert (tmp_path / "bomb.tar.gz").stat().st_size < 2**25
+    assert error in (errors or [""])[0]

@@ -1,0 +1,88 @@
+"""Analyses, against SciPy and against counting by hand."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from heldout_torch import DataError
+from heldout_torch.stats import (
+    ConsistencyScores,
+    InfluencePairs,
+    accuracy_by_ratio,
+    histogram,
+    keep_indices,
+    pair_agreement,
+    score_agreement,
+)
+
+
+def test_histogram_counts_every_value_once_in_18_bins():
+    values = np.array([-0.2, 0.0, 0.05, 0.056, 0.5, 0.99, 1.0, np.nan], np.float32)
+    result = histogram(values)
+    np.testing.assert_allclose(result.edges, np.arange(19) / 18)
+    assert result.counts.tolist() == [3, 1] + 7 * [0] + [1] + 7 * [0] + [2]
+    assert result.missing == 1
+    assert histogram(np.array([])).counts.sum() == 0
+
+
+@pytest.mark.parametrize(("values", "bins"), [([1.5], 18), ([-2.0], 18), ([0.5], 0)])
+def test_histogram_refuses_what_is_no_estimate(values, bins):
+    with pytest.raises(DataError, match="expected at least one bin and values in -1"):
+        histogram(np.array(values), bins)
+
+
+def pairs_of(pairs):
+    train, test, value = map(np.array, zip(*pairs, strict=True)) if pairs else np.zeros((3, 0), int)
+    return InfluencePairs(train, test, value.astype(np.float32), value, value)
+
+
+def test_agreement_of_pairs():
+    one = pairs_of([(1, 2, 0.5), (2, 1, 0.25), (7, 7, 0.5)])
+    other = pairs_of([(7, 7, 0.25), (1, 2, 0.5), (1, 7, 0.5)])
+    agreement = pair_agreement(one, other)
+    assert (agreement.jaccard, agreement.shared, agreement.mean_difference) == (0.5, 2, 0.125)
+    nothing = pair_agreement(one, pairs_of([]))
+    assert nothing.jaccard == 0
+    assert np.isnan(nothing.mean_difference)
+    assert np.isnan(pair_agreement(pairs_of([]), pairs_of([])).jaccard)
+
+
+def test_agreement_of_scores_equals_scipy():
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 20, (2, 200)) / 20  # ties
+    one[3], other[5] = np.nan, np.nan
+    both = ~np.isnan(one + other)
+    agreement = score_agreement(one, other)
+    assert agreement.rank_correlation == pytest.approx(scipy.stats.spearmanr(one[both], other[both]).statistic)
+    assert agreement.mean_difference == pytest.approx(np.abs(one - other)[both].mean())
+    assert agreement.examples == 198
+    assert np.isnan(score_agreement(np.ones(5), np.arange(5.0)).rank_correlation)
+    with pytest.raises(DataError, match="not about the same examples"):
+        score_agreement(np.ones(4), np.ones(5))
+    with pytest.raises(DataError, match="no example has both scores"):
+        score_agreement(np.array([np.nan, 1]), np.array([1, np.nan]))
+
+
+def test_accuracy_by_ratio_is_the_mean_over_a_band_of_scores():
+    per_ratio = np.array([[0.1, 0.5, 1.0, 0.0, np.nan], [0.3, 0.7, 1.0, np.nan, np.nan]], np.float32)
+    scores = np.array([0.2, 0.6, 1.0, 0.0, np.nan], np.float32)
+    consistency = ConsistencyScores(scores, np.array([2, 2, 2, 1, 0]), np.array([0.1, 0.9]), per_ratio, scores)
+    edges, accuracy = accuracy_by_ratio(consistency, bins=3)
+    np.testing.assert_allclose(edges, [0, 1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(accuracy, [[0.05, 0.3], [0.5, 0.7], [1, 1]], rtol=1e-6)
+    assert np.isnan(accuracy_by_ratio(consistency, bins=10)[1][4]).all()
+
+
+def test_kept_examples_are_those_of_the_highest_or_lowest_scores():
+    scores = np.array([0.5, 0.1, 0.5, 0.9, 0.0])
+    assert keep_indices(scores, 0.4).tolist() == [0, 3]
+    assert keep_indices(scores, 0.4, highest=False).tolist() == [1, 4]
+    assert keep_indices(scores, 0.8, highest=False).tolist() == [0, 1, 2, 4]
+    assert keep_indices(scores, 0).tolist() == []
+    assert keep_indices(scores, 1).tolist() == [0, 1, 2, 3, 4]
+    assert keep_indices(scores, 1).dtype == np.int64
+    for fraction in (-0.1, 1.1, np.nan):
+        with pytest.raises(DataError, match="expected 0"):
+            keep_indices(scores, fraction)
+    with pytest.raises(DataError, match="1 of 2 examples have no score"):
+        keep_indices(np.array([np.nan, 1]), 0.5)

@@ -1,0 +1,188 @@
+"""Published files: written as published, read back, put into the right order, refused when damaged."""
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import DataError
+from heldout_torch.data import ArrayDataset, Split, load_digits, tfds_order
+from heldout_torch.stats import (
+    InfluencePairs,
+    RunTable,
+    Scores,
+    classwise_influence,
+    load_classwise,
+    load_imagenet_memorization,
+    load_pairs,
+    load_published_scores,
+    load_scores,
+    memorization,
+    original_index,
+    save_classwise,
+    save_imagenet_index,
+    save_pairs,
+    save_scores,
+    to_original,
+    to_published,
+)
+from tests.stats.reference import random_runs
+
+
+def dataset_in_tfds_order(name="mnist", n=50):
+    """Labels of the originals, and the data set as loaded, in tensorflow-datasets order."""
+    originals = np.random.default_rng(0).integers(0, 10, n)
+    order = torch.from_numpy(tfds_order("train", n).copy())
+    labels = torch.from_numpy(originals)[order]
+    split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), labels, torch.arange(n), order)
+    return originals, ArrayDataset(name, split, split, 10, 255)
+
+
+def test_scores_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = Scores(rng.random(5), np.arange(5), np.array([f"n0_{i}.JPEG" for i in range(5)]), rng.random(5))
+    save_scores(tmp_path / "scores.npz", scores)
+    loaded = load_scores(tmp_path / "scores.npz")
+    for name, array in vars(scores).items():
+        np.testing.assert_array_equal(getattr(loaded, name), array)
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as npz:
+        assert set(npz.files) == {"scores", "labels", "filenames", "standard_error"}
+    first = (tmp_path / "scores.npz").read_bytes()
+    save_scores(tmp_path / "scores.npz", scores)
+    assert (tmp_path / "scores.npz").read_bytes() == first
+
+
+def test_scores_of_different_lengths_are_not_written(tmp_path):
+    with pytest.raises(DataError, match=r"labels is \(4,\), expected \(5,\)"):
+        save_scores(tmp_path / "scores.npz", Scores(np.zeros(5), np.arange(4)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file_order", ["original", "published"])
+def test_published_scores_are_aligned_with_the_originals_by_their_labels(tmp_path, file_order):
+    labels, dataset = dataset_in_tfds_order("cifar10")
+    scores = np.random.default_rng(1).random(50)  # in original order
+    order = np.arange(50) if file_order == "original" else tfds_order("train", 50)
+    np.savez(tmp_path / "scores.npz", scores=scores[order], labels=labels[order])
+    loaded = load_published_scores(tmp_path / "scores.npz", dataset)
+    np.testing.assert_array_equal(loaded, scores)
+    np.testing.assert_array_equal(
+        to_published(loaded, original_index(dataset, "train")), scores[tfds_order("train", 50)]
+    )
+
+
+def test_published_mnist_scores_without_labels_are_in_tfds_order(tmp_path):
+    scores = np.random.default_rng(1).random(50)
+    np.save(tmp_path / "scores.npy", scores[tfds_order("train", 50)])
+    np.testing.assert_array_equal(load_published_scores(tmp_path / "scores.npy", dataset_in_tfds_order()[1]), scores)
+    with pytest.raises(DataError, match="has no labels"):
+        load_published_scores(tmp_path / "scores.npy", dataset_in_tfds_order("cifar10")[1])
+
+
+def test_published_scores_of_another_data_set_are_refused(tmp_path):
+    labels, dataset = dataset_in_tfds_order("cifar10")
+    np.savez(tmp_path / "other.npz", scores=np.zeros(50), labels=(labels + 1) % 10)
+    with pytest.raises(DataError, match="in no known order"):
+        load_published_scores(tmp_path / "other.npz", dataset)
+    np.savez(tmp_path / "short.npz", scores=np.zeros(49), labels=labels[1:])
+    with pytest.raises(DataError, match="has 49 scores, cifar10 50 training examples"):
+        load_published_scores(tmp_path / "short.npz", dataset)
+    np.savez(tmp_path / "names.npz", scores=np.zeros(50), filenames=np.full(50, "a.JPEG"))
+    with pytest.raises(DataError, match="goes by file names, which digits does not have"):
+        load_published_scores(tmp_path / "names.npz", load_digits())
+
+
+def test_orders_are_inverse():
+    order = tfds_order("test", 100)
+    values = np.random.default_rng(0).random(100)
+    np.testing.assert_array_equal(to_original(values, order)[order], values)
+    np.testing.assert_array_equal(to_published(to_original(values, order), order), values)
+
+
+def test_pairs_come_back_under_their_published_names(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = InfluencePairs(rng.integers(0, 9, 4), rng.integers(0, 9, 4), *rng.random((3, 4)).astype(np.float32))
+    save_pairs(tmp_path / "pairs.npz", pairs)
+    loaded = load_pairs(tmp_path / "pairs.npz")
+    for name, array in vars(pairs).items():
+        np.testing.assert_array_equal(getattr(loaded, name), array)
+    with np.load(tmp_path / "pairs.npz") as npz:
+        np.testing.assert_array_equal(npz["tr_idx"], pairs.train_index)
+        np.testing.assert_array_equal(npz["tt_idx"], pairs.test_index)
+        published = {name: npz[name] for name in ("tr_idx", "tt_idx", "infl", "mem")}
+    np.savez(tmp_path / "published.npz", **published)
+    assert np.isnan(load_pairs(tmp_path / "published.npz").standard_error).all()
+
+
+def test_classwise_matrices_come_back_in_the_published_layout(tmp_path):
+    table = RunTable.from_arrays(*random_runs(30, 40, 20, seed=0), mix_ratios=True)
+    labels = np.arange(40) % 3, np.arange(20) % 3
+    save_classwise(tmp_path / "classes.npz", classwise_influence(table, *labels), *labels, memorization(table))
+    with np.load(tmp_path / "classes.npz") as npz:
+        assert npz["infl_matrix_class2"].shape == (len(npz["tr_classidx_2"]), len(npz["tt_classidx_2"])) == (13, 6)
+    loaded = load_classwise(tmp_path / "classes.npz")
+    np.testing.assert_array_equal(loaded.memorization, memorization(table))
+    for one, other in zip(loaded.classes, classwise_influence(table, *labels), strict=True):
+        for name, array in vars(other).items():
+            np.testing.assert_array_equal(getattr(one, name), array)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tr_classidx_1": np.array([0])}, "tr_classidx_1 does not name the examples of label 1"),
+        ({"infl_matrix_class1": np.zeros((2, 9))}, r"infl_matrix_class1 is \(2, 9\), expected \(3, 2\)"),
+        ({"tr_mem": np.zeros(3)}, "tr_mem is float64"),
+        ({"tt_classidx_1": None}, "has no tt_classidx_1"),
+        ({"tt_labels": None}, "has no tt_labels"),
+    ],
+)
+def test_classwise_file_that_contradicts_itself_is_refused(tmp_path, change, message):
+    arrays = {
+        "tr_labels": np.array([0, 1, 1, 1]), "tt_labels": np.array([1, 1]), "tr_mem": np.zeros(4),
+        "tr_classidx_1": np.array([1, 2, 3]), "tt_classidx_1": np.array([0, 1]), "infl_matrix_class1": np.zeros((3, 2)),
+    }  # fmt: skip
+    np.savez(tmp_path / "classes.npz", **arrays)
+    assert len(load_classwise(tmp_path / "classes.npz").classes) == 1
+    arrays = {name: array for name, array in {**arrays, **change}.items() if array is not None}
+    np.savez(tmp_path / "classes.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_classwise(tmp_path / "classes.npz")
+
+
+def test_imagenet_index_is_written_as_its_reader_expects(tmp_path):
+    from heldout_torch.data.imagenet_index import read_imagenet_index
+
+    names = [f"n01440764_{i}.JPEG" for i in range(4)], ["ILSVRC2012_val_00000001.JPEG"]
+    save_imagenet_index(tmp_path / "index.npz", names[0], np.arange(4), np.linspace(0, 1, 4), names[1], np.array([999]))
+    index = read_imagenet_index(tmp_path / "index.npz")
+    assert (index["train"].names, index["test"].names) == names
+    assert (index["train"].labels.tolist(), index["test"].labels.tolist()) == ([0, 1, 2, 3], [999])
+    np.testing.assert_array_equal(load_imagenet_memorization(tmp_path / "index.npz"), np.linspace(0, 1, 4))
+
+
+@pytest.mark.parametrize("load", [load_scores, load_pairs, load_classwise, load_imagenet_memorization])
+def test_damaged_and_missing_files_are_refused(tmp_path, load):
+    with pytest.raises(DataError, match=r"nothing\.npz: cannot be read \(No such file"):
+        load(tmp_path / "nothing.npz")
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(DataError, match="is no readable npz file"):
+        load(tmp_path / "text.npz")
+    np.savez(tmp_path / "whole.npz", scores=np.random.default_rng(0).random(1000))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    with pytest.raises(DataError, match="is no readable npz file"):
+        load(tmp_path / "cut.npz")
+    with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
+        pass
+    with pytest.raises(DataError, match="has no "):
+        load(tmp_path / "empty.npz")
+
+
+def test_pickled_objects_are_never_loaded(tmp_path):
+    np.savez(tmp_path / "objects.npz", scores=np.array([{}], object))
+    with pytest.raises(DataError, match="is no readable npz file"):
+        load_scores(tmp_path / "objects.npz")
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    with pytest.raises(DataError, match="is no readable npy file"):
+        load_scores(tmp_path / "objects.npy")

@@ -1,0 +1,145 @@
+"""Selected pairs and top influences equal what the full matrix gives; on the CPU, and on CUDA where there is one."""
+
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import DataError, HeldoutError
+from heldout_torch.stats import (
+    RunTable,
+    classwise_influence,
+    influence,
+    influence_error,
+    influence_pairs,
+    memorization,
+    top_influences,
+)
+from tests.stats.reference import random_runs
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+
+
+@pytest.fixture(scope="module")
+def table():
+    return RunTable.from_arrays(*random_runs(40, 1100, 300, seed=0), mix_ratios=True)  # few runs: many ties
+
+
+@pytest.fixture(scope="module")
+def labels():
+    rng = np.random.default_rng(1)
+    return rng.integers(0, 10, 1100), rng.integers(0, 11, 300)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("same_class", [True, False])
+@pytest.mark.parametrize("min_memorization", [0.25, None])
+@pytest.mark.parametrize("min_influence", [0.15, 0.45, 2.0])
+def test_pairs_are_those_above_the_thresholds(table, labels, device, same_class, min_memorization, min_influence):
+    matrix, memorized = influence(table), memorization(table)
+    wanted = matrix >= np.float32(min_influence)
+    if min_memorization is not None:
+        wanted &= memorized >= np.float32(min_memorization)
+    if same_class:
+        wanted &= labels[1][:, None] == labels[0]
+    test_index, train_index = np.nonzero(wanted)
+    order = np.lexsort((test_index, train_index, -matrix[wanted]))
+
+    pairs = influence_pairs(table, *labels, min_influence, min_memorization, same_class, device=device)
+
+    assert len(pairs) == wanted.sum()
+    assert (min_influence == 2) == (len(pairs) == 0)
+    np.testing.assert_array_equal(pairs.train_index, train_index[order])
+    np.testing.assert_array_equal(pairs.test_index, test_index[order])
+    np.testing.assert_array_equal(pairs.influence, matrix[pairs.test_index, pairs.train_index])
+    np.testing.assert_array_equal(pairs.memorization, memorized[pairs.train_index])
+    np.testing.assert_array_equal(pairs.standard_error, influence_error(table)[pairs.test_index, pairs.train_index])
+
+
+def test_estimate_at_the_threshold_is_kept():
+    trained_on = np.zeros((40, 1), bool)
+    trained_on[:20] = True
+    correct = np.zeros((40, 1), bool)
+    correct[:3] = True  # influence is 3/20, the published threshold
+    table = RunTable.from_arrays(trained_on, correct, correct, mix_ratios=True)
+    assert len(influence_pairs(table, min_memorization=None, same_class=False)) == 1
+
+
+def test_more_pairs_than_there_is_room_for_are_all_found(monkeypatch, table):
+    from heldout_torch.stats import sweep_cpu
+
+    monkeypatch.setattr(sweep_cpu, "_ROOM", 7)
+    pairs = influence_pairs(table, min_influence=0.3, min_memorization=None, same_class=False)
+    assert len(pairs) == (influence(table) >= np.float32(0.3)).sum() > 1000
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("k", [1, 5, 2000])
+@pytest.mark.parametrize("per", ["test", "train"])
+def test_top_influences_are_those_of_the_sorted_matrix(table, device, k, per):
+    matrix = influence(table) if per == "test" else influence(table).T  # (examples, others)
+    error = influence_error(table) if per == "test" else influence_error(table).T
+    order = np.argsort(np.where(np.isnan(matrix), np.inf, -matrix), axis=1, kind="stable")[:, :k]
+    value = np.take_along_axis(matrix, order, axis=1)
+    missing = np.isnan(value)
+
+    top = top_influences(table, k, per, device=device)
+
+    assert top.index.shape == (len(matrix), k)
+    width = order.shape[1]
+    np.testing.assert_array_equal(top.index[:, :width], np.where(missing, -1, order))
+    np.testing.assert_array_equal(top.influence[:, :width], value)
+    assert (top.index[:, width:] == -1).all()
+    assert np.isnan(top.influence[:, width:]).all()
+    expected = np.where(missing, np.nan, np.take_along_axis(error, order, axis=1))
+    np.testing.assert_array_equal(top.standard_error[:, :width], expected)
+
+
+@pytest.mark.parametrize("per", ["test", "train"])
+def test_published_treatment_of_empty_groups_holds_for_selections_too(table, per):
+    best = influence(table, empty="zero").max(axis=1 if per == "test" else 0)
+    np.testing.assert_array_equal(top_influences(table, 1, per, empty="zero").influence[:, 0], best)
+
+
+def test_classwise_matrices_are_parts_of_the_whole_transposed(table, labels):
+    matrix, seen = influence(table), []
+    for one in classwise_influence(table, *labels):
+        np.testing.assert_array_equal(one.train_index, np.flatnonzero(labels[0] == one.label))
+        np.testing.assert_array_equal(one.test_index, np.flatnonzero(labels[1] == one.label))
+        np.testing.assert_array_equal(one.influence, matrix[np.ix_(one.test_index, one.train_index)].T)
+        seen.append(one.label)
+    assert seen == list(range(11))  # label 10 has no training example
+
+
+def test_bad_arguments_are_refused(table, labels):
+    with pytest.raises(DataError, match="labels_train is missing"):
+        influence_pairs(table)
+    with pytest.raises(DataError, match=r"labels_test is int64 \(299,\), expected integers of shape \(300,\)"):
+        influence_pairs(table, labels[0], labels[1][1:])
+    for k in (0, 2.5, True):
+        with pytest.raises(DataError, match="expected a number from 1"):
+            top_influences(table, k)
+    with pytest.raises(DataError, match="expected 'test' or 'train'"):
+        top_influences(table, 1, per="removed")
+    with pytest.raises(HeldoutError, match="device 'meta' cannot count runs"):
+        influence(table, device="meta")
+
+
+def test_several_threads_may_count_at_once(table):
+    expected, results = influence(table), []
+    threads = [threading.Thread(target=lambda: results.append(influence(table))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert all(np.array_equal(result, expected, equal_nan=True) for result in results)
+
+
+def test_a_forked_process_may_count_after_its_parent_did(table):
+    expected = memorization(table)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        np.testing.assert_array_equal(pool.submit(memorization, table).result(timeout=60), expected)

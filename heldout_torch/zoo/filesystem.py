@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from heldout_torch.errors import ZooError
 
 _WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
+_NO_RANGES = "the server does not answer range requests; copy the file to a disk first"
 
 T = TypeVar("T")
 
@@ -63,22 +64,34 @@ def read_range(location: str, start: int, end: int, whole_size: int | None = Non
     filesystem, path = open_filesystem(location)
     data = retried(lambda: filesystem.cat_file(path, start=start, end=end), location)
     if len(data) > end - start and len(data) != whole_size:
-        raise ZooError(f"{location}: the server does not answer range requests; copy the file to a disk first")
+        raise ZooError(f"{location}: {_NO_RANGES}")
     return data
 
 
-def check_ranges(location: str) -> None:
+def check_ranges(location: str, size: int) -> None:
     """Check that a web server answers range requests, before a large file's range is asked for and all of it comes.
+
+    Args:
+        location: Path or URL; only web servers are asked.
+        size: The file's, in bytes.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ZooError: If the server does not say so.
+        ZooError: If the server does not.
     """
+    if not location.startswith(("http://", "https://")):
+        return
     filesystem, path = open_filesystem(location)
-    if location.startswith(("http://", "https://")) and not retried(lambda: filesystem.info(path), location).get(
-        "partial"
-    ):
-        raise ZooError(f"{location}: the server does not answer range requests; copy the file to a disk first")
+
+    def read_last_byte() -> None:
+        with filesystem.open(path, size=size, cache_type="none") as file:
+            file.seek(size - 1)
+            try:
+                file.read(1)
+            except ValueError:
+                raise ZooError(f"{location}: {_NO_RANGES}") from None
+
+    retried(read_last_byte, location)
 
 
 def retried(action: Callable[[], T], location: str) -> T:
@@ -91,7 +104,7 @@ def retried(action: Callable[[], T], location: str) -> T:
     for wait in (*_WAITS, None):
         try:
             return action()
-        except FileNotFoundError:
+        except (FileNotFoundError, ZooError):
             raise
         except Exception as error:  # each protocol's package raises kinds of its own
             if wait is None:

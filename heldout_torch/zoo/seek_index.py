@@ -120,7 +120,7 @@ def read_index(archive: str) -> SeekIndex:
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, struct.error, zlib.error) as error:
         raise ZooError(f"{name}: is no readable seek index ({error}); make it again") from None
     try:
-        check_ranges(archive)
+        check_ranges(archive, index.size)
         trailer = read_range(archive, index.size - 8, index.size + 1)
     except FileNotFoundError:
         raise ZooError(f"{archive}: there is no such archive") from None

@@ -1,0 +1,51 @@
+"""`heldout archive` and `heldout export` of archives, as the command line gives them."""
+
+import json
+
+import pytest
+
+from heldout_torch import load_run
+from heldout_torch.cli import main
+from tests.zoo.archives import EXPERIMENT, multiply, pack
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    return pack(multiply(folder / "tree", 5), folder / "runs.tar.gz")
+
+
+def test_export_of_an_archive_reports_and_goes_on(archive, tmp_path, capsys):
+    command = ["export", str(archive), "--zoo", str(tmp_path / "zoo")]
+    assert main([*command, "--runs", "1,3"]) == 0
+    assert "exported 2 runs" in capsys.readouterr().out
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "exported 3 runs" in out
+    assert "skipped 2 already there, 0 failed" in out
+    assert "B/s" in err
+    assert load_run(EXPERIMENT, 0.7, 4, tmp_path / "zoo").metadata.run == 4
+
+
+def test_a_bad_archive_ends_with_one_line_and_status_1(archive, tmp_path, capsys):
+    (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[:100_000])
+    assert main(["export", str(tmp_path / "cut.tar.gz"), "--zoo", str(tmp_path / "zoo")]) == 1
+    out, err = capsys.readouterr()
+    assert "error: cut.tar.gz: is damaged or cut off near unpacked byte" in err
+    assert "Traceback" not in err
+    assert out.endswith("failed\n")
+    assert main(["export", str(archive), "--zoo", str(tmp_path / "zoo"), "--md5", "f" * 32]) == 1
+    assert json.loads((tmp_path / "zoo" / EXPERIMENT / "archive.json").read_text())["verified"] is False
+
+
+def test_index_makes_single_runs_readable(archive, capsys):
+    assert main(["archive", "index", str(archive)]) == 0
+    assert capsys.readouterr().out == f"indexed 5 runs in {archive}.seek\n"
+    assert load_run(EXPERIMENT, 0.7, 2, archive).metadata.run == 2
+
+
+def test_index_of_nothing_is_one_line(tmp_path, capsys):
+    assert main(["archive", "index", str(tmp_path / "absent.tar.gz")]) == 1
+    (tmp_path / "no.tar.gz").write_bytes(b"no archive")
+    assert main(["archive", "index", str(tmp_path / "no.tar.gz")]) == 1
+    assert sum(line.startswith("error: ") for line in capsys.readouterr().err.splitlines()) == 2

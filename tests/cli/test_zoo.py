@@ -1,0 +1,73 @@
+"""`heldout zoo`: index, check, list, pull and push, as the command line gives them."""
+
+import pytest
+
+from heldout_torch.cli import main
+from heldout_torch.zoo.export import export_runs, select_runs
+from heldout_torch.zoo.remote import cache_folder
+from tests.zoo.archives import EXPERIMENT, contents, multiply
+from tests.zoo.server import Server
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    list(export_runs(select_runs(multiply(tmp_path / "tree", 6)), tmp_path / "zoo"))
+    assert main(["zoo", "index", str(tmp_path / "zoo")]) == 0
+    return tmp_path / "zoo"
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_check_is_0_for_a_good_zoo_and_1_for_a_bad_one(zoo, capsys):
+    assert main(["zoo", "check", str(zoo)]) == 0
+    assert lines(capsys)[-1] == f"checked 6 runs of {zoo}, 0 wrong"
+    (zoo / EXPERIMENT / "0.7/2/model.safetensors").write_bytes(b"x")
+    assert main(["zoo", "check", str(zoo)]) == 1
+    assert "error: run digits-mlp-tf/0.7/2: model.safetensors not as in the manifest" in capsys.readouterr().err
+
+
+def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
+    def listed(*options):
+        capsys.readouterr()
+        assert main(["zoo", "list", str(zoo), *options]) == 0
+        return [line.split("\t") for line in lines(capsys)[1:]]
+
+    rows = listed()
+    assert [row[0] for row in rows] == [f"{EXPERIMENT}/0.7/{run}" for run in range(6)]
+    assert [row[0] for row in listed("--runs", "1-2,5")] == [rows[i][0] for i in (1, 2, 5)]
+    assert listed("--subset-ratio", "0.1") == []
+    assert listed("--experiment", "other") == []
+    best = sorted(float(row[4]) for row in rows)
+    assert [row for row in rows if float(row[4]) >= best[3]] == listed("--min-accuracy", str(best[3] - 0.0001))
+    assert 0 < len(listed("--min-accuracy", str(best[3]))) < 6
+
+
+def test_push_then_pull(zoo, tmp_path, capsys):
+    served = tmp_path / "served"
+    assert main(["zoo", "push", str(zoo), str(served)]) == 0
+    assert lines(capsys)[-1] == f"copied 6 runs to {served}"
+    with Server(served).running() as server:
+        assert main(["zoo", "list", server.url]) == 0
+        assert len(lines(capsys)) == 7
+        assert main(["zoo", "pull", server.url, "--experiment", EXPERIMENT, "--runs", "0-3"]) == 0
+        assert "4 runs are in" in lines(capsys)[-1]
+        assert len(contents(cache_folder(server.url))) == 8
+        server.faults[f"{EXPERIMENT}/0.7/5/model.safetensors"] = ["wrong"] * 9
+        assert main(["zoo", "pull", server.url]) == 1
+        assert "error: run digits-mlp-tf/0.7/5: http" in capsys.readouterr().err
+        server.faults.clear()
+        assert main(["zoo", "pull", server.url]) == 0
+    assert contents(cache_folder(server.url)) == contents(zoo)
+    # And with the server gone, the cache is listed when offline.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HELDOUT_TORCH_OFFLINE", "1")
+        assert main(["zoo", "list", server.url]) == 0
+
+
+@pytest.mark.parametrize("action", ["index", "check", "list"])
+def test_what_is_no_zoo_is_one_line(action, tmp_path, capsys):
+    assert main(["zoo", action, str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

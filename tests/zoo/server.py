@@ -1,0 +1,97 @@
+"""A web server on loopback that answers range requests, counts what it sends, and misbehaves when told to."""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Server:
+    """Serves a folder.
+
+    Attributes:
+        url: Where.
+        requests: Numbers of GET requests by path.
+        sent: Bytes of bodies sent by path.
+        faults: What befalls the next GET requests for a path, in order: `500`, `drop` (half the body, then the
+            connection closes), `wrong` (one byte changed), `slow` (in small pieces); the empty word is none.
+        ranges: Whether range requests are answered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ranges = folder, True
+        self.requests: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.faults: dict[str, list[str]] = {}
+        self.lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self):
+                self.answer(head=True)
+
+            def do_GET(self):
+                self.answer(head=False)
+
+            def answer(self, head):
+                name = self.path.lstrip("/")
+                with server.lock:
+                    server.requests[name] += not head
+                    fault = server.faults[name].pop(0) if not head and server.faults.get(name) else None
+                path = server.folder / name
+                if fault == "500" or not path.is_file():
+                    self.send_response(500 if fault else 404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                data, status = path.read_bytes(), 200
+                size = len(data)
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if wanted and server.ranges:
+                    data, status = data[int(wanted[1]) : int(wanted[2]) + 1], 206
+                self.send_response(status)
+                if server.ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                if status == 206:
+                    self.send_header("Content-Range", f"bytes {wanted[1]}-{int(wanted[1]) + len(data) - 1}/{size}")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if head:
+                    return
+                if fault == "wrong":
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                if fault == "drop":
+                    data = data[: len(data) // 2]
+                with server.lock:
+                    server.sent[name] += len(data)
+                with suppress(ConnectionError):  # a client may not want all
+                    for piece in range(0, len(data), step := len(data) // 10 + 1 if fault == "slow" else len(data) + 1):
+                        self.wfile.write(data[piece : piece + step])
+                        time.sleep(0.1 if fault == "slow" else 0)
+                if fault == "drop":
+                    self.wfile.flush()
+                    self.close_connection = True
+                    self.connection.close()
+
+            def log_message(self, *arguments):
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator["Server"]:
+        """Serve until the block ends."""
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._http.shutdown()
+            self._http.server_close()

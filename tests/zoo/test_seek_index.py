@@ -1,0 +1,179 @@
+"""One run out of an archive: equal to the run of the unpacked tree, found without reading what lies before it."""
+
+import gzip
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import HeldoutError, ZooError, list_runs, load_run
+from heldout_torch.zoo import filesystem, seek_index
+from heldout_torch.zoo.seek_index import build_index, read_index
+from tests.zoo.archives import EXPERIMENT, multiply, pack
+from tests.zoo.server import Server
+
+SPACING = 2**20
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    """A tree of 200 runs and its shuffled archive, indexed with many points, collected in several rounds."""
+    folder = tmp_path_factory.mktemp("indexed")
+    tree = multiply(folder / "tree", 200)
+    archive = pack(tree, folder / "archive.tar.gz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seek_index, "_SPACING", SPACING)
+        patch.setattr(seek_index, "_BUFFER", 2**20)
+        patch.setattr(seek_index, "_ROTATE", 2**22)
+        seen = []
+        index = build_index(archive, seen.append)
+    assert sum(seen) == archive.stat().st_size
+    assert read_index(str(archive)) == index
+    return tree, archive
+
+
+def assert_same(run, tree):
+    expected = load_run(EXPERIMENT, 0.7, run.metadata.run, tree)
+    assert run.metadata == expected.metadata
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], tensor)
+    for name in vars(expected.aux):
+        assert np.array_equal(getattr(run.aux, name), getattr(expected.aux, name))
+
+
+def test_every_run_is_that_of_the_tree(indexed):
+    tree, archive = indexed
+    assert list_runs(archive) == list_runs(tree)
+    for number in range(0, 200, 7):
+        assert_same(load_run(EXPERIMENT, 0.7, number, archive), tree)
+
+
+def test_points_lie_at_their_spacing_and_outlive_rounds(indexed):
+    _, archive = indexed
+    index = read_index(str(archive))
+    at = [point[1] for point in index.points]
+    assert at == sorted(set(at))
+    assert len(at) > index.inflated / SPACING / 1.5
+    assert max(np.diff(at)) < 1.2 * SPACING
+    assert index.inflated == int(subprocess.check_output(f"gzip -dc {archive} | wc -c", shell=True))
+
+
+def test_a_small_archive_needs_no_points(tmp_path):
+    tree = multiply(tmp_path / "tree", 3)
+    archive = pack(tree, tmp_path / "small.tgz")
+    build_index(archive)
+    assert_same(load_run(EXPERIMENT, 0.7, 2, archive), tree)
+
+
+def test_an_index_takes_at_most_one_percent(indexed, tmp_path):
+    _, archive = indexed
+    shutil.copy(archive, tmp_path / "archive.tar.gz")
+    build_index(tmp_path / "archive.tar.gz")
+    assert (tmp_path / "archive.tar.gz.seek").stat().st_size < 0.01 * archive.stat().st_size
+
+
+def test_an_archive_of_several_gzip_members_is_read(tmp_path, monkeypatch):
+    tree = multiply(tmp_path / "tree", 40)
+    stream = gzip.decompress(pack(tree, tmp_path / "one.tar.gz").read_bytes())
+    parts = [stream[start : start + 700_001] for start in range(0, len(stream), 700_001)]
+    archive = tmp_path / "parts.tar.gz"
+    archive.write_bytes(b"".join(map(gzip.compress, parts)))
+    monkeypatch.setattr(seek_index, "_SPACING", 2**18)
+    build_index(archive)
+    for number in range(0, 40, 3):
+        assert_same(load_run(EXPERIMENT, 0.7, number, archive), tree)
+
+
+def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
+    tree, archive = indexed
+    monkeypatch.setattr(seek_index, "_READ", 2**16)
+    with Server(archive.parent).running() as server:
+        assert_same(load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}"), tree)
+        # Three members lie anywhere; each costs at most the bytes since the last point, itself, and two blocks.
+        assert server.sent[archive.name] < 3 * (1.2 * SPACING + 2**17)
+        assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
+        server.ranges = False
+        monkeypatch.setattr(filesystem, "_WAITS", ())
+        before = server.sent[archive.name]
+        with pytest.raises(ZooError, match="does not answer range requests"):
+            load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}")
+        assert server.sent[archive.name] == before
+        with pytest.raises(ZooError, match="does not answer range requests"):
+            filesystem.check_ranges(f"{server.url}/{archive.name}", archive.stat().st_size)
+
+
+def copied(indexed, folder):
+    for ending in ("", ".seek"):
+        shutil.copy(str(indexed[1]) + ending, folder)
+    return folder / "archive.tar.gz"
+
+
+def test_what_is_missing_is_named(indexed, tmp_path):
+    archive = copied(indexed, tmp_path)
+    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/999 is not in .*archive.tar.gz; .*list_runs"):
+        load_run(EXPERIMENT, 0.7, 999, archive)
+    (tmp_path / "archive.tar.gz.seek").unlink()
+    with pytest.raises(ZooError, match=r"there is no seek index; make it with: heldout archive index"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+    with pytest.raises(ZooError, match="No such file"):
+        build_index(tmp_path / "absent.tar.gz")
+
+
+def test_an_index_of_another_archive_is_refused(indexed, tmp_path):
+    archive = copied(indexed, tmp_path)
+    pack(indexed[0], archive, seed=1)
+    with pytest.raises(ZooError, match="is the index of another archive"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+
+
+def test_damage_to_the_index_is_found_wherever_it_is(indexed, tmp_path):
+    archive = copied(indexed, tmp_path)
+    path = archive.with_name("archive.tar.gz.seek")
+    data = path.read_bytes()
+    for place in (0, 9, 40, 300, read_index(str(archive)).windows_at - 5):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ZooError, match="seek"):
+            load_run(EXPERIMENT, 0.7, 9, archive)
+    path.write_bytes(data[:16])
+    with pytest.raises(ZooError, match="no readable seek index"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+    start = read_index(str(indexed[1])).windows_at
+    path.write_bytes(data[:start] + bytes(len(data) - start))
+    with pytest.raises(ZooError, match="is damaged near byte"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+
+
+def test_a_claimed_size_beyond_any_run_is_refused(indexed, tmp_path):
+    archive = copied(indexed, tmp_path)
+    index = archive.with_name("archive.tar.gz.seek")
+    data = index.read_bytes()
+    (length,) = struct.unpack_from("<Q", data, 8)
+    table = gzip.decompress(data[16 : 16 + length]).replace(b",720]", b",99999999999]")
+    packed = gzip.compress(table)
+    index.write_bytes(data[:8] + struct.pack("<Q", len(packed)) + packed + data[16 + length :])
+    with pytest.raises(ZooError, match="is larger than a run of digits-mlp-tf can be"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+
+
+def test_a_damaged_archive_gives_no_index_and_no_run(indexed, tmp_path):
+    archive = copied(indexed, tmp_path)
+    data = bytearray(archive.read_bytes())
+    for place in range(len(data) // 3, len(data) * 2 // 3):
+        data[place] = 0
+    archive.write_bytes(data)
+    failed = 0
+    for number in range(0, 200, 20):
+        try:
+            assert_same(load_run(EXPERIMENT, 0.7, number, archive), indexed[0])
+        except HeldoutError:
+            failed += 1
+    assert failed > 0
+    index = Path(str(archive) + ".seek")
+    index.unlink()
+    with pytest.raises(ZooError, match="damaged or cut off"):
+        build_index(archive)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.tar.gz"]

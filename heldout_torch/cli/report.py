@@ -1,0 +1,116 @@
+"""`heldout report`: an experiment as a page to look at."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heldout_torch.stats import RunTable
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "report",
+        help="write a page that shows what an experiment's runs memorize",
+        description="Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
+        "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere.",
+    )
+    parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo, or of an unpacked TensorFlow archive")
+    parser.add_argument("--experiment", required=True, help="such as digits-mlp")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder to write")
+    parser.add_argument(
+        "--stats", type=Path, nargs="+", metavar="TABLE", help="saved run tables, one a ratio, instead of ZOO's runs"
+    )
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="text file of class names, one a line, from 0")
+    parser.set_defaults(run_verb=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from heldout_torch.data import load_dataset
+    from heldout_torch.report import gather_statistics, write_report
+    from heldout_torch.report.pages import check_output
+    from heldout_torch.zoo.experiments import find_experiment
+
+    check_output(arguments.out)
+    names = _class_names(arguments.classes) if arguments.classes else None
+    experiment = find_experiment(arguments.experiment, arguments.zoo / arguments.experiment, arguments.zoo)
+    if arguments.stats:
+        tables = _saved_tables(arguments.stats, experiment.name)
+        commands = []
+    else:
+        tables, commands = _tables_of_zoo(arguments.zoo, experiment.name)
+    dataset = load_dataset(experiment.dataset, arguments.data)
+    statistics = gather_statistics(tables, dataset)
+    words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
+    for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
+        words += [option, values] if values else []
+    words += ["--stats", *arguments.stats] if arguments.stats else []
+    commands = [*commands, shlex.join(map(str, words))]
+    page = write_report(statistics, experiment, dataset, arguments.out, names, commands)
+    print(f"wrote the report of {sum(table.runs for table in tables.values())} runs: {page}")
+    return 0
+
+
+def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], list[str]]":
+    from tqdm import tqdm
+
+    from heldout_torch.errors import ZooError
+    from heldout_torch.stats import RunTable
+    from heldout_torch.zoo.layout import RunFolder, find_runs
+    from heldout_torch.zoo.load import read_metadata
+
+    first: dict[float, RunFolder] = {}
+    runs: dict[float, list[int]] = {}
+    for run in find_runs(zoo, experiment):
+        first.setdefault(run.key.subset_ratio, run)
+        runs.setdefault(run.key.subset_ratio, []).append(run.key.run)
+    if not first:
+        raise ZooError(f"{zoo} holds no runs of {experiment}; heldout zoo list shows what is there")
+    tables, commands = {}, []
+    for ratio, run in tqdm(first.items(), desc="run tables", unit="ratio", file=sys.stderr, delay=1):
+        tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio)
+        if run.in_zoo and read_metadata(run).recipe is not None:
+            numbers = _as_ranges(runs[ratio])
+            words = ["heldout", "train", experiment, "--subset-ratio", repr(ratio), "--runs", numbers, "--zoo", zoo]
+            commands.append(shlex.join(map(str, words)))
+    return tables, commands
+
+
+def _saved_tables(paths: list[Path], experiment: str) -> "dict[float, RunTable]":
+    from heldout_torch.errors import DataError
+    from heldout_torch.stats import RunTable
+
+    tables = {}
+    for path in paths:
+        table = RunTable.load(path)
+        key = table.keys[0].split("/")
+        if len(key) == 3 and key[0] != experiment:
+            raise DataError(f"{path}: holds runs of {key[0]}, not of {experiment}: statistics of another experiment")
+        ratio = float(key[1]) if len(key) == 3 else round(table.subset_ratio, 3)
+        if ratio in tables:
+            raise DataError(f"{path}: is the second table of subset ratio {ratio}; join them with RunTable.concat")
+        tables[ratio] = table
+    return tables
+
+
+def _class_names(path: Path) -> list[str]:
+    from heldout_torch.errors import DataError
+
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a text file of class names ({error})") from None
+
+
+def _as_ranges(numbers: list[int]) -> str:
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

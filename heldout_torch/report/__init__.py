@@ -1,0 +1,56 @@
+"""Something to look at: figures as in the papers, and a report of an experiment as a static page.
+
+- Figures: `plot_memorization_histogram`, `plot_influence_histogram`, `plot_examples`, `plot_pairs`,
+  `plot_consistency_by_ratio`, `plot_removal_curve`, `plot_agreement` return Matplotlib figures, to be saved with
+  `figure.savefig("name.pdf")` (or png, svg).
+- Report: `write_report(gather_statistics(tables_by_ratio, dataset), experiment, dataset, out)`.
+
+Names are imported when first used. Both need optional packages: `pip install 'heldout-torch[report]'`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heldout_torch.report.figures import (
+        plot_agreement,
+        plot_consistency_by_ratio,
+        plot_influence_histogram,
+        plot_memorization_histogram,
+        plot_removal_curve,
+    )
+    from heldout_torch.report.pages import write_report
+    from heldout_torch.report.picture_figures import plot_examples, plot_pairs
+    from heldout_torch.report.statistics import ReportStatistics, gather_statistics
+
+_HOMES = {
+    "ReportStatistics": "statistics",
+    "gather_statistics": "statistics",
+    "plot_agreement": "figures",
+    "plot_consistency_by_ratio": "figures",
+    "plot_examples": "picture_figures",
+    "plot_influence_histogram": "figures",
+    "plot_memorization_histogram": "figures",
+    "plot_pairs": "picture_figures",
+    "plot_removal_curve": "figures",
+    "write_report": "pages",
+}
+
+__all__ = [
+    "ReportStatistics",
+    "gather_statistics",
+    "plot_agreement",
+    "plot_consistency_by_ratio",
+    "plot_examples",
+    "plot_influence_histogram",
+    "plot_memorization_histogram",
+    "plot_pairs",
+    "plot_removal_curve",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'heldout_torch.report' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"heldout_torch.report.{_HOMES[name]}"), name)

@@ -1,0 +1,163 @@
+"""Figures of values: histograms, curves and agreement, as the papers show them.
+
+Each function returns a new Matplotlib figure and changes no global state.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.report.optional import require
+from heldout_torch.stats import ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GRID, BLUE, RED = "#20242a", "#d5d9de", "#3d74b0", "#c5543a"
+BANDS = ("#7d4fa0", "#4a6fb5", "#2d939c", "#5d9f4c", "#c08a1e")  # low scores to high, apart also in gray
+
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def plot_memorization_histogram(memorization: np.ndarray, standard_error: np.ndarray | None = None) -> "Figure":
+    """Show how many training examples are memorized how strongly, in 18 bins on a logarithmic scale.
+
+    Args:
+        memorization: Float of shape (n,), -1 ... 1; NaN is left out. Values below 0 are counted in the first bin.
+        standard_error: Of the same shape; its median is then written into the figure.
+
+    Raises:
+        DataError: As `heldout_torch.stats.histogram`.
+        HeldoutError: If Matplotlib is not installed; so do the other functions.
+    """
+    return _histogram(memorization, standard_error, "memorization", "training examples")
+
+
+def plot_influence_histogram(influence: np.ndarray, standard_error: np.ndarray | None = None) -> "Figure":
+    """Show how many of the selected pairs have which influence, in 18 bins on a logarithmic scale.
+
+    Args:
+        influence: Float of shape (pairs,), -1 ... 1, such as `InfluencePairs.influence`.
+        standard_error: Of the same shape; its median is then written into the figure.
+    """
+    return _histogram(influence, standard_error, "influence", "pairs")
+
+
+def plot_consistency_by_ratio(consistency: ConsistencyScores, bands: int = 5) -> "Figure":
+    """Show the accuracy on held-out examples against the subset ratio, for bands of consistency scores.
+
+    Source: Jiang et al. (2021).
+
+    Args:
+        consistency: Of at least two ratios.
+        bands: Number of bands of equal width over 0 ... 1, at most 5.
+
+    Raises:
+        DataError: If there is only one ratio, or the number of bands is not 1 ... 5.
+    """
+    if len(consistency.ratios) < 2 or not 1 <= bands <= len(BANDS):
+        raise DataError(
+            f"{len(consistency.ratios)} ratios and {bands} bands: expected at least two ratios, 1 ... 5 bands"
+        )
+    edges, accuracy = accuracy_by_ratio(consistency, bands)
+    figure, axes = new_figure()
+    colors = BANDS[-bands:]
+    for b in reversed(range(bands)):
+        if np.isnan(accuracy[b]).all():
+            continue
+        name = f"C-score {edges[b]:.1f} to {edges[b + 1]:.1f}"
+        axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=colors[b], label=name)
+    axes.set(xlabel="subset ratio", ylabel="accuracy when held out", ylim=(-0.03, 1.03))
+    axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    return figure
+
+
+def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np.ndarray) -> "Figure":
+    """Show the accuracy after leaving out the most memorized examples, against random ones.
+
+    Args:
+        removed: How many examples were left out, of length k.
+        memorized: Test accuracies 0 ... 1 of runs without the most memorized examples, float of shape (k, runs).
+        random: The same without as many random examples; the number of runs may differ.
+
+    Raises:
+        DataError: If shapes disagree.
+    """
+    figure, axes = new_figure()
+    for accuracy, color, name in ((memorized, RED, "most memorized"), (random, BLUE, "random")):
+        accuracy = np.asarray(accuracy, np.float64)
+        if accuracy.ndim != 2 or len(accuracy) != len(removed) or not accuracy.shape[1]:
+            raise DataError(f"{name}: accuracies of shape {accuracy.shape}, expected ({len(removed)}, runs)")
+        mean, deviation = accuracy.mean(axis=1), accuracy.std(axis=1)
+        axes.plot(removed, 100 * mean, marker="o", markersize=3.5, color=color, label=name)
+        axes.fill_between(removed, 100 * (mean - deviation), 100 * (mean + deviation), color=color, alpha=0.2, lw=0)
+    axes.set(xlabel="examples left out of training", ylabel="test accuracy (%), mean ± s.d.")
+    axes.legend(title="left out", fontsize=8, title_fontsize=8)
+    return figure
+
+
+def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = ("one", "other")) -> "Figure":
+    """Compare estimates from two sets of runs, architectures or halves, example by example.
+
+    Args:
+        one: Float of shape (n,).
+        other: The same examples; those that are NaN in either are left out.
+        names: What the axes are called.
+
+    Raises:
+        DataError: As `heldout_torch.stats.score_agreement`.
+    """
+    agreement = score_agreement(one, other)
+    figure, axes = new_figure(3.6, 3.4)
+    low = float(min(0.0, np.nanmin(one), np.nanmin(other)))
+    axes.plot([low, 1], [low, 1], color=GRID, lw=1)
+    axes.plot(one, other, ".", color=BLUE, alpha=0.5, markersize=3, markeredgewidth=0, rasterized=len(one) > 5000)
+    title = f"rank correlation {agreement.rank_correlation:.2f}, mean difference {agreement.mean_difference:.3f}"
+    axes.set(xlabel=_literal(names[0]), ylabel=_literal(names[1]), aspect="equal")
+    axes.set_title(title, fontsize=8)
+    return figure
+
+
+def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
+    """Make an empty figure in the package's style, in inches."""
+    matplotlib, figures = require("matplotlib"), require("matplotlib.figure")
+    with matplotlib.rc_context(_STYLE):
+        figure = figures.Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def _histogram(values: np.ndarray, error: np.ndarray | None, name: str, what: str) -> "Figure":
+    counted = histogram(values)
+    figure, axes = new_figure()
+    axes.bar(counted.edges[:-1], counted.counts, np.diff(counted.edges), align="edge", color=BLUE, linewidth=0)
+    axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    axes.set(xlabel=name, ylabel=f"number of {what}", xlim=(0, 1), ylim=(0, max(10.0, 1.5 * counted.counts.max())))
+    axes.grid(False, axis="x")
+    if error is not None and np.isfinite(error).any():
+        axes.set_title(f"median standard error {np.nanmedian(error):.3f}", fontsize=8, loc="right")
+    if counted.missing:
+        axes.set_title(f"{counted.missing:,} without an estimate", fontsize=8, loc="left")
+    return figure
+
+
+def _literal(text: str) -> str:
+    return text.replace("$", r"\$")  # or Matplotlib would typeset what lies between two of them as mathematics

@@ -1,0 +1,91 @@
+"""Figures of images: examples with captions, and training examples beside the test examples that they help."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.report.figures import GRID, INK
+from heldout_torch.report.optional import require
+from heldout_torch.report.thumbnails import read_images
+from heldout_torch.stats import InfluencePairs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from heldout_torch.data import Dataset
+
+_INCHES = 0.9  # side of an image
+
+
+def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], columns: int = 8) -> "Figure":
+    """Show images in a grid.
+
+    Args:
+        images: Each uint8 of shape (c, h, w) with one or three channels, 0 ... 255; None leaves a marked gap.
+        captions: One for each, such as `memorization 0.97`; taken literally.
+        columns: Images in a row.
+
+    Raises:
+        DataError: If there is no image, or the numbers of images and captions differ.
+    """
+    if not len(images) == len(captions) > 0 or columns < 1:
+        raise DataError(f"{len(images)} images, {len(captions)} captions and {columns} columns: nothing to show")
+    columns = min(columns, len(images))
+    figure, grid = _grid(-(-len(images) // columns), columns)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        _show(grid[place // columns, place % columns], image, caption)
+    return figure
+
+
+def plot_pairs(pairs: InfluencePairs, dataset: "Dataset", rows: int = 6, columns: int = 5) -> "Figure":
+    """Show the training examples of strongest influence, each beside the test examples that it helps most.
+
+    Args:
+        pairs: The strongest first, as `influence_pairs` gives them.
+        dataset: Where the images are.
+        rows: Most training examples.
+        columns: Most test examples of each.
+
+    Raises:
+        DataError: If there is no pair.
+    """
+    if not len(pairs):
+        raise DataError("no pairs to show; select them with a lower min_influence")
+    _, first = np.unique(pairs.train_index, return_index=True)
+    chosen = pairs.train_index[np.sort(first)][:rows]
+    figure, grid = _grid(len(chosen), columns + 1)
+    for row, example in zip(grid, chosen, strict=True):
+        places = np.flatnonzero(pairs.train_index == example)[:columns]
+        image = read_images(dataset, "train", np.array([example]))[0]
+        _show(row[0], image, f"train {example}\nmem {pairs.memorization[places[0]]:.2f}")
+        row[0].patch.set_edgecolor(INK)
+        for axes, place, helped in zip(
+            row[1:], places, read_images(dataset, "test", pairs.test_index[places]), strict=False
+        ):
+            error = pairs.standard_error[place]
+            spread = "" if np.isnan(error) else f" ± {error:.2f}"
+            _show(axes, helped, f"test {pairs.test_index[place]}\n{pairs.influence[place]:.2f}{spread}")
+    return figure
+
+
+def _grid(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
+    figure = require("matplotlib.figure").Figure(
+        figsize=(columns * _INCHES + 0.1, rows * (_INCHES + 0.32)), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    return figure, grid
+
+
+def _show(axes: "Axes", image: np.ndarray | None, caption: str) -> None:
+    axes.set_title(caption.replace("$", r"\$"), fontsize=6.5, color=INK, pad=2)
+    if image is None:
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.fill([0, 1, 1, 0], [0, 0, 1, 1], facecolor="none", edgecolor=GRID, hatch="///", linewidth=0.5)
+        axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=6.5, color=INK)
+    else:
+        axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

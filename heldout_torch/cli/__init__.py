@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from heldout_torch.errors import HeldoutError
 
 # Each names a module here. A verb's heavy imports belong into what it runs, so that `heldout --help` is quick.
-_VERBS = ["archive", "zoo", "export", "train", "experiment"]
+_VERBS = ["archive", "zoo", "export", "train", "experiment", "stats", "report", "evaluate", "verify"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

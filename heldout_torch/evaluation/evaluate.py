@@ -11,7 +11,7 @@ from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, float32_only
 from heldout_torch.evaluation.result import Evaluation
 
-Progress = Callable[[int], None]  # is told how many examples more are done
+Progress = Callable[[int], object]  # is told how many examples more are done
 
 
 def evaluate(

@@ -146,8 +146,8 @@ def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
             raise DataError(f"{folder}: cannot be written or read ({error})") from None
         if not np.array_equal(found_runs, runs) or shape != (len(runs), examples):
             raise DataError(
-                f"{folder}: has rows for {len(found_runs)} runs and {shape[1]} examples, not for these {len(runs)} runs "
-                f"and {examples}; write elsewhere, or ask for the same runs"
+                f"{folder}: has rows for {len(found_runs)} runs and {shape[1]} examples, not for these {len(runs)} "
+                f"runs and {examples}; write elsewhere, or ask for the same runs"
             )
 
 

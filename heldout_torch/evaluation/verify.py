@@ -156,6 +156,22 @@ def verify_together(
     return [results[number] for number in range(len(runs))]
 
 
+def verify_runs(
+    runs: Sequence[Run],
+    dataset: Dataset,
+    device: str,
+    progress: Progress,
+    *,
+    splits: Sequence[Part] = PARTS,
+    batch_size: int | None = None,
+    precision: Precision = "exact",
+) -> list[Verification | HeldoutError]:
+    """Be the work of a `sweep`: `verify_together` with its arguments in that order."""
+    return verify_together(
+        runs, dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
+    )
+
+
 def check_dataset(run: Run, dataset: Dataset) -> None:
     """Check that a data set can be that of a run.
 

@@ -1,0 +1,191 @@
+"""`heldout evaluate`: correctness of runs, or of a network of one's own, as aux_arrays.npz."""
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heldout_torch.cli import options
+from heldout_torch.errors import DataError, HeldoutError, ZooError
+
+if TYPE_CHECKING:
+    from heldout_torch.data import Dataset
+    from heldout_torch.zoo import RunKey
+    from heldout_torch.zoo.layout import RunFolder
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "evaluate",
+        help="write the correctness of runs, or of a network of your own",
+        description="Evaluate runs on their data set and write OUT/EXPERIMENT/RATIO/RUN/aux_arrays.npz for each; runs "
+        "that have one there are skipped, so an interrupted sweep goes on where it stopped. Or, given a .safetensors "
+        "file and the subset it was trained on, write the one file OUT.",
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="a zoo, a TensorFlow archive, or a .safetensors file"
+    )
+    add_sweep_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder, or for a .safetensors file the file to write")
+    parser.add_argument("--overwrite", action="store_true", help="evaluate also what is in OUT already")
+    parser.add_argument("--save", choices=["scores"], help="also write scores for membership inference")
+    parser.add_argument("--flips", action="store_true", help="scores are means over an image and its mirror image")
+    own = parser.add_argument_group("for a .safetensors file")
+    own.add_argument("--subset", type=Path, metavar="FILE.npy", help="published indices that it was trained on")
+    own.add_argument("--architecture", help="of the network, default: that of --experiment")
+    own.add_argument("--config", metavar="JSON", help="options of the architecture, such as '{\"num_classes\": 10}'")
+    own.add_argument("--dataset", metavar="NAME", help="such as cifar10, default: that of --experiment")
+    parser.set_defaults(run_verb=_evaluate)
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which runs are evaluated on what, and how."""
+    parser.add_argument("--experiment", help="only this experiment")
+    parser.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
+    parser.add_argument("--runs", type=options.run_list, default=[], help="only these, such as 0-9,42")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    parser.add_argument(
+        "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
+    )
+    parser.add_argument(
+        "--precision", choices=["exact", "fast"], default="exact", help="fast: bfloat16 where float32 would agree"
+    )
+    parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
+    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
+    parser.add_argument(
+        "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
+    )
+
+
+def select(root: Path, arguments: argparse.Namespace) -> "tuple[list[RunFolder], list[RunKey]]":
+    """Choose this shard's runs of one experiment, and name those asked for that are not there.
+
+    Raises:
+        ZooError: If there is none, or they are of several experiments.
+    """
+    from heldout_torch.zoo.export import select_runs
+    from heldout_torch.zoo.layout import make_key
+
+    runs = select_runs(root, arguments.experiment, arguments.subset_ratio, arguments.runs)
+    if len(experiments := sorted({run.key.experiment for run in runs})) > 1:
+        raise ZooError(f"{root}: holds runs of {', '.join(experiments)}; choose one with --experiment")
+    found = {run.key for run in runs}
+    ratios = arguments.subset_ratio or sorted({key.subset_ratio for key in found})
+    wanted = [make_key(experiments[0], ratio, run) for ratio in ratios for run in arguments.runs]
+    number, shards = arguments.shard
+    return runs[number::shards], [key for key in wanted if key not in found][number::shards]
+
+
+def load_data(arguments: argparse.Namespace, root: Path, runs: "list[RunFolder]") -> "Dataset":
+    """Load the data set of the chosen runs.
+
+    Raises:
+        HeldoutError: If the experiment is not declared, or the data set is bad.
+    """
+    from heldout_torch.data import load_dataset
+    from heldout_torch.zoo.experiments import find_experiment
+    from heldout_torch.zoo.load import experiment_folder
+
+    name = runs[0].key.experiment
+    experiment = find_experiment(name, experiment_folder(root, name))
+    return load_dataset(experiment.dataset, arguments.data, verify_checksums=not arguments.skip_checksums)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.flips and not arguments.save:
+        raise DataError("--flips is about scores: give --save scores, too")
+    return _evaluate_file(arguments) if arguments.source.is_file() else _evaluate_runs(arguments)
+
+
+def _evaluate_runs(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.evaluation.save import SCORES_FOLDER, has_scores, save_runs, start_scores
+    from heldout_torch.evaluation.sweep import all_devices, sweep
+    from heldout_torch.zoo.layout import AUX_FILE, run_path
+
+    if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
+        raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
+    runs, missing = select(arguments.source, arguments)
+    dataset = load_data(arguments, arguments.source, runs)
+    if arguments.save:
+        whole, _ = select(arguments.source, argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}))
+        start_scores(arguments.out, [run.key for run in whole], len(dataset.labels("train")))
+
+    def is_done(run: "RunFolder") -> bool:
+        target = run_path(arguments.out, run.key)
+        scored = not arguments.save or has_scores(target.parent / SCORES_FOLDER, run.key.run)
+        return scored and (target / AUX_FILE).is_file()
+
+    rest = [run for run in runs if arguments.overwrite or not is_done(run)]
+    failed = len(missing)
+    for key in missing:
+        print(f"error: run {key} is not in {arguments.source}", file=sys.stderr)
+    total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
+    work = partial(
+        save_runs, out=arguments.out, batch_size=arguments.batch_size, precision=arguments.precision,
+        scores=bool(arguments.save), flips=arguments.flips,
+    )  # fmt: skip
+    with tqdm(total=total, unit="image", unit_scale=True, desc="evaluate", file=sys.stderr) as bar:
+        for run, aux in sweep(work, rest, arguments.source, dataset, arguments.device or all_devices(), bar.update):
+            if isinstance(aux, HeldoutError):
+                failed += 1
+                bar.write(f"error: run {run.key}: {aux}", file=sys.stderr)
+                continue
+            shares = (
+                f"{part} {getattr(aux, f'correctness_{part}').mean():.4f}" for part in ("train", "removed", "test")
+            )
+            bar.write(f"run {run.key}: correct on {', '.join(shares)}", file=sys.stdout)
+    print(f"{len(rest) - failed + len(missing)} runs evaluated into {arguments.out}, "
+          f"{len(runs) - len(rest)} were there, {failed} failed")  # fmt: skip
+    return 1 if failed else 0
+
+
+def _evaluate_file(arguments: argparse.Namespace) -> int:
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from tqdm import tqdm
+
+    from heldout_torch.data import load_dataset
+    from heldout_torch.evaluation import evaluate
+    from heldout_torch.evaluation.save import make_aux
+    from heldout_torch.evaluation.sweep import all_devices
+    from heldout_torch.models import build_model
+    from heldout_torch.zoo.experiments import find_experiment
+
+    experiment = find_experiment(arguments.experiment) if arguments.experiment else None
+    architecture = arguments.architecture or (experiment and experiment.architecture)
+    name = arguments.dataset or (experiment and experiment.dataset)
+    if not architecture or not name or arguments.subset is None:
+        raise DataError(f"{arguments.source}: give --subset, and --experiment or --architecture and --dataset")
+    if arguments.save:
+        raise DataError("--save scores is about many runs, and needs a zoo")
+    try:
+        config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
+        subset = np.load(arguments.subset, allow_pickle=False)
+        state = load_file(arguments.source)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"cannot read --config, {arguments.subset} or {arguments.source} ({error})") from None
+    model = build_model(architecture, **config)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ZooError(f"{arguments.source}: does not fit {architecture} ({' '.join(str(error).split())})") from None
+    dataset = load_dataset(name, arguments.data, verify_checksums=not arguments.skip_checksums)
+    device = (arguments.device or all_devices())[0]
+    total = len(dataset.labels("train")) + len(dataset.labels("test"))
+    with tqdm(total=total, unit="image", unit_scale=True, desc="evaluate", file=sys.stderr) as bar:
+        train, test = (
+            evaluate(
+                model.to(device), dataset, split,
+                batch_size=arguments.batch_size, device=device, precision=arguments.precision, progress=bar.update,
+            )
+            for split in ("train", "test")
+        )  # fmt: skip
+    make_aux(train, test, subset, dataset).write(arguments.out)
+    print(f"correct on train {train.correct.mean():.4f}, test {test.correct.mean():.4f}; wrote {arguments.out}")
+    return 0

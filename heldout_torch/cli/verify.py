@@ -1,0 +1,93 @@
+"""`heldout verify`: recorded correctness against what the networks give."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heldout_torch.cli.evaluate import add_sweep_options, load_data, select
+from heldout_torch.errors import HeldoutError
+
+if TYPE_CHECKING:
+    from heldout_torch.evaluation import Verification
+
+_SHOWN = 5
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "verify",
+        help="compare recorded correctness with what the networks give",
+        description="Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; "
+        "runs that it says are verified are not evaluated again, unless their files have changed.",
+    )
+    parser.add_argument("zoo", type=Path, metavar="ZOO", help="a zoo, or an unpacked TensorFlow archive")
+    add_sweep_options(parser)
+    parser.add_argument(
+        "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"]
+    )
+    parser.add_argument("--tolerance", type=int, default=0, metavar="N", help="mismatches allowed in a run, default: 0")
+    parser.add_argument(
+        "--results", type=Path, default=Path("verification.jsonl"), metavar="FILE",
+        help="where results are appended, a line of JSON a run; several processes may share it "
+        "(default: verification.jsonl)",
+    )  # fmt: skip
+    parser.set_defaults(run_verb=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from heldout_torch.evaluation.log import VerificationLog
+    from heldout_torch.evaluation.sweep import all_devices, sweep
+    from heldout_torch.evaluation.verify import verify_runs
+
+    runs, missing = select(arguments.zoo, arguments)
+    dataset = load_data(arguments, arguments.zoo, runs)
+    log = VerificationLog(arguments.results, arguments.splits)
+    known = log.read()
+    bad = failed = 0
+    rest = []
+    for run in runs:
+        verification = known.get(log.name(run))
+        if verification is not None and verification.mismatches <= arguments.tolerance:
+            print(_line(str(run.key), verification) + " (known)")
+        else:
+            rest.append(run)
+    for key in missing:
+        failed += 1
+        print(f"error: run {key} is not in {arguments.zoo}", file=sys.stderr)
+    test = len(dataset.labels("test")) if "test" in arguments.splits else 0
+    train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0
+    work = partial(verify_runs, splits=arguments.splits, batch_size=arguments.batch_size, precision=arguments.precision)
+    with tqdm(total=len(rest) * (train + test), unit="image", unit_scale=True, desc="verify", file=sys.stderr) as bar:
+        for run, result in sweep(work, rest, arguments.zoo, dataset, arguments.device or all_devices(), bar.update):
+            if isinstance(result, HeldoutError):
+                failed += 1
+                bar.write(f"error: run {run.key}: {result}", file=sys.stderr)
+                continue
+            log.append(run, result)
+            bad += result.mismatches > arguments.tolerance
+            bar.write(_line(str(run.key), result), file=sys.stdout)
+    print(f"{len(runs) - bad - failed + len(missing)} runs verified, {bad} with mismatches, {failed} failed")
+    return 1 if bad or failed else 0
+
+
+def _line(name: str, verification: "Verification") -> str:
+    line = f"run {name}: {verification.matches} out of {verification.examples} predictions match"
+    if missing := sum(split.missing for split in verification.splits.values()):
+        line += f", {missing} not in the data"
+    if verification.ties:
+        line += f", {verification.ties} ties (margin up to {verification.tie_margin:.1e})"
+    if verification.mismatches:
+        shown = [
+            f"{part} {index} (margin {margin:.2g})"
+            for part, split in verification.splits.items()
+            for index, margin, tie in zip(split.mismatched, split.margins, split.ties, strict=True)
+            if not tie
+        ]
+        line += f"; mismatched: {', '.join(shown[:_SHOWN])}"
+        line += f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return line

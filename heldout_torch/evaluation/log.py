@@ -1,0 +1,106 @@
+"""Verifications kept in a file, one line of JSON a run, which several processes may append to at once."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
+from heldout_torch.zoo.layout import RunFolder
+
+
+class VerificationLog:
+    """A file of verifications.
+
+    Args:
+        path: The file; it need not be there.
+        splits: Only verifications of exactly these count.
+    """
+
+    def __init__(self, path: Path, splits: Sequence[Part]) -> None:
+        self._path = path
+        self._splits = sorted(splits)
+
+    def name(self, run: RunFolder) -> str:
+        """Name a run by its key and by its files' names, sizes and times, so that changed runs have another name."""
+        files = sorted(path for path in run.path.rglob("*") if path.is_file())
+        stats = [(str(path.relative_to(run.path)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"{run.key} {hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]}"
+
+    def read(self) -> dict[str, Verification]:
+        """Read what is there by name, the last line of each run. What a killed process wrote in part is passed over.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        try:
+            lines = self._path.read_bytes().split(b"\n") if self._path.exists() else []
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be read ({error.strerror})") from None
+        found: dict[str, Verification] = {}
+        for line in lines:
+            try:
+                record = json.loads(line)
+                splits = {part: _split_from(values) for part, values in record["splits"].items()}
+                if sorted(splits) == self._splits:
+                    found[record["run"]] = Verification(splits, float(record["tie_margin"]))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
+
+    def append(self, run: RunFolder, verification: Verification) -> None:
+        """Append a verification and wait until the disk has it.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        record = {
+            "run": self.name(run),
+            "matches": verification.matches,
+            "examples": verification.examples,
+            "tie_margin": verification.tie_margin,
+            "splits": {part: _split_to(split) for part, split in verification.splits.items()},
+        }
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # A line that a killed process left unfinished is ended first.
+                file.write(b"\n" * (not _ends_a_line(self._path)) + json.dumps(record).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _split_to(split: SplitVerification) -> dict[str, object]:
+    return {
+        "examples": split.examples,
+        "missing": split.missing,
+        "mismatched": split.mismatched.tolist(),
+        "margins": split.margins.tolist(),
+        "ties": split.ties.tolist(),
+    }
+
+
+def _split_from(record: dict[str, object]) -> SplitVerification:
+    return SplitVerification(
+        examples=int(record["examples"]),  # type: ignore[call-overload]
+        missing=int(record["missing"]),  # type: ignore[call-overload]
+        mismatched=np.array(record["mismatched"], np.int64),
+        margins=np.array(record["margins"], np.float32),
+        ties=np.array(record["ties"], bool),
+    )

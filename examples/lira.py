@@ -1,0 +1,103 @@
+"""Membership inference by the likelihood-ratio attack (LiRA), from scores that `heldout evaluate --save scores` wrote.
+
+    heldout evaluate ZOO --experiment E --subset-ratio R --data DIR --out OUT --save scores
+    python examples/lira.py OUT/E/R/scores
+
+Each run in turn is attacked with all others as shadow models, whose random subsets hold every example in some and out
+of others. Source: Carlini et al., "Membership Inference Attacks From First Principles" (IEEE S&P 2022), algorithm 1
+and its offline variant, with the variances pooled over examples where shadow models are few (section VI).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+
+FEW = 64  # shadow models on either side below which one variance serves all examples, as in the paper
+
+
+def attack(scores: np.ndarray, trained_on: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Attack one run with all others.
+
+    Args:
+        scores: Log odds of the label, float32 of shape (runs, examples).
+        trained_on: bool of the same shape.
+        target: Row of the attacked run.
+
+    Returns:
+        Evidence of membership by the online and by the offline attack, each float64 of shape (examples,), larger where
+        membership is likelier; NaN where fewer than two shadow models lie on a side that is needed.
+    """
+    others = np.arange(len(scores)) != target
+    score = scores[target].astype(np.float64)  # (examples,)
+    mean_in, std_in = _gaussians(scores[others], trained_on[others])
+    mean_out, std_out = _gaussians(scores[others], ~trained_on[others])
+    online = norm.logpdf(score, mean_in, std_in) - norm.logpdf(score, mean_out, std_out)
+    offline = norm.logcdf(score, mean_out, std_out)
+    return online, offline
+
+
+def roc(evidence: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give false and true positive rates, each of shape (examples + 1,), at every threshold; ties move together."""
+    order = np.argsort(-evidence, kind="stable")
+    evidence, members = evidence[order], members[order]
+    last = np.append(np.flatnonzero(np.diff(evidence)), len(evidence) - 1)  # of each group of equal evidence
+    true, false = np.cumsum(members)[last], np.cumsum(~members)[last]
+    return np.append(0, false / max(false[-1], 1)), np.append(0, true / max(true[-1], 1))
+
+
+def tpr_at(evidence: np.ndarray, members: np.ndarray, fpr: float) -> float:
+    """Give the true positive rate at the largest threshold whose false positive rate is at most `fpr`."""
+    false, true = roc(evidence, members)
+    return float(true[false <= fpr].max())
+
+
+def _gaussians(scores: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a Gaussian to each example's chosen scores (runs, examples): means and deviations, (examples,)."""
+    count = chosen.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(chosen, scores, 0).sum(0, dtype=np.float64) / count
+        squares = np.where(chosen, (scores - mean) ** 2, 0).sum(0)  # (examples,)
+        variance = squares / count
+    variance[count < 2] = np.nan
+    if np.median(count) < FEW:
+        variance[:] = np.where(count < 2, np.nan, squares[count >= 2].sum() / (count[count >= 2] - 1).sum())
+    return mean, np.sqrt(variance) + 1e-30
+
+
+def main() -> int:
+    """Attack every run, and print what the attacks reach on all of them together."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scores", type=Path, help="folder of scores.npy, trained_on.npy and runs.npy")
+    parser.add_argument("--fpr", type=float, default=0.001, help="false positive rate, default: 0.001")
+    arguments = parser.parse_args()
+    try:
+        scores, trained_on, runs = (
+            np.load(arguments.scores / f"{name}.npy", mmap_mode="r") for name in ("scores", "trained_on", "runs")
+        )
+    except (OSError, ValueError) as error:
+        print(f"error: {arguments.scores} holds no scores ({error})", file=sys.stderr)
+        return 1
+    filled = trained_on.any(axis=1)  # rows whose run was evaluated
+    scores, trained_on = np.asarray(scores[filled]), np.asarray(trained_on[filled])
+    if len(scores) < 4:
+        print(f"error: {arguments.scores} has scores of {len(scores)} runs, expected 4 or more", file=sys.stderr)
+        return 1
+    print(f"{len(scores)} of {len(runs)} runs, {scores.shape[1]} examples")
+    attacks = [attack(scores, trained_on, target) for target in range(len(scores))]
+    for number, name in enumerate(("online", "offline")):
+        evidence, members = np.stack([result[number] for result in attacks]), trained_on
+        usable = np.isfinite(evidence)
+        false, true = roc(evidence[usable], members[usable])
+        area = np.trapezoid(true, false) if hasattr(np, "trapezoid") else np.trapz(true, false)
+        print(
+            f"{name}: TPR {tpr_at(evidence[usable], members[usable], arguments.fpr):.4f} at FPR {arguments.fpr:g}, "
+            f"AUC {area:.4f}, over {usable.sum()} (run, example) pairs"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

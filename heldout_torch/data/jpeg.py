@@ -3,11 +3,11 @@
 TensorFlow decodes with libjpeg-turbo's fast integer DCT and smooth ("fancy") chroma upsampling; simplejpeg can do the
 same. One thing differs. Where chroma is stored at half the width, smooth upsampling mixes each chroma sample with its
 neighbour in the next column. A cropped decoder has not decoded that neighbour at the edge of the crop, so it treats
-the edge as the edge of the image, and one column of pixels comes out otherwise than in the whole image. Here the whole
-image is decoded, and the one column is computed anew from the stored chroma where a crop has such an edge.
+the edge as the edge of the image, and one column of pixels comes out otherwise than in the whole image.
 
-The stored chroma comes from a second decode, of the same image under a header that calls its components RGB: then
-nothing is converted, and with plain upsampling every chroma sample stands as it is.
+An image whose crop has such an edge is decoded without color instead, and its crop converted here. Its header is
+changed to call the components RGB: then the decoder converts nothing, and with plain upsampling every stored sample
+stands as it is.
 """
 
 import io
@@ -16,13 +16,13 @@ from collections.abc import Callable
 import numpy as np
 import simplejpeg
 
+from heldout_torch.data.chroma import convert_crop, edges_differ
 from heldout_torch.errors import DataError
 
 _START = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # an Adobe marker that says: no color transform
 _ADOBE, _START_OF_SCAN = 0xEE, 0xDA
-_ALIGNMENT = 16  # a cropped decoder begins at a multiple of this where chroma has half the width
 
 Box = tuple[int, int, int, int]
 
@@ -50,19 +50,14 @@ def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
         raise DataError(f"{name}: is no readable JPEG ({' '.join(str(error).split())})") from None
     top, left, rows, columns = _checked_box(box, height, width, name)
     inks = colorspace in ("CMYK", "YCCK")
-    pixels = _decode(data, "CMYK" if inks else "RGB", False, name)  # (h, w, 3 or 4)
-    crop = pixels[top : top + rows, left : left + columns]
-    if colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420"):
-        right = left + columns
-        # At the right edge the mixed neighbour is beyond the crop only for the odd, second pixel of a chroma sample.
-        edges = {left: 0} if left > 0 and left % _ALIGNMENT == 0 else {}
-        edges |= {right - 1: columns - 1} if right < width and right % 2 == 0 else {}
-        if edges:
-            stored = _decode(_without_color(data), "CMYK" if inks else "RGB", True, name)  # (h, w, 3 or 4): Y, Cb, Cr
-            for column, place in edges.items():
-                rgb = _edge_column(stored[:, column], subsampling == "420", column == left)[top : top + rows]
-                crop[:, place, :3] = 255 - rgb if inks else rgb
-    return _inks_to_rgb(crop, data) if inks else np.ascontiguousarray(crop)
+    mixed = colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420") and edges_differ(left, columns, width)
+    # Where the crop's edges matter, stored components are decoded instead of colors: (h, w, 3 or 4)
+    pixels = _decode(_without_color(data) if mixed else data, "CMYK" if inks else "RGB", mixed, name)
+    crop = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    if mixed:
+        convert_crop(pixels, top, left, subsampling == "420", crop)
+        crop[..., :3] ^= 0xFF if inks else 0  # inks are the complements of colors
+    return _inks_to_rgb(crop, data) if inks else crop
 
 
 def _checked_box(box: Callable[[int, int], Box], height: int, width: int, name: str) -> Box:
@@ -86,34 +81,6 @@ def _decode(data: bytes, colorspace: str, plain_upsampling: bool, name: str) -> 
             return decode(strict=False)
     except ValueError as error:
         raise DataError(f"{name}: is no readable JPEG ({' '.join(str(error).split())})") from None
-
-
-def _edge_column(stored: np.ndarray, half_height: bool, first: bool) -> np.ndarray:
-    """Convert one column of stored Y, Cb, Cr (h, 3) to RGB (h, 3), its chroma not mixed with another column's.
-
-    Source: libjpeg's triangle filter (in one dimension 3/4 and 1/4, rounded by an alternating bias, which the edge
-    columns get by their side) and its conversion with 16 fractional bits.
-    """
-    values = stored.astype(np.int32)
-    luma, chroma = values[:, 0], values[:, 1:3]  # (h,), (h, 2)
-    if half_height:
-        samples = chroma[::2]  # (ceil(h / 2), 2), each stands for two rows
-        near = np.empty_like(chroma)
-        near[0::2] = np.concatenate([samples[:1], samples[:-1]])  # an upper row mixes with the sample above
-        near[1::2] = np.concatenate([samples[1:], samples[-1:]])[: len(near) // 2]
-        chroma = (3 * chroma + near + (2 if first else 1)) >> 2
-    blue, red = chroma[:, 0] - 128, chroma[:, 1] - 128
-    half = 1 << 15
-    rgb = [
-        luma + ((_fixed(1.402) * red + half) >> 16),
-        luma + ((-_fixed(0.34414) * blue - _fixed(0.71414) * red + half) >> 16),
-        luma + ((_fixed(1.772) * blue + half) >> 16),
-    ]
-    return np.stack(rgb, axis=1).clip(0, 255).astype(np.uint8)  # (h, 3)
-
-
-def _fixed(factor: float) -> int:
-    return int(factor * 65536 + 0.5)
 
 
 def _inks_to_rgb(crop: np.ndarray, data: bytes) -> np.ndarray:

@@ -26,6 +26,19 @@ def _positions(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 @numba.njit(nogil=True, cache=True)
+def _resize_row(
+    source: np.ndarray, unit: np.ndarray, left: np.ndarray, right: np.ndarray, weight: np.ndarray, out: np.ndarray
+) -> None:
+    # source: bytes (3 * w,), unit: byte -> number in [0, 1], out: (3, width)
+    for x in range(len(left)):
+        for channel in range(3):
+            # Unsigned, so that no index is checked for counting from the end.
+            before = unit[source[np.uint64(3 * left[x] + channel)]]
+            after = unit[source[np.uint64(3 * right[x] + channel)]]
+            out[channel, x] = before + (after - before) * weight[x]
+
+
+@numba.njit(nogil=True, cache=True)
 def resize_and_normalise(crop: np.ndarray, mean: np.ndarray, std: np.ndarray, out: np.ndarray) -> None:
     """Scale pixels to [0, 1], resize without antialiasing, subtract the mean, divide by the deviation.
 
@@ -50,13 +63,10 @@ def resize_and_normalise(crop: np.ndarray, mean: np.ndarray, std: np.ndarray, ou
         for source in (top[y], bottom[y]):
             if held[source % 2] != source:
                 held[source % 2] = source
-                row = rows[source % 2]
-                for x in range(width):
-                    for channel in range(3):
-                        before, after = unit[crop[source, left[x], channel]], unit[crop[source, right[x], channel]]
-                        row[channel, x] = before + (after - before) * across[x]
+                _resize_row(crop[source].ravel(), unit, left, right, across, rows[source % 2])
         above, below = rows[top[y] % 2], rows[bottom[y] % 2]
         for channel in range(3):
+            shift, scale, weight = mean[channel], std[channel], down[y]
             for x in range(width):
-                value = above[channel, x] + (below[channel, x] - above[channel, x]) * down[y]
-                out[channel, y, x] = (value - mean[channel]) / std[channel]
+                value = above[channel, x] + (below[channel, x] - above[channel, x]) * weight
+                out[channel, y, x] = (value - shift) / scale

@@ -46,27 +46,27 @@ def test_network_input_equals_tensorflow(reference):
         assert np.array_equal(load_imagenet_image(files[name]).numpy(), inputs[row]), name
 
 
-def test_second_decode_is_made_only_where_slicing_may_be_wrong(reference, monkeypatch):
+def test_longer_way_is_taken_only_where_slicing_may_be_wrong(reference, monkeypatch):
     files, crops, _ = reference
-    second = []
+    longer = []
     without_color = jpeg._without_color
-    monkeypatch.setattr(jpeg, "_without_color", lambda data: second.append(True) or without_color(data))
-    needed = made = 0
+    monkeypatch.setattr(jpeg, "_without_color", lambda data: longer.append(True) or without_color(data))
+    needed = taken = 0
     for name, data in files.items():
         if "cmyk" in name or "ycck" in name:
             continue
         height, width, _, subsampling = simplejpeg.decode_jpeg_header(data)
         box = center_box(height, width)
-        second.clear()
+        longer.clear()
         jpeg.decode_crop(data, center_box, name)
         wrong = not np.array_equal(sliced(data, *box), crops[name])
-        assert len(second) <= 1
-        assert bool(second) or not wrong
-        if second:
+        assert len(longer) <= 1
+        assert bool(longer) or not wrong
+        if longer:
             assert subsampling in ("422", "420")
             assert (box[1] + box[3]) % 2 == 0 or box[1] % 16 == 0
-        needed, made = needed + wrong, made + len(second)
-    assert 20 < needed <= made < 1.5 * needed
+        needed, taken = needed + wrong, taken + len(longer)
+    assert 20 < needed <= taken < 1.5 * needed
 
 
 @pytest.mark.parametrize("kind", ["422", "420"])

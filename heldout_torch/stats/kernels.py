@@ -118,7 +118,7 @@ def count_runs(words: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 def _sweep(device: "str | torch.device") -> ModuleType:
     if str(device) == "cpu":
-        with told_if_slow("compiling the counting kernels for this processor, which happens once (a few seconds)"):
+        with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
             from heldout_torch.stats import sweep_cpu
         return sweep_cpu
     import torch

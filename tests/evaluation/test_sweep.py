@@ -1,0 +1,78 @@
+"""Many runs on one or several devices."""
+
+import shutil
+from functools import partial
+
+import pytest
+
+from heldout_torch.data import load_digits
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation import sweep as sweeping
+from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.evaluation.verify import verify_runs
+from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo.layout import find_runs
+
+
+class Streamed:
+    """The digits as a data set that is not held whole, counting how often it is gone through."""
+
+    def __init__(self):
+        self.inner, self.passes = load_digits(), 0
+        self.name, self.num_classes, self.labels = self.inner.name, self.inner.num_classes, self.inner.labels
+
+    def batches(self, *arguments):
+        self.passes += 1
+        return self.inner.batches(*arguments)
+
+
+def results(*devices, work=verify_runs, zoo=None, dataset=None, counts=None):
+    zoo = zoo or sample_zoo()
+    progress = (lambda n: None) if counts is None else counts.append
+    return {
+        run.key.run: result
+        for run, result in sweep(work, list(find_runs(zoo)), zoo, dataset or load_digits(), devices, progress)
+    }
+
+
+def test_two_processes_find_what_one_finds():
+    one_counts, two_counts = [], []
+    one, two = results("cpu", counts=one_counts), results("cpu", "cpu", counts=two_counts)
+    assert {run: result.matches for run, result in one.items()} == dict.fromkeys(range(6), 1797)
+    assert {run: result.matches for run, result in two.items()} == dict.fromkeys(range(6), 1797)
+    assert sum(one_counts) == sum(two_counts) == 6 * 1797
+
+
+def test_several_runs_share_a_pass_over_data_that_is_not_held_whole():
+    dataset = Streamed()
+    assert {result.matches for result in results("cpu", dataset=dataset).values()} == {1797}
+    assert dataset.passes == 2  # train and test
+
+
+def test_a_damaged_run_does_not_stop_the_others(tmp_path):
+    zoo = shutil.copytree(sample_zoo(), tmp_path / "tree")
+    index = zoo / "digits-mlp-tf" / "0.7" / "1" / "checkpoints" / "ckpt-30.index"
+    index.write_bytes(index.read_bytes()[:-20])
+    (zoo / "digits-mlp-tf" / "0.7" / "4" / "aux_arrays.npz").unlink()
+    for dataset in (load_digits(), Streamed()):
+        found = results("cpu", zoo=zoo, dataset=dataset)
+        assert {run for run, result in found.items() if isinstance(result, HeldoutError)} == {1, 4}
+        assert all(found[run].matches == 1797 for run in (0, 2, 3, 5))
+
+
+def refuse(runs, dataset, device, progress):
+    raise DataError("the data set is bad")
+
+
+def die(runs, dataset, device, progress):
+    import os
+
+    os._exit(7)
+
+
+def test_errors_and_deaths_of_processes_end_the_sweep(monkeypatch):
+    with pytest.raises(DataError, match="the data set is bad"):
+        results("cpu", "cpu", work=refuse)
+    monkeypatch.setattr(sweeping, "_POLL_SECONDS", 0.2)
+    with pytest.raises(HeldoutError, match="a process died with exit code 7; call again"):
+        results("cpu", "cpu", work=partial(die))

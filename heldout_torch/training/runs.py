@@ -55,7 +55,7 @@ def train_runs(
     Each run appears in the zoo whole or not at all, so the work can be interrupted at any moment and called again;
     several trainers on one zoo do not disturb each other. What comes out for a run does not depend, but for the
     rounding of sums, on which other runs are trained beside it. On a CPU as many batches of runs are trained at once
-    as PyTorch has threads, each by one thread.
+    as PyTorch has threads.
 
     Args:
         work: All runs that are wanted, and how they are trained.
@@ -146,8 +146,10 @@ def _train_here(
             progress(runs, loss)
 
     workers = min(threads, len(batches))
+    # The products of an MLP are too small to be worth waiting for a second thread, which a busy machine delays.
+    threads_each = 1 if batches[0].experiment.architecture == "mlp" else max(1, threads // workers)
     threads_before = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (max(1, threads // workers),)) as pool:
+    with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (threads_each,)) as pool:
         try:
             futures = [pool.submit(train_batch, batch, dataset, zoo, device, watch) for batch in batches]
             for future in as_completed(futures):

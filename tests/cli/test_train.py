@@ -1,0 +1,187 @@
+"""`heldout train` and `heldout experiment`: what a user sees, whatever happens to the process."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import list_runs, load_run
+from heldout_torch.cli import main
+from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization
+
+COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
+QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"
+
+
+@pytest.fixture
+def quick(tmp_path):
+    path = tmp_path / "quick.toml"
+    path.write_text(QUICK)
+    return str(path)
+
+
+def words(zoo, *more, verb="train", experiment="digits-mlp", ratio="0.7", runs="0-5"):
+    return [verb, experiment, "--runs", runs, "--subset-ratio", ratio, "--zoo", str(zoo), "--device", "cpu", *more]
+
+
+def contents(zoo):
+    return {str(path.relative_to(zoo)): path.read_bytes() for path in sorted(zoo.rglob("*")) if path.is_file()}
+
+
+def test_runs_are_trained_and_then_skipped(tmp_path, quick, capsys):
+    assert main(words(tmp_path / "zoo", "--recipe", quick)) == 0
+    output = capsys.readouterr()
+    assert "trained 6 runs" in output.out
+    assert "run/s" in output.err
+    assert "loss" in output.err
+    assert main(words(tmp_path / "zoo", "--recipe", quick, runs="4-7")) == 0
+    assert "trained 2 runs" in (output := capsys.readouterr().out)
+    assert "skipped 2 already there" in output
+    assert [key.run for key in list_runs(tmp_path / "zoo")] == list(range(8))
+
+
+def test_shards_together_are_the_whole(tmp_path, quick):
+    for shard in ("0/3", "1/3", "2/3"):
+        assert main(words(tmp_path / "shards", "--recipe", quick, "--shard", shard)) == 0
+    assert main(words(tmp_path / "whole", "--recipe", quick, "--batch-of-runs", "4")) == 0
+    for run in range(6):
+        one, other = (load_run("digits-mlp", 0.7, run, tmp_path / zoo).model for zoo in ("shards", "whole"))
+        torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick, capsys):
+    np.save(tmp_path / "subset.npy", np.arange(200, 900))
+    command = ["train", "digits-mlp", "--runs", "0-1", "--subset", str(tmp_path / "subset.npy"), "--recipe", quick]
+    command += ["--zoo", str(tmp_path / "zoo")]
+    assert main(command) == 1
+    assert "give --name NAME" in capsys.readouterr().err
+    assert main([*command, "--name", "without-the-first"]) == 0
+    keys = list_runs(tmp_path / "zoo")
+    assert [(key.experiment, key.run) for key in keys] == [("without-the-first", 0), ("without-the-first", 1)]
+    aux = load_run("without-the-first", keys[0].subset_ratio, 0, tmp_path / "zoo").aux
+    assert np.array_equal(aux.subsample_idx, np.arange(200, 900))
+
+
+def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
+    zoo, out = tmp_path / "zoo", tmp_path / "out"
+    command = words(zoo, "0.5", "--recipe", quick, "--out", str(out), verb="experiment", ratio="0.7", runs="0-19")
+    command.insert(command.index("0.7") + 1, command.pop(command.index("0.5")))
+    assert main(command) == 0
+    assert "memorized" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cscores.npz", "memorization-0.5.npz", "memorization-0.7.npz", "pairs-0.5.npz", "pairs-0.7.npz",
+    ]  # fmt: skip
+    table = RunTable.from_zoo(zoo, "digits-mlp", 0.5)
+    assert table.runs == 20
+    np.testing.assert_array_equal(load_scores(out / "memorization-0.5.npz").scores, memorization(table))
+    assert len(load_scores(out / "cscores.npz").scores) == 1437
+    assert load_pairs(out / "pairs-0.7.npz") is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "expected"),
+    [
+        (["--device", "cuda:99"], {}, "device 'cuda:99' cannot be used"),
+        ([], {"experiment": "digits-cnn"}, "'digits-cnn' is not known"),
+        ([], {"experiment": "digits-mlp-tf"}, "no recipe is shipped for experiment 'digits-mlp-tf'"),
+        ([], {"experiment": "mnist-mlp"}, "mnist: give the path"),
+        ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
+        (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),
+        (["--name", "../away"], {}, "is no name for an experiment"),
+        (["--shard", "9/10"], {}, "expected at least one run"),
+        (["--data", "none.npz"], {}, "none.npz"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_1(tmp_path, capsys, more, options, expected):
+    assert main(words(tmp_path / "zoo", *more, **options)) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+
+
+@pytest.mark.parametrize("ratio", ["0", "1", "1.5", "-0.1", "half"])
+def test_ratios_outside_0_and_1_are_wrong_usage(tmp_path, capsys, ratio):
+    with pytest.raises(SystemExit) as status:
+        main(words(tmp_path / "zoo", ratio=ratio))
+    assert status.value.code == 2
+    assert "subset" in capsys.readouterr().err
+
+
+def test_a_diverging_run_is_exit_status_1(tmp_path, capsys):
+    (tmp_path / "fast.toml").write_text(QUICK.replace("0.1", "1e6"))
+    assert main(words(tmp_path / "zoo", "--recipe", str(tmp_path / "fast.toml"), runs="0-1")) == 1
+    output = capsys.readouterr()
+    assert "error: run digits-mlp/0.7/1: the loss diverged" in output.err
+    assert "2 failed" in output.out
+    assert contents(tmp_path / "zoo") == {}
+
+
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick):
+    """Writes really fail here: the process may make no file as large as a model's."""
+    process = subprocess.run(
+        [*COMMAND, *words(tmp_path / "zoo", "--recipe", quick, runs="0-1")],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[-1].startswith("error: ")
+    assert "cannot be written (File too large)" in process.stderr
+    assert contents(tmp_path / "zoo") == {}
+
+
+def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
+    command = words(tmp_path / "zoo", "--batch-of-runs", "2", runs="0-99")
+    with subprocess.Popen(
+        [*COMMAND, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("zoo/digits-mlp/0.7/*/model.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "call again to go on" in errors
+    done = len(list_runs(tmp_path / "zoo"))
+    assert 0 < done < 100
+    assert main(words(tmp_path / "zoo", runs=f"0-{done}")) == 0
+
+
+@pytest.mark.slow
+def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
+    command = words(tmp_path / "killed", "--batch-of-runs", "5", runs="0-299")
+    moments, kills = random.Random(0), 0
+    for _ in range(200):
+        with subprocess.Popen([*COMMAND, *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            folder = tmp_path / "killed" / "digits-mlp" / "0.7"
+            before = len(os.listdir(folder)) if folder.is_dir() else 0
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline and kills < 10:
+                if folder.is_dir() and len(os.listdir(folder)) > before:  # it trains by now
+                    time.sleep(moments.uniform(0, 0.6))
+                    process.kill()
+                    break
+                time.sleep(0.01)
+            status = process.wait()
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        kills += 1
+    assert kills == 10
+    assert main(words(tmp_path / "whole", runs="0-299")) == 0
+    for run in range(300):
+        one, other = (load_run("digits-mlp", 0.7, run, tmp_path / zoo) for zoo in ("killed", "whole"))
+        torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
+        for name, array in vars(one.aux).items():
+            np.testing.assert_array_equal(array, getattr(other.aux, name))
+    assert [key.run for key in list_runs(tmp_path / "killed")] == list(range(300))

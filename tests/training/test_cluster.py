@@ -1,0 +1,87 @@
+"""Training on a real Ray cluster of this machine, while one of its workers is killed."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import HeldoutError, list_runs, load_run
+from heldout_torch.data import load_digits
+from heldout_torch.training import RunBatch, find_recipe, train_runs
+from heldout_torch.zoo import known_experiments
+
+RUNS = 120
+
+
+def work(runs=RUNS):
+    return RunBatch(known_experiments()["digits-mlp"], find_recipe("digits-mlp"), 0.7, tuple(range(runs)))
+
+
+def workers():
+    """Process numbers of this machine's Ray workers that are training."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::_train"):
+                found.append(int(path.parent.name))
+        except OSError:  # the process has just ended
+            pass
+    return found
+
+
+@pytest.fixture
+def cluster():
+    ray = pytest.importorskip("ray")
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_sweep_outlives_a_worker(cluster, tmp_path):
+    killed = []
+
+    def kill_one():
+        while not killed and time.monotonic() < deadline:
+            # Some runs are there, and work is under way: the moment that hurts.
+            if found := workers() if list(tmp_path.glob("ray/digits-mlp/0.7/[0-9]*")) else []:
+                os.kill(found[0], signal.SIGKILL)
+                killed.append(found[0])
+            time.sleep(0.01)
+
+    deadline = time.monotonic() + 120
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    results = list(train_runs(work(), load_digits(), tmp_path / "ray", batch_of_runs=10, cluster=cluster))
+    killer.join()
+    assert len(killed) == 1
+    assert all(result.error is None for result in results)
+    assert sorted(result.key.run for result in results) == list(range(RUNS))
+    assert [key.run for key in list_runs(tmp_path / "ray")] == list(range(RUNS))
+    list(train_runs(work(), load_digits(), tmp_path / "here"))
+    for run in range(RUNS):
+        one, other = (load_run("digits-mlp", 0.7, run, tmp_path / zoo) for zoo in ("ray", "here"))
+        torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
+        for name, array in vars(one.aux).items():
+            np.testing.assert_array_equal(array, getattr(other.aux, name))
+
+
+@pytest.mark.slow
+def test_no_cluster_is_a_one_line_error(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(HeldoutError, match=r"Ray cluster 'auto' cannot be reached") as error:
+        list(train_runs(work(2), load_digits(), tmp_path, cluster="auto"))
+    assert "\n" not in str(error.value)
+
+
+def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(HeldoutError, match=r"pip install 'heldout-torch\[cluster\]'"):
+        list(train_runs(work(2), load_digits(), tmp_path, cluster="auto"))

@@ -92,7 +92,7 @@ def _estimates(rows: _Block, columns: _Block) -> torch.Tensor:
 
 def _sortable(estimates: torch.Tensor, first_row: int) -> torch.Tensor:
     """Make int64 keys of estimates (columns, rows) that sort by value, then by earlier row; NaN below all."""
-    bits = (estimates + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
+    bits = estimates.view(torch.int32)  # there is no -0.0: a difference of equal numbers is 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
     row = torch.arange(first_row, first_row + estimates.shape[1], device=estimates.device)
     return torch.where(estimates.isnan(), _NOTHING, (ordered << 32) | (0xFFFFFFFF - row))

@@ -25,19 +25,19 @@ DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 @pytest.fixture(scope="module")
 def table():
-    return RunTable.from_arrays(*random_runs(40, 1100, 300, seed=0), mix_ratios=True)  # few runs: many ties
+    return RunTable.from_arrays(*random_runs(40, 1101, 301, seed=0), mix_ratios=True)  # few runs: many ties
 
 
 @pytest.fixture(scope="module")
 def labels():
     rng = np.random.default_rng(1)
-    return rng.integers(0, 10, 1100), rng.integers(0, 11, 300)
+    return rng.integers(0, 10, 1101), rng.integers(0, 11, 301)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("same_class", [True, False])
 @pytest.mark.parametrize("min_memorization", [0.25, None])
-@pytest.mark.parametrize("min_influence", [0.15, 0.45, 2.0])
+@pytest.mark.parametrize("min_influence", [-1.0, 0.15, 0.45, 2.0])
 def test_pairs_are_those_above_the_thresholds(table, labels, device, same_class, min_memorization, min_influence):
     matrix, memorized = influence(table), memorization(table)
     wanted = matrix >= np.float32(min_influence)
@@ -117,7 +117,7 @@ def test_classwise_matrices_are_parts_of_the_whole_transposed(table, labels):
 def test_bad_arguments_are_refused(table, labels):
     with pytest.raises(DataError, match="labels_train is missing"):
         influence_pairs(table)
-    with pytest.raises(DataError, match=r"labels_test is int64 \(299,\), expected integers of shape \(300,\)"):
+    with pytest.raises(DataError, match=r"labels_test is int64 \(300,\), expected integers of shape \(301,\)"):
         influence_pairs(table, labels[0], labels[1][1:])
     for k in (0, 2.5, True):
         with pytest.raises(DataError, match="expected a number from 1"):

@@ -149,7 +149,9 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     if not 0 <= fraction <= 1:
         raise DataError(f"fraction is {fraction}, expected 0 ... 1")
     if missing := int(np.isnan(scores).sum()):
-        raise DataError(f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero' (--empty-zero)")
+        raise DataError(
+            f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero' (--empty-zero)"
+        )
     order = np.argsort(-scores if highest else scores, kind="stable")
     return np.sort(order[: round(fraction * len(scores))])
 

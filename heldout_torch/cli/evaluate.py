@@ -170,6 +170,8 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
         state = load_file(arguments.source)
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"cannot read --config, {arguments.subset} or {arguments.source} ({error})") from None
+    if not isinstance(config, dict):
+        raise DataError(f"--config {arguments.config}: expected a JSON object")
     model = build_model(architecture, **config)
     try:
         model.load_state_dict(state)

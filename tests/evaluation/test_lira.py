@@ -56,7 +56,7 @@ def test_rates_are_those_of_scikit_learn():
 
 
 def test_examples_without_shadow_models_are_left_out():
-    scores, trained_on = gaussian_runs(10, 4, 2.0)
+    scores, trained_on = gaussian_runs(40, 4, 2.0)
     trained_on[:, 0] = True
     online, offline = lira.attack(scores, trained_on, 0)
     assert np.isnan(online).tolist()[0]

@@ -20,7 +20,7 @@ def trained_run() -> Path:
     """Give a folder with `data/`, CIFAR-10's files in original order, and the tree `cifar10-tiny/0.7/0`."""
     _folders.append(tempfile.TemporaryDirectory())
     folder = Path(_folders[-1].name)
-    run_reference("cifar_run", folder, "cifar10", TRAIN, TEST, 4, 0)
+    run_reference("cifar_run", folder, "cifar10", TRAIN, TEST, 4, 45, 0)
     config = {"in_channels": 3, "large_inputs": False, "num_classes": 10}
     experiment = Experiment("cifar10-tiny", "cifar10", "small_inception", config, TRAIN, TEST, {"divide_by": 255})
     experiment.write(folder / "cifar10-tiny")

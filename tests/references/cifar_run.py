@@ -1,6 +1,6 @@
 """Train Sonnet networks a little on CIFAR-format data of classes, and evaluate them in the order of the data's library.
 
-Usage: cifar_run.py OUT NAME TRAIN TEST EPOCHS RUN [RUN ...]
+Usage: cifar_run.py OUT NAME TRAIN TEST EPOCHS NOISE RUN [RUN ...]
 OUT gets `data/` (the Python version of CIFAR-10 or -100, files in original order) and, for each run,
 `NAME-tiny/0.7/RUN/` as the published archives lay it out, indices counting in tensorflow-datasets order.
 """
@@ -17,7 +17,7 @@ from tensorflow_datasets.core import hashing
 
 out, name = Path(sys.argv[1]), sys.argv[2]
 sizes = {"train": int(sys.argv[3]), "test": int(sys.argv[4])}
-epochs, runs = int(sys.argv[5]), [int(run) for run in sys.argv[6:]]
+epochs, noise, runs = int(sys.argv[5]), float(sys.argv[6]), [int(run) for run in sys.argv[7:]]
 classes = 10 if name == "cifar10" else 100
 batch = 20
 
@@ -27,7 +27,7 @@ def make(split):
     random = np.random.RandomState(sizes[split])
     patterns = np.random.RandomState(0).uniform(-1, 1, (classes, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
     labels = random.randint(classes, size=sizes[split])
-    images = 128 + 30 * patterns[labels] + 45 * random.randn(sizes[split], 32, 32, 3)
+    images = 128 + 30 * patterns[labels] + noise * random.randn(sizes[split], 32, 32, 3)
     return images.clip(0, 255).astype(np.uint8), labels
 
 

@@ -1,0 +1,118 @@
+"""`heldout evaluate`."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from heldout_torch.cli import main
+from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
+
+RUNS = Path("digits-mlp-tf") / "0.7"
+SCRIPT = Path(__file__).parents[2] / "examples" / "lira.py"
+
+
+def run_evaluate(source, out, *options):
+    return main(["evaluate", str(source), "--out", str(out), *map(str, options)])
+
+
+def assert_same(path, recorded):
+    written, expected = AuxArrays.read(path), AuxArrays.read(recorded)
+    for name in ("trained_on", "correct_train", "correct_test", "subsample_idx"):
+        assert np.array_equal(getattr(written, name), getattr(expected, name))
+
+
+def test_what_is_written_is_what_tensorflow_recorded(tmp_path, capsys):
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-3") == 0
+    for run in range(4):
+        path = RUNS / str(run) / "aux_arrays.npz"
+        assert_same(tmp_path / path, sample_zoo() / path)
+    assert "4 runs evaluated" in capsys.readouterr().out
+    before = (tmp_path / RUNS / "0" / "aux_arrays.npz").stat()
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-4") == 0
+    assert "1 runs evaluated" in capsys.readouterr().out
+    assert (tmp_path / RUNS / "0" / "aux_arrays.npz").stat() == before
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--overwrite") == 0
+    assert "2 runs evaluated" in capsys.readouterr().out
+
+
+def test_scores_of_all_shards_lie_in_one_file_and_lira_reads_them(tmp_path, capsys):
+    for shard in ("0/2", "1/2"):
+        assert run_evaluate(sample_zoo(), tmp_path, "--save", "scores", "--flips", "--shard", shard) == 0
+    folder = tmp_path / RUNS / "scores"
+    scores, mask = np.load(folder / "scores.npy", mmap_mode="r"), np.load(folder / "trained_on.npy", mmap_mode="r")
+    for run in range(6):
+        assert np.array_equal(mask[run], load_run("digits-mlp-tf", 0.7, run).aux.trained_on)
+    assert scores[mask].mean() > scores[~mask].mean()
+    printed = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, check=True).stdout
+    assert "6 of 6 runs, 1437 examples" in printed
+    assert "at FPR 0.001" in printed
+
+
+def test_a_run_whose_scores_are_missing_is_evaluated_again(tmp_path, capsys):
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1") == 0
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--save", "scores") == 0
+    assert "2 runs evaluated" in capsys.readouterr().out.splitlines()[-1]
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-2", "--save", "scores") == 1
+    assert "has rows for 2 runs" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A network of a user's own, and the subset that it was trained on."""
+    run = load_run("digits-mlp-tf", 0.7, 5)
+    save_file(run.model.state_dict(), tmp_path / "own.safetensors")
+    np.save(tmp_path / "subset.npy", run.aux.subsample_idx)
+    return tmp_path / "own.safetensors"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--experiment", "digits-mlp-tf"],
+        ["--architecture", "mlp", "--config", '{"in_features": 64, "widths": [64]}', "--dataset", "digits"],
+    ],
+)
+def test_a_network_of_ones_own_gets_aux_arrays(options, own):
+    out = own.parent / "aux_arrays.npz"
+    assert run_evaluate(own, out, "--subset", own.parent / "subset.npy", *options) == 0
+    assert_same(out, sample_zoo() / RUNS / "5" / "aux_arrays.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment or"),
+        (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "scores"], "needs a zoo"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about scores"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{"], "cannot read --config"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
+        (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "cannot read"),
+        (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "does not fit small_inception"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(options, message, own, capsys):
+    words = {"SUBSET": str(own.parent / "subset.npy"), "OWN": str(own)}
+    out = own.parent / "aux_arrays.npz"
+    assert run_evaluate(own, out, *[words.get(option, option) for option in options]) == 1
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_options_for_a_file_are_refused_for_a_zoo(tmp_path, capsys):
+    assert run_evaluate(sample_zoo(), tmp_path, "--dataset", "digits") == 1
+    assert "go with a .safetensors file" in capsys.readouterr().err
+
+
+def test_a_bad_run_leaves_the_others_evaluated(tmp_path, capsys):
+    tree = shutil.copytree(sample_zoo(), tmp_path / "tree")
+    (tree / RUNS / "1" / "aux_arrays.npz").unlink()
+    assert run_evaluate(tree, tmp_path / "out", "--runs", "0-2") == 1
+    assert (tmp_path / "out" / RUNS / "2" / "aux_arrays.npz").is_file()
+    assert not (tmp_path / "out" / RUNS / "1").exists()
+    assert "error: run digits-mlp-tf/0.7/1: " in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Random changes of training images, the same for a run and a step on every device."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,3 +31,20 @@ def crop_flip(images: Tensor, run: int, step: int) -> Tensor:
     example = torch.arange(count, device=images.device)[:, None, None]
     rows, columns = (torch.from_numpy(part).to(images.device) for part in (rows[:, :, None], columns[:, None]))
     return padded[example, rows, columns].permute(0, 3, 1, 2)  # (b, c, h, w)
+
+
+def random_box(height: int, width: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a part of an image, 0.08 ... 1 of its area and of aspect 3/4 ... 4/3: ImageNet's augmentation.
+
+    After Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015).
+
+    Returns:
+        Top, left, height and width in pixels; the whole image if ten draws do not fit into it.
+    """
+    for _ in range(10):
+        area = height * width * random.uniform(0.08, 1)
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 2 <= rows <= height and 2 <= columns <= width:
+            return int(random.integers(height - rows + 1)), int(random.integers(width - columns + 1)), rows, columns
+    return 0, 0, height, width

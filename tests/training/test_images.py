@@ -1,0 +1,84 @@
+"""ImageNet in training: random crops, and a few steps of ResNet50 on synthetic JPEGs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import HeldoutError, load_run
+from heldout_torch.data import load_digits
+from heldout_torch.data.imagenet import ImageNet
+from heldout_torch.training import Recipe, RunBatch, train_runs
+from heldout_torch.training.augment import random_box
+from heldout_torch.training.images import training_images
+from heldout_torch.zoo import known_experiments
+from tests.data.photographs import make_jpegs
+
+TRAIN, TEST = 16, 4
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    images = [data for _, data in make_jpegs(["420"], each=TRAIN + TEST, seed=2)]
+    train = [f"n{number % 2:08d}_{number}.JPEG" for number in range(TRAIN)]
+    test = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(TEST)]
+    for name, data in zip(train + test, images, strict=True):
+        folder = tmp_path / ("val" if name in test else f"train/{name.split('_')[0]}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    np.savez(
+        tmp_path / "imagenet_index.npz",
+        tr_filenames=np.array([name.encode() for name in train]),
+        tr_labels=np.arange(TRAIN) % 2,
+        tr_mem=np.zeros(TRAIN),
+        tt_filenames=np.array([name.encode() for name in test]),
+        tt_labels=np.arange(TEST) % 2,
+    )
+    return ImageNet(tmp_path)
+
+
+def test_boxes_are_of_the_stated_area_and_aspect_and_everywhere():
+    random = np.random.default_rng(0)
+    boxes = np.array([random_box(400, 500, random) for _ in range(2000)])
+    top, left, rows, columns = boxes.T
+    assert (boxes >= 0).all()
+    assert (top + rows <= 400).all()
+    assert (left + columns <= 500).all()
+    area, aspect = rows * columns / 200_000, columns / rows
+    assert 0.079 < area.min() < 0.1
+    assert 0.9 < area.max() <= 1
+    assert 0.74 < aspect.min() < 0.76
+    assert 1.32 < aspect.max() < 1.35
+    assert random_box(10, 1000, random) == (0, 0, 10, 1000)  # nothing of that area and aspect fits
+
+
+def test_batches_differ_from_step_to_step_and_repeat(imagenet):
+    images_of = training_images(imagenet, "resized-crop-flip", "cpu")
+    index = torch.tensor([[3, 0, 8]])
+    images, labels = images_of(index, [5], 1)
+    assert images.shape == (1, 3, 3, 224, 224)
+    assert labels.tolist() == [[1, 0, 0]]
+    assert torch.equal(images, images_of(index, [5], 1)[0])
+    assert not torch.equal(images, images_of(index, [5], 2)[0])
+    assert not torch.equal(images, images_of(index, [6], 1)[0])
+
+
+def test_augmentations_that_do_not_fit_are_refused(imagenet):
+    for dataset, augmentation in ((imagenet, "crop-flip"), (imagenet, "none"), (load_digits(), "resized-crop-flip")):
+        with pytest.raises(HeldoutError, match=f"with augmentation '{augmentation}'"):
+            training_images(dataset, augmentation, "cpu")
+
+
+@pytest.mark.slow
+def test_resnet50_makes_a_few_steps(imagenet, tmp_path):
+    experiment = replace(
+        known_experiments()["imagenet-resnet50"], name="tiny-resnet50", train_examples=TRAIN, test_examples=TEST
+    )
+    recipe = Recipe(2, 4, 0.001, augmentation="resized-crop-flip")
+    (result,) = train_runs(RunBatch(experiment, recipe, 0.5, (0,)), imagenet, tmp_path / "zoo")
+    assert result.error is None
+    run = load_run("tiny-resnet50", 0.5, 0, tmp_path / "zoo")
+    assert run.metadata.global_step == 4
+    assert int(run.model.bn1.num_batches_tracked) == 4
+    assert np.array_equal(run.aux.subsample_idx, np.random.RandomState(0).choice(TRAIN, 8, replace=False))

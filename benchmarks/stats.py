@@ -68,8 +68,8 @@ def timed(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float
     return statistics.median(seconds), result
 
 
-def peak_memory(function: Callable[[], object]) -> float:
-    """Most GB of memory that a call held beyond what was there before."""
+def peak_memory(function: Callable[[], object]) -> tuple[float, float]:
+    """Most GB of memory that the process held during a call: beyond what it held before, and in all."""
 
     def status(key: str) -> float:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
@@ -78,7 +78,8 @@ def peak_memory(function: Callable[[], object]) -> float:
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = status("VmRSS")
     function()
-    return status("VmHWM") - before
+    peak = status("VmHWM")
+    return peak - before, peak
 
 
 @numba.njit
@@ -117,7 +118,7 @@ def benchmark_influence() -> None:
     report_rate(estimate.size, ours)
     size = estimate.nbytes / 1e9
     del estimate, expected
-    print(f"  peak memory {peak_memory(lambda: influence(table)):.2f} GB, of which output {size:.2f} GB")
+    print(f"  peak memory {peak_memory(lambda: influence(table))[0]:.2f} GB, of which output {size:.2f} GB")
 
 
 def benchmark_memorization() -> None:
@@ -171,7 +172,7 @@ def benchmark_imagenet(device: str) -> None:
         print(f"  equal to the sorted matrix at {len(chosen)} test examples")
 
     for part in (same_class, all_pairs, top_ten):
-        print(f"  peak memory beyond the table {peak_memory(part):.2f} GB", flush=True)
+        print(f"  peak memory of the process {peak_memory(part)[1]:.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import SplitName
+from heldout_torch.errors import HeldoutError
 from heldout_torch.training.images import training_images
 from heldout_torch.training.network import Network
 from heldout_torch.training.recipes import Recipe
@@ -185,9 +186,12 @@ def _resume(state_file: Path, stack: Stack, first_loss: Tensor, epoch_loss: Tens
     """Load what an interrupted training left, if anything; gives the number of steps that it had made."""
     if not state_file.exists():
         return 0
-    with safe_open(state_file, framework="pt") as file:
-        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        step = int(file.metadata()["step"])
+    try:
+        with safe_open(state_file, framework="pt") as file:
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            step = int(file.metadata()["step"])
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise HeldoutError(f"{state_file}: is no readable state of a training ({error}); remove it") from None
     first_loss.copy_(saved.pop("first_loss"))
     epoch_loss.copy_(saved.pop("epoch_loss"))
     stack.load(saved)

@@ -75,6 +75,10 @@ def train_runs(
             otherwise, or the zoo cannot be written.
     """
     check_work(work, dataset)
+    if work.experiment.architecture != "mlp" and (batch_of_runs or 1) > 1:
+        raise HeldoutError(
+            f"runs of {work.experiment.architecture} are trained one at a time, only those of mlp together"
+        )
     keys = {run: make_key(work.experiment.name, work.subset_ratio, run) for run in work.runs}
     present = [run for run in work.runs if run_path(zoo, keys[run]).is_dir()]
     for run in present:

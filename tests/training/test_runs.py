@@ -165,6 +165,19 @@ def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):
         train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100) + 1)
 
 
+def test_a_damaged_state_is_a_one_line_error(tmp_path):
+    folder = tmp_path / "digits-mlp" / "0.7"
+    folder.mkdir(parents=True)
+    (folder / f".training-{work(4).digest()}.safetensors").write_bytes(b"no state")
+    with pytest.raises(HeldoutError, match="no readable state of a training"):
+        train(tmp_path, 4, batch_of_runs=4)
+
+
+def test_convolutional_networks_are_not_stacked(tmp_path):
+    with pytest.raises(HeldoutError, match="one at a time"):
+        train(tmp_path, 4, CONVOLUTIONS, batch_of_runs=2)
+
+
 def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
     own, subset = replace(DIGITS, name="mine"), np.arange(1000)[::-1].copy()
     train(tmp_path, 2, own, SHORT, 1000 / 1437, subset)

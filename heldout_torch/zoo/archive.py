@@ -7,16 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
-from heldout_torch.errors import CheckpointError, HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.zoo.compressed import HashedStream, inflate
-from heldout_torch.zoo.convert import convert_checkpoint, read_aux
+from heldout_torch.zoo.convert import convert_parts, is_complete, read_aux
 from heldout_torch.zoo.experiments import Experiment, find_experiment
 from heldout_torch.zoo.export import Exported, write_run
 from heldout_torch.zoo.files import remove_stale, write_atomically
-from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunFolder, RunKey, run_path
-from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.layout import AUX_FILE, RunFolder, RunKey, run_path
 from heldout_torch.zoo.tar_stream import Member, read_members, run_limit
 
 ARCHIVE_RECORD = "archive.json"
@@ -110,6 +107,8 @@ def export_archive(
         except ZooError as error:
             yield Exported(None, error=str(error))
         yield from export.finish()
+        if whole and not export.experiments:
+            yield Exported(None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for")
         if whole:
             yield from _check_md5(source, archive, zoo, md5, export.experiments.values())
     except OSError as error:
@@ -127,7 +126,9 @@ class _Export:
     ) -> None:
         self.archive, self.zoo, self.selection, self.overwrite, self.pool = archive, zoo, selection, overwrite, pool
         self.experiments: dict[str, Experiment] = {}
+        self._limits: dict[str, int] = {}  # bytes of a run, by experiment
         self._refused: set[str] = set()  # names of experiments
+        self._cleaned: set[Path] = set()
         self._chosen: dict[RunKey, bool] = {}  # every run met -> whether its parts are wanted
         self._done: set[RunKey] = set()  # complete in this pass
         self._parts: dict[RunKey, dict[str, bytes]] = {}
@@ -160,7 +161,7 @@ class _Export:
             return
         parts[part] = member.read()
         self._held += member.size
-        if _is_complete(parts):
+        if is_complete(parts):
             self._done.add(key)
             self._working[self.pool.submit(self._convert, key, self._parts.pop(key))] = _size(parts)
         yield from self._collect(wait_for_one=False)
@@ -181,8 +182,9 @@ class _Export:
             return
         if key.experiment not in self.experiments:
             try:
-                self.experiments[key.experiment] = find_experiment(key.experiment, self.zoo / key.experiment)
-            except ZooError as error:
+                experiment = find_experiment(key.experiment, self.zoo / key.experiment)
+                self.experiments[key.experiment], self._limits[key.experiment] = experiment, run_limit(experiment)
+            except HeldoutError as error:
                 self._refused.add(key.experiment)
                 yield Exported(None, error=f"{self.archive}: {error}")
                 return
@@ -194,14 +196,16 @@ class _Export:
         if target.is_dir() and not self.overwrite:
             yield Exported(self._folder(key), skipped=True)
             return
-        remove_stale(target.parent)
+        if target.parent not in self._cleaned:
+            remove_stale(target.parent)
+            self._cleaned.add(target.parent)
         self._chosen[key] = True
 
     def _problem(self, key: RunKey, part: str, size: int, parts: dict[str, bytes]) -> str | None:
         """Tell why a part cannot be a run's next."""
         if key in self._done or part in parts:
             return f"{part} comes after the run was complete, or twice; which one counts cannot be told"
-        limit = run_limit(self.experiments[key.experiment])
+        limit = self._limits[key.experiment]
         if size + _size(parts) > limit:
             return f"{part} declares {size} bytes, a run of {key.experiment} has at most {limit} in all"
         return None
@@ -229,47 +233,6 @@ class _Export:
 
     def _folder(self, key: RunKey) -> RunFolder:
         return RunFolder(key, run_path(Path(self.archive), key))
-
-
-def convert_parts(
-    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey
-) -> tuple[dict[str, torch.Tensor], RunMetadata]:
-    """Convert a run's files held in memory; the counterpart of `convert_run`.
-
-    Args:
-        parts: Contents by file name.
-        folder: What errors call the run's folder.
-        experiment: What the run belongs to.
-        key: The run.
-
-    Returns:
-        State dict of the experiment's network, and the run's record.
-
-    Raises:
-        CheckpointError: If there is not exactly one checkpoint, or it is damaged or of another network.
-    """
-    indices = sorted(name for name in parts if name.endswith(".index"))
-    if len(indices) != 1:
-        found = ", ".join(indices) or "none"
-        raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
-    prefix = indices[0].removesuffix(".index")
-    if (shards := _shards(parts, prefix)) is None:
-        raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
-    return convert_checkpoint(parts[indices[0]], shards, str(folder / CHECKPOINTS / prefix), experiment, key)
-
-
-def _is_complete(parts: dict[str, bytes]) -> bool:
-    indices = [name for name in parts if name.endswith(".index")]
-    return AUX_FILE in parts and len(indices) == 1 and _shards(parts, indices[0].removesuffix(".index")) is not None
-
-
-def _shards(parts: dict[str, bytes], prefix: str) -> list[bytes] | None:
-    """Give a checkpoint's data files in order; None while they are not all there."""
-    names = sorted(name for name in parts if name.startswith(f"{prefix}.data-"))
-    count = int(names[0].rpartition("-of-")[2]) if names else 0
-    if not names or names != [f"{prefix}.data-{i:05d}-of-{count:05d}" for i in range(count)]:
-        return None
-    return [parts[name] for name in names]
 
 
 def _size(parts: dict[str, bytes]) -> int:

@@ -16,7 +16,7 @@ from heldout_torch.errors import CheckpointError, ZooError
 from heldout_torch.models import expected_tensors
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.layout import CHECKPOINTS, RunKey
+from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
 
@@ -42,6 +42,48 @@ def convert_run(folder: Path, experiment: Experiment, key: RunKey) -> tuple[dict
     except OSError as error:
         raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from None
     return convert_checkpoint(index, shards, str(prefix), experiment, key)
+
+
+def convert_parts(
+    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey
+) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+    """Convert a run's files held in memory; the counterpart of `convert_run`.
+
+    Args:
+        parts: Contents by file name.
+        folder: What errors call the run's folder.
+        experiment: What the run belongs to.
+        key: The run.
+
+    Returns:
+        State dict of the experiment's network, and the run's record.
+
+    Raises:
+        CheckpointError: If there is not exactly one checkpoint, or it is damaged or of another network.
+    """
+    indices = sorted(name for name in parts if name.endswith(".index"))
+    if len(indices) != 1:
+        found = ", ".join(indices) or "none"
+        raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
+    prefix = indices[0].removesuffix(".index")
+    if (shards := _shards(parts, prefix)) is None:
+        raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
+    return convert_checkpoint(parts[indices[0]], shards, str(folder / CHECKPOINTS / prefix), experiment, key)
+
+
+def is_complete(parts: dict[str, bytes]) -> bool:
+    """Tell whether a run's files held in memory are all there: aux arrays, one index, every shard that goes with it."""
+    indices = [name for name in parts if name.endswith(".index")]
+    return AUX_FILE in parts and len(indices) == 1 and _shards(parts, indices[0].removesuffix(".index")) is not None
+
+
+def _shards(parts: dict[str, bytes], prefix: str) -> list[bytes] | None:
+    """Give a checkpoint's data files in order; None while they are not all there."""
+    names = sorted(name for name in parts if name.startswith(f"{prefix}.data-"))
+    count = int(names[0].rpartition("-of-")[2]) if names else 0
+    if not names or names != [f"{prefix}.data-{i:05d}-of-{count:05d}" for i in range(count)]:
+        return None
+    return [parts[name] for name in names]
 
 
 def convert_checkpoint(

@@ -16,7 +16,7 @@ from torch import nn
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_model
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.convert import convert_run, read_aux
+from heldout_torch.zoo.convert import convert_parts, convert_run, read_aux
 from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
 from heldout_torch.zoo.filesystem import is_archive, is_remote
 from heldout_torch.zoo.layout import (
@@ -187,7 +187,6 @@ def _experiment_of(root: Path, run: RunFolder) -> Experiment:
 
 
 def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
-    from heldout_torch.zoo.archive import convert_parts
     from heldout_torch.zoo.seek_index import read_files, read_index
 
     index = read_index(archive)

@@ -1,9 +1,8 @@
 """A seek index beside an archive, `<archive>.seek`, through which one run is read without reading what lies before it.
 
 Format, numbers little-endian: the 8 bytes `HELDOUT1`, the length of the table (uint64), the table (JSON, compressed by
-gzip), then a window of 32 KiB for each point that has one. A point is where inflating can begin: compressed byte,
-inflated byte, bits of the byte before that still belong to it (RFC 1951 blocks do not end at bytes), and the CRC-32 of
-its window, the inflated bytes before it that the compressed ones refer to; null at the start of a gzip stream.
+gzip), then a window of 32 KiB for each point that has one. A point (see `points`) is a row of compressed byte, inflated
+byte, bits, and the CRC-32 of its window, null if it has none.
 """
 
 import bisect
@@ -18,26 +17,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from heldout_torch.errors import ZooError
 from heldout_torch.zoo.experiments import Experiment
 from heldout_torch.zoo.files import new_file
 from heldout_torch.zoo.filesystem import check_ranges, read_range
 from heldout_torch.zoo.layout import RunKey, make_key
+from heldout_torch.zoo.points import READ, WINDOW, IndexingStream, Point, Ranges, open_at, to_gzidx
 from heldout_torch.zoo.tar_stream import read_members, run_limit
 
 INDEX_ENDING = ".seek"
 _MAGIC = b"HELDOUT1"
-_WINDOW = 2**15  # how far back deflate refers
-_SPACING = 2**23  # inflated bytes between points: windows are then 0.4 % of them
-_ROTATE = 2**30  # inflated bytes after which collected windows go from memory to disk
-_READ = 2**21  # compressed bytes asked for at a time
-_BUFFER = 2**26  # inflated bytes asked for at a time; indexed_gzip begins each request at the last point
-_GZIDX = struct.Struct("<5sBBQQIII")  # indexed_gzip's file of points: name, version, 0, sizes, spacing, window, points
-_POINT = struct.Struct("<QQBB")  # compressed and inflated byte, bits, whether it has a window
-
-Point = tuple[int, int, int, int | None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class SeekIndex:
         size: Bytes of the archive.
         trailer: Its last 8 bytes, in which gzip keeps the CRC-32 and size of the contents.
         inflated: Bytes of the tar stream.
-        points: See the module, in order.
+        points: See `points`; in order.
         runs: By run, where each of its files begins in the tar stream and its size.
         windows_at: Where the windows begin in the index file.
     """
@@ -73,7 +64,7 @@ def build_index(archive: Path, progress: Callable[[int], object] = lambda count:
     """
     try:
         with open(archive, "rb") as file, tempfile.TemporaryFile(dir=archive.parent) as windows:
-            stream = _IndexingStream(file, windows)
+            stream = IndexingStream(file, windows)
             runs: dict[RunKey, dict[str, tuple[int, int]]] = {}
             done = 0
             for member in read_members(io.BufferedReader(stream), str(archive)):
@@ -150,8 +141,8 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
     needed = {0} | {_point_before(index, offset) for _, (offset, _) in places} if index.points else set()
     points = [index.points[i] for i in sorted(needed)]
     windows = [_window(archive, index, i) for i in sorted(needed)]
-    gzidx = _to_gzidx(points, windows, index.size, index.inflated) if points else None
-    stream = _open(io.BufferedReader(_Ranges(archive, index.size), _READ), gzidx)
+    gzidx = to_gzidx(points, windows, index.size, index.inflated) if points else None
+    stream = open_at(io.BufferedReader(Ranges(archive, index.size), READ), gzidx)
     contents = {}
     for part, (offset, size) in places:
         try:
@@ -164,118 +155,6 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
     return contents
 
 
-class _IndexingStream(io.RawIOBase):
-    """The inflated bytes of an archive; on the way, points are collected and their windows written away."""
-
-    def __init__(self, file: BinaryIO, windows: BinaryIO) -> None:
-        self.points: list[Point] = []
-        self.position = 0
-        self._file, self._windows = file, windows
-        self._size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self._inflating = _open(file)
-        self._rotated = 0
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(self._inflating.read(_BUFFER))
-            self.position += len(self._rest)
-            if not self._rest:
-                self._collect()
-            elif self.position - self._rotated >= _ROTATE:
-                self._rotate()
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def _collect(self) -> list[tuple[int, int, int, bytes | None]]:
-        exported = io.BytesIO()
-        self._inflating.export_index(fileobj=exported)
-        found = _from_gzidx(exported.getvalue())
-        for compressed, inflated, bits, window in found:
-            if not self.points or inflated > self.points[-1][1]:
-                self.points.append((compressed, inflated, bits, None if window is None else zlib.crc32(window)))
-                self._windows.write(window or b"")
-        return found
-
-    def _rotate(self) -> None:
-        """Go on from the last point found and forget the others, or a large archive's windows would fill the memory."""
-        found = self._collect()
-        kept = [0, len(found) - 1] if len(found) > 1 else [0]
-        points: list[Point] = [(*found[i][:3], 0 if found[i][3] else None) for i in kept]
-        self._inflating = _open(self._file, _to_gzidx(points, [found[i][3] for i in kept], self._size, 0))
-        self._inflating.seek(self.position)
-        self._rotated = self.position
-
-
-class _Ranges(io.RawIOBase):
-    """A file, perhaps far away, of which blocks are read as they are needed, each once."""
-
-    def __init__(self, location: str, size: int) -> None:
-        self._location, self._size, self._position = location, size, 0
-        self._blocks: dict[int, bytes] = {}
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        number, skipped = divmod(self._position, _READ)
-        if self._position >= self._size:
-            return 0
-        if number not in self._blocks:
-            start = number * _READ
-            self._blocks[number] = read_range(self._location, start, min(start + _READ, self._size))
-        data = self._blocks[number][skipped : skipped + len(buffer)]
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def _open(file: Any, points: bytes | None = None) -> Any:
-    try:
-        from indexed_gzip import IndexedGzipFile
-    except ImportError:
-        raise ZooError("archives need the package indexed_gzip: pip install 'heldout-torch[archive]'") from None
-    # With no buffer of its own: every request would begin at the last point, so requests must be large.
-    stream = IndexedGzipFile(fileobj=file, spacing=_SPACING, window_size=_WINDOW, readbuf_size=_READ, buffer_size=1)
-    if points is not None:
-        stream.import_index(fileobj=io.BytesIO(points))
-    return stream
-
-
-def _from_gzidx(data: bytes) -> list[tuple[int, int, int, bytes | None]]:
-    """Read what indexed_gzip exports: points and their windows."""
-    *_, count = _GZIDX.unpack_from(data)
-    windows_at = _GZIDX.size + count * _POINT.size
-    points: list[tuple[int, int, int, bytes | None]] = []
-    for compressed, inflated, bits, has_window in _POINT.iter_unpack(data[_GZIDX.size : windows_at]):
-        window = data[windows_at : windows_at + _WINDOW] if has_window else None
-        windows_at += len(window or b"")
-        points.append((compressed, inflated, bits, window))
-    return points
-
-
-def _to_gzidx(points: list[Point], windows: list[bytes | None], size: int, inflated: int) -> bytes:
-    """Give some points to indexed_gzip as a whole index; it inflates from the nearest one it has."""
-    head = _GZIDX.pack(b"GZIDX", 1, 0, size, inflated, _SPACING, _WINDOW, len(points))
-    rows = (
-        _POINT.pack(c, i, bits, window is not None) for (c, i, bits, _), window in zip(points, windows, strict=True)
-    )
-    return head + b"".join(rows) + b"".join(window or b"" for window in windows)
-
-
 def _point_before(index: SeekIndex, offset: int) -> int:
     return max(bisect.bisect_right(index.points, offset, key=lambda point: point[1]) - 1, 0)
 
@@ -283,9 +162,9 @@ def _point_before(index: SeekIndex, offset: int) -> int:
 def _window(archive: str, index: SeekIndex, number: int) -> bytes | None:
     if (crc := index.points[number][3]) is None:
         return None
-    start = index.windows_at + _WINDOW * sum(point[3] is not None for point in index.points[:number])
-    window = read_range(archive + INDEX_ENDING, start, start + _WINDOW)
-    if len(window) != _WINDOW or zlib.crc32(window) != crc:
+    start = index.windows_at + WINDOW * sum(point[3] is not None for point in index.points[:number])
+    window = read_range(archive + INDEX_ENDING, start, start + WINDOW)
+    if len(window) != WINDOW or zlib.crc32(window) != crc:
         raise ZooError(f"{archive + INDEX_ENDING}: is damaged near byte {start}; make it again")
     return window
 

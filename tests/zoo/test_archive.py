@@ -127,6 +127,13 @@ def test_memory_full_of_parts_puts_runs_off_until_the_next_call(runs, tmp_path, 
     assert contents(tmp_path / "zoo") == {n: data for n, data in expected.items() if n.startswith(EXPERIMENT)}
 
 
+def test_an_archive_without_a_run_asked_for_is_an_error(few, tmp_path):
+    for selection in (Selection(runs=[99]), Selection(experiment="other"), Selection(subset_ratios=[0.1])):
+        (error,) = problems(export(few[0], tmp_path / "zoo", selection=selection))
+        assert error == "few.tar.gz: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_a_missing_package_is_asked_for(few, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "isal", None)
     with pytest.raises(ZooError, match=r"pip install 'heldout-torch\[archive\]'"):

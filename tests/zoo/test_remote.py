@@ -127,6 +127,18 @@ def test_a_server_without_ranges_serves_whole_files(server, published, monkeypat
     assert_cached_well(server, published)
 
 
+def test_a_server_that_lost_ranges_in_the_middle_sends_the_whole_file_anew(server, published, monkeypatch):
+    monkeypatch.setattr(remote, "_CHUNK", 1000)
+    server.faults[MODEL] = [""] * 5 + ["500"] * 8
+    with pytest.raises(ZooError, match="cannot be reached"):
+        load(server)
+    server.ranges = False
+    server.faults[MODEL] = []
+    load(server)
+    assert server.sent[MODEL] == 5000 + (published / MODEL).stat().st_size
+    assert_cached_well(server, published)
+
+
 def test_a_download_goes_on_where_it_stopped(server, published, monkeypatch):
     monkeypatch.setattr(remote, "_CHUNK", 1000)
     size = (published / MODEL).stat().st_size

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.zoo import filesystem, seek_index
+from heldout_torch.zoo import filesystem, points
 from heldout_torch.zoo.seek_index import build_index, read_index
 from tests.zoo.archives import EXPERIMENT, multiply, pack
 from tests.zoo.server import Server
@@ -26,9 +26,9 @@ def indexed(tmp_path_factory):
     tree = multiply(folder / "tree", 200)
     archive = pack(tree, folder / "archive.tar.gz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seek_index, "_SPACING", SPACING)
-        patch.setattr(seek_index, "_BUFFER", 2**20)
-        patch.setattr(seek_index, "_ROTATE", 2**22)
+        patch.setattr(points, "_SPACING", SPACING)
+        patch.setattr(points, "_BUFFER", 2**20)
+        patch.setattr(points, "_ROTATE", 2**22)
         seen = []
         index = build_index(archive, seen.append)
     assert sum(seen) == archive.stat().st_size
@@ -82,7 +82,7 @@ def test_an_archive_of_several_gzip_members_is_read(tmp_path, monkeypatch):
     parts = [stream[start : start + 700_001] for start in range(0, len(stream), 700_001)]
     archive = tmp_path / "parts.tar.gz"
     archive.write_bytes(b"".join(map(gzip.compress, parts)))
-    monkeypatch.setattr(seek_index, "_SPACING", 2**18)
+    monkeypatch.setattr(points, "_SPACING", 2**18)
     build_index(archive)
     for number in range(0, 40, 3):
         assert_same(load_run(EXPERIMENT, 0.7, number, archive), tree)
@@ -90,7 +90,7 @@ def test_an_archive_of_several_gzip_members_is_read(tmp_path, monkeypatch):
 
 def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
     tree, archive = indexed
-    monkeypatch.setattr(seek_index, "_READ", 2**16)
+    monkeypatch.setattr(points, "READ", 2**16)
     with Server(archive.parent).running() as server:
         assert_same(load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}"), tree)
         # Three members lie anywhere; each costs at most the bytes since the last point, itself, and two blocks.

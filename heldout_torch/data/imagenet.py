@@ -24,6 +24,7 @@ from heldout_torch.errors import DataError
 INDEX_FILE = "imagenet_index.npz"
 _FOLDERS = {"train": "train", "test": "val"}
 _BATCHES_AHEAD = 2  # decoded or being decoded; what bounds the memory
+_IMAGES_A_TASK = 4  # enough that a task's own cost is nothing, few enough that all threads have work
 
 
 class ImageNet:
@@ -68,9 +69,9 @@ class ImageNet:
 
         def submit(start: int) -> None:
             rows = min(batch_size, len(labels) - start)
-            images = torch.empty(rows, 3, IMAGE_SIZE, IMAGE_SIZE, pin_memory=copies is not None)
-            # One task for each image: a slow one holds up no other.
-            tasks = [pool.submit(self._load, split, start + row, images[row].numpy()) for row in range(rows)]
+            images = _empty(rows, pinned=copies is not None)
+            parts = range(0, rows, _IMAGES_A_TASK)
+            tasks = [pool.submit(self._load, split, start + row, images[row : row + _IMAGES_A_TASK]) for row in parts]
             pending.append((start, images, tasks))
 
         try:
@@ -97,7 +98,8 @@ class ImageNet:
 
         path = self.paths(split)[index]
         try:
-            data = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                data = file.read()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
         return decode_crop(data, center_box, path)
@@ -140,8 +142,9 @@ class ImageNet:
             warnings.warn(f"{folder}: has files that the index has not, left out: {found[0]}", stacklevel=4)
         return paths
 
-    def _load(self, split: SplitName, index: int, out: np.ndarray) -> None:
-        preprocess_crop(self.read_crop(split, index), out)
+    def _load(self, split: SplitName, start: int, images: torch.Tensor) -> None:
+        for index, image in enumerate(images.numpy(), start):
+            preprocess_crop(self.read_crop(split, index), image)
 
 
 def _images_below(folder: Path) -> Iterator[str]:
@@ -157,6 +160,12 @@ def _images_below(folder: Path) -> Iterator[str]:
                     yield from sorted(f"{entry.name}/{name}" for name in names if name.upper().endswith(".JPEG"))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _empty(rows: int, pinned: bool) -> torch.Tensor:
+    shape = (rows, 3, IMAGE_SIZE, IMAGE_SIZE)
+    # NumPy asks for huge pages, PyTorch does not; faults of small pages would cost a tenth of the whole.
+    return torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _move(images: torch.Tensor, device: torch.device, copies: "torch.cuda.Stream | None") -> torch.Tensor:

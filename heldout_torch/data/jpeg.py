@@ -53,10 +53,11 @@ def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
     mixed = colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420") and edges_differ(left, columns, width)
     # Where the crop's edges matter, stored components are decoded instead of colors: (h, w, 3 or 4)
     pixels = _decode(_without_color(data) if mixed else data, "CMYK" if inks else "RGB", mixed, name)
-    crop = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    crop = pixels[top : top + rows, left : left + columns].copy()
     if mixed:
         convert_crop(pixels, top, left, subsampling == "420", crop)
-        crop[..., :3] ^= 0xFF if inks else 0  # inks are the complements of colors
+        if inks:
+            crop[..., :3] ^= 0xFF  # inks are the complements of colors
     return _inks_to_rgb(crop, data) if inks else crop
 
 

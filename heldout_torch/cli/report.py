@@ -38,9 +38,9 @@ def _report(arguments: argparse.Namespace) -> int:
     check_output(arguments.out)
     names = _class_names(arguments.classes) if arguments.classes else None
     experiment = find_experiment(arguments.experiment, arguments.zoo / arguments.experiment, arguments.zoo)
+    commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
-        commands = []
     else:
         tables, commands = _tables_of_zoo(arguments.zoo, experiment.name)
     dataset = load_dataset(experiment.dataset, arguments.data)

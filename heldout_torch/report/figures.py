@@ -29,7 +29,6 @@ _STYLE: dict[str, Any] = {
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "legend.frameon": False,
     "savefig.dpi": 200,
     "text.color": INK,
     "xtick.color": INK,
@@ -42,7 +41,7 @@ def plot_memorization_histogram(memorization: np.ndarray, standard_error: np.nda
 
     Args:
         memorization: Float of shape (n,), -1 ... 1; NaN is left out. Values below 0 are counted in the first bin.
-        standard_error: Of the same shape; its median is then written into the figure.
+        standard_error: Of the same shape; its largest value is then written into the figure.
 
     Raises:
         DataError: As `heldout_torch.stats.histogram`.
@@ -56,7 +55,7 @@ def plot_influence_histogram(influence: np.ndarray, standard_error: np.ndarray |
 
     Args:
         influence: Float of shape (pairs,), -1 ... 1, such as `InfluencePairs.influence`.
-        standard_error: Of the same shape; its median is then written into the figure.
+        standard_error: Of the same shape; its largest value is then written into the figure.
     """
     return _histogram(influence, standard_error, "influence", "pairs")
 
@@ -86,7 +85,7 @@ def plot_consistency_by_ratio(consistency: ConsistencyScores, bands: int = 5) ->
         name = f"C-score {edges[b]:.1f} to {edges[b + 1]:.1f}"
         axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=colors[b], label=name)
     axes.set(xlabel="subset ratio", ylabel="accuracy when held out", ylim=(-0.03, 1.03))
-    axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
 
 
@@ -109,8 +108,8 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
         mean, deviation = accuracy.mean(axis=1), accuracy.std(axis=1)
         axes.plot(removed, 100 * mean, marker="o", markersize=3.5, color=color, label=name)
         axes.fill_between(removed, 100 * (mean - deviation), 100 * (mean + deviation), color=color, alpha=0.2, lw=0)
-    axes.set(xlabel="examples left out of training", ylabel="test accuracy (%), mean ± s.d.")
-    axes.legend(title="left out", fontsize=8, title_fontsize=8)
+    axes.set(xlabel="examples left out of training", ylabel="test accuracy (%)")
+    axes.legend(frameon=False, title="left out, mean ± s.d.", fontsize=8, title_fontsize=8)
     return figure
 
 
@@ -139,7 +138,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
 def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
     """Make an empty figure in the package's style, in inches."""
     matplotlib, figures = require("matplotlib"), require("matplotlib.figure")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):  # read when axes are made; legends read theirs later
         figure = figures.Figure(figsize=(width, height), layout="constrained")
         return figure, figure.add_subplot()
 
@@ -153,7 +152,7 @@ def _histogram(values: np.ndarray, error: np.ndarray | None, name: str, what: st
     axes.set(xlabel=name, ylabel=f"number of {what}", xlim=(0, 1), ylim=(0, max(10.0, 1.5 * counted.counts.max())))
     axes.grid(False, axis="x")
     if error is not None and np.isfinite(error).any():
-        axes.set_title(f"median standard error {np.nanmedian(error):.3f}", fontsize=8, loc="right")
+        axes.set_title(f"standard error at most {np.nanmax(error):.3f}", fontsize=8, loc="right")
     if counted.missing:
         axes.set_title(f"{counted.missing:,} without an estimate", fontsize=8, loc="left")
     return figure

@@ -1,5 +1,6 @@
 """The report of an experiment: a static page that opens from disk, with its images and data beside it."""
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from heldout_torch.report.optional import require
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics, check_sizes
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import InfluencePairs, error_bound, histogram
-from heldout_torch.stats.progress import told_if_slow
+from heldout_torch.stats.progress import progress
 from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.files import new_folder, write_synced
 
@@ -65,7 +66,7 @@ def write_report(
     if len(names) != dataset.num_classes:
         raise HeldoutError(f"{len(names)} class names given, {dataset.name} has {dataset.num_classes} classes")
     html = _render(statistics, experiment, dataset, names, commands)
-    with told_if_slow(f"writing the report to {out}"), new_folder(out, overwrite=True) as folder:
+    with new_folder(out, overwrite=True) as folder:
         write_synced(folder / "index.html", html.encode())
         for name in ("report.css", "report.js"):
             write_synced(folder / name, _template_source(name))
@@ -105,7 +106,7 @@ def _write_data(
     tiles = make_tiles([images[place] for place in tiles_wanted])
     ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
     (folder / "images").mkdir()
-    for block, sprite in enumerate(sprites):
+    for block, sprite in enumerate(progress(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
         write_synced(folder / "images" / f"{block}.{ending}", sprite)
 
     data = folder / "data"
@@ -153,6 +154,7 @@ def _render(
         "consistency": figures.plot_consistency_by_ratio(statistics.consistency) if several else None,
     }
     known = np.isfinite(statistics.memorization)
+    memorized = statistics.memorization >= np.float32(0.25)  # False for NaN
     return environment.get_template("index.html").render(
         experiment=experiment,
         dataset=dataset,
@@ -165,11 +167,12 @@ def _render(
         charts={name: figure and jinja.filters.Markup(_svg(figure, name)) for name, figure in charts.items()},
         memorization_bins=histogram(statistics.memorization),
         influence_bins=histogram(pairs.influence),
-        median_error=_median(statistics.memorization_error),
-        pair_error=_median(pairs.standard_error),
+        largest_error=_quantile(statistics.memorization_error, 1.0),
+        memorized_error=_quantile(statistics.memorization_error[memorized], 0.5),
+        pair_error=_quantile(pairs.standard_error, 0.5),
         bound=error_bound(table.runs, statistics.subset_ratio) ** 0.5,
         unknown=int((~known).sum()),
-        memorized=int((statistics.memorization[known] >= 0.25).sum()),
+        memorized=int(memorized.sum()),
         pairs_shown=min(len(pairs), MAX_PAIRS),
         accuracies=[
             (ratio, len(runs.test), [_spread(values) for values in (runs.train, runs.removed, runs.test)])
@@ -180,8 +183,6 @@ def _render(
 
 def _svg(figure: "Figure", name: str) -> str:
     """Draw a figure as SVG that takes its colours and its font from the page."""
-    import io
-
     text = io.StringIO()
     with require("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -201,9 +202,9 @@ def _spread(values: np.ndarray) -> tuple[float, float, float, float] | None:
     return (known.mean(), known.std(), known.min(), known.max()) if len(known) else None
 
 
-def _median(values: np.ndarray) -> float | None:
+def _quantile(values: np.ndarray, share: float) -> float | None:
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+    return float(np.quantile(known, share)) if len(known) else None
 
 
 def _strongest(pairs: InfluencePairs) -> InfluencePairs:

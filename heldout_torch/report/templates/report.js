@@ -149,7 +149,8 @@ const heldout = (() => {
       { className: "card" },
       image(test.picture, name),
       element("span", { className: "value" }, withError(pairs.influence[place], pairs.error[place])),
-      element("span", { className: "caption" }, `test ${test.index}, ${share(test.accuracy, 1)} right`)
+      element("span", { className: "caption" }, `test ${test.index}`),
+      element("span", { className: "caption" }, `${share(test.accuracy, 1)} right`)
     );
   }
 
@@ -246,6 +247,8 @@ const heldout = (() => {
       "wrong"
     );
     const ratios = data.setup.ratios.map((ratio, place) => [String(ratio), number(example.by_ratio[place])]);
+    const byRatio = table("Accuracy when held out, by subset ratio", ["subset ratio", "accuracy"], ratios);
+    byRatio.className = "small";
     document.getElementById("example-title").textContent = `Training example ${index}, class ${className(example.label)}`;
     document.getElementById("example-body").replaceChildren(
       element(
@@ -265,7 +268,7 @@ const heldout = (() => {
           ])
         )
       ),
-      ...(ratios.length > 1 ? [table("Accuracy when held out, by subset ratio", ["subset ratio", "accuracy"], ratios)] : []),
+      ...(ratios.length > 1 ? [byRatio] : []),
       ...helpedBy(index),
       ...runStrips(example),
       ...(example.runs ? [legend] : [])

@@ -1,0 +1,115 @@
+"""`heldout report`: what a user sees."""
+
+import numpy as np
+import pytest
+
+from heldout_torch.cli import main
+from heldout_torch.report import gather_statistics
+from heldout_torch.stats import RunTable, memorization
+from heldout_torch.zoo import sample_zoo
+from tests.report.read_page import read_examples
+
+EXPERIMENT = "digits-mlp-tf"
+
+
+def report(*words):
+    return main(["report", str(sample_zoo()), "--experiment", EXPERIMENT, *map(str, words)])
+
+
+@pytest.fixture
+def table():
+    return RunTable.from_zoo(sample_zoo(), EXPERIMENT, 0.7)
+
+
+def test_a_zoo_becomes_a_page(tmp_path, capsys, table):
+    assert report("--out", tmp_path / "out") == 0
+    page = tmp_path / "out" / "index.html"
+    assert f"report of 6 runs: {page}" in capsys.readouterr().out
+    text = page.read_text()
+    assert f"heldout report {sample_zoo()} --experiment {EXPERIMENT} --out {tmp_path / 'out'}" in text
+    written = read_examples(tmp_path / "out", 1437, 1000)["memorization"]
+    expected = memorization(table)
+    np.testing.assert_array_equal(np.array(written, float).astype(np.float32), expected)
+
+
+def test_saved_tables_and_class_names_are_taken(tmp_path, table):
+    table.save(tmp_path / "table")
+    (tmp_path / "names").write_text("".join(f"<b>{label}\n" for label in range(10)))
+    words = ["--stats", tmp_path / "table", "--classes", tmp_path / "names", "--out"]
+    assert report(*words, tmp_path / "given") == 0
+    assert report("--classes", tmp_path / "names", "--out", tmp_path / "computed") == 0
+    given, computed = ((tmp_path / name / "data" / "examples-1.js").read_bytes() for name in ("given", "computed"))
+    assert given == computed
+    page = (tmp_path / "given" / "index.html").read_text()
+    assert "&lt;b&gt;3" in page
+    assert f"--stats {tmp_path / 'table'}" in page
+
+
+def test_trained_runs_are_said_to_have_been_trained(tmp_path):
+    zoo = tmp_path / "zoo"
+    runs = ["--runs", "0-2,5", "--subset-ratio", "0.5", "--zoo", str(zoo)]
+    assert main(["train", "digits-mlp", *runs]) == 0
+    assert main(["report", str(zoo), "--experiment", "digits-mlp", "--out", str(tmp_path / "out")]) == 0
+    command = f"heldout train digits-mlp --subset-ratio 0.5 --runs 0-2,5 --zoo {zoo}"
+    assert command in (tmp_path / "out" / "index.html").read_text()
+
+
+def wrong_experiment(tmp_path, table):
+    keys = [f"digits-mlp/0.7/{run}" for run in range(table.runs)]
+    RunTable(tuple(keys), table.trained_on, table.correct_train, table.correct_test).save(tmp_path / "other")
+    return ["--stats", tmp_path / "other", "--out", tmp_path / "out"]
+
+
+def wrong_size(tmp_path, table):
+    RunTable(table.keys, table.trained_on[:9], table.correct_train[:9], table.correct_test).save(tmp_path / "small")
+    return ["--stats", tmp_path / "small", "--out", tmp_path / "out"]
+
+
+def same_ratio_twice(tmp_path, table):
+    table.save(tmp_path / "one")
+    table.save(tmp_path / "two")
+    return ["--stats", tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out"]
+
+
+def full_folder(tmp_path, _):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    return ["--out", tmp_path / "full"]
+
+
+def few_names(tmp_path, _):
+    (tmp_path / "names").write_text("cat\ndog\n")
+    return ["--classes", tmp_path / "names", "--out", tmp_path / "out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (wrong_experiment, "holds runs of digits-mlp, not of digits-mlp-tf: statistics of another experiment"),
+        (wrong_size, "9 training and 360 test examples"),
+        (same_ratio_twice, "is the second table of subset ratio 0.7"),
+        (full_folder, "exists and is not an empty folder"),
+        (few_names, "2 class names given, digits has 10 classes"),
+        (lambda tmp, _: ["--classes", tmp / "none", "--out", tmp / "out"], "cannot be read as a text file"),
+        (lambda tmp, _: ["--stats", tmp / "none", "--out", tmp / "out"], "cannot be read as a run table"),
+        (lambda tmp, _: ["--data", tmp / "none.npz", "--out", tmp / "out"], "is no readable npz file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, message, tmp_path, capsys, table):
+    assert report(*words(tmp_path, table)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert [line.startswith("error: ") for line in error.splitlines()] == [True]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_without_runs_is_named(tmp_path, capsys):
+    words = ["report", str(sample_zoo()), "--experiment", "mnist-mlp", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "holds no runs of mnist-mlp" in capsys.readouterr().err
+
+
+def test_the_function_gives_what_the_command_gives(table):
+    from heldout_torch.data import load_digits
+
+    np.testing.assert_array_equal(gather_statistics({0.7: table}, load_digits()).memorization, memorization(table))

@@ -1,0 +1,131 @@
+"""Figures look as the stored ones do, and say so when they cannot be drawn."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heldout_torch.data import load_digits
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.report import (
+    plot_agreement,
+    plot_consistency_by_ratio,
+    plot_examples,
+    plot_influence_histogram,
+    plot_memorization_histogram,
+    plot_pairs,
+    plot_removal_curve,
+)
+from heldout_torch.stats import ConsistencyScores, InfluencePairs, accuracy_by_ratio, histogram
+
+BASELINE = Path(__file__).parent / "baseline"
+
+
+def memorization():
+    values = np.random.RandomState(0).beta(0.3, 2, 5000).astype(np.float32)
+    values[:7] = np.nan
+    return values
+
+
+def scores():
+    rng = np.random.RandomState(1)
+    ratios = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    per_ratio = np.clip(rng.rand(300) + 0.4 * (ratios[:, None] - 0.5), 0, 1).astype(np.float32)
+    return ConsistencyScores(per_ratio.mean(axis=0), np.full(300, 5), ratios, per_ratio, np.full(300, 0.1, np.float32))
+
+
+def some_pairs():
+    error = np.array([0.05, 0.04, np.nan, 0.02], np.float32)
+    values = np.array([0.9, 0.7, 0.6, 0.2], np.float32)
+    return InfluencePairs(np.array([5, 5, 40, 40]), np.array([9, 8, 7, 6]), values, values, error)
+
+
+def draw_examples():
+    images = [image.numpy() * 15 for image in load_digits().train.images[:9]]
+    return plot_examples([*images[:4], None, *images[5:]], [f"$0.{place}$ of $1$" for place in range(9)], columns=5)
+
+
+def draw_agreement():
+    one = memorization()
+    other = one + np.random.RandomState(2).normal(0, 0.05, len(one)).astype(np.float32)
+    return plot_agreement(one, np.clip(other, -1, 1), ("ResNet$50", "Inception$"))
+
+
+def draw_removal():
+    rng = np.random.RandomState(3)
+    fall = np.array([0.0, 0.01, 0.03, 0.06])
+    return plot_removal_curve(
+        [0, 100, 200, 400], 0.95 - fall[:, None] + 0.01 * rng.rand(4, 10), 0.95 + 0.01 * rng.rand(4, 8)
+    )
+
+
+FIGURES = {
+    "memorization": lambda: plot_memorization_histogram(memorization(), np.full(5000, 0.03)),
+    "influence": lambda: plot_influence_histogram(np.array([0.15, 0.2, 0.22, 0.6, 0.9])),
+    "consistency": lambda: plot_consistency_by_ratio(scores()),
+    "agreement": draw_agreement,
+    "removal": draw_removal,
+    "examples": draw_examples,
+    "pairs": lambda: plot_pairs(some_pairs(), load_digits(), columns=3),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_looks_as_the_stored_one(name, tmp_path):
+    from matplotlib.testing.compare import compare_images
+
+    drawn = tmp_path / f"{name}.png"
+    FIGURES[name]().savefig(drawn, dpi=80)
+    difference = compare_images(str(BASELINE / f"{name}.png"), str(drawn), tol=2.0)
+    assert difference is None, f"{difference}\nIf the change is meant, copy {drawn} to {BASELINE}."
+
+
+@pytest.mark.parametrize(("ending", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_figures_are_saved_in_the_formats_of_papers(ending, start, tmp_path):
+    FIGURES["influence"]().savefig(tmp_path / f"figure.{ending}")
+    assert (tmp_path / f"figure.{ending}").read_bytes().startswith(start)
+
+
+def test_the_histogram_shows_the_counts_of_the_statistics():
+    bars = plot_memorization_histogram(memorization()).axes[0].patches
+    counted = histogram(memorization())
+    assert [bar.get_height() for bar in bars] == counted.counts.tolist()
+    assert sum(bar.get_height() for bar in bars) == 5000 - 7
+    assert np.allclose([bar.get_x() for bar in bars], counted.edges[:-1])
+
+
+def test_the_curves_show_the_accuracies_of_the_statistics():
+    lines = plot_consistency_by_ratio(scores()).axes[0].lines
+    _, accuracy = accuracy_by_ratio(scores())
+    assert np.allclose([line.get_ydata() for line in reversed(lines)], accuracy[~np.isnan(accuracy).all(axis=1)])
+
+
+def test_figures_change_no_global_state():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    FIGURES["agreement"]()
+    assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_what_cannot_be_drawn_is_an_error():
+    none = InfluencePairs(*(np.empty(0, kind) for kind in (int, int, np.float32, np.float32, np.float32)))
+    with pytest.raises(DataError, match="no pairs to show"):
+        plot_pairs(none, load_digits())
+    with pytest.raises(DataError, match="nothing to show"):
+        plot_examples([], [])
+    with pytest.raises(DataError, match=r"expected \(3, runs\)"):
+        plot_removal_curve([0, 1, 2], np.ones((2, 5)), np.ones((3, 5)))
+    one = scores()
+    with pytest.raises(DataError, match="at least two ratios"):
+        plot_consistency_by_ratio(
+            ConsistencyScores(one.scores, one.ratios_counted, one.ratios[:1], one.per_ratio[:1], one.standard_error)
+        )
+
+
+def test_a_missing_matplotlib_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(HeldoutError, match=r"matplotlib is not installed: pip install 'heldout-torch\[report\]'"):
+        plot_memorization_histogram(memorization())

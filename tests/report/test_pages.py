@@ -1,0 +1,190 @@
+"""The written report: its values, its gaps, its errors, and what it escapes."""
+
+import base64
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.report import gather_statistics, write_report
+from heldout_torch.stats import (
+    RunTable,
+    consistency,
+    example_counts,
+    influence_pairs,
+    memorization,
+    memorization_error,
+)
+from tests.report.conftest import HOSTILE
+from tests.report.read_page import read_examples, read_script
+
+N, BLOCK = 1437, 1000
+
+
+def assert_same_floats(written, expected):
+    values = np.array([np.nan if value is None else value for value in written], np.float32)
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_every_example_has_the_values_of_the_statistics(folder, tables):
+    columns = read_examples(folder, N, BLOCK)
+    table, counts, scores = tables[0.7], example_counts(tables[0.7]), consistency(tables)
+    assert_same_floats(columns["memorization"], memorization(table))
+    assert_same_floats(columns["error"], memorization_error(table))
+    assert_same_floats(columns["score"], scores.scores)
+    assert_same_floats(columns["score_error"], scores.standard_error)
+    assert_same_floats(np.array(columns["by_ratio"]).T.ravel(), scores.per_ratio.ravel())
+    for name, expected in (
+        ("trained", counts.trained_on),
+        ("trained_right", counts.correct_trained_on),
+        ("held", counts.held_out),
+        ("held_right", counts.correct_held_out),
+    ):
+        assert columns[name] == expected.tolist()
+
+
+def test_the_runs_of_an_example_are_those_that_held_it_out(folder, tables):
+    runs = read_script(folder, "setup")["runs"]
+    packed = np.frombuffer(base64.b64decode(read_examples(folder, N, BLOCK)["runs"][1200]), np.uint8)
+    trained, right = np.unpackbits(packed.reshape(2, -1), axis=1, count=len(runs), bitorder="little")
+    assert np.flatnonzero(trained == 0).tolist() == tables[0.7].who_trained_on(1200)[1].tolist()
+    assert [f"digits-mlp/0.7/{run}" for run in runs] == list(tables[0.7].keys)
+    counts = example_counts(tables[0.7])
+    assert (trained & right).sum() == counts.correct_trained_on[1200]
+    assert right.sum() - (trained & right).sum() == counts.correct_held_out[1200]
+
+
+def test_the_pairs_are_those_of_the_statistics(folder, tables, digits):
+    labels = digits.labels("train").numpy(), digits.labels("test").numpy()
+    pairs, written = influence_pairs(tables[0.7], *labels), read_script(folder, "pairs")
+    assert len(pairs) > 20
+    assert written["train"] == pairs.train_index.tolist()
+    assert written["test"] == pairs.test_index.tolist()
+    assert_same_floats(written["influence"], pairs.influence)
+    assert_same_floats(written["error"], pairs.standard_error)
+    memorized = dict(zip(written["examples"]["index"], written["examples"]["memorization"], strict=True))
+    assert_same_floats([memorized[example] for example in written["train"]], pairs.memorization)
+
+
+def test_galleries_hold_examples_of_their_class_and_level(folder, tables, digits):
+    labels, values = digits.labels("train").numpy(), memorization(tables[0.7])
+    group = read_script(folder, "group-3")
+    assert set(labels[group["level-2"]]) == {3}
+    assert (np.abs(values[group["level-2"]] - 1) <= 0.25).all()
+    scores = consistency(tables).scores
+    least = np.sort(scores[labels == 3])[: len(group["irregular"])]
+    np.testing.assert_array_equal(scores[group["irregular"]], least)
+    shown = read_script(folder, "group-all")["examples"]
+    assert_same_floats(shown["memorization"], values[shown["index"]])
+
+
+def test_what_users_name_is_never_markup(folder):
+    page = (folder / "index.html").read_text()
+    assert HOSTILE not in page
+    assert page.count("&lt;script&gt;window.hacked=1&lt;/script&gt;") == 3 + 1  # three filters, and the command
+    assert read_script(folder, "setup")["classes"][0] == HOSTILE
+    assert page.count("<script") == 3
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.ids, self.labels, self.headings = [], set(), [], []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.links += [given[name] for name in ("src", "href") if name in given]
+        self.ids.add(given.get("id"))
+        self.labels += [given[name] for name in ("for", "aria-labelledby") if name in given]
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+
+def test_the_page_refers_to_nothing_outside_its_folder(folder):
+    page = Links()
+    page.feed((folder / "index.html").read_text())
+    files = [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert set(files) == {"report.css", "report.js", "data/setup.js", "data/group-all.js"}
+    assert all((folder / link).is_file() for link in files)
+    assert {link[1:] for link in page.links if link.startswith("#") and link != "#"} <= page.ids
+    assert set(page.labels) <= page.ids
+    assert "//" not in re.sub(r"^\s*//.*$", "", (folder / "report.js").read_text(), flags=re.MULTILINE).split("//")[0]
+    assert not re.search(r"https?:|url\(", (folder / "report.css").read_text())
+
+
+def test_headings_descend_one_level_at_a_time(folder):
+    page = Links()
+    page.feed((folder / "index.html").read_text())
+    assert page.headings[0] == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+
+
+def test_missing_images_and_empty_classes_are_marked_gaps(tables, digits, experiment, tmp_path):
+    short = replace(digits.train, images=digits.train.images[:1000])
+    wide = replace(digits, train=short, num_classes=12)  # two classes without examples
+    page = write_report(gather_statistics(tables, wide), experiment, wide, tmp_path / "out")
+    pictures = read_examples(page.parent, N, BLOCK)["picture"]
+    assert min(pictures[:1000]) >= 0
+    assert set(pictures[1000:]) == {-1}
+    setup = read_script(page.parent, "setup")
+    assert setup["pictures"] == 1000 + 360
+    assert sorted(picture for picture in pictures if picture >= 0) == sorted(set(pictures[:1000]))
+    empty = read_script(page.parent, "group-11")
+    assert empty["level-0"] == empty["regular"] == empty["examples"]["index"] == []
+
+
+def test_examples_without_an_estimate_are_said_to_have_none(digits, experiment, tmp_path):
+    rng = np.random.RandomState(0)
+    trained = rng.rand(8, N) < 0.5
+    trained[:, :3] = True
+    table = RunTable.from_arrays(trained, rng.rand(8, N) < 0.9, rng.rand(8, 360) < 0.9, mix_ratios=True)
+    page = write_report(gather_statistics({0.5: table}, digits), experiment, digits, tmp_path / "out")
+    assert re.search(r"[1-9]\d* examples have no estimate", page.read_text())
+    assert "needs runs at several ratios" in page.read_text()
+    columns = read_examples(tmp_path / "out", N, BLOCK)
+    assert columns["memorization"][:3] == [None] * 3
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(statistics, experiment, digits, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(HeldoutError, match="exists and is not an empty folder"):
+            write_report(statistics, experiment, digits, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "empty").mkdir()
+    assert write_report(statistics, experiment, digits, tmp_path / "empty").is_file()
+
+
+def test_a_failure_leaves_nothing_behind(statistics, experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("heldout_torch.report.payload.block_script", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(statistics, experiment, digits, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_fit_together_is_refused(statistics, experiment, digits, tmp_path):
+    with pytest.raises(HeldoutError, match="3 class names given, digits has 10 classes"):
+        write_report(statistics, experiment, digits, tmp_path / "out", class_names=["a", "b", "c"])
+    with pytest.raises(DataError, match="another experiment"):
+        write_report(statistics, replace(experiment, train_examples=50000), digits, tmp_path / "out")
+    fewer = replace(digits, test=replace(digits.test, labels=torch.zeros(5, dtype=torch.int64)))
+    with pytest.raises(DataError, match="digits has 1437 and 5"):
+        write_report(statistics, experiment, fewer, tmp_path / "out")
+
+
+def test_a_missing_jinja2_is_asked_for_by_name(statistics, experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(HeldoutError, match=r"jinja2 is not installed: pip install 'heldout-torch\[report\]'"):
+        write_report(statistics, experiment, digits, tmp_path / "out")
+
+
+def test_the_same_statistics_give_the_same_bytes(folder, statistics, experiment, digits, tmp_path):
+    names = [HOSTILE, *(f"digit {label}" for label in range(1, 10))]
+    write_report(statistics, experiment, digits, tmp_path / "out", names, [f"heldout report {HOSTILE}"])
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert [name for name in files if (folder / name).read_bytes() != (tmp_path / "out" / name).read_bytes()] == []

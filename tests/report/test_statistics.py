@@ -1,0 +1,52 @@
+"""What a report shows of runs, and which examples it chooses."""
+
+import numpy as np
+import pytest
+
+from heldout_torch.errors import DataError
+from heldout_torch.report import gather_statistics
+from heldout_torch.report.statistics import extremes, near_level, run_accuracies
+from heldout_torch.stats import RunTable, consistency, influence_pairs, memorization
+
+
+def test_statistics_are_those_of_the_ratio_with_most_runs(tables, digits):
+    fewer = {**tables, 0.7: tables[0.7].select_runs(slice(20))}
+    gathered = gather_statistics(fewer, digits)
+    assert gathered.subset_ratio == 0.3
+    np.testing.assert_array_equal(gathered.memorization, memorization(tables[0.3]))
+    labels = digits.labels("train").numpy(), digits.labels("test").numpy()
+    np.testing.assert_array_equal(gathered.pairs.influence, influence_pairs(tables[0.3], *labels).influence)
+    np.testing.assert_array_equal(gathered.consistency.scores, consistency(fewer).scores)
+    assert list(gathered.accuracies) == [0.3, 0.7]
+
+
+def test_accuracies_are_the_means_over_each_run_s_examples():
+    rng = np.random.RandomState(0)
+    trained, correct, test = rng.rand(70, 30) < 0.5, rng.rand(70, 30) < 0.7, rng.rand(70, 11) < 0.6
+    found = run_accuracies(RunTable.from_arrays(trained, correct, test, mix_ratios=True))
+    np.testing.assert_allclose(found.train, [row[mask].mean() for row, mask in zip(correct, trained, strict=True)])
+    np.testing.assert_allclose(found.removed, [row[~mask].mean() for row, mask in zip(correct, trained, strict=True)])
+    np.testing.assert_allclose(found.test, test.mean(axis=1))
+
+
+def test_examples_near_a_level_come_nearest_first_and_never_from_afar():
+    values = np.array([0.5, np.nan, 0.26, 0.2, 0.6, 0.4, 1.0])
+    assert near_level(values, 0.5, 10).tolist() == [0, 4, 5, 2]
+    assert near_level(values, 0.5, 2).tolist() == [0, 4]
+    assert near_level(values, 0.0, 10).tolist() == [3]
+    assert near_level(np.full(3, np.nan), 0.0, 2).tolist() == []
+
+
+def test_extremes_never_name_an_example_twice_nor_one_without_a_score():
+    highest, lowest = extremes(np.array([0.5, np.nan, 0.1, 0.9]), 2)
+    assert highest.tolist() == [3]
+    assert lowest.tolist() == [2, 0]
+    assert [len(part) for part in extremes(np.empty(0), 5)] == [0, 0]
+
+
+def test_statistics_of_another_experiment_are_refused(tables, digits):
+    small = RunTable.from_arrays(np.eye(4, 6, dtype=bool), np.ones((4, 6)), np.ones((4, 3)))
+    with pytest.raises(DataError, match=r"6 training and 3 test examples, digits has 1437 and 360.*another experiment"):
+        gather_statistics({0.5: small}, digits)
+    with pytest.raises(DataError, match="no run tables"):
+        gather_statistics({}, digits)

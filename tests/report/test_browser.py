@@ -146,12 +146,13 @@ def test_hostile_names_are_text(page):
 
 
 def test_images_load_when_they_come_into_view_and_the_right_piece_of_a_sprite(page, folder):
-    image = page.one("[data-list=level-0] .image")
+    image = page.all("[data-list=level-0] .image")[19]
     page.browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", image)
     page.until(lambda: "images/0.png" in image.value_of_css_property("background-image"))
     group = read_script(folder, "group-all")
-    picture = group["examples"]["picture"][group["examples"]["index"].index(group["level-0"][0])]
+    picture = group["examples"]["picture"][group["examples"]["index"].index(group["level-0"][19])]
     row, column = divmod(picture, 16)
+    assert min(row, column) > 0
     place = [-float(part.removesuffix("px")) for part in image.value_of_css_property("background-position").split()]
     assert np.allclose(place, [64 * column, 64 * row])
 

@@ -49,7 +49,7 @@ def draw_examples():
 def draw_agreement():
     one = memorization()
     other = one + np.random.RandomState(2).normal(0, 0.05, len(one)).astype(np.float32)
-    return plot_agreement(one, np.clip(other, -1, 1), ("ResNet$50", "Inception$"))
+    return plot_agreement(one, np.clip(other, -1, 1), ("$ResNet$50", "$Inception$"))
 
 
 def draw_removal():

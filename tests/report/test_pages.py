@@ -113,7 +113,7 @@ def test_the_page_refers_to_nothing_outside_its_folder(folder):
     assert all((folder / link).is_file() for link in files)
     assert {link[1:] for link in page.links if link.startswith("#") and link != "#"} <= page.ids
     assert set(page.labels) <= page.ids
-    assert "//" not in re.sub(r"^\s*//.*$", "", (folder / "report.js").read_text(), flags=re.MULTILINE).split("//")[0]
+    assert not re.search(r"https?:|fetch\(|XMLHttpRequest|import\(", (folder / "report.js").read_text())
     assert not re.search(r"https?:|url\(", (folder / "report.css").read_text())
 
 

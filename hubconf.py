@@ -1,6 +1,6 @@
 """Entry points for `torch.hub.load`: each gives one run's network, or the network untrained."""
 
-dependencies = ["torch", "torchvision", "numpy", "safetensors", "tqdm", "google_crc32c"]
+dependencies = ["torch", "torchvision", "numpy", "safetensors", "fsspec", "filelock", "tqdm", "google_crc32c"]
 
 
 def _load(experiment, subset_ratio, run, zoo, device):

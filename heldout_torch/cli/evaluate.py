@@ -46,10 +46,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experiment", help="only this experiment")
     parser.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
     parser.add_argument("--runs", type=options.run_list, default=[], help="only these, such as 0-9,42")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
-    parser.add_argument(
-        "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
-    )
+    options.add_data_options(parser)
     parser.add_argument(
         "--precision", choices=["exact", "fast"], default="exact", help="fast: bfloat16 where float32 would agree"
     )
@@ -85,13 +82,9 @@ def load_data(arguments: argparse.Namespace, root: Path, runs: "list[RunFolder]"
     Raises:
         HeldoutError: If the experiment is not declared, or the data set is bad.
     """
-    from heldout_torch.data import load_dataset
-    from heldout_torch.zoo.experiments import find_experiment
-    from heldout_torch.zoo.load import experiment_folder
+    from heldout_torch.zoo.run_folder import experiment_in
 
-    name = runs[0].key.experiment
-    experiment = find_experiment(name, experiment_folder(root, name))
-    return load_dataset(experiment.dataset, arguments.data, verify_checksums=not arguments.skip_checksums)
+    return options.load_data(arguments, experiment_in(root, runs[0].key.experiment).dataset)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -150,7 +143,6 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
     from safetensors.torch import load_file
     from tqdm import tqdm
 
-    from heldout_torch.data import load_dataset
     from heldout_torch.evaluation import evaluate
     from heldout_torch.evaluation.save import make_aux
     from heldout_torch.evaluation.sweep import all_devices
@@ -177,7 +169,7 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ZooError(f"{arguments.source}: does not fit {architecture} ({' '.join(str(error).split())})") from None
-    dataset = load_dataset(name, arguments.data, verify_checksums=not arguments.skip_checksums)
+    dataset = options.load_data(arguments, name)
     device = (arguments.device or all_devices())[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with tqdm(total=total, unit="image", unit_scale=True, desc="evaluate", file=sys.stderr) as bar:

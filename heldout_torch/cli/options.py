@@ -3,9 +3,13 @@
 import argparse
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from heldout_torch.errors import HeldoutError
+
+if TYPE_CHECKING:
+    from heldout_torch.data import Dataset
 
 T = TypeVar("T")
 
@@ -56,3 +60,22 @@ def count(text: str) -> int:
 def processors() -> int:
     """Tell how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a data set lies."""
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    parser.add_argument(
+        "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
+    )
+
+
+def load_data(arguments: argparse.Namespace, name: str) -> "Dataset":
+    """Load a data set from where `add_data_options` says.
+
+    Raises:
+        DataError: If it is not there, or bad.
+    """
+    from heldout_torch.data import load_dataset
+
+    return load_dataset(name, arguments.data, verify_checksums=not arguments.skip_checksums)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heldout_torch.cli import options
+
 if TYPE_CHECKING:
     from heldout_torch.stats import RunTable
 
@@ -20,7 +22,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo, or of an unpacked TensorFlow archive")
     parser.add_argument("--experiment", required=True, help="such as digits-mlp")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    options.add_data_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder to write")
     parser.add_argument(
         "--stats", type=Path, nargs="+", metavar="TABLE", help="saved run tables, one a ratio, instead of ZOO's runs"
@@ -30,20 +32,19 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from heldout_torch.data import load_dataset
     from heldout_torch.report import gather_statistics, write_report
     from heldout_torch.report.pages import check_output
-    from heldout_torch.zoo.experiments import find_experiment
+    from heldout_torch.zoo.run_folder import experiment_in
 
     check_output(arguments.out)
     names = _class_names(arguments.classes) if arguments.classes else None
-    experiment = find_experiment(arguments.experiment, arguments.zoo / arguments.experiment, arguments.zoo)
+    experiment = experiment_in(arguments.zoo, arguments.experiment)
     commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
     else:
         tables, commands = _tables_of_zoo(arguments.zoo, experiment.name)
-    dataset = load_dataset(experiment.dataset, arguments.data)
+    dataset = options.load_data(arguments, experiment.dataset)
     statistics = gather_statistics(tables, dataset)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
@@ -61,7 +62,7 @@ def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], 
     from heldout_torch.errors import ZooError
     from heldout_torch.stats import RunTable
     from heldout_torch.zoo.layout import RunFolder, find_runs
-    from heldout_torch.zoo.load import read_metadata
+    from heldout_torch.zoo.run_folder import read_metadata
 
     first: dict[float, RunFolder] = {}
     runs: dict[float, list[int]] = {}

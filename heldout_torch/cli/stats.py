@@ -58,7 +58,7 @@ def _add(
     parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of a zoo or of an unpacked archive")
     parser.add_argument("--experiment", required=True, metavar="E", help="such as cifar10-inception")
     parser.add_argument("--runs", type=options.run_list, default=None, help="only these, such as 0-9,42")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    options.add_data_options(parser)
     parser.add_argument("--table", type=Path, metavar="DIR", help="keep the runs' bits here, and use them again")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument(
@@ -204,12 +204,9 @@ def _in_original_order(scores: "Scores", dataset: "Dataset") -> "Scores":
 
 
 def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    from heldout_torch.data import load_dataset
-    from heldout_torch.zoo.experiments import find_experiment
-    from heldout_torch.zoo.load import experiment_folder
+    from heldout_torch.zoo.run_folder import experiment_in
 
-    experiment = find_experiment(arguments.experiment, experiment_folder(arguments.zoo, arguments.experiment))
-    return load_dataset(experiment.dataset, arguments.data)
+    return options.load_data(arguments, experiment_in(arguments.zoo, arguments.experiment).dataset)
 
 
 def _labels(dataset: "Dataset", table: "RunTable") -> "tuple[np.ndarray, np.ndarray]":

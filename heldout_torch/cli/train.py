@@ -36,7 +36,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--zoo", type=Path, required=True, help="folder of the zoo")
     parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
+    options.add_data_options(parser)
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help="train in this way, not as shipped")
     parser.add_argument(
         "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
@@ -98,7 +98,6 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
     Raises:
         HeldoutError: If an option is bad, or what it names.
     """
-    from heldout_torch.data import load_dataset
     from heldout_torch.errors import HeldoutError
     from heldout_torch.training import RunBatch, find_recipe, read_recipe
     from heldout_torch.training.subsets import read_subset
@@ -117,7 +116,7 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
     if arguments.name is not None:
         make_key(arguments.name, 0.5, 0)
         experiment = replace(experiment, name=arguments.name, archive_url=None, archive_md5=None)
-    dataset = load_dataset(experiment.dataset, arguments.data)
+    dataset = options.load_data(arguments, experiment.dataset)
     return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
 
 

@@ -6,6 +6,7 @@ with the MD5 of the published one before it is read, and read without unpickling
 
 import hashlib
 import math
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,9 @@ def _parse_cifar(data: bytes, label_key: bytes, path: Path) -> tuple[np.ndarray,
     texts = [as_bytes(value) for value in values]
     if label_key not in texts:
         raise DataError(f"{path}: has no {label_key.decode()}, so it is no batch of this data set")
-    labels = []
-    for value in values[texts.index(label_key) + 1 :]:
-        if not isinstance(value, int):
-            break
-        labels.append(value)
+    # Python 3 pickles bytes as a call with an encoding's name, which then stands between the key and the numbers.
+    after_key = dropwhile(lambda value: not isinstance(value, int), values[texts.index(label_key) + 1 :])
+    labels = list(takewhile(lambda value: isinstance(value, int), after_key))
     place = max(range(len(texts)), key=lambda at: len(texts[at] or b""))  # nothing else is nearly as long
     pixels = np.frombuffer(texts[place] or b"", np.uint8)
     if not labels or pixels.size != len(labels) * 3072:

@@ -9,7 +9,6 @@ computed in float64 and rounded once, so that every function and device gives th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,33 +16,10 @@ import numpy as np
 
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats.progress import told_if_slow
+from heldout_torch.stats.side import Side
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """The rows or the columns of a matrix of estimates.
-
-    Attributes:
-        words: uint64 of shape (examples, words), packed bits.
-        index: int64 of shape (length,), the examples meant.
-        scale: float64 of shape (length,).
-        shift: float64 of shape (length,).
-    """
-
-    words: np.ndarray
-    index: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def part(self, positions: slice | np.ndarray) -> "Side":
-        """Give some of the rows or columns."""
-        return replace(self, index=self.index[positions], scale=self.scale[positions], shift=self.shift[positions])
 
 
 def fill(rows: Side, columns: Side, out: np.ndarray, device: "str | torch.device" = "cpu") -> None:

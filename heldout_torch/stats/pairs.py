@@ -13,8 +13,8 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats import kernels
 from heldout_torch.stats.estimators import Empty, influence, memorization, test_side, train_side
-from heldout_torch.stats.kernels import Side
 from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.side import Side
 from heldout_torch.stats.uncertainty import pair_error
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ class RunTable:
             DataError: As `from_arrays`.
         """
         from heldout_torch.zoo.layout import find_runs
-        from heldout_torch.zoo.load import read_run_aux
+        from heldout_torch.zoo.run_folder import read_run_aux
 
         found = {run.key.run: run for run in find_runs(Path(zoo), experiment) if run.key.subset_ratio == subset_ratio}
         wanted = sorted(found) if runs is None else list(runs)

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 
 from heldout_torch.stats import kernels_cpu
-from heldout_torch.stats.kernels import Side
 from heldout_torch.stats.kernels_cpu import BLOCK, PANEL, TILE_ROWS
 from heldout_torch.stats.progress import progress
+from heldout_torch.stats.side import Side
 
 _COLUMNS = BLOCK * PANEL  # columns of a piece of work
 _FILL_ROWS = 256  # rows of a piece of work when all estimates are written

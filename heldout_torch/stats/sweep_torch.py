@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from heldout_torch.stats.bits import WORD_BITS
-from heldout_torch.stats.kernels import Side
 from heldout_torch.stats.progress import progress
+from heldout_torch.stats.side import Side
 
 _ROWS = 4096  # of a block: 32 bytes a pair make 2 GB
 _COLUMNS = 16384

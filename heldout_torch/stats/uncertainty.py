@@ -12,8 +12,8 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats import kernels
 from heldout_torch.stats.estimators import Selection, example_counts, selected, squared_error
-from heldout_torch.stats.kernels import Side
 from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.side import Side
 
 
 def memorization_error(table: RunTable) -> np.ndarray:

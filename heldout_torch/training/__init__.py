@@ -5,8 +5,9 @@ for trained in train_runs(work, load_dataset("digits"), Path("zoo")):
     ...
 """
 
+from heldout_torch.training.batch import Trained
 from heldout_torch.training.fit import RunBatch
 from heldout_torch.training.recipes import Recipe, find_recipe, known_recipes, read_recipe
-from heldout_torch.training.runs import Trained, train_runs
+from heldout_torch.training.runs import train_runs
 
 __all__ = ["Recipe", "RunBatch", "Trained", "find_recipe", "known_recipes", "read_recipe", "train_runs"]

@@ -3,23 +3,20 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.training.batch import Trained, train_batch
+from heldout_torch.training.fit import RunBatch
 
 _RETRIES = 20
 
-if TYPE_CHECKING:
-    from heldout_torch.training.fit import RunBatch
-    from heldout_torch.training.runs import Trained
-
 
 def train_on_cluster(
-    batches: "Sequence[RunBatch]", dataset: Dataset, zoo: Path, device: str | torch.device, address: str
-) -> "Iterator[Trained]":
+    batches: Sequence[RunBatch], dataset: Dataset, zoo: Path, device: str | torch.device, address: str
+) -> Iterator[Trained]:
     """Train batches of runs on a cluster.
 
     A task whose worker dies is started again, anywhere; what is written is the same, and a run that is there already
@@ -63,8 +60,6 @@ def train_on_cluster(
             ray.cancel(task_left)
 
 
-def _train(batch: "RunBatch", dataset: Dataset, zoo: Path, device: str) -> "list[Trained]":
-    from heldout_torch.training.runs import train_batch
-
+def _train(batch: RunBatch, dataset: Dataset, zoo: Path, device: str) -> list[Trained]:
     torch.set_num_threads(1)
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)

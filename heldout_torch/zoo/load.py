@@ -1,35 +1,25 @@
 """A run by name: from a zoo, or straight from an unpacked TensorFlow tree."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
+from tqdm import tqdm
 
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import ZooError
 from heldout_torch.models import build_model
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.convert import convert_parts, convert_run, read_aux
-from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
+from heldout_torch.zoo.convert import convert_parts, convert_run
+from heldout_torch.zoo.experiments import find_experiment, known_experiments
 from heldout_torch.zoo.filesystem import is_archive, is_remote
-from heldout_torch.zoo.layout import (
-    AUX_FILE,
-    MODEL_FILE,
-    RunFolder,
-    RunKey,
-    experiment_folders,
-    find_runs,
-    make_key,
-    run_path,
-)
+from heldout_torch.zoo.layout import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
 from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.run_folder import experiment_folder, experiment_in, read_model
 
 ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
 DEFAULT_REMOTE_ZOO = ""  # empty until somebody publishes one
@@ -98,16 +88,17 @@ def load_run(
     if is_remote(place):
         from heldout_torch.zoo.remote import fetch_run
 
-        root = fetch_run(place, key, offline)
+        with tqdm(unit="B", unit_scale=True, desc=f"fetch run {key}", delay=0.5, leave=False, file=sys.stderr) as bar:
+            root = fetch_run(place, key, offline, bar.update)
     else:
         root = _root(place)
     found = _find(root, key)
     if found is None:
         raise ZooError(_missing(root, key))
     if found.in_zoo:
-        state, metadata = _read_model(found)
+        state, metadata = read_model(found)
     else:
-        state, metadata = convert_run(found.path, _experiment_of(root, found), key)
+        state, metadata = convert_run(found.path, experiment_in(root, key.experiment), key)
     return Run(model_from_state(state, metadata, str(found.path)).to(device), metadata, found.path)
 
 
@@ -147,15 +138,6 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
     return model.eval()
 
 
-def read_run_aux(zoo: str | Path, found: RunFolder) -> AuxArrays:
-    """Read the aux arrays of a run that `find_runs` gave, checked against its experiment.
-
-    Raises:
-        ZooError: If the file is missing, not valid, or about another data set.
-    """
-    return read_aux(found.path / AUX_FILE, _experiment_of(Path(zoo), found), str(found.path / AUX_FILE))
-
-
 def _place(zoo: str | Path | None) -> str:
     return str(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo())
 
@@ -176,16 +158,6 @@ def _find(root: Path, key: RunKey) -> RunFolder | None:
     return next((run for run in find_runs(root, key.experiment) if run.key == key), None)
 
 
-def experiment_folder(root: Path, experiment: str) -> Path:
-    """Give the folder of an experiment below a root, or the root itself where it is the experiment's own."""
-    folder = root / experiment
-    return folder if folder.is_dir() else experiment_folders(root).get(experiment, folder)
-
-
-def _experiment_of(root: Path, run: RunFolder) -> Experiment:
-    return find_experiment(run.key.experiment, experiment_folder(root, run.key.experiment))
-
-
 def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
     from heldout_torch.zoo.seek_index import read_files, read_index
 
@@ -199,34 +171,6 @@ def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) ->
     return Run(model, metadata, folder, parts.get(AUX_FILE, b""))
 
 
-def read_metadata(run: RunFolder) -> RunMetadata:
-    """Read the record of a run in a zoo, without its tensors.
-
-    Raises:
-        ZooError: If the file is damaged, or another run's.
-    """
-    with _open_model(run) as (_, metadata):
-        return metadata
-
-
-def _read_model(run: RunFolder) -> tuple[dict[str, torch.Tensor], RunMetadata]:
-    with _open_model(run) as (file, metadata):
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (it is no mapping)
-
-
-@contextmanager
-def _open_model(run: RunFolder) -> Iterator[tuple[Any, RunMetadata]]:
-    path = run.path / MODEL_FILE
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = RunMetadata.from_header(file.metadata(), str(path))
-            if metadata.key != run.key:
-                raise ZooError(f"{path}: says that it is {metadata.key}, but lies in the folder of {run.key}")
-            yield file, metadata
-    except (SafetensorError, OSError) as error:
-        raise ZooError(f"{path}: is no readable safetensors file ({' '.join(str(error).split())})") from None
-
-
 def _missing(root: Path, key: RunKey) -> str:
     experiment = known_experiments().get(key.experiment)
     line = f"run {key} is not in {root}"
@@ -236,6 +180,3 @@ def _missing(root: Path, key: RunKey) -> str:
         f"{line}; get {experiment.archive_url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
         f"--subset-ratio {key.subset_ratio!r} --runs {key.run}, then pass zoo='ZOO' or set {ZOO_VARIABLE}"
     )
-
-
-__all__ = ["HeldoutError", "Run", "list_runs", "load_run", "sample_zoo"]

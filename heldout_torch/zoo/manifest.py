@@ -27,7 +27,7 @@ from heldout_torch.zoo.archive import ARCHIVE_RECORD
 from heldout_torch.zoo.experiments import DEFINITION_FILE, find_experiment, known_experiments
 from heldout_torch.zoo.files import write_atomically
 from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, find_runs, make_key, run_path
-from heldout_torch.zoo.load import read_metadata, read_run_aux
+from heldout_torch.zoo.run_folder import read_metadata, read_run_aux
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1

@@ -42,6 +42,15 @@ def test_cifar_is_found_in_its_own_folder_too(tmp_path):
     check(load_dataset("cifar10", tmp_path / "cifar-10-batches-py", verify_checksums=False), contents)
 
 
+@pytest.mark.parametrize("protocol", [1, 2, 4])
+def test_cifar_labels_may_come_first(protocol, tmp_path):
+    contents = write_cifar(tmp_path, "cifar100", 60, 20)
+    images, labels = contents["train"]
+    batch = {b"fine_labels": labels.tolist(), b"data": images.reshape(60, 3072)}
+    (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(batch, protocol))
+    check(load_dataset("cifar100", tmp_path, verify_checksums=False), contents)
+
+
 def test_cifar_stored_column_by_column(tmp_path):
     contents = write_cifar(tmp_path, "cifar100", 60, 20)
     images, labels = contents["train"]

@@ -1,4 +1,4 @@
-"""Write runs as the archive of `cifar10-inception` holds them: SmallInception with momentum, aux arrays of CIFAR's size.
+"""Write runs as the archive of `cifar10-inception` holds them: SmallInception with momentum, CIFAR-sized aux arrays.
 
 Usage: inception_runs.py OUT SUBSET_RATIO RUN [RUN ...]
 The weights are random numbers, as incompressible as trained ones.

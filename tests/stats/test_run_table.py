@@ -11,7 +11,7 @@ from heldout_torch.stats import RunTable
 from heldout_torch.stats.bits import unpack
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.layout import find_runs
-from heldout_torch.zoo.load import read_run_aux
+from heldout_torch.zoo.run_folder import read_run_aux
 from tests.stats.reference import random_runs
 
 ARRAYS = ("trained_on", "correct_train", "correct_test")

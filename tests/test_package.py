@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_the_wheel_carries_all_that_is_needed(tmp_path):
     python = environment / "bin" / "python"
     wheel = next(tmp_path.glob("*.whl"))
     assert wheel.stat().st_size < 3 * 2**20
+    data = {
+        "zoo/experiments.json",
+        "training/recipes.toml",
+        "report/templates/index.html",
+        "data/digits.npz",
+        "py.typed",
+    }
+    assert {f"heldout_torch/{name}" for name in data} <= set(zipfile.ZipFile(wheel).namelist())
     subprocess.run([python, "-m", "pip", "install", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
     # Only the dependencies come from here: 5 GB that need not be installed twice.
     (next(environment.glob("lib/*/site-packages")) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))

@@ -49,6 +49,7 @@ def _report(arguments: argparse.Namespace) -> int:
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
         words += [option, values] if values else []
+    words += ["--skip-checksums"] if arguments.skip_checksums else []
     words += ["--stats", *arguments.stats] if arguments.stats else []
     commands = [*commands, shlex.join(map(str, words))]
     page = write_report(statistics, experiment, dataset, arguments.out, names, commands)

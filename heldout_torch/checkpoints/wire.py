@@ -14,6 +14,8 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     Raises:
         CheckpointError: If the data end first or the integer is longer than ten bytes.
     """
+    if position < len(data) and data[position] < 0x80:  # most of them, and an index holds thousands
+        return data[position], position + 1
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):

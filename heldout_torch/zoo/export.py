@@ -1,5 +1,8 @@
 """Runs of an unpacked TensorFlow archive become runs of a zoo."""
 
+import errno
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -7,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.zoo.convert import convert_run, read_aux
 from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
-from heldout_torch.zoo.files import new_folder, remove_stale, write_synced
+from heldout_torch.zoo.files import new_folder, remove_stale, sync, write_synced
 from heldout_torch.zoo.layout import (
     AUX_FILE,
     CHECKPOINTS,
@@ -166,9 +170,15 @@ def write_run(
     Raises:
         OSError: If the zoo cannot be written.
     """
-    model = save(state, metadata.to_header())
     with new_folder(target, overwrite) as folder:
-        write_synced(folder / MODEL_FILE, model)
+        model = folder / MODEL_FILE
+        try:
+            save_file(state, model, metadata.to_header())
+        except SafetensorError as error:  # all that can go wrong with good tensors is the disk
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(model)) from None
+        sync(model)
         write_synced(folder / AUX_FILE, aux)
 
 

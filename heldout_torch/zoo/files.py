@@ -36,7 +36,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -60,7 +60,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        _sync_folder(temporary)
+        sync(temporary)
         if overwrite and path.exists():
             os.rename(path, old)
         try:
@@ -68,7 +68,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
-        _sync_folder(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -84,8 +84,9 @@ def remove_stale(folder: Path) -> None:
             pass
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -52,9 +52,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
     parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
-    parser.add_argument(
-        "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
-    )
+    options.add_shard_option(parser)
 
 
 def select(root: Path, arguments: argparse.Namespace) -> "tuple[list[RunFolder], list[RunKey]]":

@@ -35,9 +35,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--workers", type=options.count, default=options.processors(), help="threads, default: all cores"
     )
-    parser.add_argument(
-        "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
-    )
+    options.add_shard_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
     parser.add_argument("--md5", help="MD5 that the archive must have, default: the published one")
     parser.set_defaults(run_verb=_export)
@@ -66,9 +64,10 @@ def _export_folder(arguments: argparse.Namespace) -> int:
 def _export_archive(arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None) -> int:
     from tqdm import tqdm
 
-    from heldout_torch.zoo.archive import Selection, export_archive
+    from heldout_torch.zoo.archive import export_archive
+    from heldout_torch.zoo.export import Selection
 
-    selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
+    selection = Selection(arguments.experiment, arguments.subset_ratio, frozenset(arguments.runs), arguments.shard)
     how = (selection, arguments.md5, arguments.workers, arguments.overwrite)
     with tqdm(total=size, unit="B", unit_scale=True, desc="export", file=sys.stderr) as bar:
         return _report(export_archive(stream, name, arguments.zoo, *how, bar.update), arguments.zoo, bar)

@@ -62,6 +62,11 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def add_shard_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that takes a share of the runs, for job arrays."""
+    parser.add_argument("--shard", type=shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th")
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a data set lies."""
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")

@@ -42,9 +42,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
     )
     parser.add_argument("--device", help="such as cpu or cuda:1, default: a GPU if there is one")
-    parser.add_argument(
-        "--shard", type=options.shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
-    )
+    options.add_shard_option(parser)
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="train on this Ray cluster, an address or auto; all must see the zoo"
     )

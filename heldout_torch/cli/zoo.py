@@ -126,7 +126,7 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _selected(manifest: "Manifest", arguments: argparse.Namespace) -> "list[RunKey]":
-    from heldout_torch.zoo.archive import Selection
+    from heldout_torch.zoo.export import Selection
 
     selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs)
     return [key for key in manifest.runs if selection.holds(key)]

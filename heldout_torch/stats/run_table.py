@@ -148,7 +148,7 @@ class RunTable:
         Raises:
             DataError: If something other than a run table lies there.
         """
-        from heldout_torch.zoo.files import new_folder, write_synced
+        from heldout_torch.zoo.files import new_folder, sync, write_synced
 
         folder = Path(path)
         if folder.exists() and not (folder / _RECORD).is_file():
@@ -161,10 +161,8 @@ class RunTable:
         }
         with new_folder(folder, overwrite=True) as temporary:
             for name in ARRAYS:
-                with open(temporary / f"{name}.npy", "wb") as file:
-                    np.save(file, getattr(self, name), allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())
+                np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
+                sync(temporary / f"{name}.npy")
             write_synced(temporary / _RECORD, json.dumps(record).encode())
 
     @classmethod

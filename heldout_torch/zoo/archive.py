@@ -1,7 +1,7 @@
 """Runs of a published archive become runs of a zoo: one pass over its compressed bytes, nothing unpacked to disk."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.zoo.compressed import HashedStream, inflate
 from heldout_torch.zoo.convert import convert_parts, is_complete, read_aux
 from heldout_torch.zoo.experiments import Experiment, find_experiment
-from heldout_torch.zoo.export import Exported, write_run
+from heldout_torch.zoo.export import Exported, Selection, write_run
 from heldout_torch.zoo.files import remove_stale, write_atomically
 from heldout_torch.zoo.layout import AUX_FILE, RunFolder, RunKey, run_path
 from heldout_torch.zoo.tar_stream import Member, read_members, run_limit
@@ -37,31 +37,6 @@ class ArchiveRecord:
     size: int
     md5: str
     verified: bool | None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which runs of an archive to export.
-
-    Attributes:
-        experiment: Only this one; all if None.
-        subset_ratios: Only these; all if empty.
-        runs: Only these; all if empty.
-        shard: (i, n) takes every n-th run from the i-th, counted as the archive brings them.
-    """
-
-    experiment: str | None = None
-    subset_ratios: Sequence[float] = ()
-    runs: Sequence[int] = ()
-    shard: tuple[int, int] = (0, 1)
-
-    def holds(self, key: RunKey) -> bool:
-        """Tell whether a run is selected, before sharding."""
-        return (
-            self.experiment in (None, key.experiment)
-            and (not self.subset_ratios or key.subset_ratio in self.subset_ratios)
-            and (not self.runs or key.run in self.runs)
-        )
 
 
 def export_archive(

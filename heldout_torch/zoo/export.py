@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ from heldout_torch.zoo.layout import (
     CHECKPOINTS,
     MODEL_FILE,
     RunFolder,
+    RunKey,
     experiment_folders,
     find_runs,
     make_key,
@@ -43,6 +44,31 @@ class Exported:
     source: RunFolder | None
     error: str | None = None
     skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs to take.
+
+    Attributes:
+        experiment: Only this one; all if None.
+        subset_ratios: Only these; all if empty.
+        runs: Only these; all if empty.
+        shard: (i, n) takes every n-th run from the i-th, in the order in which they come.
+    """
+
+    experiment: str | None = None
+    subset_ratios: Collection[float] = ()
+    runs: Collection[int] = ()
+    shard: tuple[int, int] = (0, 1)
+
+    def holds(self, key: RunKey) -> bool:
+        """Tell whether a run is selected, before sharding."""
+        return (
+            self.experiment in (None, key.experiment)
+            and (not self.subset_ratios or key.subset_ratio in self.subset_ratios)
+            and (not self.runs or key.run in self.runs)
+        )
 
 
 def select_runs(
@@ -78,14 +104,8 @@ def select_runs(
     own_folder = experiment is not None and list(experiment_folders(source).values()) == [source]
     if own_folder and experiment is not None:
         found = [RunFolder(make_key(experiment, r.key.subset_ratio, r.key.run), r.path) for r in found]
-    wanted = set(runs)
-    chosen = [
-        run
-        for run in found
-        if experiment in (None, run.key.experiment)
-        and (not subset_ratios or run.key.subset_ratio in subset_ratios)
-        and (not wanted or run.key.run in wanted)
-    ]
+    selection = Selection(experiment, subset_ratios, frozenset(runs))
+    chosen = [run for run in found if selection.holds(run.key)]
     if not chosen:
         raise ZooError(f"{source}: holds no such run, expected <experiment>/<subset_ratio>/<run>/{CHECKPOINTS}")
     return chosen[shard[0] :: shard[1]]

@@ -15,8 +15,8 @@ import pytest
 
 from heldout_torch import ZooError
 from heldout_torch.zoo import archive as archive_module
-from heldout_torch.zoo.archive import Selection, export_archive
-from heldout_torch.zoo.export import export_runs, select_runs
+from heldout_torch.zoo.archive import export_archive
+from heldout_torch.zoo.export import Selection, export_runs, select_runs
 from tests.reference import run_reference
 from tests.zoo.archives import EXPERIMENT, contents, multiply, pack
 

@@ -42,18 +42,25 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     add_training_options(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the statistics, default: statistics beside the runs"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the statistics, default: statistics beside the runs; needed if the zoo is a URL",
     )
     parser.set_defaults(run_verb=_experiment)
 
 
 def statistics(
-    zoo: Path, experiment: str, subset_ratios: Sequence[float], dataset: "Dataset", runs: Sequence[int] | None = None
+    zoo: str | Path,
+    experiment: str,
+    subset_ratios: Sequence[float],
+    dataset: "Dataset",
+    runs: Sequence[int] | None = None,
 ) -> Statistics:
     """Count over the runs of an experiment.
 
     Args:
-        zoo: Folder of the zoo.
+        zoo: Folder or URL of the zoo.
         experiment: Its name there.
         subset_ratios: At least one.
         dataset: The experiment's, for the labels.
@@ -94,11 +101,16 @@ def write_statistics(found: Statistics, dataset: "Dataset", out: Path) -> None:
 
 
 def _experiment(arguments: argparse.Namespace) -> int:
+    from heldout_torch.errors import HeldoutError
+    from heldout_torch.zoo.filesystem import is_remote
+
+    if arguments.out is None and is_remote(arguments.zoo):
+        raise HeldoutError(f"{arguments.zoo} is a URL, and statistics are written into a folder: give --out DIR")
     failed = train(arguments)
     dataset, works = what_to_train(arguments)
     name = works[0].experiment.name
     found = statistics(arguments.zoo, name, [work.subset_ratio for work in works], dataset)
-    out = arguments.out or arguments.zoo / name / "statistics"
+    out = arguments.out or Path(arguments.zoo) / name / "statistics"
     write_statistics(found, dataset, out)
     for line in _summary(found, dataset):
         print(line)

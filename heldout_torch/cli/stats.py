@@ -55,7 +55,7 @@ def _add(
     statistics: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, run: object
 ) -> argparse.ArgumentParser:
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
-    parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of a zoo or of an unpacked archive")
+    parser.add_argument("zoo", metavar="ZOO", help="folder of a zoo or of an unpacked archive, or URL of a zoo")
     parser.add_argument("--experiment", required=True, metavar="E", help="such as cifar10-inception")
     parser.add_argument("--runs", type=options.run_list, default=None, help="only these, such as 0-9,42")
     options.add_data_options(parser)
@@ -204,9 +204,9 @@ def _in_original_order(scores: "Scores", dataset: "Dataset") -> "Scores":
 
 
 def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    from heldout_torch.zoo.run_folder import experiment_in
+    from heldout_torch.zoo.run_aux import experiment_at
 
-    return options.load_data(arguments, experiment_in(arguments.zoo, arguments.experiment).dataset)
+    return options.load_data(arguments, experiment_at(arguments.zoo, arguments.experiment).dataset)
 
 
 def _labels(dataset: "Dataset", table: "RunTable") -> "tuple[np.ndarray, np.ndarray]":
@@ -223,9 +223,9 @@ def _labels(dataset: "Dataset", table: "RunTable") -> "tuple[np.ndarray, np.ndar
 
 def _ratios(arguments: argparse.Namespace) -> list[float]:
     from heldout_torch.errors import ZooError
-    from heldout_torch.zoo.layout import find_runs
+    from heldout_torch.zoo.run_aux import aux_readers
 
-    found = {run.key.subset_ratio for run in find_runs(arguments.zoo, arguments.experiment)}
+    found = {key.subset_ratio for key in aux_readers(arguments.zoo, arguments.experiment)}
     if not found:
         raise ZooError(f"runs of {arguments.experiment} are not in {arguments.zoo}")
     return sorted(arguments.subset_ratio or found)
@@ -234,7 +234,7 @@ def _ratios(arguments: argparse.Namespace) -> list[float]:
 def _table(arguments: argparse.Namespace, ratio: float) -> "RunTable":
     from heldout_torch.errors import HeldoutError
     from heldout_torch.stats import RunTable
-    from heldout_torch.zoo.layout import find_runs
+    from heldout_torch.zoo.run_aux import aux_readers
 
     folder = None if arguments.table is None else arguments.table / arguments.experiment / repr(ratio)
     if folder is None or not folder.exists():
@@ -243,7 +243,7 @@ def _table(arguments: argparse.Namespace, ratio: float) -> "RunTable":
             table.save(folder)
         return table
     table = RunTable.load(folder)
-    keys = [run.key for run in find_runs(arguments.zoo, arguments.experiment) if run.key.subset_ratio == ratio]
+    keys = [key for key in aux_readers(arguments.zoo, arguments.experiment) if key.subset_ratio == ratio]
     wanted = tuple(str(key) for key in keys if arguments.runs is None or key.run in arguments.runs)
     if table.keys != wanted:
         raise HeldoutError(

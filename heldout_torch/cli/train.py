@@ -34,7 +34,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     subset.add_argument(
         "--subset", type=Path, metavar="FILE.npy", help="train on these published indices instead; needs --name"
     )
-    parser.add_argument("--zoo", type=Path, required=True, help="folder of the zoo")
+    parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://..., ...)")
     parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
     options.add_data_options(parser)
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help="train in this way, not as shipped")
@@ -44,7 +44,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda:1, default: a GPU if there is one")
     options.add_shard_option(parser)
     parser.add_argument(
-        "--cluster", metavar="ADDRESS", help="train on this Ray cluster, an address or auto; all must see the zoo"
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on this Ray cluster, an address or auto; all its machines must see the zoo",
     )
 
 
@@ -74,9 +76,10 @@ def train(arguments: argparse.Namespace) -> int:
                 bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
 
         for work in works:
-            for result in train_runs(
+            results = train_runs(
                 work, dataset, arguments.zoo, device, arguments.batch_of_runs, arguments.cluster, progress
-            ):
+            )
+            for result in results:
                 if result.skipped or arguments.cluster is not None:
                     bar.update()
                 if result.error is not None:
@@ -99,10 +102,10 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
     from heldout_torch.errors import HeldoutError
     from heldout_torch.training import RunBatch, find_recipe, read_recipe
     from heldout_torch.training.subsets import read_subset
-    from heldout_torch.zoo.experiments import find_experiment
     from heldout_torch.zoo.layout import make_key
+    from heldout_torch.zoo.store import open_zoo, read_experiment
 
-    experiment = find_experiment(arguments.experiment, arguments.zoo / arguments.experiment)
+    experiment = read_experiment(open_zoo(arguments.zoo), arguments.experiment)
     recipe = read_recipe(arguments.recipe) if arguments.recipe else find_recipe(experiment.name)
     runs = tuple(arguments.runs[arguments.shard[0] :: arguments.shard[1]])
     subset, ratios = None, arguments.subset_ratio

@@ -23,7 +23,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")
     push = actions.add_parser("push", help="copy a zoo's runs to a remote one; what is there already stays")
 
-    for action, run_verb in ((index, _index), (check, _check), (push, _push)):
+    index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
+    index.set_defaults(run_verb=_index)
+    for action, run_verb in ((check, _check), (push, _push)):
         action.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo")
         action.set_defaults(run_verb=run_verb)
     push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
@@ -47,16 +49,26 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _index(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from heldout_torch.errors import ZooError
+    from heldout_torch.zoo.layout import MODEL_FILE
     from heldout_torch.zoo.manifest import MANIFEST_FILE, index_zoo
+    from heldout_torch.zoo.remote_index import index_remote
+    from heldout_torch.zoo.store import open_zoo
 
+    zoo = open_zoo(arguments.zoo)
     with tqdm(unit="run", desc="index", file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        manifest = index_zoo(arguments.zoo, arguments.workers, show)
-    print(f"indexed {len(manifest.runs)} runs in {arguments.zoo / MANIFEST_FILE}")
+        if isinstance(zoo, Path):
+            manifest = index_zoo(zoo, arguments.workers, show)
+        else:
+            manifest = index_remote(zoo, progress=show)
+            if not manifest.runs:
+                raise ZooError(f"{zoo}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/{MODEL_FILE}")
+    print(f"indexed {len(manifest.runs)} runs in {zoo}/{MANIFEST_FILE}")
     return 0
 
 

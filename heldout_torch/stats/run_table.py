@@ -96,26 +96,28 @@ class RunTable:
         """Pack the runs of one subset ratio of a zoo or TensorFlow tree; models are not read.
 
         Args:
-            zoo: Folder of the zoo, or of an unpacked TensorFlow archive.
+            zoo: Folder of the zoo, or of an unpacked TensorFlow archive; or URL of a zoo, of which the aux arrays are
+                fetched into the cache.
             experiment: Such as `cifar10-inception`.
             subset_ratio: Share of the training set that a run saw.
             runs: Only these; all by default.
 
         Raises:
-            ZooError: If there is no such run, or aux arrays are missing or damaged.
+            ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.zoo.layout import find_runs
-        from heldout_torch.zoo.run_folder import read_run_aux
+        from heldout_torch.zoo.filesystem import REQUESTS, is_remote
+        from heldout_torch.zoo.run_aux import aux_readers
 
-        found = {run.key.run: run for run in find_runs(Path(zoo), experiment) if run.key.subset_ratio == subset_ratio}
+        readers = aux_readers(zoo, experiment)
+        found = {key.run: key for key in readers if key.subset_ratio == subset_ratio}
         wanted = sorted(found) if runs is None else list(runs)
         missing = [run for run in wanted if run not in found]
         if missing or not wanted:
             which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
             raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {zoo}")
-        aux = _ahead(lambda run: read_run_aux(zoo, found[run]), wanted)
-        return cls.from_aux(aux, [found[run].key for run in wanted])
+        threads = REQUESTS if is_remote(zoo) else min(8, os.cpu_count() or 1)
+        return cls.from_aux(_ahead([readers[found[run]] for run in wanted], threads), [found[run] for run in wanted])
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -287,9 +289,8 @@ def _repack(parts: list[tuple[np.ndarray, int]], runs: np.ndarray | slice) -> np
     return np.concatenate(chunks)
 
 
-def _ahead(read: "Callable[[int], AuxArrays]", runs: list[int]) -> "Iterator[AuxArrays]":
+def _ahead(readers: "Sequence[Callable[[], AuxArrays]]", threads: int) -> "Iterator[AuxArrays]":
     """Read aux arrays with a few threads (unzipping lets go of the interpreter), a few runs ahead of their use."""
-    threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(runs), 2 * threads):
-            yield from pool.map(read, runs[start : start + 2 * threads])
+        for start in range(0, len(readers), 2 * threads):
+            yield from pool.map(lambda read: read(), readers[start : start + 2 * threads])

@@ -1,5 +1,6 @@
 """One batch of runs: trained, and filed in a zoo."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.training.fit import Fitted, RunBatch, Watch, fit
+from heldout_torch.training.state import remove_state
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
-from heldout_torch.zoo.export import write_run
-from heldout_torch.zoo.layout import run_path
+from heldout_torch.zoo.filesystem import REQUESTS
+from heldout_torch.zoo.manifest import RunRecord
+from heldout_torch.zoo.store import present_runs, put_run
 
 
 @dataclass(frozen=True)
@@ -22,34 +25,51 @@ class Trained:
         loss: Mean cross entropy over its last epoch; None if it was not trained now.
         error: Why it is not in the zoo; None if it is.
         skipped: Whether it was in the zoo before.
+        record: What the manifest of a remote zoo is to say of it, if it was put there now.
     """
 
     key: RunKey
     loss: float | None = None
     error: str | None = None
     skipped: bool = False
+    record: RunRecord | None = None
 
 
 def train_batch(
-    batch: RunBatch, dataset: Dataset, zoo: Path, device: str | torch.device, watch: Watch
+    batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str | torch.device, watch: Watch
 ) -> list[Trained]:
     """Train a batch of runs and put those that did not diverge into a zoo.
 
+    A run that came there while it was trained, by another trainer or by this batch before its worker died, stays.
+
+    Args:
+        batch: The runs.
+        dataset: The experiment's.
+        zoo: As `heldout_torch.zoo.store.open_zoo` gave it.
+        device: Where to train.
+        watch: As in `fit`.
+
     Raises:
-        OSError: If the zoo cannot be written.
+        OSError: If the zoo is a folder that cannot be written.
+        ZooError: If it is a URL that cannot be read or written.
     """
-    folder = run_path(zoo, RunKey(batch.experiment.name, batch.subset_ratio, 0)).parent
-    state_file = folder / f".training-{batch.digest()}.safetensors"
-    trained = [_write(batch, fitted, zoo) for fitted in fit(batch, dataset, device, state_file, watch)]
-    state_file.unlink(missing_ok=True)
+    name, ratio = batch.experiment.name, batch.subset_ratio
+    state_file = f"{zoo}/{name}/{ratio!r}/.training-{batch.digest()}.safetensors"
+    fitted = fit(batch, dataset, device, state_file, watch)
+    there = present_runs(zoo, name, ratio)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        trained = list(pool.map(lambda one: _put(batch, one, zoo, there), fitted))
+    remove_state(state_file)
     return trained
 
 
-def _write(batch: RunBatch, fitted: Fitted, zoo: Path) -> Trained:
+def _put(batch: RunBatch, fitted: Fitted, zoo: str | Path, there: set[int]) -> Trained:
     key = RunKey(batch.experiment.name, batch.subset_ratio, fitted.run)
     if fitted.diverged:
         line = f"the loss diverged: {fitted.first_loss:.3g} at first, {fitted.last_loss:.3g} at last; not written"
         return Trained(key, fitted.last_loss, line)
+    if fitted.run in there:
+        return Trained(key, fitted.last_loss)
     metadata = RunMetadata.of(batch.experiment, key, batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe))
     subset = batch.subset_of(fitted.run)
     removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset)
@@ -62,5 +82,4 @@ def _write(batch: RunBatch, fitted: Fitted, zoo: Path) -> Trained:
         index_test=np.arange(len(fitted.correct_test), dtype=np.int32),
         subsample_idx=subset.astype(np.int32),
     )
-    write_run(run_path(zoo, key), fitted.state, metadata, aux.to_bytes())
-    return Trained(key, fitted.last_loss)
+    return Trained(key, fitted.last_loss, record=put_run(zoo, fitted.state, metadata, aux))

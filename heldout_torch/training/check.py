@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_model
 from heldout_torch.training.fit import RunBatch
-from heldout_torch.zoo import AuxArrays, Experiment, RunKey, RunMetadata
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, run_path
+from heldout_torch.zoo import Experiment, RunKey
+from heldout_torch.zoo.store import get_aux, get_metadata
 
 
 def check_work(work: RunBatch, dataset: Dataset) -> None:
@@ -43,25 +42,19 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     _check_shapes(experiment, dataset)
 
 
-def check_same(work: RunBatch, key: RunKey, zoo: Path) -> None:
+def check_same(work: RunBatch, key: RunKey, zoo: str | Path) -> None:
     """Check that a run which is in a zoo already was trained by the same recipe, on the same subset.
 
     Raises:
         ZooError: If it was not, or its files are damaged.
     """
-    folder = run_path(zoo, key)
-    try:
-        with safe_open(folder / MODEL_FILE, framework="pt") as file:
-            metadata = RunMetadata.from_header(file.metadata(), str(folder / MODEL_FILE))
-    except (SafetensorError, OSError) as error:
-        raise ZooError(f"{folder / MODEL_FILE}: is no readable safetensors file ({error})") from None
     expected = json.loads(json.dumps(asdict(work.recipe)))
-    if metadata.recipe != expected:
+    if get_metadata(zoo, key).recipe != expected:
         raise ZooError(f"run {key} in {zoo} was trained by another recipe; file the new runs under another name")
-    if work.subset is not None:
-        aux = AuxArrays.read(folder / AUX_FILE)
-        if not np.array_equal(np.sort(aux.subsample_idx), np.sort(work.subset)):
-            raise ZooError(f"run {key} in {zoo} was trained on another subset; file the new runs under another name")
+    if work.subset is None:
+        return
+    if not np.array_equal(np.sort(get_aux(zoo, key).subsample_idx), np.sort(work.subset)):
+        raise ZooError(f"run {key} in {zoo} was trained on another subset; file the new runs under another name")
 
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:

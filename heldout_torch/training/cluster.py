@@ -15,7 +15,7 @@ _RETRIES = 20
 
 
 def train_on_cluster(
-    batches: Sequence[RunBatch], dataset: Dataset, zoo: Path, device: str | torch.device, address: str
+    batches: Sequence[RunBatch], dataset: Dataset, zoo: str | Path, device: str | torch.device, address: str
 ) -> Iterator[Trained]:
     """Train batches of runs on a cluster.
 
@@ -25,7 +25,7 @@ def train_on_cluster(
     Args:
         batches: The batches.
         dataset: The experiment's; it travels to the workers once.
-        zoo: Folder of the zoo, on a file system that all machines of the cluster see under this path.
+        zoo: URL of the zoo, or its folder on a file system that all machines of the cluster see under this path.
         device: `cpu` or `cuda`.
         address: Of the cluster, as `ray.init` takes it; `auto` finds the one that this machine belongs to.
 
@@ -46,7 +46,8 @@ def train_on_cluster(
     gpus = int(torch.device(device).type == "cuda")
     task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
     shared = ray.put(dataset)
-    pending = [task.remote(batch, shared, zoo.resolve(), str(device)) for batch in batches]
+    zoo = zoo.resolve() if isinstance(zoo, Path) else zoo
+    pending = [task.remote(batch, shared, zoo, str(device)) for batch in batches]
     try:
         while pending:
             (done, *_), pending = ray.wait(pending)
@@ -60,6 +61,6 @@ def train_on_cluster(
             ray.cancel(task_left)
 
 
-def _train(batch: RunBatch, dataset: Dataset, zoo: Path, device: str) -> list[Trained]:
+def _train(batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str) -> list[Trained]:
     torch.set_num_threads(1)
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)

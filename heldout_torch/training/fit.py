@@ -7,25 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import SplitName
-from heldout_torch.errors import HeldoutError
 from heldout_torch.training.images import training_images
 from heldout_torch.training.network import Network
 from heldout_torch.training.recipes import Recipe
 from heldout_torch.training.stacked_mlp import StackedMLP
+from heldout_torch.training.state import load_state, save_state
 from heldout_torch.training.subsets import draw_subset, epoch_orders
 from heldout_torch.zoo import Experiment
-from heldout_torch.zoo.files import write_atomically
 
 SAVE_SECONDS = 180.0  # how often the state of a long training is saved
 _EVALUATION_BATCH = 1000
@@ -108,15 +104,15 @@ class Stack(Protocol):
     def load(self, saved: dict[str, Tensor]) -> None: ...  # noqa: D102
 
 
-def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_file: Path, watch: Watch) -> list[Fitted]:
+def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_file: str, watch: Watch) -> list[Fitted]:
     """Train a batch of runs and evaluate them on the training and the test set.
 
     Args:
         batch: The runs; one only, unless the architecture is `mlp`.
         dataset: The experiment's.
         device: Where to train.
-        state_file: Where the state of a long training is saved every few minutes, and read from when the training
-            was interrupted. Whoever writes the runs removes it.
+        state_file: Path or URL, where the state of a long training is saved every few minutes, and read from when the
+            training was interrupted. Whoever writes the runs removes it.
         watch: Called after each step; what it raises ends the training.
 
     Returns:
@@ -150,8 +146,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
                 first_loss.copy_(loss)
             watch(len(batch.runs) / steps, float(epoch_loss.mean()) if epoch_step == steps_per_epoch - 1 else None)
             if time.monotonic() - saved_at > SAVE_SECONDS:
-                tensors = {**stack.save(), "first_loss": first_loss, "epoch_loss": epoch_loss}
-                write_atomically(state_file, save(tensors, {"step": str(step + 1)}))
+                save_state(state_file, {**stack.save(), "first_loss": first_loss, "epoch_loss": epoch_loss}, step + 1)
                 saved_at = time.monotonic()
 
     correct_train = _correct(stack, dataset, "train", device)  # (runs, n)
@@ -182,16 +177,12 @@ def make_stack(batch: RunBatch, device: str | torch.device) -> Stack:
     return Network(experiment.architecture, experiment.config, run, recipe.momentum, recipe.weight_decay, bf16, device)
 
 
-def _resume(state_file: Path, stack: Stack, first_loss: Tensor, epoch_loss: Tensor) -> int:
+def _resume(state_file: str, stack: Stack, first_loss: Tensor, epoch_loss: Tensor) -> int:
     """Load what an interrupted training left, if anything; gives the number of steps that it had made."""
-    if not state_file.exists():
+    state = load_state(state_file)
+    if state is None:
         return 0
-    try:
-        with safe_open(state_file, framework="pt") as file:
-            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            step = int(file.metadata()["step"])
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise HeldoutError(f"{state_file}: is no readable state of a training ({error}); remove it") from None
+    saved, step = state
     first_loss.copy_(saved.pop("first_loss"))
     epoch_loss.copy_(saved.pop("epoch_loss"))
     stack.load(saved)

@@ -14,9 +14,12 @@ from heldout_torch.models import expected_tensors
 from heldout_torch.training.batch import Trained, train_batch
 from heldout_torch.training.check import check_same, check_work
 from heldout_torch.training.fit import RunBatch, Watch
-from heldout_torch.zoo import Experiment, known_experiments
+from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.files import remove_stale
-from heldout_torch.zoo.layout import make_key, run_path
+from heldout_torch.zoo.filesystem import REQUESTS
+from heldout_torch.zoo.layout import RunKey, make_key, run_path
+from heldout_torch.zoo.remote_index import manifest_renewed
+from heldout_torch.zoo.store import open_zoo, present_runs, write_experiment
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
 _MAX_STACK = 1024
@@ -25,7 +28,7 @@ _MAX_STACK = 1024
 def train_runs(
     work: RunBatch,
     dataset: Dataset,
-    zoo: Path,
+    zoo: str | Path,
     device: str | torch.device = "cpu",
     batch_of_runs: int | None = None,
     cluster: str | None = None,
@@ -38,13 +41,17 @@ def train_runs(
     rounding of sums, on which other runs are trained beside it. On a CPU as many batches of runs are trained at once
     as PyTorch has threads.
 
+    The manifest of a zoo under a URL is brought up to date when the training ends, however it ends. Where several
+    trainers end at once it can lack runs; `heldout zoo index URL`, or calling this again, mends it.
+
     Args:
         work: All runs that are wanted, and how they are trained.
         dataset: The experiment's.
-        zoo: Folder of the zoo, made if it does not exist.
+        zoo: Folder of the zoo, made if it does not exist; or URL that fsspec can write (`s3://…`, `gs://…`, …).
         device: Where to train.
         batch_of_runs: How many runs are trained together; chosen from the size of the network by default.
-        cluster: Train on this Ray cluster instead, an address or `auto`; the zoo must be a folder that all see.
+        cluster: Train on this Ray cluster instead, an address or `auto`; the zoo must be a URL, or a folder that all
+            see.
         progress: Told how much was done, in runs, after each step (not from a cluster); at the end of an epoch the
             mean loss.
 
@@ -55,23 +62,45 @@ def train_runs(
         HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
             otherwise, or the zoo cannot be written.
     """
+    zoo = open_zoo(zoo)
     check_work(work, dataset)
     if work.experiment.architecture != "mlp" and (batch_of_runs or 1) > 1:
         raise HeldoutError(
             f"runs of {work.experiment.architecture} are trained one at a time, only those of mlp together"
         )
     keys = {run: make_key(work.experiment.name, work.subset_ratio, run) for run in work.runs}
-    present = [run for run in work.runs if run_path(zoo, keys[run]).is_dir()]
-    for run in present:
+    there = present_runs(zoo, work.experiment.name, work.subset_ratio)
+
+    def skip(run: int) -> Trained:
         check_same(work, keys[run], zoo)
-        yield Trained(keys[run], skipped=True)
-    missing = sorted(set(work.runs) - set(present))
+        return Trained(keys[run], skipped=True)
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        yield from pool.map(skip, [run for run in work.runs if run in there])
+    missing = sorted(set(work.runs) - there)
+    with manifest_renewed(zoo) as written:
+        for trained in _train(work, missing, dataset, zoo, device, batch_of_runs, cluster, progress):
+            if trained.record is not None:
+                written[trained.key] = trained.record
+            yield trained
+
+
+def _train(
+    work: RunBatch,
+    missing: list[int],
+    dataset: Dataset,
+    zoo: str | Path,
+    device: str | torch.device,
+    batch_of_runs: int | None,
+    cluster: str | None,
+    progress: Watch,
+) -> Iterator[Trained]:
     if not missing:
         return
     try:
-        if work.experiment.name not in known_experiments():
-            work.experiment.write(zoo / work.experiment.name)
-        remove_stale(run_path(zoo, keys[missing[0]]).parent)
+        write_experiment(zoo, work.experiment)
+        if isinstance(zoo, Path):
+            remove_stale(run_path(zoo, RunKey(work.experiment.name, work.subset_ratio, 0)).parent)
         threads = torch.get_num_threads() if torch.device(device).type == "cpu" and cluster is None else 1
         size = batch_of_runs or _auto_batch(work.experiment, len(missing), threads, device)
         batches = [_with_runs(work, missing[start : start + size]) for start in range(0, len(missing), size)]
@@ -102,7 +131,7 @@ def _with_runs(work: RunBatch, runs: Sequence[int]) -> RunBatch:
 def _train_here(
     batches: list[RunBatch],
     dataset: Dataset,
-    zoo: Path,
+    zoo: str | Path,
     device: str | torch.device,
     threads: int,
     progress: Watch,

@@ -71,11 +71,14 @@ class Experiment:
                 raise ZooError(f"{where}: field {key!r} of {name} is {value!r}, which is of the wrong type")
         return cls(name=name, **record)
 
+    def to_bytes(self) -> bytes:
+        """Give the contents of the `experiment.json` that declares the experiment."""
+        record = {key: value for key, value in asdict(self).items() if key != "name"}
+        return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+
     def write(self, folder: Path) -> None:
         """Declare the experiment in `folder/experiment.json`, for names that the package does not know."""
-        record = {key: value for key, value in asdict(self).items() if key != "name"}
-        text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        write_atomically(folder / DEFINITION_FILE, text.encode())
+        write_atomically(folder / DEFINITION_FILE, self.to_bytes())
 
 
 @functools.cache
@@ -96,8 +99,28 @@ def find_experiment(name: str, *folders: Path) -> Experiment:
         ZooError: If nothing declares the experiment, or a file declares a known one otherwise.
     """
     declared = next((path for folder in folders if (path := folder / DEFINITION_FILE).is_file()), None)
-    known = known_experiments().get(name)
     if declared is None:
+        return read_declaration(name, None)
+    try:
+        data = declared.read_bytes()
+    except OSError as error:
+        raise ZooError(f"{declared}: cannot be read as JSON ({error})") from None
+    return read_declaration(name, data, str(declared))
+
+
+def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE) -> Experiment:
+    """Find what a name means, given what a zoo says about it.
+
+    Args:
+        name: Name of the experiment.
+        data: Contents of the `experiment.json` in the experiment's folder; None if there is none.
+        where: What errors call that file.
+
+    Raises:
+        ZooError: As `find_experiment`.
+    """
+    known = known_experiments().get(name)
+    if data is None:
         if known is None:
             raise ZooError(
                 f"experiment {name!r} is not known: expected one of {', '.join(known_experiments())}, "
@@ -105,10 +128,10 @@ def find_experiment(name: str, *folders: Path) -> Experiment:
             )
         return known
     try:
-        record = json.loads(declared.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ZooError(f"{declared}: cannot be read as JSON ({error})") from None
-    experiment = Experiment.from_json(name, record, str(declared))
+        record = json.loads(data)
+    except ValueError as error:
+        raise ZooError(f"{where}: cannot be read as JSON ({error})") from None
+    experiment = Experiment.from_json(name, record, where)
     if known is not None and experiment != known:
-        raise ZooError(f"{declared}: {name} is declared by the package, a file cannot declare it otherwise")
+        raise ZooError(f"{where}: {name} is declared by the package, a file cannot declare it otherwise")
     return experiment

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 _STALE_SECONDS = 3600.0
 
 
@@ -26,7 +26,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Folders on the way are made. Yields the temporary file, open for writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -55,8 +55,8 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     folder moves to `path`. If another writer was first, its folder stays and ours is dropped, unless `overwrite`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
-    old = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    old = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     temporary.mkdir()
     try:
         yield temporary
@@ -76,7 +76,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 def remove_stale(folder: Path) -> None:
     """Remove what killed writers left in a folder more than an hour ago; a live writer is never that slow."""
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         try:
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

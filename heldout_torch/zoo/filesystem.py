@@ -1,11 +1,16 @@
 """Bytes of files on disks, web servers and in buckets, named by path or URL, through fsspec."""
 
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from heldout_torch.errors import ZooError
+from heldout_torch.zoo.files import PARTIAL, write_atomically
 
+REQUESTS = 16  # at once, where nobody says how many
 _WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 _NO_RANGES = "the server does not answer range requests; copy the file to a disk first"
 
@@ -68,6 +73,72 @@ def read_range(location: str, start: int, end: int, whole_size: int | None = Non
     return data
 
 
+def write_file(location: str, data: bytes) -> None:
+    """Write a file whole or not at all; folders on the way are made. The last of several writers wins.
+
+    On the disk, and where the protocol can rename (`ftp`, `sftp`, …), a temporary file beside it is written and moved;
+    what an object store is given appears whole by itself.
+
+    Raises:
+        ZooError: If it cannot be written, also when tried again.
+    """
+    filesystem, path = open_filesystem(location)
+    if _is_disk(filesystem):
+        try:
+            return write_atomically(Path(path), data)
+        except OSError as error:
+            raise ZooError(f"{location}: cannot be written ({error.strerror})") from None
+    folder, _, name = path.rpartition("/")
+    put = _put_and_rename if _can_rename(filesystem) else _put
+    try:
+        retried(lambda: put(filesystem, folder, name, data), location)
+    except FileNotFoundError as error:
+        raise ZooError(f"{location}: cannot be written ({' '.join(str(error).split())})") from None
+    return None
+
+
+def remove_file(location: str) -> None:
+    """Remove a file, if there is one.
+
+    Raises:
+        ZooError: If it cannot be removed, also when tried again.
+    """
+    filesystem, path = open_filesystem(location)
+
+    def remove() -> None:
+        if filesystem.exists(path):
+            filesystem.rm_file(path)
+
+    with suppress(FileNotFoundError):  # somebody else may be quicker
+        retried(remove, location)
+
+
+def list_files(location: str) -> dict[str, int]:
+    """List all files below a folder as they are now, not as an earlier listing saw them.
+
+    Returns:
+        Sizes in bytes by path below the folder, such as `0.7/12/model.safetensors`; nothing if there is no folder.
+
+    Raises:
+        ZooError: If it cannot be listed, also when tried again.
+    """
+    filesystem, path = open_filesystem(location)
+
+    def find() -> dict[str, int]:
+        filesystem.invalidate_cache()
+        try:
+            found = filesystem.find(path, detail=True)
+        finally:
+            filesystem.invalidate_cache()  # or files that come later could not be read: the listing lacks them
+        start = len(path.rstrip("/")) + 1
+        return {name[start:]: info["size"] for name, info in found.items() if len(name) > start}
+
+    try:
+        return retried(find, location)
+    except FileNotFoundError:
+        return {}
+
+
 def check_ranges(location: str, size: int) -> None:
     """Check that a web server answers range requests, before a large file's range is asked for and all of it comes.
 
@@ -112,3 +183,35 @@ def retried(action: Callable[[], T], location: str) -> T:
                 raise ZooError(f"{location}: cannot be reached, tried {len(_WAITS) + 1} times ({reason})") from None
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _is_disk(filesystem: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(filesystem, LocalFileSystem)
+
+
+def _can_rename(filesystem: Any) -> bool:
+    """Tell whether a file system has a move of its own; the others copy, as object stores must."""
+    from fsspec.spec import AbstractFileSystem
+
+    return type(filesystem).mv is not AbstractFileSystem.mv
+
+
+def _put(filesystem: Any, folder: str, name: str, data: bytes) -> None:
+    try:
+        filesystem.pipe_file(f"{folder}/{name}", data)
+    except FileNotFoundError:  # in few object stores something must be made first, and to ask costs a request a file
+        filesystem.makedirs(folder, exist_ok=True)
+        filesystem.pipe_file(f"{folder}/{name}", data)
+
+
+def _put_and_rename(filesystem: Any, folder: str, name: str, data: bytes) -> None:
+    filesystem.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/{PARTIAL}{uuid.uuid4().hex}"
+    filesystem.pipe_file(temporary, data)
+    try:
+        filesystem.mv(temporary, f"{folder}/{name}")
+    except Exception:  # some do not move a file over another
+        filesystem.rm_file(f"{folder}/{name}")
+        filesystem.mv(temporary, f"{folder}/{name}")

@@ -24,6 +24,7 @@ import numpy as np
 
 from heldout_torch.errors import ZooError
 from heldout_torch.zoo.archive import ARCHIVE_RECORD
+from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.experiments import DEFINITION_FILE, find_experiment, known_experiments
 from heldout_torch.zoo.files import write_atomically
 from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, find_runs, make_key, run_path
@@ -41,6 +42,11 @@ class FileRecord:
 
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Make the record of a file's contents."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
 
     def matches(self, path: Path) -> bool:
         """Tell whether a file is there with these bytes; all of them are read."""
@@ -67,6 +73,13 @@ class RunRecord:
     files: dict[str, FileRecord]
     epoch: int | None
     accuracy: tuple[float | None, float | None, float | None]
+
+    @classmethod
+    def of(cls, files: dict[str, FileRecord], aux: AuxArrays, epoch: int | None) -> Self:
+        """Make the record of a run from its files and what they hold."""
+        parts = (aux.correctness_train, aux.correctness_removed, aux.correctness_test)
+        train, removed, test = (round(float(np.mean(part)), 6) if len(part) else None for part in parts)
+        return cls(files, epoch, (train, removed, test))
 
     @property
     def size(self) -> int:
@@ -238,10 +251,7 @@ def _make_record(zoo: Path, run: RunFolder) -> RunRecord:
                 files[name] = FileRecord(file.tell(), digest)
         except OSError as error:
             raise ZooError(f"{run.path / name}: cannot be read ({error.strerror})") from None
-    aux = read_run_aux(zoo, run)
-    parts = (aux.correctness_train, aux.correctness_removed, aux.correctness_test)
-    train, removed, test = (round(float(np.mean(part)), 6) if len(part) else None for part in parts)
-    return RunRecord(files, read_metadata(run).epoch, (train, removed, test))
+    return RunRecord.of(files, read_run_aux(zoo, run), read_metadata(run).epoch)
 
 
 def _read_record(record: Any) -> RunRecord:

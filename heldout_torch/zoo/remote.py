@@ -8,17 +8,17 @@ it is fetched again. No file enters the cache, and none is used from it, unless 
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.experiments import Experiment, known_experiments
+from heldout_torch.zoo.experiments import DEFINITION_FILE, Experiment, known_experiments
 from heldout_torch.zoo.files import write_atomically
 from heldout_torch.zoo.filesystem import read_file, read_range
-from heldout_torch.zoo.layout import RunKey, run_path
+from heldout_torch.zoo.layout import AUX_FILE, RunKey, run_path
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, FileRecord, Manifest
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
@@ -89,17 +89,43 @@ def fetch_run(
         fresh = not (root / MANIFEST_FILE).is_file()
         manifest = fetch_manifest(zoo, offline, renew=False)
         try:
-            _fetch_files(zoo, root, key, manifest, offline, progress)
+            _fetch_files(zoo, root, key, manifest, offline, RUN_FILES, progress)
         except ZooError:
             if offline or fresh:
                 raise
             # The cached manifest may be older than the zoo.
-            _fetch_files(zoo, root, key, fetch_manifest(zoo), offline, progress)
+            _fetch_files(zoo, root, key, fetch_manifest(zoo), offline, RUN_FILES, progress)
+    return root
+
+
+def fetch_aux(zoo: str, key: RunKey, manifest: Manifest) -> Path:
+    """See that the aux arrays of a run of a remote zoo are in the cache, with the right bytes, without its model.
+
+    Args:
+        zoo: URL of the zoo.
+        key: The run.
+        manifest: The zoo's, as `fetch_manifest` gave it: for many runs, it is read once.
+
+    Returns:
+        The folder of the cached zoo.
+
+    Raises:
+        ZooError: As `fetch_run`.
+    """
+    root = cache_folder(zoo)
+    with _locked(zoo, str(key).replace("/", "_")):
+        _fetch_files(zoo, root, key, manifest, is_offline(), (AUX_FILE,), lambda count: None)
     return root
 
 
 def _fetch_files(
-    zoo: str, root: Path, key: RunKey, manifest: Manifest, offline: bool, progress: Callable[[int], object]
+    zoo: str,
+    root: Path,
+    key: RunKey,
+    manifest: Manifest,
+    offline: bool,
+    names: Sequence[str],
+    progress: Callable[[int], object],
 ) -> None:
     record = manifest.runs.get(key)
     if record is None:
@@ -107,8 +133,10 @@ def _fetch_files(
     folder = run_path(root, key)
     if key.experiment not in known_experiments() and key.experiment in manifest.declarations:
         where = f"{zoo}: {MANIFEST_FILE}"
-        Experiment.from_json(key.experiment, manifest.declarations[key.experiment], where).write(folder.parent.parent)
-    for name in RUN_FILES:
+        experiment = Experiment.from_json(key.experiment, manifest.declarations[key.experiment], where)
+        if not FileRecord.of(experiment.to_bytes()).matches(folder.parent.parent / DEFINITION_FILE):
+            experiment.write(folder.parent.parent)
+    for name in names:
         if record.files[name].matches(folder / name):
             continue
         if offline:

@@ -6,10 +6,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.filesystem import open_filesystem, read_file, retried
+from heldout_torch.zoo.archive import ARCHIVE_RECORD
+from heldout_torch.zoo.experiments import DEFINITION_FILE
+from heldout_torch.zoo.filesystem import read_file, write_file
 from heldout_torch.zoo.layout import RunKey, run_path
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, Manifest, read_manifest
 from heldout_torch.zoo.remote import fetch_run
+from heldout_torch.zoo.store import open_zoo
 
 _BATCH = 64  # runs between two writings of the remote manifest, which is what an interrupted push goes on from
 
@@ -58,7 +61,7 @@ def push_zoo(zoo: Path, remote: str, workers: int, progress: Callable[[int], obj
     Raises:
         ZooError: If the zoo is not as its manifest says, or the remote one cannot be written.
     """
-    local, remote = read_manifest(zoo), remote.rstrip("/")
+    local, remote = read_manifest(zoo), str(open_zoo(remote))
     try:
         there = Manifest.from_bytes(read_file(f"{remote}/{MANIFEST_FILE}"), f"{remote}/{MANIFEST_FILE}")
     except FileNotFoundError:
@@ -73,28 +76,22 @@ def push_zoo(zoo: Path, remote: str, workers: int, progress: Callable[[int], obj
             data = (run_path(zoo, key) / name).read_bytes()
             if hashlib.sha256(data).hexdigest() != local.runs[key].files[name].sha256:
                 raise ZooError(f"{run_path(zoo, key) / name}: is not as in the manifest; run: heldout zoo index {zoo}")
-            _write(f"{remote}/{key}/{name}", data)
+            write_file(f"{remote}/{key}/{name}", data)
         return key
 
     with ThreadPoolExecutor(workers) as pool:
         try:
+            for name in sorted({key.experiment for key in missing}):
+                for path in (zoo / name / DEFINITION_FILE, zoo / name / ARCHIVE_RECORD):
+                    if path.is_file():
+                        write_file(f"{remote}/{name}/{path.name}", path.read_bytes())
             for start in range(0, len(missing), _BATCH):
                 for key in pool.map(copy, missing[start : start + _BATCH]):
                     there.runs[key] = local.runs[key]
                     progress(local.runs[key].size)
-                _write(f"{remote}/{MANIFEST_FILE}", there.to_bytes())
+                write_file(f"{remote}/{MANIFEST_FILE}", there.to_bytes())
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read ({error.strerror})") from None
         finally:
             pool.shutdown(cancel_futures=True)
     return len(missing)
-
-
-def _write(location: str, data: bytes) -> None:
-    filesystem, path = open_filesystem(location)
-
-    def write() -> None:
-        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        filesystem.pipe_file(path, data)
-
-    retried(write, location)

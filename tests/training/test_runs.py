@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("heldout_torch.zoo.export.write_synced", full)
     with pytest.raises(ZooError, match=r"cannot be written \(No space left on device\)"):
         train(tmp_path)
-    assert [path for path in tmp_path.rglob("*") if files._PARTIAL in path.name or path.is_file()] == []
+    assert [path for path in tmp_path.rglob("*") if files.PARTIAL in path.name or path.is_file()] == []
 
 
 def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):

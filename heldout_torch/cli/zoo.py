@@ -65,7 +65,7 @@ def _index(arguments: argparse.Namespace) -> int:
         if isinstance(zoo, Path):
             manifest = index_zoo(zoo, arguments.workers, show)
         else:
-            manifest = index_remote(zoo, progress=show)
+            manifest = index_remote(zoo, arguments.workers, show)
             if not manifest.runs:
                 raise ZooError(f"{zoo}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/{MODEL_FILE}")
     print(f"indexed {len(manifest.runs)} runs in {zoo}/{MANIFEST_FILE}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,8 @@ import torch
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
 from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization
+from heldout_torch.zoo.filesystem import list_files
+from heldout_torch.zoo.store import present_runs
 
 COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
 QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"
@@ -85,6 +88,35 @@ def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
     assert load_pairs(out / "pairs-0.7.npz") is not None
 
 
+def test_a_bucket_is_filled_listed_and_counted_over(bucket, tmp_path, quick, capsys):
+    zoo, out = f"{bucket}/zoo", tmp_path / "out"
+    assert main(words(zoo, "--recipe", quick)) == 0
+    assert f"trained 6 runs into {zoo}" in capsys.readouterr().out
+    assert main(words(zoo, "--recipe", quick, "--out", str(out), verb="experiment", runs="4-19")) == 0
+    assert "trained 14 runs" in (output := capsys.readouterr().out)
+    assert "skipped 2 already there" in output
+    table = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
+    assert table.runs == 20
+    np.testing.assert_array_equal(load_scores(out / "memorization-0.7.npz").scores, memorization(table))
+    assert main(["zoo", "list", zoo]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 21
+    assert main(["zoo", "index", zoo]) == 0
+    assert capsys.readouterr().out == f"indexed 20 runs in {zoo}/manifest.json\n"
+    command = ["stats", "consistency", zoo, "--experiment", "digits-mlp", "--out", str(tmp_path / "scores.npz")]
+    assert main(command) == 0
+    np.testing.assert_array_equal(load_scores(tmp_path / "scores.npz").scores, load_scores(out / "cscores.npz").scores)
+    assert main(["zoo", "index", f"{bucket}/other"]) == 1
+    assert "other: is no zoo" in capsys.readouterr().err
+
+
+def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, capsys):
+    assert main(words(bucket, "--recipe", quick, verb="experiment")) == 1
+    assert f"error: {bucket} is a URL, and statistics are written into a folder: give --out DIR" in (
+        capsys.readouterr().err
+    )
+    assert list_files(bucket) == {}
+
+
 @pytest.mark.parametrize(
     ("more", "options", "expected"),
     [
@@ -114,6 +146,39 @@ def test_ratios_outside_0_and_1_are_wrong_usage(tmp_path, capsys, ratio):
     assert "subset" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("zoo", "expected"),
+    [
+        ("http://127.0.0.1:1/zoo", "http://127.0.0.1:1/zoo: cannot be written"),
+        ("nosuch://zoo", "nosuch://zoo: cannot be opened"),
+        ("s3://no-such-server/zoo", "cannot be reached, tried 4 times"),
+    ],
+)
+@pytest.mark.parametrize("experiment", ["digits-mlp", "digits-of-mine"])
+def test_a_url_that_cannot_be_written_is_one_line(turn_off_server, capsys, zoo, expected, experiment):
+    turn_off_server()
+    assert main(words(zoo, experiment=experiment)) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+
+
+def test_an_upload_that_fails_for_good_is_one_line(bucket, quick, monkeypatch, capsys):
+    assert main(words(bucket, "--recipe", quick, runs="0-1")) == 0
+
+    async def refuse(self, path, data, **options):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "_pipe_file", refuse)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    capsys.readouterr()
+    assert main(words(bucket, "--recipe", quick, runs="0-3")) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "aux_arrays.npz: cannot be reached, tried 4 times (Access Denied)" in errors[0]
+    assert [key.run for key in list_runs(bucket)] == [0, 1]
+
+
 def test_a_diverging_run_is_exit_status_1(tmp_path, capsys):
     (tmp_path / "fast.toml").write_text(QUICK.replace("0.1", "1e6"))
     assert main(words(tmp_path / "zoo", "--recipe", str(tmp_path / "fast.toml"), runs="0-1")) == 1
@@ -123,10 +188,11 @@ def test_a_diverging_run_is_exit_status_1(tmp_path, capsys):
     assert contents(tmp_path / "zoo") == {}
 
 
-def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick):
+@pytest.mark.parametrize("protocol", ["", "file://"])
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick, protocol):
     """Writes really fail here: the process may make no file as large as a model's."""
     process = subprocess.run(
-        [*COMMAND, *words(tmp_path / "zoo", "--recipe", quick, runs="0-1")],
+        [*COMMAND, *words(f"{protocol}{tmp_path}/zoo", "--recipe", quick, runs="0-1")],
         capture_output=True,
         text=True,
         check=False,
@@ -136,7 +202,8 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick):
     assert "Traceback" not in process.stderr
     assert process.stderr.splitlines()[-1].startswith("error: ")
     assert "cannot be written (File too large)" in process.stderr
-    assert contents(tmp_path / "zoo") == {}
+    assert [name for name in contents(tmp_path / "zoo") if "model" in name or "partial" in name] == []
+    assert protocol or contents(tmp_path / "zoo") == {}
 
 
 def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
@@ -155,6 +222,24 @@ def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
     done = len(list_runs(tmp_path / "zoo"))
     assert 0 < done < 100
     assert main(words(tmp_path / "zoo", runs=f"0-{done}")) == 0
+
+
+def test_an_interrupted_training_into_a_bucket_leaves_a_manifest_of_what_is_there(bucket):
+    command = words(bucket, "--batch-of-runs", "2", runs="0-99")
+    with subprocess.Popen(
+        [*COMMAND, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not present_runs(bucket, "digits-mlp", 0.7) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "call again to go on" in errors
+    done = {key.run for key in list_runs(bucket)}
+    assert done == present_runs(bucket, "digits-mlp", 0.7)
+    assert 0 < len(done) < 100
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Training on a real Ray cluster of this machine, while one of its workers is killed."""
+"""Training on a real Ray cluster of this machine into a real S3 server, while one of the workers is killed."""
 
 import os
 import signal
@@ -15,6 +15,9 @@ from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.training import RunBatch, find_recipe, train_runs
 from heldout_torch.zoo import known_experiments
+from heldout_torch.zoo.filesystem import read_file, remove_file
+from heldout_torch.zoo.remote_index import index_remote
+from heldout_torch.zoo.store import present_runs
 
 RUNS = 120
 
@@ -44,13 +47,13 @@ def cluster():
 
 
 @pytest.mark.slow
-def test_a_sweep_outlives_a_worker(cluster, tmp_path):
+def test_a_sweep_outlives_a_worker(bucket, cluster, tmp_path):  # the workers must know the server when they start
     killed = []
 
     def kill_one():
         while not killed and time.monotonic() < deadline:
             # Some runs are there, and work is under way: the moment that hurts.
-            if found := workers() if list(tmp_path.glob("ray/digits-mlp/0.7/[0-9]*")) else []:
+            if found := workers() if present_runs(bucket, "digits-mlp", 0.7) else []:
                 os.kill(found[0], signal.SIGKILL)
                 killed.append(found[0])
             time.sleep(0.01)
@@ -58,15 +61,18 @@ def test_a_sweep_outlives_a_worker(cluster, tmp_path):
     deadline = time.monotonic() + 120
     killer = threading.Thread(target=kill_one)
     killer.start()
-    results = list(train_runs(work(), load_digits(), tmp_path / "ray", batch_of_runs=10, cluster=cluster))
+    results = list(train_runs(work(), load_digits(), bucket, batch_of_runs=10, cluster=cluster))
     killer.join()
     assert len(killed) == 1
     assert all(result.error is None for result in results)
     assert sorted(result.key.run for result in results) == list(range(RUNS))
-    assert [key.run for key in list_runs(tmp_path / "ray")] == list(range(RUNS))
+    assert [key.run for key in list_runs(bucket)] == list(range(RUNS))
+    manifest = read_file(f"{bucket}/manifest.json")
+    remove_file(f"{bucket}/manifest.json")
+    assert index_remote(bucket).to_bytes() == manifest
     list(train_runs(work(), load_digits(), tmp_path / "here"))
     for run in range(RUNS):
-        one, other = (load_run("digits-mlp", 0.7, run, tmp_path / zoo) for zoo in ("ray", "here"))
+        one, other = (load_run("digits-mlp", 0.7, run, zoo) for zoo in (bucket, tmp_path / "here"))
         torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
         for name, array in vars(one.aux).items():
             np.testing.assert_array_equal(array, getattr(other.aux, name))

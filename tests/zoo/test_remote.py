@@ -197,9 +197,9 @@ def test_a_manifest_cannot_lead_out_of_the_cache(server):
 
 
 def test_a_protocols_package_is_asked_for_by_name(monkeypatch):
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ZooError, match="s3fs"):
-        list_runs("s3://bucket/zoo")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ZooError, match="gcsfs"):
+        list_runs("gs://bucket/zoo")
     with pytest.raises(ZooError, match="nosuch"):
         list_runs("nosuch://bucket/zoo")
 

@@ -1,0 +1,55 @@
+"""A real S3 server on loopback, and the bucket of one test on it."""
+
+import uuid
+
+import pytest
+
+from heldout_torch.zoo import filesystem
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """URL of a server that speaks the protocol of S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path, monkeypatch):
+    """URL of an empty bucket; the cache is the test's own, and waiting before a further try is short."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "HELDOUT_TORCH_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
+    monkeypatch.setattr(filesystem, "_WAITS", (0.01, 0.02, 0.03))
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def turn_off_server(bucket, monkeypatch):
+    """What makes the server of `bucket` unreachable."""
+    import s3fs
+
+    def turn_off():
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    return turn_off

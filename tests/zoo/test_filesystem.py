@@ -1,0 +1,121 @@
+"""Writing, listing and removing by path or URL: whole files, also where a protocol's own write is not atomic."""
+
+import threading
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from heldout_torch import ZooError
+from heldout_torch.zoo import filesystem
+from heldout_torch.zoo.filesystem import list_files, read_file, remove_file, write_file
+
+
+class RenamingFileSystem(MemoryFileSystem):
+    """As one on `ftp` or `sftp`: a write can stop in the middle, folders must be made, and files can be moved."""
+
+    protocol = "renaming"
+    store, pseudo_dirs = {}, [""]
+    broken, replaces = False, True
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        if not self.isdir(path.rpartition("/")[0]):
+            raise FileNotFoundError(path)
+        super().pipe_file(path, value[: len(value) // 2])
+        if RenamingFileSystem.broken:
+            raise ConnectionError("lost")
+        super().pipe_file(path, value)
+
+    def mv(self, path1, path2, **kwargs):
+        if self.exists(path2) and not self.replaces:
+            raise FileExistsError(path2)
+        self.cp_file(path1, path2)
+        self.rm_file(path1)
+
+
+@pytest.fixture
+def place(request, tmp_path):
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/folder"
+    if request.param == "renaming":
+        fsspec.register_implementation("renaming", RenamingFileSystem, clobber=True)
+        RenamingFileSystem.store.clear()
+        RenamingFileSystem.pseudo_dirs[:] = [""]
+    return {
+        "folder": f"{tmp_path}/zoo", "file": f"file://{tmp_path}/zoo", "memory": f"memory://{tmp_path.name}/zoo",
+        "renaming": "renaming://zoo",
+    }[request.param]  # fmt: skip
+
+
+everywhere = pytest.mark.parametrize("place", ["folder", "file", "memory", "renaming", "s3"], indirect=True)
+
+
+@everywhere
+def test_what_is_written_is_listed_read_replaced_and_removed(place):
+    assert list_files(place) == {}
+    write_file(f"{place}/a/b/one", b"1")
+    write_file(f"{place}/a/two", b"22")
+    assert list_files(place) == {"a/b/one": 1, "a/two": 2}
+    write_file(f"{place}/a/two", b"333")
+    assert list_files(f"{place}/a") == {"b/one": 1, "two": 3}
+    assert read_file(f"{place}/a/two") == b"333"
+    remove_file(f"{place}/a/two")
+    remove_file(f"{place}/a/two")
+    assert list_files(place) == {"a/b/one": 1}
+    with pytest.raises(FileNotFoundError):
+        read_file(f"{place}/a/two")
+
+
+@everywhere
+def test_a_listing_does_not_hide_what_others_write_later(place, tmp_path):
+    write_file(f"{place}/a/one", b"1")
+    assert list_files(place) == {"a/one": 1}
+    if place.startswith("s3"):
+        fsspec.filesystem("s3", skip_instance_cache=True).pipe_file(f"{place}/a/two", b"22")
+    elif not place.startswith(("memory", "renaming")):
+        (tmp_path / "zoo/a/two").write_bytes(b"22")
+    else:
+        write_file(f"{place}/a/two", b"22")
+    assert read_file(f"{place}/a/two") == b"22"
+    assert list_files(place) == {"a/one": 1, "a/two": 2}
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+@pytest.mark.parametrize("place", ["renaming"], indirect=True)
+def test_a_write_that_breaks_leaves_the_old_file(place, replaces, monkeypatch):
+    monkeypatch.setattr(filesystem, "_WAITS", (0.01,))
+    monkeypatch.setattr(RenamingFileSystem, "replaces", replaces)
+    write_file(f"{place}/a", b"old one")
+    monkeypatch.setattr(RenamingFileSystem, "broken", True)
+    with pytest.raises(ZooError, match=r"renaming://zoo/a: cannot be reached, tried 2 times \(lost\)"):
+        write_file(f"{place}/a", b"new one")
+    assert read_file(f"{place}/a") == b"old one"
+    monkeypatch.setattr(RenamingFileSystem, "broken", False)
+    write_file(f"{place}/a", b"new one")
+    assert read_file(f"{place}/a") == b"new one"
+
+
+@pytest.mark.parametrize("place", ["folder", "file"], indirect=True)
+def test_a_reader_never_sees_half_a_file(place):
+    small, large = b"a" * 10, b"b" * 30_000_000
+    write_file(f"{place}/file", small)
+    writer = threading.Thread(target=lambda: [write_file(f"{place}/file", data) for data in (large, small) * 3])
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        seen.add(len(read_file(f"{place}/file")))
+    assert seen <= {len(small), len(large)}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for location in (f"{tmp_path}/file/a", f"file://{tmp_path}/file/a"):
+        with pytest.raises(ZooError, match=r"file/a: cannot be written \((File exists|Not a directory)\)"):
+            write_file(location, b"")
+
+
+def test_a_bucket_that_does_not_take_anything_is_one_line(bucket, turn_off_server):
+    turn_off_server()
+    with pytest.raises(ZooError, match=r"/a: cannot be reached, tried 4 times") as error:
+        write_file(f"{bucket}/a", b"")
+    assert "\n" not in str(error.value)

@@ -210,8 +210,10 @@ def test_aux_arrays_are_checked_and_fetched_once(tmp_path, monkeypatch):
         with pytest.raises(ZooError, match="does not have the SHA-256 of the manifest"):
             RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         RunTable.from_zoo(server.url, "digits-mlp", 0.7)
-    monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
-    assert np.array_equal(RunTable.from_zoo(server.url, "digits-mlp", 0.7).correct_test, table.correct_test)
+        before = server.requests.total()
+        monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
+        assert np.array_equal(RunTable.from_zoo(server.url, "digits-mlp", 0.7).correct_test, table.correct_test)
+        assert server.requests.total() == before
 
 
 def test_what_cannot_be_written_is_one_line_before_any_training(monkeypatch):

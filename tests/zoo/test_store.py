@@ -85,7 +85,7 @@ def test_the_model_comes_last(bucket, monkeypatch):
 
 def test_folders_of_other_names_are_no_runs(zoo):
     put_run(zoo, **a_run())
-    for name in ("012", "1a", ".partial-7", "-1"):
+    for name in ("013", "1a", ".partial-7", "-1"):
         write_file(f"{zoo}/digits-mlp/0.7/{name}/model.safetensors", b"")
     write_file(f"{zoo}/digits-mlp/0.7/.training-8.safetensors", b"")
     assert present_runs(zoo, "digits-mlp", 0.7) == {12}

@@ -98,4 +98,4 @@ class ArrayDataset:
         rows = self.split(split).to(device)
         for start in range(0, len(rows.labels), batch_size):
             part = slice(start, start + batch_size)
-            yield Batch(rows.index[part], rows.images[part].float() / self.divide_by, rows.labels[part])
+            yield Batch(rows.index[part], rows.images[part].float().div_(self.divide_by), rows.labels[part])

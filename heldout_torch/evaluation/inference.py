@@ -1,17 +1,27 @@
-"""A copy of a network made for inference alone: batch norm folded, memory laid out for the device.
+"""A copy of a network made for inference alone.
+
+Batch norm is folded into the convolution before it. On a CPU each convolution also does the addition and the ReLU
+after it in the same pass over memory, with weights that lie as oneDNN wants them. `torch.fx` finds what follows what; a
+network that it cannot follow, or whose copy gives other logits, runs as it is.
 
 Folding changes the rounding of logits, by about 1e-6 of their size, as a change of batch size or of library does.
 """
 
 import copy
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
+
+_SAME = 1e-4  # a copy's logits may differ by so much of the largest one
+_RELU = {"call_function": (F.relu, torch.relu, torch.relu_), "call_method": ("relu", "relu_")}
+_ADD = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
 
 
 def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -19,62 +29,99 @@ def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.
 
     Args:
         model: Any network.
-        images: A few images as it will see them, on the device where it will run: (b, c, h, w).
+        images: As it will see them, as many as it will see at once, on the device where it will run: (b, c, h, w).
         dtype: Of the copy's weights, and of the images that it is to be given.
 
     Returns:
         The copy, in eval mode, on the images' device.
     """
-    copied = copy.deepcopy(model).eval().requires_grad_(False).to(images.device)
-    for conv, norm in _foldable(copied, images[:1]):
-        _fold(conv, norm)
     on_cpu = images.device.type == "cpu"
-    if on_cpu or dtype != torch.float32:  # on CUDA, float32 without TF32 has its fast kernels for the usual layout
-        copied = copied.to(memory_format=torch.channels_last)
-    copied = copied.to(dtype)
-    if on_cpu and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):  # it lacks where PyTorch is built without oneDNN
-        for module in copied.modules():
-            if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
-                _prepack(module)
-    return copied
+    # On CUDA, float32 without TF32 has its fast kernels for the usual layout.
+    layout = torch.channels_last if on_cpu or dtype != torch.float32 else torch.preserve_format
+
+    def plain_copy() -> nn.Module:
+        copied = copy.deepcopy(model).eval().requires_grad_(False)
+        return copied.to(images.device).to(memory_format=layout)
+
+    with torch.inference_mode():
+        copied = plain_copy()
+        images = images.contiguous(memory_format=layout)
+        expected = copied(images)
+        fused = _fuse(copied, on_cpu and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
+        if fused is None or not _gives(fused, images, expected):
+            fused = plain_copy()
+        fused = fused.to(dtype)
+    for module in fused.modules():
+        if isinstance(module, _Convolution):
+            module.packed = None  # they were float32
+    return fused
 
 
-class _CountUses(TorchFunctionMode):
-    """Counts from how often each tensor another is computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.uses: Counter[int] = Counter()
-
-    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # or it only asked for a shape
-            self.uses.update(id(leaf) for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
-        return result
+def _gives(model: nn.Module, images: Tensor, expected: Tensor) -> bool:
+    try:
+        logits = model(images)
+    except RuntimeError:  # what is added to a convolution's output must have its shape
+        return False
+    return logits.shape == expected.shape and bool((logits - expected).abs().max() <= _SAME * expected.abs().max())
 
 
-def _foldable(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find the batch norms whose input is one convolution's output that nothing else uses, by running the network."""
-    outputs: list[tuple[nn.Conv2d, Tensor]] = []  # holds the tensors, so that no id is given twice
-    inputs: list[tuple[nn.BatchNorm2d, Tensor]] = []
-    hooks = []
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(lambda conv, _, output: outputs.append((conv, output))))
-        elif type(module) is nn.BatchNorm2d and module.track_running_stats:
-            hooks.append(module.register_forward_pre_hook(lambda norm, given: inputs.append((norm, given[0]))))
-    counting = _CountUses()
-    with torch.inference_mode(), counting:
-        model(images)
-    for hook in hooks:
-        hook.remove()
-    calls = Counter(module for module, _ in [*outputs, *inputs])
-    source = {id(output): conv for conv, output in outputs}
-    return [
-        (source[id(given)], norm)
-        for norm, given in inputs
-        if id(given) in source and counting.uses[id(given)] == 1 and calls[norm] == calls[source[id(given)]] == 1
-    ]
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Paddings depend on the images' size, which a tracer does not know.
+        return isinstance(m, (nn.Conv2d, MaxPool2dSame)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _fuse(model: nn.Module, fully: bool) -> nn.Module | None:
+    """Fold batch norms, and if `fully`, ReLUs and additions, into a network's convolutions; None if it has no graph."""
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # a network may do anything with what the tracer gives it
+        return None
+    modules, places = dict(model.named_modules()), {node: place for place, node in enumerate(graph.nodes)}
+    uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in list(graph.nodes):
+        conv = modules.get(node.target) if node.op == "call_module" else None
+        if type(conv) not in (nn.Conv2d, Conv2dSame) or uses[node.target] > 1:
+            continue
+        assert isinstance(conv, nn.Conv2d)
+        norm = modules.get(user.target) if (user := _only_user(node)) and user.op == "call_module" else None
+        if user and type(norm) is nn.BatchNorm2d and norm.track_running_stats and uses[user.target] == 1:
+            _fold(conv, norm)
+            _absorb(node, user)
+        if not fully or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            continue
+        if (
+            (user := _only_user(node))
+            and user.target in _ADD.get(user.op, ())
+            and len(user.args) == 2
+            and not user.kwargs
+        ):
+            other = next((argument for argument in user.args if argument is not node), None)
+            # What is added must be there when the convolution runs.
+            if isinstance(other, fx.Node) and places[other] < places[node]:
+                node.args = (*node.args, other)
+                _absorb(node, user)
+        rectifies = (user := _only_user(node)) is not None and _is_relu(user, modules)
+        if user and rectifies:
+            _absorb(node, user)
+        parent, _, name = str(node.target).rpartition(".")
+        setattr(model.get_submodule(parent), name, _Convolution(conv, rectifies))
+    return fx.GraphModule(model, graph)
+
+
+def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return type(modules.get(str(node.target))) is nn.ReLU
+    return node.target in _RELU.get(node.op, ())
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _absorb(node: fx.Node, user: fx.Node) -> None:
+    user.replace_all_uses_with(node)
+    user.graph.erase_node(user)
 
 
 @torch.no_grad()
@@ -90,30 +137,30 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     weight = conv.weight.double() * scale[:, None, None, None]  # (out, in, k, k)
     conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
-    norm.forward = _unchanged  # type: ignore[assignment, method-assign]
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
+class _Convolution(nn.Module):
+    """A convolution on a CPU, then if wanted an addition, then a ReLU, by oneDNN in one pass.
 
-
-def _prepack(conv: nn.Conv2d) -> None:
-    """Keep a convolution's weights in oneDNN's own layout, which PyTorch otherwise makes anew for every batch.
-
-    The numbers stay the same. Through these operators `torch.compile` does it; they need no compiler.
+    `torch.compile` calls the same operators; they need no compiler. The weights are packed for the first images.
     """
-    padding, stride, dilation = list(conv.padding), list(conv.stride), list(conv.dilation)
-    packed: list[Tensor] = []
 
-    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not packed:
-            packed.append(
-                torch.ops.mkldnn._reorder_convolution_weight(
-                    weight, padding, stride, dilation, conv.groups, list(x.shape)
-                )
+    def __init__(self, conv: nn.Conv2d, rectifies: bool) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.packed: Tensor | None = None
+        self._pad = conv.pad if isinstance(conv, Conv2dSame) else None
+        self._shape: Sequence[Any] = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self._unary = "relu" if rectifies else None
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        x = x if self._pad is None else self._pad(x)
+        if self.packed is None:
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._shape, list(x.shape))
+        if other is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self.packed, self.bias, *self._shape, self._unary or "none", [], ""
             )
         return torch.ops.mkldnn._convolution_pointwise(
-            x, packed[0], bias, padding, stride, dilation, conv.groups, "none", [], ""
+            x, other, self.packed, self.bias, *self._shape, "add", None, self._unary, [], None
         )
-
-    conv._conv_forward = convolve  # type: ignore[assignment, method-assign]

@@ -47,13 +47,16 @@ class Pass:
         """Take the next batch of the split."""
         if self._failed is not None:
             return
+        first = self._network is None
         try:
             network = self._network or self._start(batch.images)
+            logits = network.low(batch.images) if network.has_low else network.exact(batch.images)  # (b, k)
+            if first:
+                self._check(logits)
         except DataError as error:
             self._failed = error
             return
-        first, position = self._position == 0, self._next(batch)
-        logits = network.low(batch.images) if network.has_low else network.exact(batch.images)  # (b, k)
+        position = self._next(batch)
         rows = self._summarize(logits, batch.labels, batch.images)
         self._index.append(batch.index)
         self._labels.append(batch.labels)
@@ -127,18 +130,20 @@ class Pass:
         name, shape = type(self._model).__name__, tuple(images.shape[1:])
         try:
             self._network = Network(self._model, images, self._precision)
-            logits = self._network.exact(images[:1])
         except torch.cuda.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{self._dataset.name}: {name} cannot take images of shape {shape} ({reason})") from None
-        if logits.shape != (1, self._dataset.num_classes):
+        return self._network
+
+    def _check(self, logits: Tensor) -> None:
+        if logits.shape[1:] != (self._dataset.num_classes,):
+            name, shape = type(self._model).__name__, tuple(logits.shape[1:])
             raise DataError(
-                f"{self._dataset.name}: {name} gives logits of shape {tuple(logits.shape[1:])} for an image, expected "
+                f"{self._dataset.name}: {name} gives logits of shape {shape} for an image, expected "
                 f"({self._dataset.num_classes},); is it a network for another data set?"
             )
-        return self._network
 
     def _next(self, batch: Batch) -> Tensor:
         """Give the positions of a batch's examples in the split, (b,)."""

@@ -15,7 +15,7 @@ Precision = Literal["exact", "fast"]
 
 _CALIBRATION = 256  # images from which the mean error of bfloat16 is learnt
 _CONTEST = 32  # images on which the two precisions are timed
-_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once
+_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
 
 
 @contextmanager
@@ -43,11 +43,12 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
-        self._exact = inference_copy(model, images)
+        together = images[: _chunk(images)]
+        self._exact = inference_copy(model, together)
         self._low: nn.Module | None = None
         self._shift = torch.zeros(())
-        if precision == "fast" and _has_bfloat16(images.device):
-            low = inference_copy(model, images, torch.bfloat16)
+        if precision == "fast" and has_bfloat16(images.device):
+            low = inference_copy(model, together, torch.bfloat16)
             if images.device.type != "cpu" or _is_faster(low, self._exact, images[:_CONTEST]):
                 self._low = low
                 # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
@@ -101,13 +102,18 @@ def _forward(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
             if dtype != torch.float32:
                 images = images.contiguous(memory_format=torch.channels_last)
             return model(images).float()
-        # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
-        chunk = _CHUNK_OF_LARGE if images[0, 0].numel() > _LARGE_PIXELS else _CHUNK
-        images = images.contiguous(memory_format=torch.channels_last)
-        return torch.cat([model(part) for part in torch.split(images, chunk)]).float()
+        parts = torch.split(images, _chunk(images))
+        return torch.cat([model(part.contiguous(memory_format=torch.channels_last)) for part in parts]).float()
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def _chunk(images: Tensor) -> int:
+    """Tell how many images are computed at once."""
+    # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
+    return _CHUNK_OF_LARGE if images[0, 0].numel() > _LARGE_PIXELS else _CHUNK
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)

@@ -35,11 +35,13 @@ class Conv2dSame(nn.Conv2d):
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2 if stride == 1 else 0, bias=False
         )
 
+    def pad(self, x: Tensor) -> Tensor:
+        """Add to (n, in_channels, h, w) the rows and columns that the convolution itself does not."""
+        return pad_same(x, self.kernel_size[0], self.stride[0]) if self.stride[0] > 1 else x
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_channels, h, w) to (n, out_channels, ceil(h / stride), ceil(w / stride))."""
-        if self.stride[0] > 1:
-            x = pad_same(x, self.kernel_size[0], self.stride[0])
-        return super().forward(x)
+        return super().forward(self.pad(x))
 
 
 class MaxPool2dSame(nn.MaxPool2d):

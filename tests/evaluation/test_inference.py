@@ -1,0 +1,176 @@
+"""Copies for inference compute what the network computes, and on a CPU in as few passes as there are convolutions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from heldout_torch.evaluation.inference import inference_copy
+from heldout_torch.evaluation.precision import has_bfloat16
+from heldout_torch.models import build_model
+from tests.evaluation.trained import DEVICES
+
+
+class Net(nn.Module):
+    """Two convolutions with their batch norms, joined as `join` says."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 10, 3, padding=1), nn.BatchNorm2d(10)
+        self.second, self.bn2 = nn.Conv2d(10, 10, 3, padding=1, bias=False), nn.BatchNorm2d(10)
+        self.rectify = nn.ReLU(inplace=True)
+        self.join = join
+
+    def forward(self, x):
+        return self.join(self, x).amax((2, 3))
+
+
+class Scaled(nn.Conv2d):
+    """A convolution that is none: what it computes is not linear in its weights."""
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight / self.weight.norm(), self.bias, padding=1)
+
+
+def residual(net, x):
+    x = F.relu(net.bn(net.conv(x)))
+    out = net.bn2(net.second(x))
+    out += x
+    return net.rectify(out)
+
+
+def shortcut_first(net, x):
+    x = net.bn(net.conv(x))
+    return (x + net.bn2(net.second(x))).relu()
+
+
+def used_raw_too(net, x):
+    raw = net.conv(x)
+    return net.bn(raw) + raw
+
+
+def rectified_for_one_only(net, x):
+    x = net.bn(net.conv(x))
+    return x.relu() + net.second(x)
+
+
+def added_to_what_comes_later(net, x):
+    x = net.bn(net.conv(x)).relu()
+    out = net.second(x)
+    return out + x.exp()
+
+
+def broadcast(net, x):
+    x = net.conv(x)
+    return net.second(x) + x[:, :1] * 0 + x.mean((2, 3), keepdim=True)
+
+
+def called_twice(net, x):
+    x = net.bn(net.conv(x)).relu()
+    return net.bn2(net.second(net.bn2(net.second(x)).relu()))
+
+
+def depends_on_the_images(net, x):
+    return net.bn(net.conv(x)) if x.mean() > 0.4 else net.bn(net.conv(x)).relu()
+
+
+def under_autocast(net, x):
+    with torch.autocast(x.device.type, torch.bfloat16):
+        return net.second(net.conv(x)).float()
+
+
+# How the convolutions are joined, and how many passes over memory are left on a CPU besides the convolutions' and amax.
+JOINS = [
+    (residual, 0), (shortcut_first, 0), (used_raw_too, 2), (rectified_for_one_only, 1), (added_to_what_comes_later, 2),
+    (broadcast, 5), (called_twice, 5),
+]  # fmt: skip
+
+
+def randomize(model):
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def check(model, images, device="cpu"):
+    """Compare a copy, also on fewer images than it was made with, with the network in float64; gives the copy."""
+    model, images = model.to(device), images.to(device)
+    copied = inference_copy(model, images)
+    with torch.inference_mode():
+        truth = model.double()(images.double())
+        for count in (len(images), 3):
+            logits = copied(images[:count].contiguous(memory_format=torch.channels_last))
+            assert (logits - truth[:count]).abs().max() < 5e-6 * truth.abs().max()
+    return copied
+
+
+def steps(copied):
+    """What a copy does besides its convolutions and the reduction at the end."""
+    modules = dict(copied.named_modules())
+    return [
+        node for node in copied.graph.nodes
+        if node.op not in ("placeholder", "output", "get_attr") and node.target != "amax"
+        and type(modules.get(node.target)).__name__ != "_Convolution"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("join", "left"), JOINS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_copy_computes_what_the_network_computes(join, left, device):
+    copied = check(randomize(Net(join)), torch.rand(9, 3, 12, 12), device)
+    if device == "cpu":
+        assert len(steps(copied)) == left, copied.code
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("architecture", "size"), [("small_inception", 32), ("cifar_resnet18", 32), ("resnet50", 64)])
+def test_the_networks_of_the_experiments(architecture, size, device):
+    copied = check(randomize(build_model(architecture)), torch.rand(5, 3, size, size), device)
+    if device == "cpu" and architecture != "cifar_resnet18":  # whose batch norms come before the convolutions
+        left = {getattr(node.target, "__name__", node.target) for node in steps(copied)}
+        assert left <= {"maxpool", "avgpool", "fc", "cat", "flatten"}
+
+
+@pytest.mark.parametrize("join", [depends_on_the_images, under_autocast])
+def test_what_has_no_graph_or_another_runs_as_it_is(join):
+    model, images = randomize(Net(join)), torch.rand(4, 3, 12, 12)
+    copied = inference_copy(model, images)
+    assert type(copied) is Net
+    with torch.inference_mode():
+        assert torch.equal(
+            copied(images.contiguous(memory_format=torch.channels_last)),
+            model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last)),
+        )
+
+
+def test_a_convolution_of_another_kind_stays_as_it_is():
+    model = randomize(Net(residual))
+    model.conv = Scaled(3, 10, 3)
+    copied = check(model, torch.rand(4, 3, 12, 12))
+    assert type(copied.conv) is Scaled
+    assert type(copied.bn) is nn.BatchNorm2d
+
+
+def test_the_network_itself_is_left_alone():
+    model = randomize(Net(residual)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    inference_copy(model, torch.rand(4, 3, 12, 12))
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_bfloat16_copy_is_near_and_takes_bfloat16(device):
+    if not has_bfloat16(torch.device(device)):
+        pytest.skip("this processor has no bfloat16 instructions")
+    model, images = randomize(Net(residual)).to(device), torch.rand(6, 3, 12, 12, device=device)
+    copied = inference_copy(model, images, torch.bfloat16)
+    with torch.inference_mode():
+        logits, truth = copied(images.bfloat16().contiguous(memory_format=torch.channels_last)), model(images)
+    assert logits.dtype == torch.bfloat16
+    assert (logits - truth).abs().max() < 0.05 * truth.abs().max()

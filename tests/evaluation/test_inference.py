@@ -132,8 +132,8 @@ def test_a_copy_computes_what_the_network_computes(join, left, device):
 def test_the_networks_of_the_experiments(architecture, size, device):
     copied = check(randomize(build_model(architecture)), torch.rand(5, 3, size, size), device)
     if device == "cpu" and architecture != "cifar_resnet18":  # whose batch norms come before the convolutions
-        left = {getattr(node.target, "__name__", node.target) for node in steps(copied)}
-        assert left <= {"maxpool", "avgpool", "fc", "cat", "flatten"}
+        left = [getattr(node.target, "__name__", node.target) for node in steps(copied)]
+        assert not any(word in name for name in left for word in ("relu", "bn", "conv", "add"))
 
 
 @pytest.mark.parametrize("join", [depends_on_the_images, under_autocast])

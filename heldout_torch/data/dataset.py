@@ -98,4 +98,10 @@ class ArrayDataset:
         rows = self.split(split).to(device)
         for start in range(0, len(rows.labels), batch_size):
             part = slice(start, start + batch_size)
-            yield Batch(rows.index[part], rows.images[part].float().div_(self.divide_by), rows.labels[part])
+            yield Batch(rows.index[part], scaled(rows.images[part], self.divide_by), rows.labels[part])
+
+
+def scaled(images: torch.Tensor, divide_by: float) -> torch.Tensor:
+    """Divide uint8 images; float32 of the same shape, on the same device, the same numbers on every device."""
+    # By a plain number, a GPU would multiply with its reciprocal, which rounds otherwise.
+    return images.float().div_(torch.tensor(divide_by, device=images.device))

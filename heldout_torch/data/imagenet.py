@@ -1,16 +1,13 @@
-"""ImageNet from its folder of JPEGs, in published order, decoded and preprocessed exactly by threads.
+"""ImageNet from its folder of JPEGs, in published order, decoded and preprocessed exactly.
 
 The folder holds `train/<synset>/*.JPEG`, `val/*.JPEG` or `val/<synset>/*.JPEG`, and the published
-`imagenet_index.npz`. The decoder and the resize let go of Python's global lock, so threads use all cores.
+`imagenet_index.npz`.
 """
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +15,11 @@ import torch
 
 from heldout_torch.data.dataset import Batch, SplitName
 from heldout_torch.data.imagenet_index import NUM_CLASSES, IndexedFiles, read_imagenet_index
-from heldout_torch.data.transforms import IMAGE_SIZE, center_box, preprocess_crop
+from heldout_torch.data.views import View, decode_view, load_views
 from heldout_torch.errors import DataError
 
 INDEX_FILE = "imagenet_index.npz"
 _FOLDERS = {"train": "train", "test": "val"}
-_BATCHES_AHEAD = 2  # decoded or being decoded; what bounds the memory
-_IMAGES_A_TASK = 4  # enough that a task's own cost is nothing, few enough that all threads have work
 
 
 class ImageNet:
@@ -55,38 +50,17 @@ class ImageNet:
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
         """Go through a split once, in order of published index.
 
-        Threads decode the next batches while the caller works on one. On CUDA, batches are copied from pinned memory
-        on a stream of their own.
+        Threads decode the next batches while the caller works on one.
 
         Raises:
             DataError: As `paths`, and if an image cannot be decoded.
         """
-        device, labels = torch.device(device), self.labels(split)
-        copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        starts = iter(range(0, len(self.paths(split)), batch_size))
-        pool = ThreadPoolExecutor(self.workers, "decode")
-        pending: deque[tuple[int, torch.Tensor, list[Future[None]]]] = deque()
-
-        def submit(start: int) -> None:
-            rows = min(batch_size, len(labels) - start)
-            images = _empty(rows, pinned=copies is not None)
-            parts = range(0, rows, _IMAGES_A_TASK)
-            tasks = [pool.submit(self._load, split, start + row, images[row : row + _IMAGES_A_TASK]) for row in parts]
-            pending.append((start, images, tasks))
-
-        try:
-            for start in islice(starts, _BATCHES_AHEAD):
-                submit(start)
-            while pending:
-                start, images, tasks = pending.popleft()
-                for task in tasks:
-                    task.result()
-                for following in islice(starts, 1):
-                    submit(following)
-                index = torch.arange(start, start + len(images))
-                yield Batch(index, _move(images, device, copies), labels[start : start + len(images)].to(device))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        labels, paths = self.labels(split).to(device), self.paths(split)
+        starts = range(0, len(paths), batch_size)
+        views = ([View(path) for path in paths[start : start + batch_size]] for start in starts)
+        for start, images in zip(starts, load_views(views, device, self.workers), strict=True):
+            index = torch.arange(start, start + len(images))
+            yield Batch(index, images, labels[start : start + len(images)])
 
     def read_crop(self, split: SplitName, index: int) -> np.ndarray:
         """Decode the crop of one example, uint8 of shape (p, p, 3), by published index.
@@ -94,15 +68,7 @@ class ImageNet:
         Raises:
             DataError: As `batches`.
         """
-        from heldout_torch.data.jpeg import decode_crop
-
-        path = self.paths(split)[index]
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-        return decode_crop(data, center_box, path)
+        return decode_view(View(self.paths(split)[index]))
 
     def paths(self, split: SplitName) -> list[str]:
         """Give a split's files by published index.
@@ -142,10 +108,6 @@ class ImageNet:
             warnings.warn(f"{folder}: has files that the index has not, left out: {found[0]}", stacklevel=4)
         return paths
 
-    def _load(self, split: SplitName, start: int, images: torch.Tensor) -> None:
-        for index, image in enumerate(images.numpy(), start):
-            preprocess_crop(self.read_crop(split, index), image)
-
 
 def _images_below(folder: Path) -> Iterator[str]:
     """List images in a folder and in its folders, relative to it."""
@@ -160,20 +122,3 @@ def _images_below(folder: Path) -> Iterator[str]:
                     yield from sorted(f"{entry.name}/{name}" for name in names if name.upper().endswith(".JPEG"))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _empty(rows: int, pinned: bool) -> torch.Tensor:
-    shape = (rows, 3, IMAGE_SIZE, IMAGE_SIZE)
-    # NumPy asks for huge pages, PyTorch does not; faults of small pages would cost a tenth of the whole.
-    return torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(np.empty(shape, np.float32))
-
-
-def _move(images: torch.Tensor, device: torch.device, copies: "torch.cuda.Stream | None") -> torch.Tensor:
-    if copies is None:
-        return images.to(device)
-    with torch.cuda.stream(copies):
-        moved = images.to(device, non_blocking=True)
-    current = torch.cuda.current_stream(device)
-    current.wait_stream(copies)
-    moved.record_stream(current)  # its memory belongs to the other stream, and must outlast the work on this one
-    return moved

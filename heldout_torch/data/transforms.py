@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from heldout_torch.data.dataset import scaled
 from heldout_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
     Returns:
         float32 of shape (..., c, h, w), on the image's device.
     """
-    return _to_tensor(image).float() / 255
+    return scaled(_to_tensor(image), 255)
 
 
 def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heldout_torch.evaluation.inference import inference_copy
@@ -43,17 +44,18 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
-        together = images[: _chunk(images)]
-        self._exact = inference_copy(model, together)
+        some = images[: _chunk(images)]
+        self._at_once = len(some) if images.device.type == "cpu" else len(images)
+        self._exact = inference_copy(model, some)
         self._low: nn.Module | None = None
         self._shift = torch.zeros(())
         if precision == "fast" and has_bfloat16(images.device):
-            low = inference_copy(model, together, torch.bfloat16)
-            if images.device.type != "cpu" or _is_faster(low, self._exact, images[:_CONTEST]):
+            low = inference_copy(model, some, torch.bfloat16)
+            if images.device.type != "cpu" or self._is_faster(low, images[:_CONTEST]):
                 self._low = low
                 # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
                 images = images[:_CALIBRATION]
-                self._shift = (_forward(low, images, torch.bfloat16) - self.exact(images)).mean(0)  # (k,)
+                self._shift = (self._forward(low, images, torch.bfloat16) - self.exact(images)).mean(0)  # (k,)
 
     @property
     def has_low(self) -> bool:
@@ -62,13 +64,43 @@ class Network:
 
     def exact(self, images: Tensor) -> Tensor:
         """Map images (b, c, h, w) to logits (b, k), in float32."""
-        return _forward(self._exact, images, torch.float32)
+        return self._forward(self._exact, images, torch.float32)
 
     def low(self, images: Tensor) -> Tensor:
         """Map images (b, c, h, w) to logits (b, k), computed in bfloat16 where that pays."""
         if self._low is None:
             return self.exact(images)
-        return _forward(self._low, images, torch.bfloat16) - self._shift
+        return self._forward(self._low, images, torch.bfloat16) - self._shift
+
+    @torch.inference_mode()
+    def _forward(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
+        on_cpu = images.device.type == "cpu"
+        layout = torch.channels_last if on_cpu or dtype != torch.float32 else torch.contiguous_format
+        logits = []
+        for part in torch.split(images, self._at_once):
+            # Each size of a batch has its kernels sought once on a GPU, so only few sizes should occur.
+            missing = 0 if on_cpu else rounded_up(len(part), self._at_once) - len(part)
+            whole = F.pad(part, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else part
+            logits.append(model(whole.to(dtype).contiguous(memory_format=layout))[: len(part)])
+        return torch.cat(logits).float()
+
+    def _is_faster(self, low: nn.Module, images: Tensor) -> bool:
+        """Whether bfloat16 beats float32 on these images, by more than what is redone will cost."""
+
+        def seconds(model: nn.Module, dtype: torch.dtype) -> float:
+            times = []
+            for _ in range(3):  # the first makes the kernels
+                start = time.perf_counter()
+                self._forward(model, images, dtype)
+                times.append(time.perf_counter() - start)
+            return min(times)
+
+        return 1.2 * seconds(low, torch.bfloat16) < seconds(self._exact, torch.float32)
+
+
+def rounded_up(count: int, at_most: int) -> int:
+    """Give the next power of two, or `at_most` if that is less."""
+    return min(1 << (count - 1).bit_length(), at_most)
 
 
 def logit_error(logits: Tensor, truth: Tensor) -> Tensor:
@@ -95,17 +127,6 @@ def rounding_error(model: nn.Module, images: Tensor) -> float:
         return float(logit_error(exact, double(images.double())).max())
 
 
-def _forward(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode():
-        images = images.to(dtype)
-        if images.device.type != "cpu":
-            if dtype != torch.float32:
-                images = images.contiguous(memory_format=torch.channels_last)
-            return model(images).float()
-        parts = torch.split(images, _chunk(images))
-        return torch.cat([model(part.contiguous(memory_format=torch.channels_last)) for part in parts]).float()
-
-
 def _chunk(images: Tensor) -> int:
     """Tell how many images are computed at once."""
     # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
@@ -118,17 +139,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return device.type == "cpu" and supported is not None and supported()
-
-
-def _is_faster(low: nn.Module, exact: nn.Module, images: Tensor) -> bool:
-    """Whether bfloat16 beats float32 on these images, by more than what is redone will cost."""
-
-    def seconds(model: nn.Module, dtype: torch.dtype) -> float:
-        times = []
-        for _ in range(3):  # the first makes the kernels
-            start = time.perf_counter()
-            _forward(model, images, dtype)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return 1.2 * seconds(low, torch.bfloat16) < seconds(exact, torch.float32)

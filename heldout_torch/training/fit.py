@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import SplitName
-from heldout_torch.training.images import training_images
+from heldout_torch.training.images import Step, training_batches
 from heldout_torch.training.network import Network
 from heldout_torch.training.recipes import Recipe
 from heldout_torch.training.stacked_mlp import StackedMLP
@@ -120,28 +120,24 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
     """
     recipe = batch.recipe
     stack = make_stack(batch, device)
-    images_of = training_images(dataset, recipe.augmentation, device)
+    batches_of = training_batches(dataset, recipe.augmentation, device)
     size = len(batch.subset_of(batch.runs[0]))
     steps_per_epoch = math.ceil(size / recipe.batch_size)
     steps = recipe.epochs * steps_per_epoch
     first_loss, epoch_loss = torch.zeros(2, len(batch.runs), device=device)  # each (runs,)
     resumed = _resume(state_file, stack, first_loss, epoch_loss)
 
+    if resumed:
+        watch(len(batch.runs) * resumed / steps, None)
     saved_at = time.monotonic()
-    orders = [batch.orders(run) for run in batch.runs]
-    with _matmul_precision(recipe.precision, device):
-        for step in range(steps):
+    batches = batches_of(batch.runs, _steps(batch, steps_per_epoch, resumed))
+    with _matmul_precision(recipe.precision, device), closing(batches):
+        for step, (images, labels) in enumerate(batches, resumed):
             epoch_step = step % steps_per_epoch
             if epoch_step == 0:
-                order = torch.from_numpy(np.stack([next(order) for order in orders]))  # (runs, size)
-                if step >= resumed:
-                    epoch_loss.zero_()
-            if step < resumed:
-                watch(len(batch.runs) / steps, None)
-                continue
-            index = order[:, epoch_step * recipe.batch_size : (epoch_step + 1) * recipe.batch_size]  # (runs, b)
-            loss = stack.step(*images_of(index, batch.runs, step), recipe.rate(step, steps))
-            epoch_loss.add_(loss, alpha=index.shape[1] / size)
+                epoch_loss.zero_()
+            loss = stack.step(images, labels, recipe.rate(step, steps))
+            epoch_loss.add_(loss, alpha=labels.shape[1] / size)
             if step == 0:
                 first_loss.copy_(loss)
             watch(len(batch.runs) / steps, float(epoch_loss.mean()) if epoch_step == steps_per_epoch - 1 else None)
@@ -175,6 +171,16 @@ def make_stack(batch: RunBatch, device: str | torch.device) -> Stack:
     (run,) = batch.runs
     bf16 = recipe.precision == "bf16"
     return Network(experiment.architecture, experiment.config, run, recipe.momentum, recipe.weight_decay, bf16, device)
+
+
+def _steps(batch: RunBatch, steps_per_epoch: int, first: int) -> Iterator[Step]:
+    """Give the steps of a training from the first that is to be made."""
+    orders = [batch.orders(run) for run in batch.runs]
+    for epoch in range(batch.recipe.epochs):
+        order = torch.from_numpy(np.stack([next(order) for order in orders]))  # (runs, size)
+        for step, index in enumerate(torch.split(order, batch.recipe.batch_size, dim=1), epoch * steps_per_epoch):
+            if step >= first:
+                yield step, index
 
 
 def _resume(state_file: str, stack: Stack, first_loss: Tensor, epoch_loss: Tensor) -> int:

@@ -1,25 +1,25 @@
 """Batches of training images by published index, on a device."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heldout_torch.data import ArrayDataset, Dataset
+from heldout_torch.data.dataset import scaled
 from heldout_torch.errors import HeldoutError
 from heldout_torch.training.augment import crop_flip, random_box
 
-# (indices (runs, b), numbers of the runs, number of the step) -> images float32 (runs, b, c, h, w), labels (runs, b)
-ImagesOf = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
+Step = tuple[int, Tensor]  # its number, and the indices (runs, b) of the examples that each run sees in it
+# (numbers of the runs, steps) -> for each step images float32 (runs, b, c, h, w) and labels (runs, b)
+BatchesOf = Callable[[Sequence[int], Iterable[Step]], Generator[tuple[Tensor, Tensor]]]
 
 
-def training_images(dataset: Dataset, augmentation: str, device: str | torch.device) -> ImagesOf:
+def training_batches(dataset: Dataset, augmentation: str, device: str | torch.device) -> BatchesOf:
     """Give the function that training asks for its batches.
 
-    A small data set moves to the device whole, as uint8; ImageNet is read and decoded batch by batch.
+    A small data set moves to the device whole, as uint8. ImageNet is read and decoded by threads, some steps ahead.
 
     Raises:
         HeldoutError: If the data set cannot be augmented in this way.
@@ -31,38 +31,46 @@ def training_images(dataset: Dataset, augmentation: str, device: str | torch.dev
     raise HeldoutError(f"data set {dataset.name!r} cannot be trained on with augmentation {augmentation!r}")
 
 
-def _resident(dataset: ArrayDataset, augmentation: str, device: str | torch.device) -> ImagesOf:
+def _resident(dataset: ArrayDataset, augmentation: str, device: str | torch.device) -> BatchesOf:
     rows = dataset.train.to(device)
 
-    def images_of(index: Tensor, runs: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
-        index = index.to(device)
-        images = rows.images[index]  # (runs, b, c, h, w)
-        if augmentation == "crop-flip":
-            images = torch.stack([crop_flip(part, run, step) for part, run in zip(images, runs, strict=True)])
-        return images.float().div_(dataset.divide_by), rows.labels[index]
+    def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:
+        for step, index in steps:
+            there = index.to(device)
+            images = rows.images[there]  # (runs, b, c, h, w)
+            if augmentation == "crop-flip":
+                images = torch.stack([crop_flip(part, run, step) for part, run in zip(images, runs, strict=True)])
+            yield scaled(images, dataset.divide_by), rows.labels[there]
 
-    return images_of
+    return batches_of
 
 
-def _streamed(dataset: Dataset, device: str | torch.device) -> ImagesOf:
+def _streamed(dataset: Dataset, device: str | torch.device) -> BatchesOf:
     from heldout_torch.data.imagenet import ImageNet
-    from heldout_torch.data.jpeg import decode_crop
-    from heldout_torch.data.transforms import preprocess_crop
+    from heldout_torch.data.views import View, load_views
 
     assert isinstance(dataset, ImageNet)
-    labels, paths = dataset.labels("train"), dataset.paths("train")
+    labels, paths = dataset.labels("train").to(device), dataset.paths("train")
 
-    def load(place: int, index: int, run: int, step: int) -> Tensor:
+    def view(index: int, run: int, step: int, place: int) -> View:
         random = np.random.default_rng([run, step, place])
-        crop = decode_crop(Path(paths[index]).read_bytes(), lambda h, w: random_box(h, w, random), paths[index])
-        return preprocess_crop(crop[:, ::-1] if random.integers(2) else crop)  # (3, 224, 224)
+        flip = bool(random.integers(2))
+        return View(paths[index], lambda height, width: random_box(height, width, random), flip)
 
-    def images_of(index: Tensor, runs: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
-        with ThreadPoolExecutor(dataset.workers, "decode") as pool:
-            parts = [
-                torch.stack(list(pool.map(lambda item: load(item[0], item[1], run, step), enumerate(row.tolist()))))  # noqa: B023
-                for row, run in zip(index, runs, strict=True)
-            ]
-        return torch.stack(parts).to(device), labels[index].to(device)
+    def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:
+        asked: list[Tensor] = []  # indices of the steps whose images are on their way
 
-    return images_of
+        def views() -> Iterator[list[View]]:
+            for step, index in steps:
+                asked.append(index)
+                yield [
+                    view(example, run, step, place)
+                    for row, run in zip(index.tolist(), runs, strict=True)
+                    for place, example in enumerate(row)
+                ]
+
+        for images in load_views(views(), device, dataset.workers):
+            index = asked.pop(0)
+            yield images.reshape(*index.shape, *images.shape[1:]), labels[index.to(device)]
+
+    return batches_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heldout_torch.data import imagenet, load_dataset, load_imagenet_image
+from heldout_torch.data import load_dataset, load_imagenet_image, views
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.errors import DataError
 from tests.data.photographs import KINDS, make_jpegs
@@ -67,8 +67,8 @@ def test_any_number_of_threads_gives_the_same(folder):
 def test_no_more_than_a_few_batches_are_decoded_ahead(folder, monkeypatch):
     root, _, _ = folder
     decoded = []
-    preprocess = imagenet.preprocess_crop
-    monkeypatch.setattr(imagenet, "preprocess_crop", lambda *arguments: decoded.append(1) or preprocess(*arguments))
+    decode = views.decode_view
+    monkeypatch.setattr(views, "decode_view", lambda view: decoded.append(1) or decode(view))
     threads = threading.active_count()
     batches = ImageNet(root).batches("train", 2)
     next(batches)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from heldout_torch.data import imagenet_transform, load_imagenet_image, transforms, unit_range
+from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.errors import DataError
 from heldout_torch.zoo import known_experiments
 
@@ -47,6 +48,19 @@ def test_resize_is_near_interpolation_by_pytorch(size):
     expected = (torch.nn.functional.interpolate(unit, (224, 224), mode="bilinear")[0] - mean) / std
     # The two round positions otherwise: about 1e-7 of the crop's side, times the contrast of noise.
     assert (transforms.preprocess_crop(crop) - expected).abs().max() < 3e-4
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_crops_of_any_sizes_are_resized_on_a_device_to_the_very_same_numbers(device):
+    random = np.random.default_rng(1)
+    sizes = [(1, 1), (2, 3), (100, 100), (223, 225), (224, 224), (225, 223), (328, 328), (600, 40), (439, 437)]
+    sizes += [(int(h), int(w)) for h, w in random.integers(5, 400, (31, 2))]
+    crops = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    crops[3] = crops[3][:, ::-1]  # mirrored crops are no contiguous arrays
+    images = resize_crops(crops, torch.device(device))
+    assert images.device.type == device
+    for crop, image in zip(crops, images.cpu(), strict=True):
+        assert torch.equal(image, transforms.preprocess_crop(crop))
 
 
 @pytest.mark.parametrize("device", DEVICES)

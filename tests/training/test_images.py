@@ -1,5 +1,6 @@
 """ImageNet in training: random crops, and a few steps of ResNet50 on synthetic JPEGs."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,15 +8,16 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, load_run
-from heldout_torch.data import load_digits
+from heldout_torch.data import load_digits, views
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.augment import random_box
-from heldout_torch.training.images import training_images
+from heldout_torch.training.images import training_batches
 from heldout_torch.zoo import known_experiments
 from tests.data.photographs import make_jpegs
 
 TRAIN, TEST = 16, 4
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture
@@ -54,20 +56,68 @@ def test_boxes_are_of_the_stated_area_and_aspect_and_everywhere():
 
 
 def test_batches_differ_from_step_to_step_and_repeat(imagenet):
-    images_of = training_images(imagenet, "resized-crop-flip", "cpu")
-    index = torch.tensor([[3, 0, 8]])
-    images, labels = images_of(index, [5], 1)
+    batches_of = training_batches(imagenet, "resized-crop-flip", "cpu")
+
+    def batch(run, step):
+        ((images, labels),) = batches_of([run], [(step, torch.tensor([[3, 0, 8]]))])
+        assert labels.tolist() == [[1, 0, 0]]
+        return images
+
+    images = batch(5, 1)
     assert images.shape == (1, 3, 3, 224, 224)
-    assert labels.tolist() == [[1, 0, 0]]
-    assert torch.equal(images, images_of(index, [5], 1)[0])
-    assert not torch.equal(images, images_of(index, [5], 2)[0])
-    assert not torch.equal(images, images_of(index, [6], 1)[0])
+    assert torch.equal(images, batch(5, 1))
+    assert not torch.equal(images, batch(5, 2))
+    assert not torch.equal(images, batch(6, 1))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_steps_come_in_order_each_runs_examples_with_their_labels(imagenet, device):
+    steps = [(step, torch.tensor([[2 * step, 5], [1, step]])) for step in range(7)]
+    batches = list(training_batches(imagenet, "resized-crop-flip", device)([4, 9], steps))
+    assert len(batches) == 7
+    for (step, index), (images, labels) in zip(steps, batches, strict=True):
+        assert torch.equal(labels.cpu(), imagenet.labels("train")[index])
+        for place, run in enumerate([4, 9]):
+            alone = training_batches(imagenet, "resized-crop-flip", "cpu")([run], [(step, index[place : place + 1])])
+            assert torch.equal(images[place].cpu(), next(alone)[0][0])
+
+
+def test_threads_decode_the_next_steps_while_one_is_made(imagenet):
+    asked = []
+
+    def steps():
+        for step in range(8):
+            asked.append(step)
+            yield step, torch.tensor([[step, 0]])
+
+    threads = threading.active_count()
+    batches = training_batches(imagenet, "resized-crop-flip", "cpu")([0], steps())
+    next(batches)
+    assert asked == [0, 1, 2]
+    batches.close()
+    assert threading.active_count() == threads
+
+
+def test_half_of_the_images_are_mirrored(imagenet, monkeypatch):
+    """The same draws without the mirroring, and with all of it, tell which were mirrored."""
+    index = torch.arange(16)[None].repeat(1, 12)
+    ((images, _),) = training_batches(imagenet, "resized-crop-flip", "cpu")([1], [(0, index)])
+    decode = views.decode_view
+
+    def with_flip(flip):
+        monkeypatch.setattr(views, "decode_view", lambda view: decode(replace(view, flip=flip)))
+        ((changed, _),) = training_batches(imagenet, "resized-crop-flip", "cpu")([1], [(0, index)])
+        return (changed == images).flatten(2).all(2)[0]
+
+    plain, mirrored = with_flip(False), with_flip(True)
+    assert (plain ^ mirrored).all()
+    assert 70 < int(mirrored.sum()) < 122
 
 
 def test_augmentations_that_do_not_fit_are_refused(imagenet):
     for dataset, augmentation in ((imagenet, "crop-flip"), (imagenet, "none"), (load_digits(), "resized-crop-flip")):
         with pytest.raises(HeldoutError, match=f"with augmentation '{augmentation}'"):
-            training_images(dataset, augmentation, "cpu")
+            training_batches(dataset, augmentation, "cpu")
 
 
 @pytest.mark.slow

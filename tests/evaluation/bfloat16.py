@@ -1,0 +1,37 @@
+"""bfloat16 on processors that lack it: float32 whose weights, and outputs of every layer, are rounded to bfloat16.
+
+Sums are float32 in both, so the errors are of the same kind and size.
+"""
+
+import torch
+from torch import nn
+
+from heldout_torch.evaluation import precision
+from heldout_torch.evaluation.inference import inference_copy
+
+
+def rounded(tensor):
+    return tensor.bfloat16().float()
+
+
+def emulated_copy(model, images, dtype=torch.float32):
+    """Stands for `inference_copy`."""
+    copied = inference_copy(model, images)
+    if dtype == torch.bfloat16:
+        copied.register_forward_pre_hook(lambda _, inputs: inputs[0].float())
+        for module in copied.modules():
+            if isinstance(getattr(module, "weight", None), nn.Parameter):
+                for parameter in module.parameters(recurse=False):
+                    with torch.inference_mode():
+                        parameter.copy_(rounded(parameter))
+                module.packed = None
+                module.register_forward_hook(lambda module, inputs, output: rounded(output))
+    return copied
+
+
+def use_bfloat16(monkeypatch):
+    """See that "fast" computes in bfloat16 on the CPU, a real or an emulated one, whether it is faster or not."""
+    monkeypatch.setattr(precision.Network, "_is_faster", lambda *_: True)
+    if not precision.has_bfloat16(torch.device("cpu")):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+        monkeypatch.setattr(precision, "inference_copy", emulated_copy)

@@ -37,7 +37,7 @@ def test_a_run_trained_and_evaluated_by_tensorflow_matches_everywhere(precision,
     source, zoo = trained_run(), tmp_path / "zoo"
     assert main(["export", str(source), "--zoo", str(zoo)]) == 0
     aux = AuxArrays.read(source / "cifar10-tiny" / "0.7" / "0" / "aux_arrays.npz")
-    assert 0.3 < aux.correct_train.mean() < 0.97  # or any order of examples would do
+    assert 0.05 < aux.correct_train.mean() < 0.98  # or any order of examples would do
     options = ["--experiment", "cifar10-tiny", "--subset-ratio", 0.7, "--runs", "0-0", "--precision", precision]
     assert run_verify(tmp_path, zoo, *options, "--data", source / "data", "--skip-checksums") == 0
     assert (
@@ -55,8 +55,11 @@ def test_without_the_mapping_to_published_order_the_same_run_fails():
         return replace(split, images=split.images[order], labels=split.labels[order])
 
     verification = verify(run, replace(dataset, train=unmapped(dataset.train), test=unmapped(dataset.test)))
-    for part in verification.splits.values():
-        assert len(part.mismatched) - part.ties.sum() > 0.1 * part.examples
+    for name, part in verification.splits.items():
+        share = getattr(run.aux, f"correctness_{name}").mean()
+        by_chance = 2 * share * (1 - share) * part.examples  # how many mismatch in a random order
+        assert by_chance > 5
+        assert len(part.mismatched) - part.ties.sum() > 0.5 * by_chance
 
 
 def test_mismatches_fail_unless_tolerated(tree, tmp_path, capsys):

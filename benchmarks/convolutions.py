@@ -76,8 +76,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--runs", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=3, help="of each run at a time")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=1, help="of each run at a time")
     options = parser.parse_args()
     device, bf16 = options.device, options.precision == "bf16"
     random = torch.Generator().manual_seed(0)

@@ -25,9 +25,9 @@ import isal.igzip
 import torch
 
 from heldout_torch import load_run
-from heldout_torch.zoo.archive import export_archive
-from heldout_torch.zoo.compressed import HashedStream, inflate
-from heldout_torch.zoo.seek_index import build_index
+from heldout_torch.archives.inflate import HashedStream, inflate
+from heldout_torch.archives.packed import build_index
+from heldout_torch.archives.stream import export_archive
 from tests.reference import run_reference
 
 EXPERIMENT, RATIO = "cifar10-inception", "0.5"

@@ -63,12 +63,12 @@ def main() -> int:
 def _compare(architecture: str, trained: Path | None) -> None:
     import torch
 
+    from heldout_torch.archives.convert import convert_run
     from heldout_torch.data import ArrayDataset, Split, load_dataset
     from heldout_torch.evaluation import evaluate
+    from heldout_torch.experiments import Experiment
     from heldout_torch.models import build_model
-    from heldout_torch.zoo.convert import convert_run
-    from heldout_torch.zoo.experiments import Experiment
-    from heldout_torch.zoo.layout import RunKey
+    from heldout_torch.zoo.keys import RunKey
     from heldout_torch.zoo.load import model_from_state
 
     count, size = IMAGES[architecture]

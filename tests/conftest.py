@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from heldout_torch.zoo import filesystem
+from heldout_torch.storage import urls
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def bucket(s3_server, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
-    monkeypatch.setattr(filesystem, "_WAITS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(urls, "_WAITS", (0.01, 0.02, 0.03))
     s3fs.S3FileSystem.clear_instance_cache()
     name = f"bucket-{uuid.uuid4().hex}"
     s3fs.S3FileSystem().mkdir(name)

@@ -22,7 +22,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _index(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from heldout_torch.zoo.seek_index import INDEX_ENDING, build_index
+    from heldout_torch.archives.packed import INDEX_ENDING, build_index
 
     archive: Path = arguments.archive
     size = archive.stat().st_size if archive.is_file() else None

@@ -13,7 +13,7 @@ from heldout_torch.errors import DataError, HeldoutError, ZooError
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset
     from heldout_torch.zoo import RunKey
-    from heldout_torch.zoo.layout import RunFolder
+    from heldout_torch.zoo.keys import RunFolder
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,7 +62,7 @@ def select(root: Path, arguments: argparse.Namespace) -> "tuple[list[RunFolder],
         ZooError: If there is none, or they are of several experiments.
     """
     from heldout_torch.zoo.export import select_runs
-    from heldout_torch.zoo.layout import make_key
+    from heldout_torch.zoo.keys import make_key
 
     runs = select_runs(root, arguments.experiment, arguments.subset_ratio, arguments.runs)
     if len(experiments := sorted({run.key.experiment for run in runs})) > 1:
@@ -96,7 +96,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
 
     from heldout_torch.evaluation.save import SCORES_FOLDER, has_scores, save_runs, start_scores
     from heldout_torch.evaluation.sweep import all_devices, sweep
-    from heldout_torch.zoo.layout import AUX_FILE, run_path
+    from heldout_torch.zoo.keys import AUX_FILE, run_path
 
     if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
         raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
@@ -144,8 +144,8 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
     from heldout_torch.evaluation import evaluate
     from heldout_torch.evaluation.save import make_aux
     from heldout_torch.evaluation.sweep import all_devices
+    from heldout_torch.experiments import find_experiment
     from heldout_torch.models import build_model
-    from heldout_torch.zoo.experiments import find_experiment
 
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)

@@ -64,7 +64,7 @@ def _export_folder(arguments: argparse.Namespace) -> int:
 def _export_archive(arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None) -> int:
     from tqdm import tqdm
 
-    from heldout_torch.zoo.archive import export_archive
+    from heldout_torch.archives.stream import export_archive
     from heldout_torch.zoo.export import Selection
 
     selection = Selection(arguments.experiment, arguments.subset_ratio, frozenset(arguments.runs), arguments.shard)

@@ -28,7 +28,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def subset_ratio(text: str) -> float:
     """Parse a subset ratio."""
-    from heldout_torch.zoo.layout import parse_ratio
+    from heldout_torch.zoo.keys import parse_ratio
 
     ratio = parse_ratio(text)
     if ratio is None:
@@ -38,14 +38,14 @@ def subset_ratio(text: str) -> float:
 
 def run_list(text: str) -> list[int]:
     """Parse a list of runs such as `0-9,42`."""
-    from heldout_torch.zoo.layout import parse_runs
+    from heldout_torch.zoo.keys import parse_runs
 
     return checked(parse_runs)(text)
 
 
 def shard(text: str) -> tuple[int, int]:
     """Parse a share of the work, `i/n`."""
-    from heldout_torch.zoo.layout import parse_shard
+    from heldout_torch.zoo.keys import parse_shard
 
     return checked(parse_shard)(text)
 

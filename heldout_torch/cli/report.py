@@ -62,7 +62,7 @@ def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], 
 
     from heldout_torch.errors import ZooError
     from heldout_torch.stats import RunTable
-    from heldout_torch.zoo.layout import RunFolder, find_runs
+    from heldout_torch.zoo.keys import RunFolder, find_runs
     from heldout_torch.zoo.run_folder import read_metadata
 
     first: dict[float, RunFolder] = {}

@@ -155,7 +155,7 @@ def _keep(arguments: argparse.Namespace) -> int:
 
     from heldout_torch.errors import HeldoutError
     from heldout_torch.stats import Scores, keep_indices, original_index
-    from heldout_torch.zoo.files import write_atomically
+    from heldout_torch.storage.files import write_atomically
 
     dataset = _dataset(arguments)
     if arguments.by == "memorization":

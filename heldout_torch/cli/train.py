@@ -102,7 +102,7 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
     from heldout_torch.errors import HeldoutError
     from heldout_torch.training import RunBatch, find_recipe, read_recipe
     from heldout_torch.training.subsets import read_subset
-    from heldout_torch.zoo.layout import make_key
+    from heldout_torch.zoo.keys import make_key
     from heldout_torch.zoo.store import open_zoo, read_experiment
 
     experiment = read_experiment(open_zoo(arguments.zoo), arguments.experiment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from heldout_torch.cli import options
 
 if TYPE_CHECKING:
-    from heldout_torch.zoo.layout import RunKey
+    from heldout_torch.zoo.keys import RunKey
     from heldout_torch.zoo.manifest import Manifest
 
 
@@ -50,7 +50,7 @@ def _index(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from heldout_torch.errors import ZooError
-    from heldout_torch.zoo.layout import MODEL_FILE
+    from heldout_torch.zoo.keys import MODEL_FILE
     from heldout_torch.zoo.manifest import MANIFEST_FILE, index_zoo
     from heldout_torch.zoo.remote_index import index_remote
     from heldout_torch.zoo.store import open_zoo
@@ -90,7 +90,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from heldout_torch.zoo.filesystem import is_remote
+    from heldout_torch.storage.urls import is_remote
     from heldout_torch.zoo.manifest import read_manifest
     from heldout_torch.zoo.remote import fetch_manifest, is_offline
 

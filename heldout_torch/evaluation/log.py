@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
-from heldout_torch.zoo.layout import RunFolder
+from heldout_torch.zoo.keys import RunFolder
 
 
 class VerificationLog:

@@ -12,9 +12,9 @@ from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
+from heldout_torch.storage.files import new_folder
 from heldout_torch.zoo import AuxArrays, Run, RunKey
-from heldout_torch.zoo.files import new_folder
-from heldout_torch.zoo.layout import AUX_FILE, run_path
+from heldout_torch.zoo.keys import AUX_FILE, run_path
 
 SCORES_FOLDER = "scores"
 

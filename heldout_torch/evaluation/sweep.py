@@ -13,7 +13,7 @@ from heldout_torch.data.dataset import ArrayDataset, Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.evaluate import Progress
 from heldout_torch.zoo import Run, load_run
-from heldout_torch.zoo.layout import RunFolder
+from heldout_torch.zoo.keys import RunFolder
 
 T = TypeVar("T")
 # Given runs, the data set, a device and whom to tell of progress, gives a result or an error for each run.

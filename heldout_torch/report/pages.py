@@ -16,8 +16,8 @@ from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics, chec
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import InfluencePairs, error_bound, histogram
 from heldout_torch.stats.progress import progress
+from heldout_torch.storage.files import new_folder, write_synced
 from heldout_torch.zoo import Experiment
-from heldout_torch.zoo.files import new_folder, write_synced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

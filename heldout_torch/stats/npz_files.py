@@ -58,7 +58,7 @@ def as_row(array: np.ndarray, kinds: str, length: int | None, name: str) -> np.n
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays atomically, uncompressed; the same arrays give the same bytes."""
-    from heldout_torch.zoo.files import write_atomically
+    from heldout_torch.storage.files import write_atomically
 
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

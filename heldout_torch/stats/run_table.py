@@ -106,7 +106,7 @@ class RunTable:
             ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.zoo.filesystem import REQUESTS, is_remote
+        from heldout_torch.storage.urls import REQUESTS, is_remote
         from heldout_torch.zoo.run_aux import aux_readers
 
         readers = aux_readers(zoo, experiment)
@@ -150,7 +150,7 @@ class RunTable:
         Raises:
             DataError: If something other than a run table lies there.
         """
-        from heldout_torch.zoo.files import new_folder, sync, write_synced
+        from heldout_torch.storage.files import new_folder, sync, write_synced
 
         folder = Path(path)
         if folder.exists() and not (folder / _RECORD).is_file():

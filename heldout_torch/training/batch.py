@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from heldout_torch.data import Dataset
+from heldout_torch.storage.urls import REQUESTS
 from heldout_torch.training.fit import Fitted, RunBatch, Watch, fit
 from heldout_torch.training.state import remove_state
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
-from heldout_torch.zoo.filesystem import REQUESTS
 from heldout_torch.zoo.manifest import RunRecord
 from heldout_torch.zoo.store import present_runs, put_run
 

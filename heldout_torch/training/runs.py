@@ -11,13 +11,13 @@ import torch
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import expected_tensors
+from heldout_torch.storage.files import remove_stale
+from heldout_torch.storage.urls import REQUESTS
 from heldout_torch.training.batch import Trained, train_batch
 from heldout_torch.training.check import check_same, check_work
 from heldout_torch.training.fit import RunBatch, Watch
 from heldout_torch.zoo import Experiment
-from heldout_torch.zoo.files import remove_stale
-from heldout_torch.zoo.filesystem import REQUESTS
-from heldout_torch.zoo.layout import RunKey, make_key, run_path
+from heldout_torch.zoo.keys import RunKey, make_key, run_path
 from heldout_torch.zoo.remote_index import manifest_renewed
 from heldout_torch.zoo.store import open_zoo, present_runs, write_experiment
 

@@ -6,7 +6,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from heldout_torch.errors import HeldoutError
-from heldout_torch.zoo.filesystem import read_file, remove_file, write_file
+from heldout_torch.storage.urls import read_file, remove_file, write_file
 
 _STEP = "step"
 

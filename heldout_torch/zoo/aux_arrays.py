@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.files import write_atomically
+from heldout_torch.storage.files import write_atomically
 
 _MAX_BYTES = 2**30  # unpacked; ImageNet's take about 20 MB
 

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from heldout_torch.archives.convert import convert_run, read_aux
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.zoo.convert import convert_run, read_aux
-from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
-from heldout_torch.zoo.files import new_folder, remove_stale, sync, write_synced
-from heldout_torch.zoo.layout import (
+from heldout_torch.experiments import Experiment, find_experiment, known_experiments
+from heldout_torch.storage.files import new_folder, remove_stale, sync, write_synced
+from heldout_torch.zoo.keys import (
     AUX_FILE,
     CHECKPOINTS,
     MODEL_FILE,

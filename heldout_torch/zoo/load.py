@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import ZooError
+from heldout_torch.experiments import find_experiment, known_experiments
 from heldout_torch.models import build_model
+from heldout_torch.storage.urls import is_archive, is_remote
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.convert import convert_parts, convert_run
-from heldout_torch.zoo.experiments import find_experiment, known_experiments
-from heldout_torch.zoo.filesystem import is_archive, is_remote
-from heldout_torch.zoo.layout import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
+from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.run_folder import experiment_folder, experiment_in, read_model
 
@@ -113,7 +113,7 @@ def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
     """
     place = _place(zoo)
     if is_archive(place):
-        from heldout_torch.zoo.seek_index import read_index
+        from heldout_torch.archives.packed import read_index
 
         return sorted(read_index(place).runs)
     if is_remote(place):
@@ -159,7 +159,7 @@ def _find(root: Path, key: RunKey) -> RunFolder | None:
 
 
 def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
-    from heldout_torch.zoo.seek_index import read_files, read_index
+    from heldout_torch.archives.packed import read_files, read_index
 
     index = read_index(archive)
     if key not in index.runs:

@@ -22,12 +22,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from heldout_torch.archives.stream import ARCHIVE_RECORD
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.archive import ARCHIVE_RECORD
+from heldout_torch.experiments import DEFINITION_FILE, find_experiment, known_experiments
+from heldout_torch.storage.files import write_atomically
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.experiments import DEFINITION_FILE, find_experiment, known_experiments
-from heldout_torch.zoo.files import write_atomically
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, find_runs, make_key, run_path
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, RunKey, find_runs, make_key, run_path
 from heldout_torch.zoo.run_folder import read_metadata, read_run_aux
 
 MANIFEST_FILE = "manifest.json"

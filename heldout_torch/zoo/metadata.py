@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.layout import RunKey
+from heldout_torch.experiments import Experiment
+from heldout_torch.zoo.keys import RunKey
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "heldout_torch"

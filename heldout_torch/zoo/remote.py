@@ -15,10 +15,10 @@ import torch
 from filelock import FileLock
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.experiments import DEFINITION_FILE, Experiment, known_experiments
-from heldout_torch.zoo.files import write_atomically
-from heldout_torch.zoo.filesystem import read_file, read_range
-from heldout_torch.zoo.layout import AUX_FILE, RunKey, run_path
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.urls import read_file, read_range
+from heldout_torch.zoo.keys import AUX_FILE, RunKey, run_path
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, FileRecord, Manifest
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"

@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from heldout_torch.archives.convert import read_aux
+from heldout_torch.archives.stream import ARCHIVE_RECORD
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.archive import ARCHIVE_RECORD
-from heldout_torch.zoo.convert import read_aux
-from heldout_torch.zoo.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
-from heldout_torch.zoo.filesystem import REQUESTS, list_files, read_file, write_file
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunKey, make_key
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
+from heldout_torch.storage.urls import REQUESTS, list_files, read_file, write_file
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunKey, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, FileRecord, Manifest, RunRecord
 from heldout_torch.zoo.store import check_model
 

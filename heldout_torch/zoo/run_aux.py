@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from heldout_torch.experiments import Experiment, read_declaration
+from heldout_torch.storage.urls import is_remote
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.experiments import Experiment, read_declaration
-from heldout_torch.zoo.filesystem import is_remote
-from heldout_torch.zoo.layout import RunFolder, RunKey, find_runs, run_path
+from heldout_torch.zoo.keys import RunFolder, RunKey, find_runs, run_path
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.remote import fetch_aux, fetch_manifest, is_offline
 from heldout_torch.zoo.run_folder import experiment_in, read_run_aux

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from heldout_torch.archives.convert import read_aux
 from heldout_torch.errors import ZooError
+from heldout_torch.experiments import Experiment, find_experiment
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.convert import read_aux
-from heldout_torch.zoo.experiments import Experiment, find_experiment
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, experiment_folders
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, experiment_folders
 from heldout_torch.zoo.metadata import RunMetadata
 
 

@@ -13,17 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.experiments import (
+from heldout_torch.experiments import (
     DEFINITION_FILE,
     Experiment,
     find_experiment,
     known_experiments,
     read_declaration,
 )
+from heldout_torch.storage.urls import is_remote, list_files, open_filesystem, read_file, read_range, write_file
+from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.export import write_run
-from heldout_torch.zoo.filesystem import is_remote, list_files, open_filesystem, read_file, read_range, write_file
-from heldout_torch.zoo.layout import AUX_FILE, MODEL_FILE, RunFolder, RunKey, run_path
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, RunKey, run_path
 from heldout_torch.zoo.manifest import FileRecord, RunRecord
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.remote import OFFLINE_VARIABLE, is_offline

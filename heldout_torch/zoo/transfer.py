@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from heldout_torch.archives.stream import ARCHIVE_RECORD
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.archive import ARCHIVE_RECORD
-from heldout_torch.zoo.experiments import DEFINITION_FILE
-from heldout_torch.zoo.filesystem import read_file, write_file
-from heldout_torch.zoo.layout import RunKey, run_path
+from heldout_torch.experiments import DEFINITION_FILE
+from heldout_torch.storage.urls import read_file, write_file
+from heldout_torch.zoo.keys import RunKey, run_path
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, Manifest, read_manifest
 from heldout_torch.zoo.remote import fetch_run
 from heldout_torch.zoo.store import open_zoo

@@ -6,7 +6,7 @@ import pytest
 
 from heldout_torch import load_run
 from heldout_torch.cli import main
-from tests.zoo.archives import EXPERIMENT, multiply, pack
+from tests.helpers.archives import EXPERIMENT, multiply, pack
 
 
 @pytest.fixture(scope="module")

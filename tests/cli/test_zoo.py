@@ -5,8 +5,8 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.remote import cache_folder
-from tests.zoo.archives import EXPERIMENT, contents, multiply
-from tests.zoo.server import Server
+from tests.helpers.archives import EXPERIMENT, contents, multiply
+from tests.helpers.server import Server
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import SplitVerification, Verification
 from heldout_torch.evaluation.log import VerificationLog
-from heldout_torch.zoo.layout import RunFolder, make_key
+from heldout_torch.zoo.keys import RunFolder, make_key
 
 ALL = ["train", "removed", "test"]
 

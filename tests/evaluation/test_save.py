@@ -10,7 +10,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.save import has_scores, make_aux, start_scores, write_scores
 from heldout_torch.zoo import load_run
-from heldout_torch.zoo.layout import make_key
+from heldout_torch.zoo.keys import make_key
 
 KEYS = [make_key("e", 0.5, run) for run in (9, 2, 4)]
 

@@ -11,7 +11,7 @@ from heldout_torch.evaluation import sweep as sweeping
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.zoo import sample_zoo
-from heldout_torch.zoo.layout import find_runs
+from heldout_torch.zoo.keys import find_runs
 
 
 class Streamed:

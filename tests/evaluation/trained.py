@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from heldout_torch.zoo.experiments import Experiment
+from heldout_torch.experiments import Experiment
 from tests.reference import run_reference
 
 TRAIN, TEST = 400, 200

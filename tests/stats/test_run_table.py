@@ -10,7 +10,7 @@ from heldout_torch import AuxArrays, DataError, ZooError
 from heldout_torch.stats import RunTable
 from heldout_torch.stats.bits import unpack
 from heldout_torch.zoo import sample_zoo
-from heldout_torch.zoo.layout import find_runs
+from heldout_torch.zoo.keys import find_runs
 from heldout_torch.zoo.run_folder import read_run_aux
 from tests.stats.reference import random_runs
 

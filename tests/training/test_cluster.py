@@ -13,9 +13,9 @@ import torch
 
 from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
+from heldout_torch.storage.urls import read_file, remove_file
 from heldout_torch.training import RunBatch, find_recipe, train_runs
 from heldout_torch.zoo import known_experiments
-from heldout_torch.zoo.filesystem import read_file, remove_file
 from heldout_torch.zoo.remote_index import index_remote
 from heldout_torch.zoo.store import present_runs
 

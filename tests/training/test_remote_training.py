@@ -8,12 +8,12 @@ import pytest
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.stats import RunTable
+from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
 from heldout_torch.training import Recipe, RunBatch, fit, state, train_runs
 from heldout_torch.zoo import known_experiments, remote_index, store
-from heldout_torch.zoo.filesystem import list_files, read_file, remove_file, write_file
-from heldout_torch.zoo.layout import RunKey
+from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import index_zoo
-from tests.zoo.server import Server
+from tests.helpers.server import Server
 
 DIGITS = known_experiments()["digits-mlp"]
 SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)

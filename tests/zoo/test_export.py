@@ -15,10 +15,10 @@ import pytest
 from safetensors import safe_open
 
 from heldout_torch import ZooError, load_run
-from heldout_torch.zoo.experiments import Experiment, known_experiments
+from heldout_torch.experiments import Experiment, known_experiments
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.zoo.export import export_runs, select_runs
-from heldout_torch.zoo.files import new_folder, remove_stale, write_atomically, write_synced
-from heldout_torch.zoo.layout import find_runs
+from heldout_torch.zoo.keys import find_runs
 from tests.reference import run_reference
 
 EXPERIMENT = "digits-mlp-tf"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.zoo.export import export_runs, select_runs
-from heldout_torch.zoo.layout import RunKey
+from heldout_torch.zoo.keys import RunKey
 
 EXPERIMENT = "digits-mlp-tf"
 

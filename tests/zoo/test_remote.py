@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from heldout_torch import ZooError, list_runs, load_run
-from heldout_torch.zoo import filesystem, remote
-from heldout_torch.zoo.archive import export_archive
+from heldout_torch.archives.stream import export_archive
+from heldout_torch.storage import urls
+from heldout_torch.zoo import remote
 from heldout_torch.zoo.export import export_runs, select_runs
-from heldout_torch.zoo.layout import RunKey
+from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import index_zoo, read_manifest
 from heldout_torch.zoo.transfer import pull_runs, push_zoo
+from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.server import Server
 from tests.reference import run_reference
-from tests.zoo.archives import EXPERIMENT, contents, multiply, pack
-from tests.zoo.server import Server
 
 REPOSITORY = Path(__file__).parent.parent.parent
 RUN = f"{EXPERIMENT}/0.7/3"
@@ -40,7 +41,7 @@ def server(published, tmp_path, monkeypatch):
     """A server of a copy of it; the cache is empty, and waiting before a further try is short."""
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
-    monkeypatch.setattr(filesystem, "_WAITS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(urls, "_WAITS", (0.01, 0.02, 0.03))
     with Server(Path(shutil.copytree(published, tmp_path / "served"))).running() as running:
         yield running
 
@@ -209,7 +210,7 @@ def test_sixteen_processes_fetch_a_run_once(server, published):
     code = f"""
 import os, sys
 from heldout_torch.zoo.remote import fetch_run
-from heldout_torch.zoo.layout import make_key
+from heldout_torch.zoo.keys import make_key
 
 children = []
 for _ in range(16):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from heldout_torch import AuxArrays, ZooError, build_model, load_run
+from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
 from heldout_torch.zoo import RunMetadata, known_experiments, store
-from heldout_torch.zoo.filesystem import list_files, read_file, remove_file, write_file
-from heldout_torch.zoo.layout import RunKey
+from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import index_zoo
 from heldout_torch.zoo.remote_index import index_remote
 from heldout_torch.zoo.store import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.files import write_atomically
+from heldout_torch.storage.files import write_atomically
 
 DEFINITION_FILE = "experiment.json"
 
@@ -84,7 +84,7 @@ class Experiment:
 @functools.cache
 def known_experiments() -> dict[str, Experiment]:
     """Give the experiments that the package itself declares, by name."""
-    text = resources.files("heldout_torch.zoo").joinpath("experiments.json").read_text()
+    text = resources.files("heldout_torch.experiments").joinpath("experiments.json").read_text()
     return {name: Experiment.from_json(name, record, "experiments.json") for name, record in json.loads(text).items()}
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.zoo import filesystem, points
-from heldout_torch.zoo.seek_index import build_index, read_index
-from tests.zoo.archives import EXPERIMENT, multiply, pack
-from tests.zoo.server import Server
+from heldout_torch.archives import access_points as points
+from heldout_torch.archives.packed import build_index, read_index
+from heldout_torch.storage import urls
+from tests.helpers.archives import EXPERIMENT, multiply, pack
+from tests.helpers.server import Server
 
 SPACING = 2**20
 
@@ -97,13 +98,13 @@ def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
         assert server.sent[archive.name] < 3 * (1.2 * SPACING + 2**17)
         assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
         server.ranges = False
-        monkeypatch.setattr(filesystem, "_WAITS", ())
+        monkeypatch.setattr(urls, "_WAITS", ())
         before = server.sent[archive.name]
         with pytest.raises(ZooError, match="does not answer range requests"):
             load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}")
         assert server.sent[archive.name] == before
         with pytest.raises(ZooError, match="does not answer range requests"):
-            filesystem.check_ranges(f"{server.url}/{archive.name}", archive.stat().st_size)
+            urls.check_ranges(f"{server.url}/{archive.name}", archive.stat().st_size)
 
 
 def copied(indexed, folder):

@@ -13,10 +13,10 @@ import torch
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
 from heldout_torch.errors import CheckpointError, ZooError
+from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunKey
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from heldout_torch import ZooError, build_model
-from heldout_torch.zoo.experiments import Experiment, find_experiment, known_experiments
+from heldout_torch.experiments import Experiment, find_experiment, known_experiments
 
 RECORD = {"dataset": "d", "architecture": "mlp", "config": {}, "train_examples": 8, "test_examples": 2}
 

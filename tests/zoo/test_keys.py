@@ -3,7 +3,7 @@
 import pytest
 
 from heldout_torch import ZooError
-from heldout_torch.zoo.layout import RunKey, find_runs, make_key, parse_ratio, parse_runs, parse_shard, run_path
+from heldout_torch.zoo.keys import RunKey, find_runs, make_key, parse_ratio, parse_runs, parse_shard, run_path
 
 
 def make_run(folder, in_zoo=False):

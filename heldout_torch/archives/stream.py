@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from heldout_torch.archives.convert import convert_parts, is_complete, read_aux
+from heldout_torch.archives.inflate import HashedStream, inflate
+from heldout_torch.archives.tar_stream import Member, read_members, run_limit
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.zoo.compressed import HashedStream, inflate
-from heldout_torch.zoo.convert import convert_parts, is_complete, read_aux
-from heldout_torch.zoo.experiments import Experiment, find_experiment
+from heldout_torch.experiments import Experiment, find_experiment
+from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.zoo.export import Exported, Selection, write_run
-from heldout_torch.zoo.files import remove_stale, write_atomically
-from heldout_torch.zoo.layout import AUX_FILE, RunFolder, RunKey, run_path
-from heldout_torch.zoo.tar_stream import Member, read_members, run_limit
+from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, run_path
 
 ARCHIVE_RECORD = "archive.json"
 _MEMORY = 320 * 2**20  # unpacked bytes held at once; converting a run takes about twice its size more

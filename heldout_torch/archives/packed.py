@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from heldout_torch.archives.access_points import READ, WINDOW, IndexingStream, Point, Ranges, open_at, to_gzidx
+from heldout_torch.archives.tar_stream import read_members, run_limit
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.files import new_file
-from heldout_torch.zoo.filesystem import check_ranges, read_range
-from heldout_torch.zoo.layout import RunKey, make_key
-from heldout_torch.zoo.points import READ, WINDOW, IndexingStream, Point, Ranges, open_at, to_gzidx
-from heldout_torch.zoo.tar_stream import read_members, run_limit
+from heldout_torch.experiments import Experiment
+from heldout_torch.storage.files import new_file
+from heldout_torch.storage.urls import check_ranges, read_range
+from heldout_torch.zoo.keys import RunKey, make_key
 
 INDEX_ENDING = ".seek"
 _MAGIC = b"HELDOUT1"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.experiments import Experiment
-from heldout_torch.zoo.layout import AUX_FILE, CHECKPOINTS, RunKey, make_key, parse_ratio
+from heldout_torch.experiments import Experiment
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey, make_key, parse_ratio
 
 _BLOCK = 2**20  # read at a time
 _MAX_HEADER = 2**16  # bytes of an extended header, which tarfile holds in memory; real ones have a few hundred

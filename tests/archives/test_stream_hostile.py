@@ -8,9 +8,9 @@ import tarfile
 
 import pytest
 
-from heldout_torch.zoo.archive import export_archive
+from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.export import export_runs, select_runs
-from tests.zoo.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 
 RUN = f"{EXPERIMENT}/0.7/0"
 
@@ -169,8 +169,8 @@ BOMB = """
 import io, resource, sys, tarfile
 from pathlib import Path
 from isal import igzip
-from heldout_torch.zoo.archive import export_archive
-import heldout_torch.zoo.convert, torchvision
+from heldout_torch.archives.stream import export_archive
+import heldout_torch.archives.convert, torchvision
 
 kind, run, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 header = tarfile.TarInfo(f"{run}/checkpoints/ckpt-1.data-00000-of-00001" if kind == "member" else "x")

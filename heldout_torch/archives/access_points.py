@@ -12,7 +12,7 @@ import zlib
 from typing import Any, BinaryIO
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.filesystem import read_range
+from heldout_torch.storage.urls import read_range
 
 WINDOW = 2**15  # how far back deflate refers
 _SPACING = 2**23  # inflated bytes between points: windows are then 0.4 % of them

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.files import PARTIAL, write_atomically
+from heldout_torch.storage.files import PARTIAL, write_atomically
 
 REQUESTS = 16  # at once, where nobody says how many
 _WAITS = (0.2, 1.0, 3.0)  # seconds before each further try

@@ -1,0 +1,34 @@
+"""Names of a package that are imported when first used, so that importing the package itself costs nothing."""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def lazy_names(
+    package: str, names: Mapping[str, Iterable[str]], submodules: Iterable[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and `__dir__` of a package (PEP 562).
+
+    Args:
+        package: Its dotted name.
+        names: By dotted module, the names that come from it.
+        submodules: Modules of the package that are attributes of it without being imported first.
+
+    Returns:
+        The two functions, to be assigned in the package's `__init__`.
+    """
+    homes = {name: module for module, some in names.items() for name in some}
+    modules = frozenset(submodules)
+
+    def get(name: str) -> Any:
+        if name in homes:
+            return getattr(importlib.import_module(homes[name]), name)
+        if name in modules:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def names_of_package() -> list[str]:
+        return sorted({*homes, *modules})
+
+    return get, names_of_package

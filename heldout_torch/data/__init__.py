@@ -4,8 +4,9 @@ from pathlib import Path
 
 from heldout_torch.data.dataset import ArrayDataset, Batch, Dataset, Split, SplitName
 from heldout_torch.data.digits import load_digits
+from heldout_torch.data.labels import read_labels
 from heldout_torch.data.npz import load_npz
-from heldout_torch.data.order import original_order, tfds_order
+from heldout_torch.data.order import original_index, original_order, tfds_order
 from heldout_torch.data.transforms import imagenet_transform, load_imagenet_image, unit_range
 from heldout_torch.errors import DataError
 
@@ -20,7 +21,9 @@ __all__ = [
     "load_digits",
     "load_imagenet_image",
     "load_npz",
+    "original_index",
     "original_order",
+    "read_labels",
     "tfds_order",
     "unit_range",
 ]

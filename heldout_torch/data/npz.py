@@ -26,11 +26,7 @@ def load_npz(path: Path, name: str) -> ArrayDataset:
     Raises:
         DataError: If arrays are missing or not as above.
     """
-    try:
-        with np.load(path, allow_pickle=False) as npz:
-            arrays = {key: npz[key] for key in npz.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: is no readable npz file ({' '.join(str(error).split())})") from None
+    _, arrays = read_arrays(path)
     missing = {f"{split}__{part}" for split in ("train", "test") for part in ("image", "label")} - set(arrays)
     if missing:
         raise DataError(
@@ -44,6 +40,19 @@ def load_npz(path: Path, name: str) -> ArrayDataset:
     return ArrayDataset(
         name, train, test, num_classes, divide_by=_divisor(_number(arrays, "__data_scale", 1 / 255, str(path)))
     )
+
+
+def read_arrays(path: Path, wanted: set[str] | None = None) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Read the names of all arrays in an npz file, and the arrays wanted; nothing is ever unpickled.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            return npz.files, {key: npz[key] for key in npz.files if wanted is None or key in wanted}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: is no readable npz file ({' '.join(str(error).split())})") from None
 
 
 def _number(arrays: dict[str, np.ndarray], key: str, default: float, name: str) -> float:

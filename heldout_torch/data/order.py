@@ -9,6 +9,9 @@ from functools import cache
 
 import numpy as np
 
+HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
+_AS_STORED = ("imagenet", "digits")  # that count as their files do
+
 
 @cache
 def tfds_order(split: str, n: int) -> np.ndarray:
@@ -42,6 +45,25 @@ def original_order(split: str, n: int) -> np.ndarray:
     inverse = np.empty(n, np.int64)
     inverse[tfds_order(split, n)] = np.arange(n)
     return _fixed(inverse)  # (n,)
+
+
+def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
+    """Return the position in a data set's own files of each published index, known from its name alone.
+
+    No file is read: statistics can be written in the order of the original files without images.
+
+    Args:
+        dataset: Name of the data set, such as `cifar10`.
+        split: `train` or `test`.
+        n: Number of examples in the split.
+
+    Returns:
+        int64 of shape (n,), read-only; 0 ... n-1 where files and published index count alike (ImageNet, digits). None
+        for a data set of a user's own, whose order only its files tell (`heldout_torch.data.load_dataset`).
+    """
+    if dataset in HASHED:
+        return tfds_order(split, n)
+    return _fixed(np.arange(n)) if dataset in _AS_STORED else None
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:

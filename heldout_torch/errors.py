@@ -1,12 +1,23 @@
 """The errors that a user can cause or meet, each carrying one clear line."""
 
+import difflib
+import re
+from collections.abc import Iterable
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+_QUERY = re.compile(r"\?.*?(?=[:;,)\]]*$)")
+
 
 class HeldoutError(Exception):
     """Base of every error that this package raises on purpose.
 
     The message is one line: what is wrong, in which file or run, what was expected, what to do.
-    The command line prints it without a traceback.
+    The command line prints it without a traceback. It is `printable`, whatever names it was made of.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class CheckpointError(HeldoutError):
@@ -19,3 +30,25 @@ class ZooError(HeldoutError):
 
 class DataError(HeldoutError):
     """A data set, or an array over its examples, is missing or not as it must be."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that a terminal shows as it is.
+
+    Line breaks, escape sequences and other control characters are written as Python escapes them. What URLs carry
+    in secret is left out: the user and password before `@`, and the query, which may be a signature.
+
+    >>> print(printable("s3://user:secret@bucket/zoo?sig=1: holds \x1b[2J"))
+    s3://...@bucket/zoo?...: holds \x1b[2J
+    """
+    text = _URL.sub(lambda url: _QUERY.sub("?...", _CREDENTIALS.sub("...@", url[0])), text)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is."""
+    names = {known_name.lower(): known_name for known_name in known}
+    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[found[0]]!r}?" if found else ""

@@ -9,6 +9,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
   `classwise_influence(table, labels_train, labels_test)`.
 - Uncertainty: `example_counts`, `influence_counts`, `memorization_error`, `influence_error`, `pair_error`,
   `error_bound`, `reliability(table, statistic)`; scores, pairs and tops carry their standard errors.
+- Intervals: `memorization_interval(table, level)`, `influence_interval`, `consistency_interval`; chances:
+  `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
 - Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
   `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
   `original_index(dataset, split)`, `to_original`, `to_published`.
@@ -44,6 +46,13 @@ if TYPE_CHECKING:
         save_classwise,
         save_imagenet_index,
         save_pairs,
+    )
+    from heldout_torch.stats.intervals import (
+        consistency_interval,
+        false_discovery_rate,
+        influence_interval,
+        memorization_interval,
+        pair_p_values,
     )
     from heldout_torch.stats.pairs import (
         ClassInfluence,
@@ -102,6 +111,13 @@ _HOMES = {
         "to_original",
         "to_published",
     ),
+    "intervals": (
+        "consistency_interval",
+        "false_discovery_rate",
+        "influence_interval",
+        "memorization_interval",
+        "pair_p_values",
+    ),
     "run_table": ("RunTable",),
     "uncertainty": (
         "Reliability",
@@ -127,12 +143,15 @@ __all__ = [
     "accuracy_by_ratio",
     "classwise_influence",
     "consistency",
+    "consistency_interval",
     "error_bound",
     "example_counts",
+    "false_discovery_rate",
     "histogram",
     "influence",
     "influence_counts",
     "influence_error",
+    "influence_interval",
     "influence_pairs",
     "keep_indices",
     "load_classwise",
@@ -142,9 +161,11 @@ __all__ = [
     "load_scores",
     "memorization",
     "memorization_error",
+    "memorization_interval",
     "original_index",
     "pair_agreement",
     "pair_error",
+    "pair_p_values",
     "reliability",
     "save_classwise",
     "save_imagenet_index",

@@ -113,6 +113,14 @@ class Reliability:
     values: int
     runs: tuple[int, int]
 
+    @property
+    def full_correlation(self) -> float:
+        """What the correlation would be between this table and another of as many runs.
+
+        Source: C. Spearman and W. Brown (1910), `2 r / (1 + r)`: as if each half's errors were independent.
+        """
+        return 2 * self.correlation / (1 + self.correlation) if self.correlation > -1 else float("nan")
+
 
 def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) -> Reliability:
     """Compute a statistic on two halves of the runs, even and odd positions, and compare.

@@ -106,3 +106,15 @@ def test_reliability_needs_something_to_compare():
     table = RunTable.from_arrays(np.ones((4, 5), bool), np.ones((4, 5), bool), np.ones((4, 5), bool))
     with pytest.raises(DataError, match="no value of the statistic is a number in both halves"):
         reliability(table, memorization)
+
+
+def test_reliability_predicts_that_of_all_runs():
+    """Two tables of as many runs agree as the halves of one say by Spearman and Brown."""
+    predicted, met = [], []
+    for seed in range(20):
+        (one, *_), (other, *_) = planted(2 * seed, n=400), planted(2 * seed + 1, n=400)
+        predicted.append(reliability(one, memorization).full_correlation)
+        met.append(np.corrcoef(memorization(one), memorization(other))[0, 1])
+    halves = reliability(one, memorization).correlation
+    assert np.mean(predicted) == pytest.approx(np.mean(met), abs=0.01)
+    assert halves < np.mean(met) - 0.03

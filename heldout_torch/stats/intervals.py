@@ -1,0 +1,199 @@
+"""Intervals around estimates from bits, which hold also where all runs of a group agree, and chances of false pairs.
+
+A standard error is 0 where every run is right, so plus or minus two of them covers nothing there. These intervals count
+a few runs more than there are: of m groups each gets 2 / m right and 2 / m wrong ones before shares and variances are
+taken. For one group this is the interval of A. Agresti and B. Coull ("Approximate Is Better than 'Exact'", The American
+Statistician, 1998), for a difference that of A. Agresti and B. Caffo ("Simple and Effective Confidence Intervals for
+Proportions and Differences of Proportions", The American Statistician, 2000), for a mean over several that of R. Price
+and D. Bonett ("An Improved Confidence Interval for a Linear Function of Binomial Proportions", 2004).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats import kernels
+from heldout_torch.stats.estimators import Selection, example_counts, selected
+from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.uncertainty import influence_counts
+
+_BLOCK_PAIRS = 2**22
+
+# Runs that are right, and all runs, of a group; both of one shape.
+Group = tuple[np.ndarray, np.ndarray]
+
+
+def memorization_interval(table: RunTable, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Compute an interval around the memorization of each training example (Agresti and Caffo, 2000).
+
+    It need not lie evenly around `memorization(table)`, as its middle is drawn a little towards 0.
+
+    Args:
+        table: The runs.
+        level: How often the interval is to cover the truth, above 0 and below 1.
+
+    Returns:
+        Lower and upper ends, float32 of shape (n,), -1 ... 1, by published index; NaN where no run trained on the
+        example, or none held it out.
+
+    Raises:
+        DataError: If the level is not as above.
+    """
+    counts = example_counts(table)
+    groups = (counts.correct_trained_on, counts.trained_on), (counts.correct_held_out, counts.held_out)
+    return _interval(groups, (1.0, -1.0), level)
+
+
+def influence_interval(
+    table: RunTable, train: Selection = None, test: Selection = None, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute an interval around the influence of training examples on test examples (Agresti and Caffo, 2000).
+
+    Args:
+        table: The runs.
+        train: Training examples, as in `influence`.
+        test: Test examples, as in `influence`.
+        level: As in `memorization_interval`.
+
+    Returns:
+        Lower and upper ends, float32 of shape (test, train), -1 ... 1; NaN where no run trained on the training
+        example, or none held it out.
+
+    Raises:
+        DataError: If the level is not as above, or examples are selected that do not exist.
+    """
+    train = selected(train, table.train_examples, "train")
+    test = selected(test, table.test_examples, "test")
+    trained = kernels.count_runs(table.trained_on, train)  # (train,)
+    correct = kernels.count_runs(table.correct_test, test)  # (test,)
+    low, high = (np.empty((len(test), len(train)), np.float32) for _ in range(2))
+    step = max(1, _BLOCK_PAIRS // max(1, len(train)))
+    for start in range(0, len(test), step):
+        rows = slice(start, start + step)
+        both = influence_counts(table, train, test[rows])  # (rows, train)
+        groups = (both, trained), (correct[rows, None] - both, table.runs - trained)
+        low[rows], high[rows] = _interval(groups, (1.0, -1.0), level)
+    return low, high  # (test, train)
+
+
+def consistency_interval(
+    tables_by_ratio: Mapping[float, RunTable] | RunTable, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute an interval around the consistency score of each training example (Price and Bonett, 2004).
+
+    Args:
+        tables_by_ratio: As in `consistency`.
+        level: As in `memorization_interval`.
+
+    Returns:
+        Lower and upper ends, float32 of shape (n,), 0 ... 1, around the mean over the ratios at which an example was
+        held out at least once; NaN if there is none.
+
+    Raises:
+        DataError: If the level is not as above, there is no table, or their training sets differ in size.
+    """
+    tables = [tables_by_ratio] if isinstance(tables_by_ratio, RunTable) else list(tables_by_ratio.values())
+    if len(sizes := {table.train_examples for table in tables}) != 1:
+        raise DataError(f"tables of {sorted(sizes)} training examples; consistency scores are about one data set")
+    counts = [example_counts(table) for table in tables]
+    held_out = np.stack([count.held_out for count in counts])  # (ratios, n)
+    correct = np.stack([count.correct_held_out for count in counts])
+    low, high = (np.full(held_out.shape[1], np.nan, np.float32) for _ in range(2))
+    ratios = (held_out > 0).sum(0)  # (n,), at which an example counts
+    for number in np.unique(ratios[ratios > 0]):
+        chosen = ratios == number
+        # The ratios that count come first, so that all examples of one number have their groups in the same rows.
+        order = np.argsort(held_out[:, chosen] == 0, axis=0, kind="stable")[:number]
+        groups = [np.take_along_axis(array[:, chosen], order, axis=0) for array in (correct, held_out)]
+        ends = _interval(list(zip(*groups, strict=True)), [1 / number] * int(number), level)
+        low[chosen], high[chosen] = np.maximum(ends[0], 0), ends[1]
+    return low, high  # (n,)
+
+
+def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+    """Compute how likely an influence at least as large is for a training example that does nothing.
+
+    Subsets are random, so under that hypothesis the runs that are right on the test example fall on those that trained
+    on the training example as balls drawn from an urn: the upper tail of the hypergeometric distribution, which is
+    R. A. Fisher's exact test, one-sided. It holds at any number of runs, for runs of one subset ratio.
+
+    Args:
+        table: The runs.
+        train_index: Published indices, integers of shape (pairs,).
+        test_index: The same of the test examples.
+
+    Returns:
+        float64 of shape (pairs,), 0 ... 1.
+
+    Raises:
+        DataError: If examples are named that do not exist, or the two are not of one length.
+    """
+    train = selected(np.asarray(train_index), table.train_examples, "train_index")
+    test = selected(np.asarray(test_index), table.test_examples, "test_index")
+    if len(train) != len(test):
+        raise DataError(f"{len(train)} training and {len(test)} test examples given, expected pairs")
+    both = kernels.count_pairs(table.trained_on, train, table.correct_test, test)
+    trained, correct = kernels.count_runs(table.trained_on, train), kernels.count_runs(table.correct_test, test)
+    log_factorial = np.array([math.lgamma(count + 1) for count in range(table.runs + 1)])
+
+    def log_choices(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+        return log_factorial[whole] - log_factorial[part] - log_factorial[whole - part]
+
+    tail = np.empty(len(train))
+    step = max(1, _BLOCK_PAIRS // (table.runs + 1))
+    for start in range(0, len(train), step):
+        n, right, least = (counts[start : start + step, None] for counts in (trained, correct, both))
+        common = np.arange(table.runs + 1)  # (runs + 1,), each number of runs that may be in both groups
+        possible = (common >= least) & (common <= np.minimum(n, right)) & (common >= n + right - table.runs)
+        common = np.where(possible, common, least)  # (pairs, runs + 1); `least` is what happened, so it is possible
+        logs = log_choices(right, common) + log_choices(table.runs - right, n - common)
+        logs -= log_choices(np.full_like(n, table.runs), n)
+        tail[start : start + step] = np.where(possible, np.exp(logs), 0).sum(1)
+    return np.minimum(tail, 1)  # (pairs,)
+
+
+def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
+    """Bound for each pair the share of false ones among all that are at least as significant.
+
+    Source: Y. Benjamini and Y. Hochberg, "Controlling the False Discovery Rate" (1995), as adjusted p-values.
+
+    Args:
+        p_values: Float of shape (pairs,), 0 ... 1.
+        tests: Number of pairs among which these were found, such as all of one class; as many as there are p-values
+            by default. Those not given count as not significant, so that the rate can only be overstated.
+
+    Returns:
+        float64 of shape (pairs,), 0 ... 1.
+
+    Raises:
+        DataError: If values are no probabilities, or there are fewer tests than values.
+    """
+    p_values = np.asarray(p_values, np.float64)
+    tests = p_values.size if tests is None else tests
+    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all() or tests < len(p_values):
+        raise DataError(
+            f"expected a row of p-values in 0 ... 1, and at least as many tests; got shape {p_values.shape} and {tests}"
+        )
+    order = np.argsort(-p_values)
+    ranks = np.arange(len(p_values), 0, -1)
+    rates = np.empty(len(p_values))
+    rates[order] = np.minimum.accumulate(np.minimum(p_values[order] * tests / ranks, 1))
+    return rates  # (pairs,)
+
+
+def _interval(groups: Sequence[Group], coefficients: Sequence[float], level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the ends of the interval around a linear combination of the groups' shares, float32, in -1 ... 1."""
+    if not 0 < level < 1:
+        raise DataError(f"level is {level!r}, expected a share between 0 and 1 such as 0.95")
+    middle, variance = np.zeros(()), np.zeros(())
+    added = 2 / len(groups)
+    for (correct, runs), coefficient in zip(groups, coefficients, strict=True):
+        counted = np.where(runs > 0, runs + 2 * added, np.nan)
+        share = (correct + added) / counted
+        middle = middle + coefficient * share
+        variance = variance + coefficient**2 * share * (1 - share) / counted
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance)
+    return np.maximum(middle - half, -1).astype(np.float32), np.minimum(middle + half, 1).astype(np.float32)

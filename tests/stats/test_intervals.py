@@ -1,0 +1,201 @@
+"""Intervals cover the truth as often as they say, which is computed and not simulated."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, false_discovery_control, fisher_exact, hypergeom
+
+from heldout_torch import DataError
+from heldout_torch.stats import (
+    RunTable,
+    consistency_interval,
+    false_discovery_rate,
+    influence,
+    influence_interval,
+    memorization,
+    memorization_interval,
+    pair_p_values,
+)
+from tests.stats.reference import random_runs
+
+SHARES = (0, 0.002, 0.02, 0.1, 0.5, 0.9, 1)
+ROUNDING = 1e-6  # ends are float32
+
+
+def every_outcome(trained, held_out):
+    """A table with one training example for each pair of numbers of right runs, and as many test examples."""
+    inside, outside = np.divmod(np.arange((trained + 1) * (held_out + 1)), held_out + 1)
+    run = np.arange(trained + held_out)[:, None]
+    correct = np.where(run < trained, run < inside, run - trained < outside)  # (runs, outcomes)
+    mask = np.broadcast_to(run < trained, correct.shape)
+    return RunTable.from_arrays(mask, correct, correct[:, :1], mix_ratios=True), inside, outside
+
+
+@pytest.fixture(scope="module")
+def coverages():
+    """Exact coverage at nominal 95 %, of memorization, over runs x ratios x shares x shares."""
+    coverages = {}
+    for runs in (20, 200, 2000):
+        for ratio in (0.5, 0.7, 0.9):
+            trained = round(runs * ratio)
+            if runs == 2000:  # a table of every outcome would have a million examples of 2,000 runs
+                low, high = by_formula(trained, runs - trained)
+            else:
+                table, _, _ = every_outcome(trained, runs - trained)
+                low, high = (end.reshape(trained + 1, -1) for end in memorization_interval(table))
+            for share in SHARES:
+                inside = binom.pmf(np.arange(trained + 1), trained, share)
+                for other in SHARES:
+                    outside = binom.pmf(np.arange(runs - trained + 1), runs - trained, other)
+                    covers = (low <= share - other + ROUNDING) & (high >= share - other - ROUNDING)
+                    coverages[runs, ratio, share, other] = inside @ covers @ outside
+    return coverages
+
+
+def by_formula(trained, held_out):
+    """Agresti and Caffo's interval of every outcome, as in their paper."""
+    inside, outside = np.arange(trained + 1)[:, None] + 1, np.arange(held_out + 1) + 1
+    p, q = inside / (trained + 2), outside / (held_out + 2)
+    half = 1.959963984540054 * np.sqrt(p * (1 - p) / (trained + 2) + q * (1 - q) / (held_out + 2))
+    return np.maximum(p - q - half, -1), np.minimum(p - q + half, 1)
+
+
+def test_coverage_holds_at_every_corner(coverages):
+    assert len(coverages) == 3 * 3 * 7 * 7
+    assert min(coverages.values()) >= 0.925
+    assert 0.94 <= np.mean(list(coverages.values())) <= 0.985
+
+
+def test_the_interval_is_that_of_the_paper():
+    table, _, _ = every_outcome(14, 6)
+    for end, expected in zip(memorization_interval(table), by_formula(14, 6), strict=True):
+        np.testing.assert_allclose(end, expected.ravel(), atol=ROUNDING)
+
+
+def test_an_interval_of_a_large_table_is_that_of_the_paper():
+    rng = np.random.default_rng(0)
+    trained_on = np.broadcast_to((np.arange(2000) < 1400)[:, None], (2000, 50))
+    correct = rng.random((2000, 50)) < np.linspace(0, 1, 50)
+    table = RunTable.from_arrays(trained_on, correct, correct[:, :1], mix_ratios=True)
+    inside, outside = correct[:1400].sum(0), correct[1400:].sum(0)
+    for end, expected in zip(memorization_interval(table), by_formula(1400, 600), strict=True):
+        np.testing.assert_allclose(end, expected[inside, outside], atol=ROUNDING)
+
+
+def test_influence_intervals_are_the_same_of_pairs():
+    trained_on, _, correct_test = random_runs(60, 9, 5, seed=1)
+    table = RunTable.from_arrays(trained_on, trained_on, correct_test, mix_ratios=True)
+    low, high = influence_interval(table, [5, 3], [4, 0, 2], level=0.8)
+    assert low.shape == high.shape == (3, 2)
+    for i, train in enumerate((5, 3)):
+        # A training set whose correctness is that of the test example, so that memorization is the influence.
+        same = np.broadcast_to(trained_on[:, [train]], (60, 5))
+        one = RunTable.from_arrays(same, correct_test, correct_test, mix_ratios=True)
+        for end, expected in zip((low, high), memorization_interval(one, level=0.8), strict=True):
+            np.testing.assert_array_equal(end[:, i], expected[[4, 0, 2]])
+
+
+def test_influence_intervals_are_the_same_in_blocks():
+    table = RunTable.from_arrays(*random_runs(20, 3000, 2000, seed=7), mix_ratios=True)  # too many pairs for one block
+    rows, columns = [3, 1000, 1999], [2, 2999]
+    for whole, part in zip(influence_interval(table), influence_interval(table, columns, rows), strict=True):
+        np.testing.assert_array_equal(whole[rows][:, columns], part)
+
+
+def test_intervals_hold_the_estimates_and_are_nan_where_a_group_is_empty():
+    trained_on, correct_train, correct_test = random_runs(80, 12, 7, seed=2)
+    table = RunTable.from_arrays(trained_on, correct_train, correct_test, mix_ratios=True)
+    for estimate, (low, high) in (
+        (memorization(table), memorization_interval(table)),
+        (influence(table), influence_interval(table)),
+    ):
+        empty = np.isnan(estimate)
+        assert empty.any()
+        np.testing.assert_array_equal(np.isnan(low), empty)
+        np.testing.assert_array_equal(np.isnan(high), empty)
+        assert (low <= estimate)[~empty].all()
+        assert (estimate <= high)[~empty].all()
+
+
+@pytest.mark.parametrize("runs", [(10,), (10, 6), (4, 10, 6)])
+def test_consistency_intervals_cover_over_ratios(runs):
+    """Every outcome at each ratio, and its chance; the ratios' examples are in other ratios not held out."""
+    outcomes = np.stack([axis.ravel() for axis in np.meshgrid(*(np.arange(n + 1) for n in runs), indexing="ij")])
+    tables = {}
+    for number, (held_out, right) in enumerate(zip(runs, outcomes, strict=True)):
+        correct = np.arange(held_out)[:, None] < right
+        tables[(number + 1) / 10] = RunTable.from_arrays(np.zeros_like(correct), correct, correct[:, :1])
+    low, high = consistency_interval(tables)
+    assert low.min() >= 0
+    assert high.max() <= 1
+    for shares in (
+        (0,) * len(runs),
+        (1,) * len(runs),
+        (0.02,) * len(runs),
+        (0.5,) * len(runs),
+        (0.9, 0.5, 0.1)[: len(runs)],
+    ):
+        chance = np.prod([binom.pmf(x, n, p) for x, n, p in zip(outcomes, runs, shares, strict=True)], axis=0)
+        truth = np.mean(shares)
+        assert chance[(low <= truth + ROUNDING) & (truth - ROUNDING <= high)].sum() > 0.92, shares
+
+
+def test_consistency_intervals_leave_out_ratios_without_runs():
+    rng = np.random.default_rng(3)
+    masks = [rng.random((30, 40)) < ratio for ratio in (0.5, 0.9)]
+    masks[0][:, :20] = True  # never held out at the first ratio
+    masks[0][:, 0] = masks[1][:, 0] = True  # at none
+    correct = rng.random((30, 40)) < 0.7
+    first, second = (RunTable.from_arrays(mask, correct, correct, mix_ratios=True) for mask in masks)
+    both, alone = consistency_interval({0.5: first, 0.9: second}), consistency_interval(second)
+    for end, expected in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(end[:20], expected[:20])
+        assert np.isnan(end[0])
+        assert not np.isnan(end[20:]).any()
+
+
+def test_p_values_are_those_of_fishers_exact_test():
+    trained_on, _, correct_test = random_runs(90, 8, 6, seed=4)
+    table = RunTable.from_arrays(trained_on, trained_on, correct_test, mix_ratios=True)
+    train, test = (axis.ravel() for axis in np.meshgrid(np.arange(8), np.arange(6)))
+    values = pair_p_values(table, train, test)
+    for value, i, j in zip(values, train, test, strict=True):
+        inside, outside = (correct_test[mask, j] for mask in (trained_on[:, i], ~trained_on[:, i]))
+        counts = [[inside.sum(), (~inside).sum()], [outside.sum(), (~outside).sum()]]
+        assert value == pytest.approx(fisher_exact(counts, "greater").pvalue, rel=1e-9)
+
+
+def test_p_values_of_many_runs_are_right_far_in_the_tail():
+    trained_on = np.broadcast_to((np.arange(2000) < 1400)[:, None], (2000, 3))
+    correct = np.arange(2000)[:, None] < [600, 1200, 1400]
+    table = RunTable.from_arrays(trained_on, trained_on, correct, mix_ratios=True)
+    expected = hypergeom.sf(np.array([600, 1200, 1400]) - 1, 2000, 1400, [600, 1200, 1400])
+    many = np.arange(3000) % 3  # too many for one block
+    np.testing.assert_allclose(pair_p_values(table, many, many), expected[many], rtol=1e-8)
+    assert expected[1] < 1e-200
+
+
+def test_false_discovery_rate_is_benjamini_and_hochbergs():
+    values = np.random.default_rng(5).random(50) ** 3
+    values[7] = values[9]
+    np.testing.assert_allclose(false_discovery_rate(values), false_discovery_control(values))
+    padded = np.concatenate([values, np.ones(950)])
+    np.testing.assert_allclose(false_discovery_rate(values, tests=1000), false_discovery_control(padded)[:50])
+    assert false_discovery_rate(np.zeros(0)).shape == (0,)
+
+
+def test_what_cannot_be_is_refused():
+    table = RunTable.from_arrays(*random_runs(10, 4, 3, seed=6), mix_ratios=True)
+    other = RunTable.from_arrays(*random_runs(10, 5, 3, seed=6), mix_ratios=True)
+    for level in (0, 1, 95):
+        with pytest.raises(DataError, match="level"):
+            memorization_interval(table, level)
+    with pytest.raises(DataError, match="one data set"):
+        consistency_interval({0.5: table, 0.7: other})
+    with pytest.raises(DataError, match="expected pairs"):
+        pair_p_values(table, [0, 1], [0])
+    with pytest.raises(DataError, match="test_index"):
+        pair_p_values(table, [0], [3])
+    with pytest.raises(DataError, match="p-values"):
+        false_discovery_rate(np.array([0.5, np.nan]))
+    with pytest.raises(DataError, match="tests"):
+        false_discovery_rate(np.array([0.5, 0.2]), tests=1)

@@ -18,8 +18,8 @@ import numba
 import numpy as np
 
 from heldout_torch.stats import RunTable, influence, influence_pairs, memorization, top_influences
-from heldout_torch.stats.bits import unpack
-from heldout_torch.stats.kernels_cpu import _popcount
+from heldout_torch.stats.counting.bits import unpack
+from heldout_torch.stats.counting.kernels_cpu import _popcount
 from heldout_torch.stats.progress import progress
 
 RUNS, REPEATS = 2000, 3
@@ -110,8 +110,8 @@ def report_rate(pairs: int, seconds: float, processor: float) -> None:
 def benchmark_influence() -> None:
     """CIFAR's scale."""
     table = simulate(50_000, 10_000)
-    trained_on = np.ascontiguousarray(unpack(table.trained_on, RUNS).T)
-    correct_test = np.ascontiguousarray(unpack(table.correct_test, RUNS).T)
+    trained_on = np.ascontiguousarray(unpack(table.packed_trained_on, RUNS).T)
+    correct_test = np.ascontiguousarray(unpack(table.packed_correct_test, RUNS).T)
     influence(table, test=slice(8))  # kernels are loaded
     processor = time.process_time()
     ours, estimate = timed(lambda: influence(table))
@@ -130,8 +130,8 @@ def benchmark_memorization() -> None:
     table = simulate(1_281_167, 10)
     memorization(table.select_runs([0, 1]))
     ours, estimate = timed(lambda: memorization(table), 5)
-    trained_on = np.ascontiguousarray(unpack(table.trained_on, RUNS).T)
-    correct_train = np.ascontiguousarray(unpack(table.correct_train, RUNS).T)
+    trained_on = np.ascontiguousarray(unpack(table.packed_trained_on, RUNS).T)
+    correct_train = np.ascontiguousarray(unpack(table.packed_correct_train, RUNS).T)
     theirs, expected = timed(lambda: numpy_memorization(trained_on, correct_train))
     print(f"memorization, {RUNS} runs x 1,281,167: {ours:.3f} s, NumPy {theirs:.2f} s, ratio {theirs / ours:.0f}")
     print(f"  largest difference {np.abs(estimate - expected).max():.1e}")
@@ -145,7 +145,9 @@ def benchmark_imagenet(part: str, device: str) -> None:
     train, test = 1_281_167, 50_000
     table = simulate(train, test)
     influence(table, [0], [0], device=device)
-    nbytes = sum(array.nbytes for array in (table.trained_on, table.correct_train, table.correct_test))
+    nbytes = sum(
+        array.nbytes for array in (table.packed_trained_on, table.packed_correct_train, table.packed_correct_test)
+    )
     print(f"table of {RUNS} runs, {train} + {test} examples: {nbytes / 1e9:.2f} GB")
     chosen = np.random.default_rng(1).choice(test, 50, replace=False)
     matrix = influence(table, test=chosen)  # (50, train)

@@ -13,7 +13,7 @@ import numpy as np
 
 from heldout_torch.report.statistics import LEVELS, ReportStatistics, extremes, near_level
 from heldout_torch.stats import InfluencePairs
-from heldout_torch.stats.bits import unpack
+from heldout_torch.stats.counting.bits import unpack
 
 BLOCK = 1000  # examples in a script
 GALLERY = 24  # images of a level, class by class
@@ -115,7 +115,7 @@ def block_script(
     # (listed, bytes): first the bits of who trained on it, then of who is right.
     packed = [
         np.packbits(unpack(words[listed], table.runs), axis=1, bitorder="little")
-        for words in (table.trained_on, table.correct_train)
+        for words in (table.packed_trained_on, table.packed_correct_train)
     ]
     for example, trained, right in zip(listed, *packed, strict=True):
         columns["runs"][example - examples[0]] = base64.b64encode(trained.tobytes() + right.tobytes()).decode()
@@ -156,7 +156,7 @@ def pair_script(
     """
     train, test = np.unique(pairs.train_index), np.unique(pairs.test_index)
     table = statistics.table
-    accuracy = np.count_nonzero(unpack(table.correct_test[test], table.runs), axis=1) / table.runs
+    accuracy = np.count_nonzero(unpack(table.packed_correct_test[test], table.runs), axis=1) / table.runs
     columns = {
         "train": pairs.train_index.tolist(),
         "test": pairs.test_index.tolist(),

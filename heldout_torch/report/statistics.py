@@ -20,7 +20,7 @@ from heldout_torch.stats import (
     memorization_error,
     reliability,
 )
-from heldout_torch.stats.bits import unpack
+from heldout_torch.stats.counting.bits import unpack
 
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset
@@ -123,12 +123,15 @@ def run_accuracies(table: RunTable) -> Accuracies:
     step = max(1, _CHUNK_BITS // table.runs)
     for start in range(0, table.train_examples, step):
         rows = slice(start, start + step)
-        in_subset, right = unpack(table.trained_on[rows], table.runs), unpack(table.correct_train[rows], table.runs)
+        in_subset, right = (
+            unpack(table.packed_trained_on[rows], table.runs),
+            unpack(table.packed_correct_train[rows], table.runs),
+        )
         trained += np.count_nonzero(in_subset, axis=0)
         correct += np.count_nonzero(right, axis=0)
         both += np.count_nonzero(in_subset & right, axis=0)
     held_out = table.train_examples - trained
-    test = np.count_nonzero(unpack(table.correct_test, table.runs), axis=0)
+    test = np.count_nonzero(unpack(table.packed_correct_test, table.runs), axis=0)
     with np.errstate(invalid="ignore"):
         return Accuracies(both / trained, (correct - both) / held_out, test / max(1, table.test_examples))
 

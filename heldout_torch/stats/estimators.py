@@ -7,20 +7,20 @@ Regularities of Labeled Data in Overparameterized Models" (2021).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats import kernels
+from heldout_torch.stats.counting import kernels
+from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.side import Side
+from heldout_torch.stats.selection import Selection, selected
 
 if TYPE_CHECKING:
     import torch
 
 Empty = Literal["nan", "zero"]
-Selection = np.ndarray | slice | list[int] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class ExampleCounts:
 
 def example_counts(table: RunTable) -> ExampleCounts:
     """Count over the runs of a table, exactly."""
-    trained, correct, both = kernels.count_examples(table.trained_on, table.correct_train).T
+    trained, correct, both = kernels.count_examples(table.packed_trained_on, table.packed_correct_train).T
     return ExampleCounts(trained.copy(), table.runs - trained, both.copy(), correct - both)
 
 
@@ -95,7 +95,7 @@ def influence(
     Raises:
         DataError: If there is only one run, examples are selected that do not exist, or `out` does not fit.
     """
-    columns, rows = train_side(table, train, empty), test_side(table, test)
+    columns, rows = train_axis(table, train, empty), test_axis(table, test)
     shape = len(rows), len(columns)
     if out is None:
         out = np.empty(shape, np.float32)
@@ -178,7 +178,7 @@ def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:
     return share * (1 - share) * _inverse(np.maximum(runs - 1, 0), "nan")
 
 
-def train_side(table: RunTable, selection: Selection, empty: Empty) -> Side:
+def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
     """Give training examples as rows or columns of a matrix of influences.
 
     With `common` runs that trained on i and are correct on j, and `correct` runs that are correct on j,
@@ -186,38 +186,16 @@ def train_side(table: RunTable, selection: Selection, empty: Empty) -> Side:
     """
     _several(table)
     index = selected(selection, table.train_examples, "train")
-    trained = kernels.count_runs(table.trained_on, index)
+    trained = kernels.count_runs(table.packed_trained_on, index)
     held_out = _inverse(table.runs - trained, empty)
-    return Side(table.trained_on, index, _inverse(trained, empty) + held_out, held_out)
+    return Axis(table.packed_trained_on, index, _inverse(trained, empty) + held_out, held_out)
 
 
-def test_side(table: RunTable, selection: Selection) -> Side:
+def test_axis(table: RunTable, selection: Selection) -> Axis:
     """Give test examples as rows or columns of a matrix of influences."""
     index = selected(selection, table.test_examples, "test")
-    correct = kernels.count_runs(table.correct_test, index)
-    return Side(table.correct_test, index, np.ones(len(index)), correct.astype(np.float64))
-
-
-def selected(selection: Selection, examples: int, name: str) -> np.ndarray:
-    """Give the indices, int64, that a selection means.
-
-    Raises:
-        DataError: If it is no selection of one dimension, or names an example that does not exist.
-    """
-    try:
-        index = np.arange(examples)[slice(None) if selection is None else _as_index(selection)]
-    except IndexError as error:
-        raise DataError(f"{name}: cannot select from {examples} examples ({error})") from None
-    if index.ndim != 1:
-        raise DataError(f"{name}: expected indices of one dimension, got {index.ndim}")
-    return index
-
-
-def _as_index(selection: Any) -> Any:
-    if isinstance(selection, slice):
-        return selection
-    index = np.asarray(selection)
-    return index.astype(np.int64) if index.size == 0 else index
+    correct = kernels.count_runs(table.packed_correct_test, index)
+    return Axis(table.packed_correct_test, index, np.ones(len(index)), correct.astype(np.float64))
 
 
 def _several(table: RunTable) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats import kernels
-from heldout_torch.stats.estimators import Empty, influence, memorization, test_side, train_side
+from heldout_torch.stats.counting import kernels
+from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.estimators import Empty, influence, memorization, test_axis, train_axis
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.side import Side
 from heldout_torch.stats.uncertainty import pair_error
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def influence_pairs(
     candidates = np.arange(table.train_examples)
     if min_memorization is not None:
         candidates = np.flatnonzero(memorized >= np.float32(min_memorization))
-    train, test = train_side(table, candidates, empty), test_side(table, None)
-    problems: Iterator[tuple[Side, Side]] = iter([(test, train)])
+    train, test = train_axis(table, candidates, empty), test_axis(table, None)
+    problems: Iterator[tuple[Axis, Axis]] = iter([(test, train)])
     if same_class:
         train_classes = _labels(labels_train, table.train_examples, "labels_train")[candidates]
         problems = _by_class(test, _labels(labels_test, table.test_examples, "labels_test"), train, train_classes)
@@ -127,7 +127,7 @@ def top_influences(
         raise DataError(f"k is {k!r}, expected a number from 1")
     if per not in ("test", "train"):
         raise DataError(f"per is {per!r}, expected 'test' or 'train'")
-    train, test = train_side(table, None, empty), test_side(table, None)
+    train, test = train_axis(table, None, empty), test_axis(table, None)
     index, value = kernels.keep_best(*((train, test) if per == "test" else (test, train)), k, device)
     error = np.full(index.shape, np.nan, np.float32)
     example, place = np.nonzero(index >= 0)
@@ -182,8 +182,8 @@ def classwise_influence(
 
 
 def _by_class(
-    test: Side, test_classes: np.ndarray, train: Side, train_classes: np.ndarray
-) -> Iterator[tuple[Side, Side]]:
+    test: Axis, test_classes: np.ndarray, train: Axis, train_classes: np.ndarray
+) -> Iterator[tuple[Axis, Axis]]:
     for label in np.intersect1d(train_classes, test_classes):
         yield test.part(np.flatnonzero(test_classes == label)), train.part(np.flatnonzero(train_classes == label))
 

@@ -1,45 +1,62 @@
 """The run table: for every example, which runs trained on it and which classify it correctly, one bit each."""
 
-import json
+import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from heldout_torch.errors import DataError, HeldoutError, ZooError
-from heldout_torch.stats.bits import pack, unpack, word_count
-from heldout_torch.stats.rows import ARRAYS, Row, check_sizes, check_subset, pack_rows, run_names
+from heldout_torch.stats.counting.bits import chunks, repack, unpack, unpack_runs
+from heldout_torch.stats.counting.packing import (
+    ARRAYS,
+    Row,
+    check_packed,
+    check_sizes,
+    check_subset,
+    pack_rows,
+    run_names,
+)
+from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.table_files import load_table, save_table
+from heldout_torch.zoo.keys import RunKey, make_key
 
 if TYPE_CHECKING:
-    from heldout_torch.zoo import AuxArrays, RunKey
-
-FORMAT_VERSION = 1
-_RECORD = "table.json"
-_CHUNK_BITS = 2**27
+    from heldout_torch.data import SplitName
+    from heldout_torch.zoo import AuxArrays
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunTable:
     """Bits of many runs over one data set, by published index. 2,000 ImageNet runs take 0.67 GB.
 
     Build one by `from_arrays`, `from_aux`, `from_zoo` or `load`.
 
     Attributes:
-        keys: Names of the runs, such as `cifar10-inception/0.7/12`; run r is bit r of every row.
-        trained_on: uint64 of shape (n, words), whether a run trained on an example; packed as in `stats.bits`.
-        correct_train: uint64 of shape (n, words), whether a run classifies a training example correctly, which it may
-            have trained on or not.
-        correct_test: uint64 of shape (m, words), the same for the test set.
+        keys: Names of the runs, such as `cifar10-inception/0.7/12`; run r is bit r of every packed row.
+        packed_trained_on: uint64 of shape (n, words), whether a run trained on an example; packed as in
+            `stats.counting.bits`. `mask` unpacks it.
+        packed_correct_train: uint64 of shape (n, words), whether a run classifies a training example correctly, which
+            it may have trained on or not. `correct("train")` unpacks it.
+        packed_correct_test: uint64 of shape (m, words), the same for the test set.
+
+    Raises:
+        DataError: If a key is given twice, shapes disagree, or there are bits behind the last run.
     """
 
     keys: tuple[str, ...]
-    trained_on: np.ndarray
-    correct_train: np.ndarray
-    correct_test: np.ndarray
+    packed_trained_on: np.ndarray
+    packed_correct_train: np.ndarray
+    packed_correct_test: np.ndarray
+
+    def __post_init__(self) -> None:
+        run_names(self.keys)
+        check_packed(self.runs, self._packed, f"table of {self.runs} runs")
 
     @classmethod
     def from_arrays(
@@ -123,49 +140,23 @@ class RunTable:
     def load(cls, path: str | Path) -> Self:
         """Open a saved table; its arrays stay on disk and are mapped into memory as they are read.
 
+        While the table is in use its files must not be written into or cut short by others: what is counted would
+        change, or the process would be ended by the system (SIGBUS). To replace the folder by renaming, as `save`
+        does, and to remove it, is harmless.
+
         Raises:
             DataError: If the folder holds no table, or its files do not fit each other.
         """
-        folder = Path(path)
-        try:
-            record = json.loads((folder / _RECORD).read_bytes())
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
-            version, keys = record["format_version"], tuple(map(str, record["keys"]))
-            n, m = int(record["train_examples"]), int(record["test_examples"])
-        except OSError as error:
-            raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{folder}: is no run table ({' '.join(str(error).split())}); build it again") from None
-        if version != FORMAT_VERSION:
-            raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
-        for name, array in arrays.items():
-            expected = (m if name == "correct_test" else n, word_count(len(keys)))
-            if array.dtype != np.uint64 or array.shape != expected:
-                raise DataError(f"{folder}/{name}.npy: is {array.dtype} {array.shape}, expected uint64 {expected}")
-        return cls(keys, **arrays)
+        keys, arrays = load_table(Path(path))
+        return cls(keys, *arrays.values())
 
     def save(self, path: str | Path) -> None:
         """Write the table as a folder, which appears at once; a table that lies there is replaced.
 
         Raises:
-            DataError: If something other than a run table lies there.
+            DataError: If something other than a run table lies there, or the folder cannot be written.
         """
-        from heldout_torch.storage.files import new_folder, sync, write_synced
-
-        folder = Path(path)
-        if folder.exists() and not (folder / _RECORD).is_file():
-            raise DataError(f"{folder}: exists and is no run table, so it is not replaced; choose another path")
-        record = {
-            "format_version": FORMAT_VERSION,
-            "keys": self.keys,
-            "train_examples": self.train_examples,
-            "test_examples": self.test_examples,
-        }
-        with new_folder(folder, overwrite=True) as temporary:
-            for name in ARRAYS:
-                np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
-                sync(temporary / f"{name}.npy")
-            write_synced(temporary / _RECORD, json.dumps(record).encode())
+        save_table(Path(path), self.keys, self._packed)
 
     @classmethod
     def concat(cls, tables: "Sequence[RunTable]", mix_ratios: bool = False) -> Self:
@@ -187,23 +178,52 @@ class RunTable:
             sizes = [table.subset_sizes for table in tables]
             for key, size in zip(keys, np.concatenate(sizes), strict=True):
                 check_subset(keys[0], int(sizes[0][0]), key, int(size))
-        arrays = {
-            name: _repack([(getattr(table, name), table.runs) for table in tables], slice(None)) for name in ARRAYS
-        }
-        return cls(keys, **arrays)
+        whole = np.arange(len(keys))
+        return cls(keys, *(repack([(t._packed[name], t.runs) for t in tables], whole) for name in ARRAYS))
 
-    def select_runs(self, runs: Sequence[int] | np.ndarray | slice) -> "RunTable":
-        """Give a table of some of the runs, by position 0 ... runs-1.
+    def select_runs(self, runs: Selection) -> Self:
+        """Return a table of some of the runs.
+
+        Args:
+            runs: Positions 0 ... runs-1 in the table, a slice, or a bool mask of shape (runs,).
 
         Raises:
             DataError: If none is selected, one is selected twice, or a position is outside.
         """
-        try:
-            positions = np.arange(self.runs)[runs]
-        except IndexError:
-            raise DataError(f"runs are selected by position 0 ... {self.runs - 1}, got {runs!r}") from None
-        keys = run_names([self.keys[position] for position in positions])
-        return RunTable(keys, **{name: _repack([(getattr(self, name), self.runs)], positions) for name in ARRAYS})
+        rows = selected(runs, self.runs, "runs")
+        keys = run_names([self.keys[row] for row in rows])
+        return type(self)(keys, *(repack([(words, self.runs)], rows) for words in self._packed.values()))
+
+    def mask(self, runs: Selection = None) -> np.ndarray:
+        """Return which training examples runs trained on.
+
+        Args:
+            runs: As in `select_runs`; all by default, which for ImageNet and 2,000 runs takes 2.6 GB.
+
+        Returns:
+            bool of shape (runs selected, n), by published index.
+
+        Raises:
+            DataError: If a run is selected that does not exist.
+        """
+        return unpack_runs(self.packed_trained_on, self.runs, selected(runs, self.runs, "runs"))
+
+    def correct(self, split: "SplitName", runs: Selection = None) -> np.ndarray:
+        """Return which examples runs classify correctly.
+
+        Args:
+            split: `train`, of which a run may have trained on an example or not, or `test`.
+            runs: As in `mask`.
+
+        Returns:
+            bool of shape (runs selected, n) for `train`, (runs selected, m) for `test`, by published index.
+
+        Raises:
+            DataError: If there is no such split, or a run is selected that does not exist.
+        """
+        if split not in ("train", "test"):
+            raise DataError(f"split is {split!r}, expected 'train' or 'test'")
+        return unpack_runs(self._packed[f"correct_{split}"], self.runs, selected(runs, self.runs, "runs"))
 
     @property
     def runs(self) -> int:
@@ -213,19 +233,19 @@ class RunTable:
     @property
     def train_examples(self) -> int:
         """Size of the whole training set, n."""
-        return len(self.trained_on)
+        return len(self.packed_trained_on)
 
     @property
     def test_examples(self) -> int:
         """Size of the test set, m."""
-        return len(self.correct_test)
+        return len(self.packed_correct_test)
 
     @property
     def subset_sizes(self) -> np.ndarray:
         """How many examples each run trained on, int64 of shape (runs,)."""
         sizes = np.zeros(self.runs, np.int64)
-        for rows in _chunks(self.train_examples, self.runs):
-            sizes += np.count_nonzero(unpack(self.trained_on[rows], self.runs), axis=0)
+        for part in chunks(self.train_examples, self.runs):
+            sizes += np.count_nonzero(unpack(self.packed_trained_on[part], self.runs), axis=0)
         return sizes
 
     @property
@@ -233,22 +253,49 @@ class RunTable:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)
 
-    def who_trained_on(self, example: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which runs trained on a training example, and which held it out.
+    def who_trained_on(
+        self, examples: int | Selection, how: Literal["all", "any", "none"] = "all"
+    ) -> "list[RunKey | str]":
+        """Return the runs that trained on some training examples, or held them out.
 
         Args:
-            example: Published index.
+            examples: Published index, several of them, a slice or a mask of shape (n,).
+            how: `all` for runs that trained on every one of them, `any` for those that trained on at least one,
+                `none` for those that held all of them out.
 
         Returns:
-            Positions of the runs that trained on it and of those that did not, int64; `keys` has their names.
+            Keys as `heldout_torch.load_run` takes them, in the table's order; the plain name of a run whose name is
+            no key.
 
         Raises:
-            DataError: If there is no such example.
+            DataError: If there is no such example, none is given, or `how` is not as above.
         """
-        if not 0 <= example < self.train_examples:
-            raise DataError(f"example {example} is not in 0 ... {self.train_examples - 1}")
-        bits = unpack(self.trained_on[example : example + 1], self.runs)[0]
-        return np.flatnonzero(bits), np.flatnonzero(~bits)
+        if how not in ("all", "any", "none"):
+            raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
+        some: Any = examples
+        if np.ndim(some) == 0 and not isinstance(some, slice | NoneType):
+            some = [some]
+        index = selected(some, self.train_examples, "examples")
+        if not len(index):
+            raise DataError("no examples given, expected at least one published index")
+        words = self.packed_trained_on[index]  # (examples, words)
+        found = (np.bitwise_and if how == "all" else np.bitwise_or).reduce(words, axis=0)[None]
+        bits = unpack(found, self.runs)[0]  # (runs,)
+        rows = np.flatnonzero(~bits if how == "none" else bits)
+        return [_as_key(self.keys[row]) for row in rows]
+
+    def __repr__(self) -> str:
+        about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
+        return (
+            f"RunTable({self.runs} runs: {about}; {self.train_examples} training, {self.test_examples} test examples)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+    @property
+    def _packed(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, f"packed_{name}") for name in ARRAYS}
 
     @property
     def _sizes(self) -> tuple[int, int]:
@@ -257,7 +304,15 @@ class RunTable:
     @classmethod
     def _of(cls, rows: Iterable[Row], total: int | None, mix_ratios: bool) -> Self:
         names, arrays = pack_rows(rows, total, mix_ratios)
-        return cls(names, **arrays)
+        return cls(names, *arrays.values())
+
+
+def _as_key(name: str) -> RunKey | str:
+    try:
+        experiment, ratio, run = name.split("/")
+        return make_key(experiment, float(ratio), int(run))
+    except (ValueError, ZooError):
+        return name
 
 
 def _aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iterator[Row]:
@@ -272,21 +327,6 @@ def _aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iter
             raise type(error)(f"run {key}: {error}") from None
     if names is not None and given < len(names):
         raise DataError(f"{len(names)} keys given for {given} runs")
-
-
-def _chunks(examples: int, runs: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_BITS // runs)
-    for start in range(0, examples, step):
-        yield slice(start, start + step)
-
-
-def _repack(parts: list[tuple[np.ndarray, int]], runs: np.ndarray | slice) -> np.ndarray:
-    examples, total = len(parts[0][0]), sum(count for _, count in parts)
-    chunks = [
-        pack(np.concatenate([unpack(words[rows], count) for words, count in parts], axis=1)[:, runs])
-        for rows in _chunks(examples, total)
-    ]
-    return np.concatenate(chunks)
 
 
 def _ahead(readers: "Sequence[Callable[[], AuxArrays]]", threads: int) -> "Iterator[AuxArrays]":

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats import kernels
-from heldout_torch.stats.estimators import Selection, example_counts, selected, squared_error
+from heldout_torch.stats.counting import kernels
+from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.estimators import example_counts, squared_error
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.side import Side
+from heldout_torch.stats.selection import Selection, selected
 
 
 def memorization_error(table: RunTable) -> np.ndarray:
@@ -39,10 +40,10 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
         DataError: If examples are selected that do not exist.
     """
     columns, rows = (
-        Side(words, index, np.ones(len(index)), np.zeros(len(index)))
+        Axis(words, index, np.ones(len(index)), np.zeros(len(index)))
         for words, index in (
-            (table.trained_on, selected(train, table.train_examples, "train")),
-            (table.correct_test, selected(test, table.test_examples, "test")),
+            (table.packed_trained_on, selected(train, table.train_examples, "train")),
+            (table.packed_correct_test, selected(test, table.test_examples, "test")),
         )
     )
     counts = np.empty((len(rows), len(columns)), np.float32)
@@ -55,8 +56,8 @@ def influence_error(table: RunTable, train: Selection = None, test: Selection = 
     train = selected(train, table.train_examples, "train")
     test = selected(test, table.test_examples, "test")
     both = influence_counts(table, train, test)
-    trained = kernels.count_runs(table.trained_on, train)
-    correct = kernels.count_runs(table.correct_test, test)
+    trained = kernels.count_runs(table.packed_trained_on, train)
+    correct = kernels.count_runs(table.packed_correct_test, test)
     error = np.empty(both.shape, np.float32)
     for row, common, right in zip(error, both, correct, strict=True):
         row[:] = _error(common, trained, right, table.runs)
@@ -74,10 +75,10 @@ def pair_error(table: RunTable, train_index: np.ndarray, test_index: np.ndarray)
     Returns:
         float32 of shape (pairs,).
     """
-    both = kernels.count_pairs(table.trained_on, train_index, table.correct_test, test_index)
+    both = kernels.count_pairs(table.packed_trained_on, train_index, table.packed_correct_test, test_index)
     trained, correct = (
-        kernels.count_runs(table.trained_on, train_index),
-        kernels.count_runs(table.correct_test, test_index),
+        kernels.count_runs(table.packed_trained_on, train_index),
+        kernels.count_runs(table.packed_correct_test, test_index),
     )
     return _error(both, trained, correct, table.runs).astype(np.float32)  # (pairs,)
 

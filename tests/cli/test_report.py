@@ -56,12 +56,16 @@ def test_trained_runs_are_said_to_have_been_trained(tmp_path):
 
 def wrong_experiment(tmp_path, table):
     keys = [f"digits-mlp/0.7/{run}" for run in range(table.runs)]
-    RunTable(tuple(keys), table.trained_on, table.correct_train, table.correct_test).save(tmp_path / "other")
+    RunTable(tuple(keys), table.packed_trained_on, table.packed_correct_train, table.packed_correct_test).save(
+        tmp_path / "other"
+    )
     return ["--stats", tmp_path / "other", "--out", tmp_path / "out"]
 
 
 def wrong_size(tmp_path, table):
-    RunTable(table.keys, table.trained_on[:9], table.correct_train[:9], table.correct_test).save(tmp_path / "small")
+    RunTable(table.keys, table.packed_trained_on[:9], table.packed_correct_train[:9], table.packed_correct_test).save(
+        tmp_path / "small"
+    )
     return ["--stats", tmp_path / "small", "--out", tmp_path / "out"]
 
 

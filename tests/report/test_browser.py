@@ -123,7 +123,7 @@ def test_an_example_opens_and_closes_by_keyboard(page, tables):
     page.until(lambda: page.one("#example").get_attribute("open"))
     page.until(lambda: f"Training example {index}," in page.one("#example-title").text)
     body = page.one("#example-body").get_attribute("textContent")
-    held_out = tables[0.7].who_trained_on(index)[1]
+    held_out = np.flatnonzero(~tables[0.7].mask()[:, index])
     assert f"The {len(held_out)} runs that held it out" in body
     assert f"{memorization(tables[0.7])[index]:.3f}" in body
     page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)

@@ -69,7 +69,7 @@ def test_estimate_at_the_threshold_is_kept():
 
 
 def test_more_pairs_than_there_is_room_for_are_all_found(monkeypatch, table):
-    from heldout_torch.stats import sweep_cpu
+    from heldout_torch.stats.counting import sweep_cpu
 
     monkeypatch.setattr(sweep_cpu, "_ROOM", 7)
     pairs = influence_pairs(table, min_influence=0.3, min_memorization=None, same_class=False)

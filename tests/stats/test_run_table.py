@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from heldout_torch import AuxArrays, DataError, ZooError
+from heldout_torch import AuxArrays, DataError, ZooError, load_run
 from heldout_torch.stats import RunTable
-from heldout_torch.stats.bits import unpack
-from heldout_torch.zoo import sample_zoo
+from heldout_torch.stats.counting import bits
+from heldout_torch.stats.counting.bits import unpack
+from heldout_torch.zoo import RunKey, sample_zoo
 from heldout_torch.zoo.keys import find_runs
 from heldout_torch.zoo.run_folder import read_run_aux
 from tests.stats.reference import random_runs
@@ -19,7 +20,7 @@ ARRAYS = ("trained_on", "correct_train", "correct_test")
 
 def assert_holds(table, arrays):
     for name, expected in zip(ARRAYS, arrays, strict=True):
-        words = getattr(table, name)
+        words = getattr(table, f"packed_{name}")
         assert words.dtype == np.uint64
         np.testing.assert_array_equal(unpack(words, 64 * words.shape[1])[:, : table.runs].T, expected)
         assert not unpack(words, 64 * words.shape[1])[:, table.runs :].any()  # bits behind the last run
@@ -78,15 +79,115 @@ def test_runs_that_are_not_in_the_zoo_are_named(ratio, runs):
         RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", ratio, runs)
 
 
-def test_who_trained_on_an_example():
+@pytest.mark.parametrize("examples", [5, [5], [0, 5, 36], slice(3, 30, 9), np.arange(37) % 11 == 2, np.int64(36)])
+def test_who_trained_on_examples(examples):
+    trained_on, *others = random_runs(130, 37, 11, seed=0)
+    keys = [f"digits/0.7/{run}" for run in range(60, 190)]
+    table = RunTable.from_arrays(trained_on, *others, keys=keys, mix_ratios=True)
+    chosen = trained_on[:, np.atleast_1d(np.arange(37)[examples])]
+    for how, mask in (("all", chosen.all(1)), ("any", chosen.any(1)), ("none", ~chosen.any(1))):
+        expected = [RunKey("digits", 0.7, run) for run in range(60, 190) if mask[run - 60]]
+        assert table.who_trained_on(examples, how) == expected
+    assert table.who_trained_on(examples) == table.who_trained_on(examples, how="all")
+
+
+def test_who_trained_on_gives_keys_whose_runs_did():
+    table = RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, runs=[3, 5, 1])
+    for how in ("all", "none"):
+        for key in table.who_trained_on(7, how):
+            run = load_run(key.experiment, key.subset_ratio, key.run, zoo=sample_zoo())
+            assert (7 in run.aux.index_train) == (how == "all")
+    names = RunTable.from_arrays(*random_runs(3, 5, 5, seed=0), mix_ratios=True).who_trained_on(1)
+    assert names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("examples", "how", "message"),
+    [
+        (37, "all", "examples: cannot select .* from 0 ... 36"),
+        ([1, 99], "any", "examples: cannot select .* from 0 ... 36"),
+        ([], "all", "no examples given"),
+        (1.5, "all", "examples: cannot select"),
+        (1, "some", "how is 'some', expected"),
+    ],
+)
+def test_who_trained_on_refuses_what_is_no_example(examples, how, message):
+    table = RunTable.from_arrays(*random_runs(3, 37, 5, seed=0), mix_ratios=True)
+    with pytest.raises(DataError, match=message):
+        table.who_trained_on(examples, how)
+
+
+@pytest.mark.parametrize("rows", [None, [2], [129, 0, 64], slice(60, 70), np.arange(130) % 7 == 3, []])
+def test_masks_and_correctness_come_out_as_they_went_in(rows, monkeypatch):
+    monkeypatch.setattr(bits, "_CHUNK_BITS", 500)  # so that several chunks are needed
     arrays = random_runs(130, 37, 11, seed=0)
     table = RunTable.from_arrays(*arrays, mix_ratios=True)
-    for example in (0, 1, 36):
-        trained, held_out = table.who_trained_on(example)
-        np.testing.assert_array_equal(trained, np.flatnonzero(arrays[0][:, example]))
-        np.testing.assert_array_equal(held_out, np.flatnonzero(~arrays[0][:, example]))
-    with pytest.raises(DataError, match=r"example 37 is not in 0 ... 36"):
-        table.who_trained_on(37)
+    index = slice(None) if rows is None else np.array(rows, int) if isinstance(rows, list) else rows
+    for found, expected in zip(
+        (table.mask(rows), table.correct("train", rows), table.correct("test", rows)), arrays, strict=True
+    ):
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, expected[index])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda table: table.select_runs(2),
+        lambda table: table.select_runs("ab"),
+        lambda table: table.select_runs([7]),
+        lambda table: table.select_runs([[1]]),
+        lambda table: table.select_runs(np.ones(4, bool)),
+        lambda table: table.mask(2),
+        lambda table: table.mask([-6]),
+        lambda table: table.mask([0.5]),
+        lambda table: table.correct("trian"),
+        lambda table: table.correct("test", [5]),
+    ],
+)
+def test_what_selects_no_runs_is_one_line(ask):
+    with pytest.raises(DataError) as error:
+        ask(RunTable.from_arrays(*random_runs(5, 37, 11, seed=0), mix_ratios=True))
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_is_shown_in_one_line_and_is_only_equal_to_itself():
+    arrays = random_runs(2000, 37, 11, seed=0)
+    table, other = (
+        RunTable.from_arrays(*arrays, keys=[f"<b>/{r}" for r in range(2000)], mix_ratios=True) for _ in "ab"
+    )
+    assert repr(table) == "RunTable(2000 runs: <b>/0 ... <b>/1999; 37 training, 11 test examples)"
+    assert "<b>" not in table._repr_html_()
+    assert table == table
+    assert table != other
+    assert len({table, other}) == 2
+
+
+@pytest.mark.parametrize("array", range(3))
+def test_bits_behind_the_last_run_are_refused(tmp_path, array):
+    table = RunTable.from_arrays(*random_runs(70, 37, 37, seed=0), mix_ratios=True)
+    packed = [table.packed_trained_on.copy(), table.packed_correct_train.copy(), table.packed_correct_test.copy()]
+    RunTable(table.keys, *packed).save(tmp_path / "table")
+    packed[array][30, -1] |= np.uint64(2**6)
+    with pytest.raises(DataError, match="bits behind the last of 70 runs, at example 30"):
+        RunTable(table.keys, *packed)
+    np.save(tmp_path / "table" / f"{ARRAYS[array]}.npy", packed[array])
+    with pytest.raises(DataError, match="bits behind the last of 70 runs, at example 30"):
+        RunTable.load(tmp_path / "table")
+
+
+def test_a_table_put_together_by_hand_is_checked():
+    table = RunTable.from_arrays(*random_runs(3, 37, 11, seed=0), mix_ratios=True)
+    packed = table.packed_trained_on, table.packed_correct_train, table.packed_correct_test
+    for keys, arrays in (
+        (("a", "b", "a"), packed),
+        ((), packed),
+        (table.keys, (packed[0][:5], *packed[1:])),
+        (table.keys, (packed[0].astype(np.int64), *packed[1:])),
+        (tuple(map(str, range(65))), packed),
+    ):
+        with pytest.raises(DataError):
+            RunTable(keys, *arrays)
 
 
 def test_saved_table_is_mapped_back(tmp_path):
@@ -96,7 +197,7 @@ def test_saved_table_is_mapped_back(tmp_path):
     table.save(tmp_path / "table")  # replaces
     loaded = RunTable.load(tmp_path / "table")
     assert loaded.keys == table.keys
-    assert isinstance(loaded.trained_on, np.memmap)
+    assert isinstance(loaded.packed_trained_on, np.memmap)
     assert_holds(loaded, arrays)
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
 
@@ -116,7 +217,10 @@ def test_saving_never_replaces_what_is_no_table(tmp_path):
         (lambda folder: (folder / "table.json").unlink(), "cannot be read as a run table"),
         (lambda folder: (folder / "table.json").write_text("{"), "is no run table"),
         (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is no run table"),
-        (lambda folder: np.save(folder / "correct_test.npy", np.zeros((6, 1), np.uint64)), "expected uint64"),
+        (
+            lambda folder: np.save(folder / "correct_test.npy", np.zeros((6, 1), np.uint64)),
+            "not about the 5 and 5 examples",
+        ),
         (lambda folder: np.save(folder / "trained_on.npy", np.zeros((5, 1))), "expected uint64"),
     ],
 )
@@ -192,7 +296,7 @@ def test_runs_that_do_not_go_together_are_refused():
     for keys in (["a"], ["a", "b", "c"]):
         with pytest.raises(DataError, match="keys given for"):
             RunTable.from_aux(aux, keys=keys)
-    with pytest.raises(DataError, match="runs are selected by position"):
+    with pytest.raises(DataError, match=r"runs: cannot select \[2\] from 0 ... 1"):
         RunTable.from_aux(aux).select_runs([2])
 
 

@@ -203,7 +203,7 @@ def test_aux_arrays_are_checked_and_fetched_once(tmp_path, monkeypatch):
         again = RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         files = {f"digits-mlp/0.7/{run}/aux_arrays.npz": 1 for run in range(3)}
         assert server.requests == {"manifest.json": 2, **files}
-        assert np.array_equal(table.correct_test, again.correct_test)
+        assert np.array_equal(table.packed_correct_test, again.packed_correct_test)
         (damaged,) = tmp_path.glob("cache/*/digits-mlp/0.7/1/aux_arrays.npz")
         damaged.write_bytes(b"")
         server.faults["digits-mlp/0.7/1/aux_arrays.npz"] = ["wrong"]
@@ -212,7 +212,9 @@ def test_aux_arrays_are_checked_and_fetched_once(tmp_path, monkeypatch):
         RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         before = server.requests.total()
         monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
-        assert np.array_equal(RunTable.from_zoo(server.url, "digits-mlp", 0.7).correct_test, table.correct_test)
+        assert np.array_equal(
+            RunTable.from_zoo(server.url, "digits-mlp", 0.7).packed_correct_test, table.packed_correct_test
+        )
         assert server.requests.total() == before
 
 

@@ -1,4 +1,4 @@
-"""One side of a matrix of estimates: what the kernels count over, and how counts become estimates."""
+"""One axis of a matrix of estimates: what the kernels count over, and how counts become estimates."""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class Axis:
     """The rows or the columns of a matrix of estimates.
 
     Attributes:
@@ -24,6 +24,6 @@ class Side:
     def __len__(self) -> int:
         return len(self.index)
 
-    def part(self, positions: slice | np.ndarray) -> "Side":
+    def part(self, positions: slice | np.ndarray) -> "Axis":
         """Give some of the rows or columns."""
         return replace(self, index=self.index[positions], scale=self.scale[positions], shift=self.shift[positions])

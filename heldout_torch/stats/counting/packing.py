@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.bits import WORD_BITS, pack_runs
+from heldout_torch.stats.counting.bits import WORD_BITS, pack_runs, word_count
 from heldout_torch.stats.progress import progress
 
 if TYPE_CHECKING:
@@ -64,6 +64,26 @@ def pack_rows(
             columns[name].append(pack_runs(buffers[name][:rest]))
     del buffers
     return names, {name: _stack(columns.pop(name)) for name in ARRAYS}
+
+
+def check_packed(runs: int, arrays: dict[str, np.ndarray], where: str) -> None:
+    """Raise DataError if packed arrays are not of some runs over one data set, such as by bits behind the last run.
+
+    Args:
+        runs: Number of runs.
+        arrays: By the names in ARRAYS.
+        where: What the error calls them.
+    """
+    for name, words in arrays.items():
+        n = len(arrays["correct_test" if name == "correct_test" else "trained_on"])
+        if words.dtype != np.uint64 or words.shape != (n, word_count(runs)):
+            expected = f"uint64 {(n, word_count(runs))}"
+            raise DataError(f"{where}: packed {name} is {words.dtype} {words.shape}, expected {expected}")
+        if used := runs % WORD_BITS:
+            behind = words[:, -1] >> np.uint64(used)
+            if behind.any():
+                example = int(np.flatnonzero(behind)[0])
+                raise DataError(f"{where}: packed {name} has bits behind the last of {runs} runs, at example {example}")
 
 
 def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from heldout_torch.stats import RunTable, sweep_cpu, sweep_torch
-from heldout_torch.stats.estimators import test_side as side_of_tests
-from heldout_torch.stats.estimators import train_side as side_of_train
+from heldout_torch.stats import RunTable
+from heldout_torch.stats.counting import sweep_cpu, sweep_torch
+from heldout_torch.stats.estimators import test_axis as side_of_tests
+from heldout_torch.stats.estimators import train_axis as side_of_train
 from tests.stats.reference import random_runs
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import HeldoutError
+from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.progress import told_if_slow
-from heldout_torch.stats.side import Side
 
 if TYPE_CHECKING:
     import torch
 
 
-def fill(rows: Side, columns: Side, out: np.ndarray, device: "str | torch.device" = "cpu") -> None:
+def fill(rows: Axis, columns: Axis, out: np.ndarray, device: "str | torch.device" = "cpu") -> None:
     """Write all estimates to `out`, float32 of shape (rows, columns), C-contiguous."""
     _sweep(device).fill(rows, columns, out, device)
 
 
 def select(
-    problems: Iterable[tuple[Side, Side]], threshold: float, device: "str | torch.device" = "cpu"
+    problems: Iterable[tuple[Axis, Axis]], threshold: float, device: "str | torch.device" = "cpu"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the estimates of at least `float32(threshold)` in several matrices; none is held.
 
@@ -46,7 +46,7 @@ def select(
     return row, column, value
 
 
-def keep_best(rows: Side, columns: Side, k: int, device: "str | torch.device" = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def keep_best(rows: Axis, columns: Axis, k: int, device: "str | torch.device" = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Find for each column the k rows of the largest estimates; of equal ones the earlier row comes first.
 
     Returns:
@@ -95,11 +95,11 @@ def count_runs(words: np.ndarray, index: np.ndarray) -> np.ndarray:
 def _sweep(device: "str | torch.device") -> ModuleType:
     if str(device) == "cpu":
         with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
-            from heldout_torch.stats import sweep_cpu
+            from heldout_torch.stats.counting import sweep_cpu
         return sweep_cpu
     import torch
 
-    from heldout_torch.stats import sweep_torch
+    from heldout_torch.stats.counting import sweep_torch
 
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         raise HeldoutError(f"device {str(device)!r} cannot count runs here, expected 'cpu' or a CUDA device")

@@ -1,7 +1,7 @@
 """Compiled kernels for the CPU: AND + popcount over packed words, in registers.
 
 Importing this module compiles them (a few seconds) or loads them from Numba's cache. They let go of the interpreter
-and use no threads of their own; `stats.sweep_cpu` runs them on all cores.
+and use no threads of their own; `stats.counting.sweep_cpu` runs them on all cores.
 """
 
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def _input(dtype: Any, dimensions: int) -> Any:
 
 
 _COEFFICIENTS = (_input(types.float64, 1),) * 4
-_SIDES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
+_AXES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
 
 
 def _kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -151,7 +151,7 @@ def _estimate_tile(
             values[i, c] = np.float32(counts[i, c] * (scale * scales[c]) - shift * shifts[c])
 
 
-@_kernel(types.void, *_SIDES, types.float32[:, ::1])
+@_kernel(types.void, *_AXES, types.float32[:, ::1])
 def fill(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, out: np.ndarray,
@@ -170,7 +170,7 @@ def fill(
                         line[c] = values[i, c]
 
 
-@_kernel(types.int64, *_SIDES, types.float32, types.int64[::1], types.int64[::1], types.float32[::1])
+@_kernel(types.int64, *_AXES, types.float32, types.int64[::1], types.int64[::1], types.float32[::1])
 def select(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, threshold: np.float32,
@@ -198,7 +198,7 @@ def select(
     return found
 
 
-@_kernel(types.void, *_SIDES, types.int64, types.float32[:, ::1], types.int64[:, ::1])
+@_kernel(types.void, *_AXES, types.int64, types.float32[:, ::1], types.int64[:, ::1])
 def keep_best(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, first_row: int, best: np.ndarray, best_row: np.ndarray,

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from heldout_torch.stats.bits import WORD_BITS
+from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.counting.bits import WORD_BITS
 from heldout_torch.stats.progress import progress
-from heldout_torch.stats.side import Side
 
 _ROWS = 4096  # of a block: 32 bytes a pair make 2 GB
 _COLUMNS = 16384
@@ -22,7 +22,7 @@ _NOTHING = torch.iinfo(torch.int64).min
 _Block = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def fill(rows: Side, columns: Side, out: np.ndarray, device: str | torch.device) -> None:
+def fill(rows: Axis, columns: Axis, out: np.ndarray, device: str | torch.device) -> None:
     """As `kernels.fill`."""
     for c in progress(range(0, len(columns), _COLUMNS), "influence", "block"):
         column_part = columns.part(slice(c, c + _COLUMNS))
@@ -34,7 +34,7 @@ def fill(rows: Side, columns: Side, out: np.ndarray, device: str | torch.device)
 
 
 def select(
-    problems: Iterable[tuple[Side, Side]], threshold: np.float32, device: str | torch.device
+    problems: Iterable[tuple[Axis, Axis]], threshold: np.float32, device: str | torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As `kernels.select`, block by block."""
     for rows, columns in progress(problems, "pairs", "block"):
@@ -49,7 +49,7 @@ def select(
                 yield part.index[row.cpu().numpy()], column_part.index[column.cpu().numpy()], value
 
 
-def keep_best(rows: Side, columns: Side, k: int, device: str | torch.device) -> tuple[np.ndarray, np.ndarray]:
+def keep_best(rows: Axis, columns: Axis, k: int, device: str | torch.device) -> tuple[np.ndarray, np.ndarray]:
     """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
     position = np.full((len(columns), k), -1, np.int64)
     value = np.full((len(columns), k), -np.inf, np.float32)
@@ -68,12 +68,12 @@ def keep_best(rows: Side, columns: Side, k: int, device: str | torch.device) -> 
     return position, value
 
 
-def _block(side: Side, device: str | torch.device) -> _Block:
-    length = -(-len(side) // _MULTIPLE) * _MULTIPLE
-    words = np.zeros((length, side.words.shape[1]), np.int64)
-    words[: len(side)] = side.words[side.index].view(np.int64)
+def _block(axis: Axis, device: str | torch.device) -> _Block:
+    length = -(-len(axis) // _MULTIPLE) * _MULTIPLE
+    words = np.zeros((length, axis.words.shape[1]), np.int64)
+    words[: len(axis)] = axis.words[axis.index].view(np.int64)
     coefficients = np.full((2, length), np.nan)
-    coefficients[:, : len(side)] = side.scale, side.shift
+    coefficients[:, : len(axis)] = axis.scale, axis.shift
     shifts = torch.arange(WORD_BITS, device=device)
     # (examples, words, 64): the sign that >> draws in is masked away
     bits = ((torch.from_numpy(words).to(device)[:, :, None] >> shifts) & 1).to(torch.int8)

@@ -1,4 +1,4 @@
-"""Sweeps over matrices of estimates on all cores, by the kernels of `stats.kernels_cpu`.
+"""Sweeps over matrices of estimates on all cores, by the kernels of `stats.counting.kernels_cpu`.
 
 Threads come from a pool of our own: unlike Numba's own threading this may be called from several threads and after a
 fork. A thread's piece of work takes a second or so at most, so an interrupt is heeded soon.
@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from heldout_torch.stats import kernels_cpu
-from heldout_torch.stats.kernels_cpu import BLOCK, PANEL, TILE_ROWS
+from heldout_torch.stats.counting import kernels_cpu
+from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.counting.kernels_cpu import BLOCK, PANEL, TILE_ROWS
 from heldout_torch.stats.progress import progress
-from heldout_torch.stats.side import Side
 
 _COLUMNS = BLOCK * PANEL  # columns of a piece of work
 _FILL_ROWS = 256  # rows of a piece of work when all estimates are written
@@ -28,7 +28,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-def fill(rows: Side, columns: Side, out: np.ndarray, device: Any = "cpu") -> None:
+def fill(rows: Axis, columns: Axis, out: np.ndarray, device: Any = "cpu") -> None:
     """As `kernels.fill`."""
     panels, scale, shift = _panels(columns)
     step = _step(len(rows), _FILL_ROWS, TILE_ROWS)
@@ -42,16 +42,16 @@ def fill(rows: Side, columns: Side, out: np.ndarray, device: Any = "cpu") -> Non
 
 
 def select(
-    problems: Iterable[tuple[Side, Side]], threshold: np.float32, device: Any = "cpu"
+    problems: Iterable[tuple[Axis, Axis]], threshold: np.float32, device: Any = "cpu"
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As `kernels.select`, piece by piece."""
 
-    def pieces() -> Iterator[tuple[Side, Side]]:
+    def pieces() -> Iterator[tuple[Axis, Axis]]:
         for rows, columns in problems:
             for start in range(0, len(columns), _COLUMNS):
                 yield rows, columns.part(slice(start, start + _COLUMNS))
 
-    def work(piece: tuple[Side, Side]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def work(piece: tuple[Axis, Axis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows, columns = piece
         panels, scale, shift = _panels(columns)
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -67,7 +67,7 @@ def select(
     yield from _in_threads(work, todo, "pairs", len(todo))
 
 
-def keep_best(rows: Side, columns: Side, k: int, device: Any = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def keep_best(rows: Axis, columns: Axis, k: int, device: Any = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
     best = np.full((len(columns), k), -np.inf, np.float32)
     best_row = np.full((len(columns), k), -1, np.int64)
@@ -126,17 +126,17 @@ def _selected(panels: np.ndarray, rows: Any, scale: np.ndarray, shift: np.ndarra
         room = found
 
 
-def _padded(side: Side, multiple: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _padded(axis: Axis, multiple: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gather words, scale and shift, filled up with NaN scales to a multiple of examples."""
-    length = -(-len(side) // multiple) * multiple
-    words = np.zeros((length, side.words.shape[1]), np.uint64)
-    words[: len(side)] = side.words[side.index]
+    length = -(-len(axis) // multiple) * multiple
+    words = np.zeros((length, axis.words.shape[1]), np.uint64)
+    words[: len(axis)] = axis.words[axis.index]
     coefficients = np.full((2, length), np.nan)
-    coefficients[:, : len(side)] = side.scale, side.shift
+    coefficients[:, : len(axis)] = axis.scale, axis.shift
     return words, coefficients[0], coefficients[1]
 
 
-def _panels(columns: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _panels(columns: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gather words as panels of shape (panels, words, PANEL), scale and shift."""
     words, scale, shift = _padded(columns, PANEL)
     return np.ascontiguousarray(words.reshape(-1, PANEL, words.shape[1]).transpose(0, 2, 1)), scale, shift

@@ -1,0 +1,63 @@
+"""A run table as a folder: `table.json`, and an npy file for each packed array."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.counting.packing import ARRAYS, check_packed
+from heldout_torch.storage.files import new_folder, sync, write_synced
+
+FORMAT_VERSION = 1
+RECORD = "table.json"
+
+
+def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Open a saved table.
+
+    Returns:
+        Names of the runs, and packed arrays, mapped from disk, by the names in ARRAYS.
+
+    Raises:
+        DataError: If the folder holds no table, or its files do not fit each other.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        version, keys = record["format_version"], tuple(map(str, record["keys"]))
+        n, m = int(record["train_examples"]), int(record["test_examples"])
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{folder}: is no run table ({' '.join(str(error).split())}); build it again") from None
+    if version != FORMAT_VERSION:
+        raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
+    check_packed(len(keys), arrays, str(folder))
+    if (n, m) != (len(arrays["trained_on"]), len(arrays["correct_test"])):
+        raise DataError(f"{folder}: its arrays are not about the {n} and {m} examples of its record; build it again")
+    return keys, arrays
+
+
+def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
+    """Write a table; the folder appears at once, and replaces a table that lies there.
+
+    Raises:
+        DataError: If something other than a run table lies there, or the folder cannot be written.
+    """
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise DataError(f"{folder}: exists and is no run table, so it is not replaced; choose another path")
+    record = {
+        "format_version": FORMAT_VERSION,
+        "keys": keys,
+        "train_examples": len(arrays["trained_on"]),
+        "test_examples": len(arrays["correct_test"]),
+    }
+    try:
+        with new_folder(folder, overwrite=True) as temporary:
+            for name, words in arrays.items():
+                np.save(temporary / f"{name}.npy", words, allow_pickle=False)
+                sync(temporary / f"{name}.npy")
+            write_synced(temporary / RECORD, json.dumps(record).encode())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None

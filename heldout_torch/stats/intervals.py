@@ -15,9 +15,10 @@ from statistics import NormalDist
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats import kernels
-from heldout_torch.stats.estimators import Selection, example_counts, selected
+from heldout_torch.stats.counting import kernels
+from heldout_torch.stats.estimators import example_counts
 from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.uncertainty import influence_counts
 
 _BLOCK_PAIRS = 2**22
@@ -67,8 +68,8 @@ def influence_interval(
     """
     train = selected(train, table.train_examples, "train")
     test = selected(test, table.test_examples, "test")
-    trained = kernels.count_runs(table.trained_on, train)  # (train,)
-    correct = kernels.count_runs(table.correct_test, test)  # (test,)
+    trained = kernels.count_runs(table.packed_trained_on, train)  # (train,)
+    correct = kernels.count_runs(table.packed_correct_test, test)  # (test,)
     low, high = (np.empty((len(test), len(train)), np.float32) for _ in range(2))
     step = max(1, _BLOCK_PAIRS // max(1, len(train)))
     for start in range(0, len(test), step):
@@ -135,8 +136,11 @@ def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarr
     test = selected(np.asarray(test_index), table.test_examples, "test_index")
     if len(train) != len(test):
         raise DataError(f"{len(train)} training and {len(test)} test examples given, expected pairs")
-    both = kernels.count_pairs(table.trained_on, train, table.correct_test, test)
-    trained, correct = kernels.count_runs(table.trained_on, train), kernels.count_runs(table.correct_test, test)
+    both = kernels.count_pairs(table.packed_trained_on, train, table.packed_correct_test, test)
+    trained, correct = (
+        kernels.count_runs(table.packed_trained_on, train),
+        kernels.count_runs(table.packed_correct_test, test),
+    )
     log_factorial = np.array([math.lgamma(count + 1) for count in range(table.runs + 1)])
 
     def log_choices(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""What operating and file systems can do or cannot: each call says so instead of failing where it is not there."""
+
+import ctypes
+import errno
+import os
+import sys
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# What file systems answer that do not have a call (Lustre, FUSE, NFS, overlays), and kernels that do not know it.
+_ABSENT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF}
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+def lock(descriptor: int, wait: bool = True) -> bool | None:
+    """Lock an open file or folder against other processes and threads that lock it, until it is closed.
+
+    Args:
+        descriptor: Of the open file; each `open` of it is a holder of its own.
+        wait: Wait until nobody else holds it.
+
+    Returns:
+        Whether it is locked; False if somebody else holds it; None where the file system has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if error.errno in _ABSENT:
+            return None
+        raise
+    return True
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two files or folders of one file system at once, so that neither is ever missing.
+
+    Returns:
+        Whether it was done; False where the system or the file system cannot.
+
+    Raises:
+        OSError: If it can, and it fails.
+    """
+    if _renameat2 is None:
+        return False
+    if _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _ABSENT or number == errno.EXDEV:  # EXDEV: a folder of an overlay's lower layer
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def sync_file(descriptor: int) -> None:
+    """Wait until the disk has an open file; file systems without a disk need not."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has the names in a folder, where folders can be opened and synced."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _find_renameat2() -> "ctypes._NamedFuncPointer | None":
+    if sys.platform != "linux":
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2  # glibc 2.28, musl 1.2.4
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return function
+
+
+_renameat2 = _find_renameat2()

@@ -145,7 +145,7 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
     from heldout_torch.evaluation.save import make_aux
     from heldout_torch.evaluation.sweep import all_devices
     from heldout_torch.experiments import find_experiment
-    from heldout_torch.models import build_model
+    from heldout_torch.models import restore_model
 
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)
@@ -162,11 +162,10 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
         raise DataError(f"cannot read --config, {arguments.subset} or {arguments.source} ({error})") from None
     if not isinstance(config, dict):
         raise DataError(f"--config {arguments.config}: expected a JSON object")
-    model = build_model(architecture, **config)
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ZooError(f"{arguments.source}: does not fit {architecture} ({' '.join(str(error).split())})") from None
+        model = restore_model(architecture, config, state)
+    except HeldoutError as error:
+        raise ZooError(f"{arguments.source}: {error}") from None
     dataset = options.load_data(arguments, name)
     device = (arguments.device or all_devices())[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))

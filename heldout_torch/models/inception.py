@@ -4,10 +4,14 @@ After Zhang et al., "Understanding deep learning requires rethinking generalizat
 the held-out runs used.
 """
 
+from collections.abc import Collection, Iterator
+
 import torch
 from torch import Tensor, nn
 
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
+from heldout_torch.models.registry import Architecture
+from heldout_torch.models.sonnet_rules import Rule, batch_norm, conv, linear
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.001  # PyTorch's momentum is one minus the decay, 0.999, of the moving averages
@@ -82,3 +86,20 @@ class SmallInception(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, in_channels, h, w) in [0, 1] to logits (n, num_classes)."""
         return self.fc(self.forward_features(x))
+
+
+def _sonnet_rules(_: Collection[str]) -> Iterator[Rule]:
+    units = {"conv1": "conv1"}
+    for stage, blocks in ((1, 2), (2, 4), (3, 2)):
+        for block in range(blocks):
+            for branch in ("conv1x1", "conv3x3"):
+                units[f"stage{stage}/_body/{block}/{branch}"] = f"stage{stage}.blocks.{block}.{branch}"
+        if stage < 3:
+            units[f"stage{stage}/_downsample"] = f"stage{stage}.downsample"
+    for source, target in units.items():
+        yield from conv(f"{source}/conv", f"{target}.conv")
+        yield from batch_norm(f"{source}/bn", f"{target}.bn")
+    yield from linear("_pred", "fc")
+
+
+ARCHITECTURES = [Architecture("small_inception", SmallInception, sonnet_rules=_sonnet_rules)]

@@ -1,9 +1,13 @@
 """Multi-layer perceptron, the network of the digits and MNIST experiments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+
+from heldout_torch.models.initial import stax_initial
+from heldout_torch.models.registry import Architecture
+from heldout_torch.models.sonnet_rules import Rule, linear
 
 
 class MLP(nn.Module):
@@ -30,3 +34,14 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, ...) to logits (n, num_classes)."""
         return self.layers[-1](self.forward_features(x))
+
+
+def _sonnet_rules(names: Collection[str]) -> Iterator[Rule]:
+    # The depth is free: count the layers that are there.
+    depth = max(1, sum(name.startswith("_layers/") and name.endswith("/w") for name in names))
+    for layer in range(depth):
+        yield from linear(f"_layers/{layer}", f"layers.{layer}")
+
+
+# It begins as the published MNIST demo's, which was written with stax.
+ARCHITECTURES = [Architecture("mlp", MLP, initial=stax_initial, sonnet_rules=_sonnet_rules, stackable=True)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Tell how many rows SAME adds before and after an input of `size` rows.
+    """Return how many rows SAME adds before and after an input of `size` rows.
 
     Source: the definition of SAME in TensorFlow's `tf.nn` documentation.
     """

@@ -5,8 +5,11 @@ convolution. The basic block is the original's own: 1x1, then 3x3.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
+
+from heldout_torch.models.registry import Architecture
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.1  # PyTorch's momentum is one minus the decay, 0.9, of the moving averages
@@ -81,3 +84,10 @@ class PreactResNet(nn.Module):
 def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Conv2d:
     # Sonnet's `pad.same` pads symmetrically whatever the stride, as this does.
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+# Their checkpoints were never released, so the names of their variables are not known.
+ARCHITECTURES = [
+    Architecture("cifar_resnet18", partial(PreactResNet, [2, 2, 2, 2], False)),
+    Architecture("cifar_resnet50", partial(PreactResNet, [3, 4, 6, 3], True)),
+]

@@ -9,7 +9,7 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.models import build_model
+from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.fit import RunBatch
 from heldout_torch.zoo import Experiment, RunKey
 from heldout_torch.zoo.store import get_aux, get_metadata
@@ -37,8 +37,8 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     size = len(work.subset_of(work.runs[0]))
     if size < recipe.batch_size:
         raise HeldoutError(f"the subset has {size} examples, fewer than one batch of {recipe.batch_size}")
-    if experiment.architecture == "mlp" and recipe.precision == "bf16":
-        raise HeldoutError("mlp is trained in float32 or tf32, not in bf16")
+    if find_architecture(experiment.architecture).stackable and recipe.precision == "bf16":
+        raise HeldoutError(f"{experiment.architecture} is trained in float32 or tf32, not in bf16")
     _check_shapes(experiment, dataset)
 
 
@@ -59,10 +59,11 @@ def check_same(work: RunBatch, key: RunKey, zoo: str | Path) -> None:
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
     image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
-    with torch.device("meta"):
-        model = build_model(experiment.architecture, **experiment.config).eval()
+    model = build_skeleton(experiment.architecture, experiment.config).eval()
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     try:
-        classes = model(image.to("meta")).shape[1]
+        with torch.no_grad():
+            classes = model(image.to(device)).shape[1]
     except RuntimeError as error:
         shape, line = tuple(image.shape[1:]), " ".join(str(error).split())
         raise HeldoutError(

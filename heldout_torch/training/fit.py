@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import SplitName
+from heldout_torch.models import find_architecture
 from heldout_torch.training.images import Step, training_batches
 from heldout_torch.training.network import Network
 from heldout_torch.training.recipes import Recipe
@@ -108,7 +109,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
     """Train a batch of runs and evaluate them on the training and the test set.
 
     Args:
-        batch: The runs; one only, unless the architecture is `mlp`.
+        batch: The runs; one only, unless the architecture is stackable.
         dataset: The experiment's.
         device: Where to train.
         state_file: Path or URL, where the state of a long training is saved every few minutes, and read from when the
@@ -164,10 +165,11 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
 def make_stack(batch: RunBatch, device: str | torch.device) -> Stack:
     """Make the untrained networks of a batch of runs."""
     experiment, recipe = batch.experiment, batch.recipe
-    if experiment.architecture == "mlp":
+    if find_architecture(experiment.architecture).stackable:
         return StackedMLP(
-            experiment.config, batch.runs, recipe.batch_size, recipe.momentum, recipe.weight_decay, device
-        )
+            experiment.architecture, experiment.config, batch.runs,
+            recipe.batch_size, recipe.momentum, recipe.weight_decay, device,
+        )  # fmt: skip
     (run,) = batch.runs
     bf16 = recipe.precision == "bf16"
     return Network(experiment.architecture, experiment.config, run, recipe.momentum, recipe.weight_decay, bf16, device)

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heldout_torch.models import build_model
-from heldout_torch.training.initial import initial_state
+from heldout_torch.training.initial import initial_model
 
 
 class Network:
@@ -33,9 +32,7 @@ class Network:
         bf16: bool,
         device: str | torch.device,
     ) -> None:
-        with torch.device("meta"):
-            model = build_model(architecture, **config)
-        model.load_state_dict(initial_state(architecture, config, run), assign=True)
+        model = initial_model(architecture, config, run)
         self._model = model.to(device).to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.SGD(
             self._model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay

@@ -10,7 +10,7 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.models import expected_tensors
+from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.files import remove_stale
 from heldout_torch.storage.urls import REQUESTS
 from heldout_torch.training.batch import Trained, train_batch
@@ -64,9 +64,9 @@ def train_runs(
     """
     zoo = open_zoo(zoo)
     check_work(work, dataset)
-    if work.experiment.architecture != "mlp" and (batch_of_runs or 1) > 1:
+    if (batch_of_runs or 1) > 1 and not find_architecture(work.experiment.architecture).stackable:
         raise HeldoutError(
-            f"runs of {work.experiment.architecture} are trained one at a time, only those of mlp together"
+            f"runs of {work.experiment.architecture} are trained one at a time, not {batch_of_runs} together"
         )
     keys = {run: make_key(work.experiment.name, work.subset_ratio, run) for run in work.runs}
     there = present_runs(zoo, work.experiment.name, work.subset_ratio)
@@ -115,7 +115,7 @@ def _train(
 
 
 def _auto_batch(experiment: Experiment, runs: int, workers: int, device: str | torch.device) -> int:
-    if experiment.architecture != "mlp":
+    if not find_architecture(experiment.architecture).stackable:
         return 1
     shapes = expected_tensors(experiment.architecture, experiment.config).values()
     bytes_of_run = 8 * sum(math.prod(shape) for shape, _ in shapes)  # float32 weights and momentum
@@ -145,8 +145,8 @@ def _train_here(
             progress(runs, loss)
 
     workers = min(threads, len(batches))
-    # The products of an MLP are too small to be worth waiting for a second thread, which a busy machine delays.
-    threads_each = 1 if batches[0].experiment.architecture == "mlp" else max(1, threads // workers)
+    # The products of a stack are too small to be worth waiting for a second thread, which a busy machine delays.
+    threads_each = 1 if find_architecture(batches[0].experiment.architecture).stackable else max(1, threads // workers)
     threads_before = torch.get_num_threads()
     with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (threads_each,)) as pool:
         try:

@@ -18,7 +18,8 @@ class StackedMLP:
     """MLPs of several runs, with their momentum.
 
     Args:
-        config: Options of the architecture `mlp`.
+        architecture: One whose record says that it is stackable.
+        config: Its options.
         runs: Numbers of the runs, which seed their weights.
         batch_size: Largest number of examples of a step.
         momentum: Share of the last update that stays in the next.
@@ -28,6 +29,7 @@ class StackedMLP:
 
     def __init__(
         self,
+        architecture: str,
         config: dict[str, Any],
         runs: Sequence[int],
         batch_size: int,
@@ -36,7 +38,7 @@ class StackedMLP:
         device: str | torch.device,
     ) -> None:
         self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
-        states = [initial_state("mlp", config, run) for run in runs]
+        states = [initial_state(architecture, config, run) for run in runs]
         layers = range(len(states[0]) // 2)
         self._weights = [
             torch.stack([state[f"layers.{i}.weight"].T for state in states]).contiguous().to(device) for i in layers

@@ -12,9 +12,9 @@ from torch import nn
 from tqdm import tqdm
 
 from heldout_torch.archives.convert import convert_parts, convert_run
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import find_experiment, known_experiments
-from heldout_torch.models import build_model
+from heldout_torch.models import restore_model
 from heldout_torch.storage.urls import is_archive, is_remote
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
@@ -129,13 +129,10 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
     Raises:
         ZooError: If they do not fit each other.
     """
-    with torch.device("meta"):
-        model = build_model(metadata.architecture, **metadata.config)
     try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ZooError(f"{name}: tensors do not fit {metadata.architecture} ({' '.join(str(error).split())})") from None
-    return model.eval()
+        return restore_model(metadata.architecture, metadata.config, state)
+    except HeldoutError as error:
+        raise ZooError(f"{name}: {error}") from None
 
 
 def _place(zoo: str | Path | None) -> str:

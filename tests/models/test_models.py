@@ -65,9 +65,7 @@ def test_conv_makes_ceil_size_over_stride():
     assert Conv2dSame(1, 2, 3, stride=2)(torch.rand(1, 1, 7, 8)).shape == (1, 2, 4, 4)
 
 
-def test_unknown_names_and_options_are_one_line_errors():
+def test_unknown_options_are_one_line_errors():
     assert {"mlp", "resnet50", "small_inception"} <= set(list_models())
-    with pytest.raises(HeldoutError, match=r"expected one of .*small_inception"):
-        build_model("inception")
     with pytest.raises(HeldoutError, match="depth"):
         build_model("small_inception", depth=3)

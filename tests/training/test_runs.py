@@ -9,8 +9,9 @@ import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import load_digits
+from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, find_recipe, fit, train_runs
-from heldout_torch.zoo import files, known_experiments
+from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.keys import RunKey
 
 DIGITS = known_experiments()["digits-mlp"]

@@ -35,7 +35,7 @@ def by_autograd(run, momentum, weight_decay, rate, dtype=torch.float64):
 
 
 def stacked(runs, momentum, weight_decay, rate, device):
-    stack = StackedMLP(CONFIG, runs, 20, momentum, weight_decay, device)
+    stack = StackedMLP("mlp", CONFIG, runs, 20, momentum, weight_decay, device)
     losses = []
     for parts in zip(*(batches(run) for run in runs), strict=True):
         images, labels = (torch.stack(part).to(device) for part in zip(*parts, strict=True))
@@ -72,7 +72,7 @@ def test_a_run_alone_is_the_run_in_a_stack(device):
 def test_a_broken_run_leaves_the_others_alone():
     stack, _ = stacked(RUNS, 0.9, 0.0, 0.3, "cpu")
     expected = stack.run_state(0)
-    broken = StackedMLP(CONFIG, RUNS, 20, 0.9, 0.0, "cpu")
+    broken = StackedMLP("mlp", CONFIG, RUNS, 20, 0.9, 0.0, "cpu")
     broken.save()["w.0"][1] = torch.nan
     for parts in zip(*(batches(run) for run in RUNS), strict=True):
         images, labels = (torch.stack(part) for part in zip(*parts, strict=True))
@@ -84,7 +84,7 @@ def test_a_broken_run_leaves_the_others_alone():
 def test_what_is_saved_is_enough_to_go_on():
     whole, _ = stacked(RUNS, 0.9, 0.0, 0.3, "cpu")
     parts = list(zip(*(batches(run) for run in RUNS), strict=True))
-    first, second = (StackedMLP(CONFIG, RUNS, 20, 0.9, 0.0, "cpu") for _ in range(2))
+    first, second = (StackedMLP("mlp", CONFIG, RUNS, 20, 0.9, 0.0, "cpu") for _ in range(2))
     for stack, some in ((first, parts[:2]), (second, parts[2:])):
         if stack is second:
             second.load({name: tensor.clone() for name, tensor in first.save().items()})

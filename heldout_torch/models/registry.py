@@ -1,0 +1,170 @@
+"""The networks by name. Each file of this package declares its own in `ARCHITECTURES`; users register theirs."""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.models.initial import Initial, sonnet_initial
+from heldout_torch.models.sonnet_rules import Rule
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a network.
+
+    Attributes:
+        name: As experiments name it, such as `small_inception`.
+        build: Makes the module; takes the network's options by keyword.
+        initial: Fills a parameter with the value that it has before training.
+        sonnet_rules: Given the names of a Sonnet checkpoint's variables under `model/`, such as `conv1/conv/w`, says
+            which variable becomes which tensor; None if the network has no Sonnet counterpart.
+        stackable: Whether runs of it are trained together, as one stack. True only of linear layers `layers.0`,
+            `layers.1`, … with biases, over flattened images and with ReLU between them.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    initial: Initial = sonnet_initial
+    sonnet_rules: Callable[[Collection[str]], Iterable[Rule]] | None = None
+    stackable: bool = False
+
+
+_registered: dict[str, Architecture] = {}  # users' own
+
+
+def register_architecture(
+    name: str,
+    build: Callable[..., nn.Module],
+    *,
+    initial: Initial = sonnet_initial,
+    sonnet_rules: Callable[[Collection[str]], Iterable[Rule]] | None = None,
+    stackable: bool = False,
+) -> None:
+    """Make a network of your own known by name, so that runs of it can be trained, evaluated, filed and loaded.
+
+    Registering a name again, as a notebook's cell does that is run twice, replaces the network, but only from the
+    module that registered it first.
+
+    Args:
+        name: Such as `my_network`; what an experiment's `architecture` says.
+        build: The module's class, or a function that returns it. It takes the options of an experiment's `[config]` by
+            keyword. The module maps images (n, c, h, w) to logits (n, classes), and its state dict holds all that
+            training changes, no tensor twice.
+        initial: Fills a parameter, given its name, with its value before training; by default as Sonnet does.
+        sonnet_rules: As in `Architecture`, for a network with TensorFlow checkpoints.
+        stackable: As in `Architecture`.
+
+    Raises:
+        HeldoutError: If the name belongs to a network of this package, or of another module.
+    """
+    if name in _own():
+        raise HeldoutError(f"architecture {name!r} is one of this package's own; take another name")
+    if name in _registered and _home(_registered[name].build) != _home(build):
+        home = _home(_registered[name].build)
+        raise HeldoutError(f"architecture {name!r} is registered by module {home} already; take another name")
+    _registered[name] = Architecture(name, build, initial, sonnet_rules, stackable)
+
+
+def list_models() -> list[str]:
+    """Return the names that `build_model` knows."""
+    return sorted({*_own(), *_registered})
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return the record of an architecture.
+
+    Raises:
+        HeldoutError: If there is none.
+    """
+    found = _own().get(name) or _registered.get(name)
+    if found is None:
+        known = list_models()
+        raise HeldoutError(
+            f"architecture {name!r} is not known, expected one of {', '.join(known)}{nearest(name, known)}"
+        )
+    return found
+
+
+def build_model(architecture: str, **config: Any) -> nn.Module:
+    """Build a network with fresh random weights.
+
+    Every network has `forward(images) -> logits (n, num_classes)`; those of this package also have
+    `forward_features(images)`, which returns what enters the last linear layer.
+
+    Args:
+        architecture: One of `list_models()`.
+        **config: The network's own options, such as `num_classes`.
+
+    Raises:
+        HeldoutError: If the architecture is unknown, or cannot be built with these options.
+    """
+    build = find_architecture(architecture).build
+    try:
+        return build(**config)
+    except Exception as error:  # a network of a user's own may raise anything
+        line = " ".join(str(error).split())
+        raise HeldoutError(f"{architecture} cannot be built with {config}: {line}") from error
+
+
+def build_skeleton(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+    """Build a network for its names and shapes: on the device `meta`, without weights, if it can be built there.
+
+    Raises:
+        HeldoutError: As `build_model`.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(architecture, **config)
+    except HeldoutError:  # some networks compute with tensors while they are built
+        return build_model(architecture, **config)
+
+
+def expected_tensors(architecture: str, config: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return names, shapes and dtypes of a network's tensors.
+
+    Raises:
+        HeldoutError: As `build_model`.
+    """
+    state = build_skeleton(architecture, config).state_dict()
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+
+
+def restore_model(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    """Build a network around its tensors, in eval mode; the tensors are taken as they are, not copied.
+
+    Args:
+        architecture: One of `list_models()`.
+        config: The network's options.
+        state: Its state dict, whole.
+
+    Raises:
+        HeldoutError: If the network cannot be built, or the tensors do not fit it.
+    """
+    model = build_skeleton(architecture, config)
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+        if any(tensor.is_meta for tensor in model.buffers()):  # constants that are in no state dict
+            model = build_model(architecture, **config)
+            model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise HeldoutError(f"tensors do not fit {architecture} ({' '.join(str(error).split())})") from None
+    return model.eval()
+
+
+@functools.cache
+def _own() -> dict[str, Architecture]:
+    """Collect what the files of this package declare."""
+    package = importlib.import_module(__name__.rpartition(".")[0])
+    names = [f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)]
+    return {one.name: one for name in names for one in getattr(importlib.import_module(name), "ARCHITECTURES", ())}
+
+
+def _home(build: Callable[..., nn.Module]) -> str:
+    return getattr(build, "func", build).__module__  # of a partial, its function's

@@ -42,6 +42,13 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def is_disk(filesystem: Any) -> bool:
+    """Whether an fsspec file system is the machine's own."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(filesystem, LocalFileSystem)
+
+
 def read_file(location: str) -> bytes:
     """Read a whole file.
 
@@ -83,7 +90,7 @@ def write_file(location: str, data: bytes) -> None:
         ZooError: If it cannot be written, also when tried again.
     """
     filesystem, path = open_filesystem(location)
-    if _is_disk(filesystem):
+    if is_disk(filesystem):
         try:
             return write_atomically(Path(path), data)
         except OSError as error:
@@ -111,32 +118,6 @@ def remove_file(location: str) -> None:
 
     with suppress(FileNotFoundError):  # somebody else may be quicker
         retried(remove, location)
-
-
-def list_files(location: str) -> dict[str, int]:
-    """List all files below a folder as they are now, not as an earlier listing saw them.
-
-    Returns:
-        Sizes in bytes by path below the folder, such as `0.7/12/model.safetensors`; nothing if there is no folder.
-
-    Raises:
-        ZooError: If it cannot be listed, also when tried again.
-    """
-    filesystem, path = open_filesystem(location)
-
-    def find() -> dict[str, int]:
-        filesystem.invalidate_cache()
-        try:
-            found = filesystem.find(path, detail=True)
-        finally:
-            filesystem.invalidate_cache()  # or files that come later could not be read: the listing lacks them
-        start = len(path.rstrip("/")) + 1
-        return {name[start:]: info["size"] for name, info in found.items() if len(name) > start}
-
-    try:
-        return retried(find, location)
-    except FileNotFoundError:
-        return {}
 
 
 def check_ranges(location: str, size: int) -> None:
@@ -183,12 +164,6 @@ def retried(action: Callable[[], T], location: str) -> T:
                 raise ZooError(f"{location}: cannot be reached, tried {len(_WAITS) + 1} times ({reason})") from None
             time.sleep(wait)
     raise AssertionError("unreachable")
-
-
-def _is_disk(filesystem: Any) -> bool:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return isinstance(filesystem, LocalFileSystem)
 
 
 def _can_rename(filesystem: Any) -> bool:

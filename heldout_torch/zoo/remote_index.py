@@ -11,7 +11,8 @@ from heldout_torch.archives.convert import read_aux
 from heldout_torch.archives.stream import ARCHIVE_RECORD
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
-from heldout_torch.storage.urls import REQUESTS, list_files, read_file, write_file
+from heldout_torch.storage.listing import ListedFile, list_files
+from heldout_torch.storage.urls import REQUESTS, read_file, write_file
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunKey, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE, RUN_FILES, FileRecord, Manifest, RunRecord
 from heldout_torch.zoo.store import check_model
@@ -56,7 +57,9 @@ def index_remote(
             manifest.archives[name] = archive
 
     def fits(key: RunKey, record: RunRecord) -> bool:
-        return all(files.get(f"{key}/{name}") == file.size for name, file in record.files.items())
+        return all(
+            (there := files.get(f"{key}/{name}")) and there.size == file.size for name, file in record.files.items()
+        )
 
     for key in keys:
         for source in (written or {}, old.runs):
@@ -112,7 +115,7 @@ def _key(path: str) -> RunKey | None:
     return key if path == f"{key}/{MODEL_FILE}" else None
 
 
-def _experiment(zoo: str, name: str, files: Mapping[str, int], old: Manifest) -> tuple[Experiment, Any]:
+def _experiment(zoo: str, name: str, files: Mapping[str, ListedFile], old: Manifest) -> tuple[Experiment, Any]:
     """Find an experiment, and its declaration if the package does not know it."""
     if name in known_experiments():
         return known_experiments()[name], None
@@ -121,7 +124,7 @@ def _experiment(zoo: str, name: str, files: Mapping[str, int], old: Manifest) ->
     return read_declaration(name, data, f"{zoo}/{name}/{DEFINITION_FILE}"), declaration
 
 
-def _json(zoo: str, path: str, files: Mapping[str, int], otherwise: Any) -> Any:
+def _json(zoo: str, path: str, files: Mapping[str, ListedFile], otherwise: Any) -> Any:
     if path not in files:
         return otherwise
     try:

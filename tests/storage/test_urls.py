@@ -1,5 +1,6 @@
 """Writing, listing and removing by path or URL: whole files, also where a protocol's own write is not atomic."""
 
+import os
 import threading
 
 import fsspec
@@ -8,7 +9,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from heldout_torch import ZooError
 from heldout_torch.storage import urls
-from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
+from heldout_torch.storage.listing import list_file, list_files
+from heldout_torch.storage.urls import read_file, remove_file, write_file
 
 
 class RenamingFileSystem(MemoryFileSystem):
@@ -47,6 +49,10 @@ def place(request, tmp_path):
     }[request.param]  # fmt: skip
 
 
+def sizes(location):
+    return {name: file.size for name, file in list_files(location).items()}
+
+
 everywhere = pytest.mark.parametrize("place", ["folder", "file", "memory", "renaming", "s3"], indirect=True)
 
 
@@ -55,13 +61,13 @@ def test_what_is_written_is_listed_read_replaced_and_removed(place):
     assert list_files(place) == {}
     write_file(f"{place}/a/b/one", b"1")
     write_file(f"{place}/a/two", b"22")
-    assert list_files(place) == {"a/b/one": 1, "a/two": 2}
+    assert sizes(place) == {"a/b/one": 1, "a/two": 2}
     write_file(f"{place}/a/two", b"333")
-    assert list_files(f"{place}/a") == {"b/one": 1, "two": 3}
+    assert sizes(f"{place}/a") == {"b/one": 1, "two": 3}
     assert read_file(f"{place}/a/two") == b"333"
     remove_file(f"{place}/a/two")
     remove_file(f"{place}/a/two")
-    assert list_files(place) == {"a/b/one": 1}
+    assert sizes(place) == {"a/b/one": 1}
     with pytest.raises(FileNotFoundError):
         read_file(f"{place}/a/two")
 
@@ -69,7 +75,7 @@ def test_what_is_written_is_listed_read_replaced_and_removed(place):
 @everywhere
 def test_a_listing_does_not_hide_what_others_write_later(place, tmp_path):
     write_file(f"{place}/a/one", b"1")
-    assert list_files(place) == {"a/one": 1}
+    assert sizes(place) == {"a/one": 1}
     if place.startswith("s3"):
         fsspec.filesystem("s3", skip_instance_cache=True).pipe_file(f"{place}/a/two", b"22")
     elif not place.startswith(("memory", "renaming")):
@@ -77,7 +83,7 @@ def test_a_listing_does_not_hide_what_others_write_later(place, tmp_path):
     else:
         write_file(f"{place}/a/two", b"22")
     assert read_file(f"{place}/a/two") == b"22"
-    assert list_files(place) == {"a/one": 1, "a/two": 2}
+    assert sizes(place) == {"a/one": 1, "a/two": 2}
 
 
 @pytest.mark.parametrize("replaces", [True, False])
@@ -119,3 +125,40 @@ def test_a_bucket_that_does_not_take_anything_is_one_line(bucket, turn_off_serve
     with pytest.raises(ZooError, match=r"/a: cannot be reached, tried 4 times") as error:
         write_file(f"{bucket}/a", b"")
     assert "\n" not in str(error.value)
+
+
+@everywhere
+def test_a_listing_tells_a_file_that_was_replaced_by_one_of_the_same_size(place):
+    write_file(f"{place}/a/one", b"1")
+    write_file(f"{place}/a/two", b"2")
+    before = list_files(place)
+    assert list_files(place) == before
+    write_file(f"{place}/a/two", b"3")
+    after = list_files(place)
+    assert after["a/one"] == before["a/one"]
+    assert after["a/two"].size == before["a/two"].size
+    assert after["a/two"].signature != before["a/two"].signature
+
+
+def test_a_file_replaced_by_one_of_the_same_time_differs(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, ns=(10**18, 10**18))
+    old = list_files(str(tmp_path))["old"]
+    assert list_file(tmp_path / "old") == old
+    os.replace(tmp_path / "new", tmp_path / "old")  # as `cp -p` and `rsync -t` do
+    assert list_files(str(tmp_path))["old"].signature != old.signature
+
+
+def test_links_are_followed_but_not_round_and_temporaries_not_shown(tmp_path):
+    (tmp_path / "real/run").mkdir(parents=True)
+    (tmp_path / "real/run/file").write_bytes(b"12")
+    (tmp_path / "real/run/.partial-1").write_bytes(b"")
+    (tmp_path / "real/.partial-2").mkdir()
+    (tmp_path / "real/.partial-2/file").write_bytes(b"")
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/linked").symlink_to("../real")
+    (tmp_path / "real/up").symlink_to("../zoo")
+    (tmp_path / "zoo/lost").symlink_to("nowhere")
+    assert sizes(str(tmp_path / "zoo")) == {"linked/run/file": 2}
+    assert sizes(str(tmp_path / "zoo/linked/run/file")) == {}

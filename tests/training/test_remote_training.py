@@ -8,7 +8,8 @@ import pytest
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.stats import RunTable
-from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
+from heldout_torch.storage.listing import list_files
+from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.training import Recipe, RunBatch, fit, state, train_runs
 from heldout_torch.zoo import known_experiments, remote_index, store
 from heldout_torch.zoo.keys import RunKey

@@ -6,7 +6,8 @@ import pytest
 
 from heldout_torch import ZooError, list_runs
 from heldout_torch.experiments import Experiment
-from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
+from heldout_torch.storage.listing import list_files
+from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo import known_experiments, remote_index
 from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import RunKey
@@ -116,7 +117,7 @@ def test_the_manifest_is_renewed_however_the_work_ends(there, error, read):
         with manifest_renewed(there) as written:
             written |= whole.runs
             if error is not None:
-                raise error
+                raise error("why")
 
     if error is None:
         work()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from heldout_torch import AuxArrays, ZooError, build_model, load_run
-from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
+from heldout_torch.storage.listing import list_files
+from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo import RunMetadata, known_experiments, store
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import index_zoo

@@ -26,7 +26,7 @@ import torch
 
 from heldout_torch import load_run
 from heldout_torch.archives.inflate import HashedStream, inflate
-from heldout_torch.archives.packed import build_index
+from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.stream import export_archive
 from tests.reference import run_reference
 

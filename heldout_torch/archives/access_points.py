@@ -15,10 +15,11 @@ from heldout_torch.errors import ZooError
 from heldout_torch.storage.urls import read_range
 
 WINDOW = 2**15  # how far back deflate refers
-_SPACING = 2**23  # inflated bytes between points: windows are then 0.4 % of them
-_ROTATE = 2**30  # inflated bytes after which collected windows go from memory to disk
+SPACING = 2**23  # inflated bytes between points: windows are then 0.4 % of them
 READ = 2**21  # compressed bytes asked for at a time
-_BUFFER = 2**26  # inflated bytes asked for at a time; indexed_gzip begins each request at the last point
+_REQUEST = 8  # spacings asked for at a time; indexed_gzip begins each request at the last point
+_ROTATE = 128  # spacings after which collected windows go from memory to disk
+_BLOCKS = 8  # of a file far away that are kept, each of READ bytes
 _GZIDX = struct.Struct("<5sBBQQIII")  # indexed_gzip's file of points: name, version, 0, sizes, spacing, window, points
 _POINT = struct.Struct("<QQBB")  # compressed and inflated byte, bits, whether it has a window
 
@@ -28,13 +29,14 @@ Point = tuple[int, int, int, int | None]  # compressed byte, inflated byte, bits
 class IndexingStream(io.RawIOBase):
     """The inflated bytes of an archive; on the way, points are collected and their windows written away."""
 
-    def __init__(self, file: BinaryIO, windows: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, windows: BinaryIO, spacing: int = SPACING) -> None:
         self.points: list[Point] = []
         self.position = 0
         self._file, self._windows = file, windows
         self._size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        self._inflating = open_at(file)
+        self._spacing = spacing
+        self._inflating = open_at(file, spacing)
         self._rotated = 0
         self._rest = memoryview(b"")
 
@@ -45,11 +47,11 @@ class IndexingStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer with what comes next, and give how much that was."""
         if not self._rest:
-            self._rest = memoryview(self._inflating.read(_BUFFER))
+            self._rest = memoryview(self._inflating.read(_REQUEST * self._spacing))
             self.position += len(self._rest)
             if not self._rest:
                 self._collect()
-            elif self.position - self._rotated >= _ROTATE:
+            elif self.position - self._rotated >= _ROTATE * self._spacing:
                 self._rotate()
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
@@ -71,13 +73,14 @@ class IndexingStream(io.RawIOBase):
         found = self._collect()
         kept = [0, len(found) - 1] if len(found) > 1 else [0]
         points: list[Point] = [(*found[i][:3], 0 if found[i][3] else None) for i in kept]
-        self._inflating = open_at(self._file, to_gzidx(points, [found[i][3] for i in kept], self._size, 0))
+        gzidx = to_gzidx(points, [found[i][3] for i in kept], self._size, 0, self._spacing)
+        self._inflating = open_at(self._file, self._spacing, gzidx)
         self._inflating.seek(self.position)
         self._rotated = self.position
 
 
 class Ranges(io.RawIOBase):
-    """A file, perhaps far away, of which blocks are read as they are needed, each once."""
+    """A file, perhaps far away, of which blocks are read as they are needed, and the last few kept."""
 
     def __init__(self, location: str, size: int) -> None:
         self._location, self._size, self._position = location, size, 0
@@ -103,6 +106,8 @@ class Ranges(io.RawIOBase):
             return 0
         if number not in self._blocks:
             start = number * READ
+            if len(self._blocks) >= _BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
             self._blocks[number] = read_range(self._location, start, min(start + READ, self._size))
         data = self._blocks[number][skipped : skipped + len(buffer)]
         buffer[: len(data)] = data
@@ -110,11 +115,12 @@ class Ranges(io.RawIOBase):
         return len(data)
 
 
-def open_at(file: Any, points: bytes | None = None) -> Any:
+def open_at(file: Any, spacing: int, points: bytes | None = None) -> Any:
     """Open a gzip file for reading from points.
 
     Args:
         file: The compressed file.
+        spacing: Inflated bytes between points, at least.
         points: What `to_gzidx` gave; None to begin at the start and find points on the way.
 
     Raises:
@@ -125,7 +131,7 @@ def open_at(file: Any, points: bytes | None = None) -> Any:
     except ImportError:
         raise ZooError("archives need the package indexed_gzip: pip install 'heldout-torch[archive]'") from None
     # With no buffer of its own: every request would begin at the last point, so requests must be large.
-    stream = IndexedGzipFile(fileobj=file, spacing=_SPACING, window_size=WINDOW, readbuf_size=READ, buffer_size=1)
+    stream = IndexedGzipFile(fileobj=file, spacing=spacing, window_size=WINDOW, readbuf_size=READ, buffer_size=1)
     if points is not None:
         stream.import_index(fileobj=io.BytesIO(points))
     return stream
@@ -143,9 +149,9 @@ def from_gzidx(data: bytes) -> list[tuple[int, int, int, bytes | None]]:
     return points
 
 
-def to_gzidx(points: list[Point], windows: list[bytes | None], size: int, inflated: int) -> bytes:
+def to_gzidx(points: list[Point], windows: list[bytes | None], size: int, inflated: int, spacing: int) -> bytes:
     """Give some points to indexed_gzip as a whole index; it inflates from the nearest one it has."""
-    head = _GZIDX.pack(b"GZIDX", 1, 0, size, inflated, _SPACING, WINDOW, len(points))
+    head = _GZIDX.pack(b"GZIDX", 1, 0, size, inflated, spacing, WINDOW, len(points))
     rows = (
         _POINT.pack(c, i, bits, window is not None) for (c, i, bits, _), window in zip(points, windows, strict=True)
     )

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from heldout_torch.archives.arrivals import shard_names
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
 from heldout_torch.errors import CheckpointError, ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
+from heldout_torch.zoo.keys import CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
 
@@ -66,24 +67,11 @@ def convert_parts(
         found = ", ".join(indices) or "none"
         raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
     prefix = indices[0].removesuffix(".index")
-    if (shards := _shards(parts, prefix)) is None:
+    if not (names := shard_names(parts, prefix)):
         raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
-    return convert_checkpoint(parts[indices[0]], shards, str(folder / CHECKPOINTS / prefix), experiment, key)
-
-
-def is_complete(parts: dict[str, bytes]) -> bool:
-    """Tell whether a run's files held in memory are all there: aux arrays, one index, every shard that goes with it."""
-    indices = [name for name in parts if name.endswith(".index")]
-    return AUX_FILE in parts and len(indices) == 1 and _shards(parts, indices[0].removesuffix(".index")) is not None
-
-
-def _shards(parts: dict[str, bytes], prefix: str) -> list[bytes] | None:
-    """Give a checkpoint's data files in order; None while they are not all there."""
-    names = sorted(name for name in parts if name.startswith(f"{prefix}.data-"))
-    count = int(names[0].rpartition("-of-")[2]) if names else 0
-    if not names or names != [f"{prefix}.data-{i:05d}-of-{count:05d}" for i in range(count)]:
-        return None
-    return [parts[name] for name in names]
+    return convert_checkpoint(
+        parts[indices[0]], [parts[name] for name in names], str(folder / CHECKPOINTS / prefix), experiment, key
+    )
 
 
 def convert_checkpoint(
@@ -157,7 +145,8 @@ def read_aux(source: Path | bytes, experiment: Experiment, name: str) -> AuxArra
 
 
 def _checkpoint_prefix(folder: Path) -> Path:
-    indices = sorted((folder / CHECKPOINTS).glob("*.index"))
+    # What macOS keeps beside each file, `._ckpt-30.index`, is none.
+    indices = sorted(path for path in (folder / CHECKPOINTS).glob("*.index") if not path.name.startswith("."))
     if len(indices) != 1:
         found = ", ".join(path.name for path in indices) or "none"
         raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.archives.convert import convert_parts, is_complete, read_aux
+from heldout_torch.archives.arrivals import Arrivals
+from heldout_torch.archives.convert import convert_parts, read_aux
 from heldout_torch.archives.inflate import HashedStream, inflate
-from heldout_torch.archives.tar_stream import Member, read_members, run_limit
+from heldout_torch.archives.limits import HELD, run_limit
+from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import Experiment, find_experiment
 from heldout_torch.storage.files import remove_stale, write_atomically
@@ -17,9 +19,6 @@ from heldout_torch.zoo.export import Exported, Selection, write_run
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, run_path
 
 ARCHIVE_RECORD = "archive.json"
-_MEMORY = 320 * 2**20  # unpacked bytes held at once; converting a run takes about twice its size more
-
-_MAX_RUNS = 200_000  # ten times what was published; each takes memory once it is named
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,8 @@ class _Export:
         self._limits: dict[str, int] = {}  # bytes of a run, by experiment
         self._refused: set[str] = set()  # names of experiments
         self._cleaned: set[Path] = set()
-        self._chosen: dict[RunKey, bool] = {}  # every run met -> whether its parts are wanted
-        self._done: set[RunKey] = set()  # complete in this pass
-        self._parts: dict[RunKey, dict[str, bytes]] = {}
+        self._arrivals = Arrivals[bytes](archive)
+        self._met: set[RunKey] = set()
         self._working: dict[Future[Exported], int] = {}
         self._held = 0  # bytes of all parts read and not yet given up
         self._count = 0
@@ -116,44 +114,39 @@ class _Export:
         if member.refused is not None:
             yield Exported(None, error=f"{self.archive}: member {member.name!r} is refused: {member.refused}")
             return
-        key, part = member.key, member.part
-        if key is None or part is None:
+        if (key := member.key) is None:
             return
-        if key not in self._chosen:
+        if key not in self._met:
             yield from self._meet(key)
-        if not self._chosen[key]:
+        if key in self._arrivals.refused:
             return
-        parts = self._parts.setdefault(key, {})
-        problem = self._problem(key, part, member.size, parts)
+        problem = self._arrivals.problem(member) or self._too_large(key, member)
         if problem is None:
             yield from self._make_room(member.size)
-            if self._held + member.size > _MEMORY:
+            if self._held + member.size > HELD:
                 problem = "put off: memory is full of runs of which parts are still to come, export again"
         if problem is not None:
-            self._chosen[key] = False
-            self._held -= _size(self._parts.pop(key))
+            self._held -= _size(self._arrivals.refuse(key))
             yield Exported(self._folder(key), error=problem)
             return
-        parts[part] = member.read()
+        parts = self._arrivals.add(member, member.read())
         self._held += member.size
-        if is_complete(parts):
-            self._done.add(key)
-            self._working[self.pool.submit(self._convert, key, self._parts.pop(key))] = _size(parts)
+        if parts is not None:
+            self._working[self.pool.submit(self._convert, key, parts)] = _size(parts)
         yield from self._collect(wait_for_one=False)
 
     def finish(self) -> Iterator[Exported]:
         """Wait for the runs being converted, and name those that are not whole."""
         while self._working:
             yield from self._collect(wait_for_one=True)
-        for key, parts in self._parts.items():
+        for key, parts in self._arrivals.parts.items():
             yield Exported(self._folder(key), error=f"not whole: only {', '.join(sorted(parts)) or 'nothing'} came")
 
     def _meet(self, key: RunKey) -> Iterator[Exported]:
         """Decide about a run of which the first part comes."""
-        if len(self._chosen) >= _MAX_RUNS:
-            raise ZooError(f"{self.archive}: names more than {_MAX_RUNS} runs, which no archive does")
-        self._chosen[key] = False
+        self._met.add(key)
         if not self.selection.holds(key) or key.experiment in self._refused:
+            self._arrivals.refuse(key)
             return
         if key.experiment not in self.experiments:
             try:
@@ -161,32 +154,31 @@ class _Export:
                 self.experiments[key.experiment], self._limits[key.experiment] = experiment, run_limit(experiment)
             except HeldoutError as error:
                 self._refused.add(key.experiment)
+                self._arrivals.refuse(key)
                 yield Exported(None, error=f"{self.archive}: {error}")
                 return
         index, count = self.selection.shard
         self._count += 1
         if (self._count - 1) % count != index:
+            self._arrivals.refuse(key)
             return
         target = run_path(self.zoo, key)
         if target.is_dir() and not self.overwrite:
+            self._arrivals.refuse(key)
             yield Exported(self._folder(key), skipped=True)
             return
         if target.parent not in self._cleaned:
             remove_stale(target.parent)
             self._cleaned.add(target.parent)
-        self._chosen[key] = True
 
-    def _problem(self, key: RunKey, part: str, size: int, parts: dict[str, bytes]) -> str | None:
-        """Tell why a part cannot be a run's next."""
-        if key in self._done or part in parts:
-            return f"{part} comes after the run was complete, or twice; which one counts cannot be told"
+    def _too_large(self, key: RunKey, member: Member) -> str | None:
         limit = self._limits[key.experiment]
-        if size + _size(parts) > limit:
-            return f"{part} declares {size} bytes, a run of {key.experiment} has at most {limit} in all"
-        return None
+        if member.size + _size(self._arrivals.parts.get(key, {})) <= limit:
+            return None
+        return f"{member.part} declares {member.size} bytes, a run of {key.experiment} has at most {limit} in all"
 
     def _make_room(self, size: int) -> Iterator[Exported]:
-        while self._working and self._held + size > _MEMORY:
+        while self._working and self._held + size > HELD:
             yield from self._collect(wait_for_one=True)
 
     def _collect(self, wait_for_one: bool) -> Iterator[Exported]:

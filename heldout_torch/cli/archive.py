@@ -22,11 +22,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _index(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from heldout_torch.archives.packed import INDEX_ENDING, build_index
+    from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
 
     archive: Path = arguments.archive
     size = archive.stat().st_size if archive.is_file() else None
     with tqdm(total=size, unit="B", unit_scale=True, desc="index", file=sys.stderr) as bar:
         index = build_index(archive, bar.update)
-    print(f"indexed {len(index.runs)} runs in {archive}{INDEX_ENDING}")
-    return 0
+    for problem in index.problems:
+        print(f"error: {archive}: {problem}", file=sys.stderr)
+    print(f"indexed {len(index.keys)} runs in {archive}{INDEX_ENDING}")
+    return 1 if index.problems else 0

@@ -113,9 +113,9 @@ def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
     """
     place = _place(zoo)
     if is_archive(place):
-        from heldout_torch.archives.packed import read_index
+        from heldout_torch.archives.seek_index import read_index
 
-        return sorted(read_index(place).runs)
+        return read_index(place).keys
     if is_remote(place):
         from heldout_torch.zoo.remote import fetch_manifest, is_offline
 
@@ -156,10 +156,11 @@ def _find(root: Path, key: RunKey) -> RunFolder | None:
 
 
 def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
-    from heldout_torch.archives.packed import read_files, read_index
+    from heldout_torch.archives.packed import read_files
+    from heldout_torch.archives.seek_index import read_index
 
     index = read_index(archive)
-    if key not in index.runs:
+    if key not in index:
         raise ZooError(f"run {key} is not in {archive}; heldout_torch.list_runs({archive!r}) lists what is there")
     experiment, folder = find_experiment(key.experiment), run_path(Path(archive), key)
     parts = read_files(archive, index, key, experiment)

@@ -12,12 +12,13 @@ import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.archives import access_points as points
-from heldout_torch.archives.packed import build_index, read_index
+from heldout_torch.archives.seek_index import build_index, read_index
 from heldout_torch.storage import urls
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
 
-SPACING = 2**20
+SPACING = 2**16  # 8 MiB between rounds of collecting
+BLOCK = 2**16  # inflated bytes of the blocks that gzip makes of such runs, at most
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +27,8 @@ def indexed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("indexed")
     tree = multiply(folder / "tree", 200)
     archive = pack(tree, folder / "archive.tar.gz")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(points, "_SPACING", SPACING)
-        patch.setattr(points, "_BUFFER", 2**20)
-        patch.setattr(points, "_ROTATE", 2**22)
-        seen = []
-        index = build_index(archive, seen.append)
+    seen = []
+    index = build_index(archive, seen.append, SPACING)
     assert sum(seen) == archive.stat().st_size
     assert read_index(str(archive)) == index
     return tree, archive
@@ -58,8 +55,8 @@ def test_points_lie_at_their_spacing_and_outlive_rounds(indexed):
     index = read_index(str(archive))
     at = [point[1] for point in index.points]
     assert at == sorted(set(at))
-    assert len(at) > index.inflated / SPACING / 1.5
-    assert max(np.diff(at)) < 1.2 * SPACING
+    assert len(at) > index.inflated / (SPACING + BLOCK)
+    assert max(np.diff(at)) < SPACING + BLOCK
     assert index.inflated == int(subprocess.check_output(f"gzip -dc {archive} | wc -c", shell=True))
 
 
@@ -77,14 +74,13 @@ def test_an_index_takes_at_most_one_percent(indexed, tmp_path):
     assert (tmp_path / "archive.tar.gz.seek").stat().st_size < 0.01 * archive.stat().st_size
 
 
-def test_an_archive_of_several_gzip_members_is_read(tmp_path, monkeypatch):
+def test_an_archive_of_several_gzip_members_is_read(tmp_path):
     tree = multiply(tmp_path / "tree", 40)
     stream = gzip.decompress(pack(tree, tmp_path / "one.tar.gz").read_bytes())
     parts = [stream[start : start + 700_001] for start in range(0, len(stream), 700_001)]
     archive = tmp_path / "parts.tar.gz"
     archive.write_bytes(b"".join(map(gzip.compress, parts)))
-    monkeypatch.setattr(points, "_SPACING", 2**18)
-    build_index(archive)
+    build_index(archive, spacing=2**18)
     for number in range(0, 40, 3):
         assert_same(load_run(EXPERIMENT, 0.7, number, archive), tree)
 
@@ -95,7 +91,7 @@ def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
     with Server(archive.parent).running() as server:
         assert_same(load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}"), tree)
         # Three members lie anywhere; each costs at most the bytes since the last point, itself, and two blocks.
-        assert server.sent[archive.name] < 3 * (1.2 * SPACING + 2**17)
+        assert server.sent[archive.name] < 3 * (SPACING + BLOCK + 2**17)
         assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
         server.ranges = False
         monkeypatch.setattr(urls, "_WAITS", ())

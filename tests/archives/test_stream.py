@@ -114,7 +114,7 @@ def test_without_a_published_md5_none_is_claimed(few, tmp_path):
 
 def test_memory_full_of_parts_puts_runs_off_until_the_next_call(runs, tmp_path, monkeypatch):
     _, archive, expected = runs
-    monkeypatch.setattr(archive_module, "_MEMORY", 4_000_000)
+    monkeypatch.setattr(archive_module, "HELD", 4_000_000)
     selection = Selection(experiment=EXPERIMENT)
     put_off = problems(export(archive, tmp_path / "zoo", selection=selection))
     assert 0 < len(put_off) < 300

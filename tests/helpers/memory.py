@@ -1,0 +1,39 @@
+"""How much memory a piece of work takes, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+_FRAME = """
+import resource, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+{prepare}
+import gc; gc.collect()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+{work}
+except Exception as error:
+    print(type(error).__name__, error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def growth(folder: Path, prepare: str, work: str, timeout: float = 100) -> tuple[int, str]:
+    """Run some code and measure it.
+
+    Args:
+        folder: What the code finds under the name `folder`.
+        prepare: Code whose memory does not count, such as imports.
+        work: Code that is measured; an error of it is printed.
+        timeout: Seconds.
+
+    Returns:
+        Growth of the peak in megabytes, and what was printed.
+    """
+    indented = "\n".join(f"    {line}" for line in work.strip().splitlines())
+    code = _FRAME.format(prepare=prepare, work=indented)
+    command = [sys.executable, "-c", code, str(folder)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    *printed, megabytes = process.stdout.splitlines()
+    return int(megabytes), "\n".join(printed)

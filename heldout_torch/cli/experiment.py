@@ -102,7 +102,7 @@ def write_statistics(found: Statistics, dataset: "Dataset", out: Path) -> None:
 
 def _experiment(arguments: argparse.Namespace) -> int:
     from heldout_torch.errors import HeldoutError
-    from heldout_torch.storage.urls import is_remote
+    from heldout_torch.storage.paths import is_remote
 
     if arguments.out is None and is_remote(arguments.zoo):
         raise HeldoutError(f"{arguments.zoo} is a URL, and statistics are written into a folder: give --out DIR")

@@ -90,7 +90,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from heldout_torch.storage.urls import is_remote
+    from heldout_torch.storage.paths import is_remote
     from heldout_torch.zoo.manifest import read_manifest
     from heldout_torch.zoo.remote import fetch_manifest, is_offline
 

@@ -123,7 +123,8 @@ class RunTable:
             ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.storage.urls import REQUESTS, is_remote
+        from heldout_torch.storage.paths import is_remote
+        from heldout_torch.storage.urls import REQUESTS
         from heldout_torch.zoo.run_aux import aux_readers
 
         readers = aux_readers(zoo, experiment)

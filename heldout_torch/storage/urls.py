@@ -17,11 +17,6 @@ _NO_RANGES = "the server does not answer range requests; copy the file to a disk
 T = TypeVar("T")
 
 
-def is_remote(location: object) -> bool:
-    """Tell whether a location is a URL (`https://…`, `s3://…`), not a path."""
-    return "://" in str(location)
-
-
 def is_archive(location: object) -> bool:
     """Tell whether a location, path or URL, is an archive's by its ending."""
     return str(location).endswith((".tar.gz", ".tgz"))

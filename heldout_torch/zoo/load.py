@@ -15,7 +15,8 @@ from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import find_experiment, known_experiments
 from heldout_torch.models import restore_model
-from heldout_torch.storage.urls import is_archive, is_remote
+from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
 from heldout_torch.zoo.metadata import RunMetadata

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from heldout_torch.experiments import Experiment, read_declaration
-from heldout_torch.storage.urls import is_remote
+from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import RunFolder, RunKey, find_runs, run_path
 from heldout_torch.zoo.manifest import Manifest

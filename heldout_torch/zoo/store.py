@@ -21,7 +21,8 @@ from heldout_torch.experiments import (
     read_declaration,
 )
 from heldout_torch.storage.listing import list_files
-from heldout_torch.storage.urls import is_remote, open_filesystem, read_file, read_range, write_file
+from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.urls import open_filesystem, read_file, read_range, write_file
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.export import write_run
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, RunKey, run_path

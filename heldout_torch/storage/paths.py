@@ -1,0 +1,80 @@
+"""Paths and places as people write them: with `file://`, `~`, quotes, spaces and slashes around them."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from heldout_torch.errors import DataError
+
+Location = str | os.PathLike[str]
+
+_QUOTES = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
+_FILE = re.compile(r"file:(?://([^/]*))?(.*)", re.DOTALL | re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+# What `Path` makes of a URL; a folder of such a name is not to be expected.
+_URL_IN_PATH = re.compile(r"(https?|s3a?|gs|gcs|abfss?|az|adl|hf|s?ftp|ssh|memory|oci|oss|webhdfs):/(?=[^/])")
+
+
+def local_path(value: Location) -> Path:
+    """Return a path on this machine as it was meant.
+
+    Taken away from a text are spaces and line ends around it, a pair of quotes around it, slashes at its end, and
+    `file://`; a `~` at the beginning is the home folder. Nothing else is expanded. An `os.PathLike` is as it is.
+
+    >>> local_path(" 'file:///data/my%20zoo/' ")
+    PosixPath('/data/my zoo')
+
+    Raises:
+        DataError: If it is empty, or a URL of another machine.
+    """
+    found = place(value)
+    if isinstance(found, str):
+        raise DataError(f"{found}: is a URL, expected a path on this machine")
+    return found
+
+
+def place(value: Location) -> Path | str:
+    """Return a place of runs as it was meant: a path as `local_path` does, or a URL without a slash at its end.
+
+    A URL that became a `Path` on its way (`s3:/bucket`) is a URL.
+
+    Raises:
+        DataError: If it is empty, a file of another machine, or `~` with a user who is not known.
+    """
+    text = os.fspath(value)
+    if isinstance(value, str):
+        text = _bare(value)
+    elif (found := _URL_IN_PATH.match(text)) is not None:
+        text = f"{found[1]}://{text[found.end() :]}"
+    if not text or "\0" in text:
+        raise DataError(f"{value!r} is no path")
+    if text.lower().startswith("file:/"):
+        host, text = _FILE.fullmatch(text).groups()  # type: ignore[union-attr]
+        if host not in (None, "", "localhost"):
+            raise DataError(f"{value}: is on another machine; a path of this one is written file:///{host}{text}")
+        text = unquote(text)
+    elif _URL.match(text):
+        return text.rstrip("/")
+    path = Path(text)
+    if not isinstance(value, str):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise DataError(f"{text}: there is no such user, or no home folder") from None
+
+
+def is_remote(location: object) -> bool:
+    """Return whether a location is a URL of another machine (`https://…`, `s3://…`), not a path."""
+    return isinstance(location, str | os.PathLike) and isinstance(place(location), str)
+
+
+def _bare(text: str) -> str:
+    """Take spaces, line ends, byte order marks and pairs of quotes from around a text."""
+    while True:
+        before, text = text, text.strip().strip("\ufeff")
+        if (quoted := _QUOTES.fullmatch(text)) is not None:
+            text = quoted[2]
+        if text == before:
+            return text

@@ -1,0 +1,92 @@
+"""Paths and places as people write them."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from heldout_torch.errors import DataError
+from heldout_torch.storage.paths import is_remote, local_path, place
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("/data/zoo", "/data/zoo"),
+        ("zoo", "zoo"),
+        (".", "."),
+        ("/", "/"),
+        ("/data/zoo/", "/data/zoo"),
+        ("/data/zoo///", "/data/zoo"),
+        ("  /data/zoo \t", "/data/zoo"),
+        ("/data/zoo\r\n", "/data/zoo"),
+        ("\ufeff/data/zoo", "/data/zoo"),
+        ("'/data/zoo'", "/data/zoo"),
+        ('"/data/zoo/"\n', "/data/zoo"),
+        ("' /data/zoo '", "/data/zoo"),
+        ("it's", "it's"),
+        ("/data/my zoo", "/data/my zoo"),
+        ("file:///data/zoo/", "/data/zoo"),
+        ("FILE:///data/zoo", "/data/zoo"),
+        ("file://localhost/data/zoo", "/data/zoo"),
+        ("file:/data/zoo", "/data/zoo"),
+        ("file:///data/my%20zoo", "/data/my zoo"),
+        ("file:///data/a#b?c", "/data/a#b?c"),
+        ("'file:///data/zoo' ", "/data/zoo"),
+        ("~/zoo", "/home/me/zoo"),
+        ("~", "/home/me"),
+        ('"~/zoo"', "/home/me/zoo"),
+        ("zoo/~", "zoo/~"),
+        ("$DATA/zoo", "$DATA/zoo"),
+        ("%DATA%/${DATA}", "%DATA%/${DATA}"),
+        ("a:b", "a:b"),
+        (Path("/data/zoo"), "/data/zoo"),
+        (PurePosixPath("/data/zoo"), "/data/zoo"),
+        (Path(" odd "), " odd "),
+        (Path("'odd'"), "'odd'"),
+        (Path("~"), "~"),
+        (Path("file:///data/zoo"), "/data/zoo"),
+    ],
+)
+def test_paths_are_as_they_were_meant(written, meant):
+    assert local_path(written) == Path(meant)
+    assert place(written) == Path(meant)
+    assert not is_remote(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("s3://bucket/zoo", "s3://bucket/zoo"),
+        (" 'https://example.org/zoo/' \n", "https://example.org/zoo"),
+        (Path("s3://bucket/zoo"), "s3://bucket/zoo"),
+        (Path("https://example.org/zoo/"), "https://example.org/zoo"),
+        ("simplecache::s3://bucket/zoo/", "simplecache::s3://bucket/zoo"),
+        ("https://example.org/~me/a%20b", "https://example.org/~me/a%20b"),
+    ],
+)
+def test_urls_are_places_and_no_paths(written, meant):
+    assert place(written) == meant
+    with pytest.raises(DataError, match="is a URL, expected a path on this machine"):
+        local_path(written)
+    assert is_remote(written)
+    assert is_remote(meant)
+
+
+@pytest.mark.parametrize("written", ["", " ", "''", '"\n"', "a\0b", "file://data/zoo", "~nobody-of-this-name/zoo"])
+def test_what_is_no_path_is_one_line(written):
+    for read in (local_path, place):
+        with pytest.raises(DataError) as error:
+            read(written)
+        assert "\n" not in str(error.value)
+
+
+def test_secrets_of_a_url_are_not_told():
+    with pytest.raises(DataError) as error:
+        local_path("s3://me:secret@bucket/zoo?X-Amz-Signature=secret")
+    assert "secret" not in str(error.value)

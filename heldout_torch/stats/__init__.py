@@ -4,6 +4,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
 
 - Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
   `who_trained_on`).
+- Output table: `OutputTable` (`load`, `from_arrays`, `from_files`), margins instead of right or wrong; estimates,
+  errors, pairs and tops take it in place of a run table.
 - Estimates: `memorization(table)`, `influence(table, train, test)`, `consistency(tables_by_ratio)`,
   `influence_pairs(table, labels_train, labels_test)`, `top_influences(table, k, per)`,
   `classwise_influence(table, labels_train, labels_test)`.
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         memorization_interval,
         pair_p_values,
     )
+    from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.pairs import (
         ClassInfluence,
         InfluencePairs,
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "outputs": ("OutputTable",),
     "analyses": ("accuracy_by_ratio", "histogram", "keep_indices", "pair_agreement", "score_agreement"),
     "estimators": ("ConsistencyScores", "ExampleCounts", "consistency", "example_counts", "influence", "memorization"),
     "pairs": (
@@ -136,6 +140,7 @@ __all__ = [
     "ConsistencyScores",
     "ExampleCounts",
     "InfluencePairs",
+    "OutputTable",
     "Reliability",
     "RunTable",
     "Scores",

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats import mean_differences
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.mean_differences import Precision, check_several
+from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 
@@ -46,21 +49,24 @@ def example_counts(table: RunTable) -> ExampleCounts:
     return ExampleCounts(trained.copy(), table.runs - trained, both.copy(), correct - both)
 
 
-def memorization(table: RunTable, empty: Empty = "nan") -> np.ndarray:
+def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndarray:
     """Estimate the memorization of each training example: accuracy on it when trained on, minus when held out.
 
     Args:
-        table: At least two runs.
+        table: At least two runs. Of an output table it is the mean margin that takes the place of the accuracy.
         empty: What an example gets that no run trained on, or none held out: `nan`, or `zero` as the published demo
-            does, which takes the mean over no runs for 0.
+            does, which takes the mean over no runs for 0; of outputs only `nan`.
 
     Returns:
-        float32 of shape (n,), -1 ... 1, by published index.
+        float32 of shape (n,), by published index; -1 ... 1, of outputs any number.
 
     Raises:
-        DataError: If there is only one run.
+        DataError: If there is only one run, or an output table lacks margins on the training set.
     """
-    _several(table)
+    if isinstance(table, OutputTable):
+        _only_nan(empty)
+        return mean_differences.memorization(table)
+    check_several(table)
     counts = example_counts(table)
     return (
         counts.correct_trained_on * _inverse(counts.trained_on, empty)
@@ -69,39 +75,45 @@ def memorization(table: RunTable, empty: Empty = "nan") -> np.ndarray:
 
 
 def influence(
-    table: RunTable,
+    table: RunTable | OutputTable,
     train: Selection = None,
     test: Selection = None,
     *,
     out: np.ndarray | None = None,
     empty: Empty = "nan",
     device: "str | torch.device" = "cpu",
+    dtype: Precision = "float32",
 ) -> np.ndarray:
     """Estimate the influence of training examples on test examples.
 
     That is the accuracy on a test example of the runs that trained on the training example, minus that of the others.
 
     Args:
-        table: At least two runs.
+        table: At least two runs. Of an output table it is the mean margin that takes the place of the accuracy.
         train: Training examples: published indices, a slice or a mask; all by default.
         test: Test examples, in the same way.
         out: Where to write, float32 of shape (test, train), C-contiguous; may be a memory map.
         empty: As in `memorization`.
-        device: `cpu`, or a CUDA device; the result is the same.
+        device: `cpu`, or a CUDA device; the result is the same, of outputs up to rounding.
+        dtype: What the products of margins and masks are computed in; counts over a run table are always exact.
 
     Returns:
-        float32 of shape (test, train), -1 ... 1.
+        float32 of shape (test, train); -1 ... 1, of outputs any number.
 
     Raises:
         DataError: If there is only one run, examples are selected that do not exist, or `out` does not fit.
     """
-    columns, rows = train_axis(table, train, empty), test_axis(table, test)
+    columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     shape = len(rows), len(columns)
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise DataError(f"out is {out.dtype} {out.shape}, expected writeable C-contiguous float32 {shape}")
-    kernels.fill(rows, columns, out, device)
+    if isinstance(table, OutputTable):
+        _only_nan(empty)
+        mean_differences.fill(table, columns, rows, out, device, dtype)
+    else:
+        kernels.fill(test_axis(table, rows), train_axis(table, columns, empty), out, device)
     return out  # (test, train)
 
 
@@ -184,7 +196,7 @@ def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
     With `common` runs that trained on i and are correct on j, and `correct` runs that are correct on j,
     influence = common / in - (correct - common) / out = common (1 / in + 1 / out) - correct (1 / out).
     """
-    _several(table)
+    check_several(table)
     index = selected(selection, table.train_examples, "train")
     trained = kernels.count_runs(table.packed_trained_on, index)
     held_out = _inverse(table.runs - trained, empty)
@@ -198,11 +210,9 @@ def test_axis(table: RunTable, selection: Selection) -> Axis:
     return Axis(table.packed_correct_test, index, np.ones(len(index)), correct.astype(np.float64))
 
 
-def _several(table: RunTable) -> None:
-    if table.runs < 2:
-        raise DataError(
-            f"run {table.keys[0]} is the only one, expected at least two to compare held out with trained on"
-        )
+def _only_nan(empty: Empty) -> None:
+    if empty != "nan":
+        raise DataError(f"empty is {empty!r}, of outputs only 'nan' has a meaning")
 
 
 def _inverse(counts: np.ndarray, empty: Empty) -> np.ndarray:

@@ -6,14 +6,15 @@ on the full matrix would. NaN is never kept.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats import mean_differences
 from heldout_torch.stats.counting import kernels
-from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import Empty, influence, memorization, test_axis, train_axis
+from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.uncertainty import pair_error
 
@@ -44,7 +45,7 @@ class InfluencePairs:
 
 
 def influence_pairs(
-    table: RunTable,
+    table: RunTable | OutputTable,
     labels_train: np.ndarray | None = None,
     labels_test: np.ndarray | None = None,
     min_influence: float = 0.15,
@@ -57,7 +58,7 @@ def influence_pairs(
     """Find the pairs of high influence, by default as published by Feldman and Zhang.
 
     Args:
-        table: At least two runs.
+        table: At least two runs; of an output table both bounds are in units of the margin.
         labels_train: Labels by published index, integers of shape (n,); needed for `same_class`.
         labels_test: The same for the test set, (m,).
         min_influence: Least influence, compared as float32.
@@ -73,12 +74,22 @@ def influence_pairs(
     candidates = np.arange(table.train_examples)
     if min_memorization is not None:
         candidates = np.flatnonzero(memorized >= np.float32(min_memorization))
-    train, test = train_axis(table, candidates, empty), test_axis(table, None)
-    problems: Iterator[tuple[Axis, Axis]] = iter([(test, train)])
+    problems: list[tuple[Any, Any]] = [(slice(None), slice(None))]  # test examples, places among the candidates
     if same_class:
         train_classes = _labels(labels_train, table.train_examples, "labels_train")[candidates]
-        problems = _by_class(test, _labels(labels_test, table.test_examples, "labels_test"), train, train_classes)
-    test_index, train_index, value = kernels.select(problems, min_influence, device)
+        test_classes = _labels(labels_test, table.test_examples, "labels_test")
+        problems = [
+            (np.flatnonzero(test_classes == label), np.flatnonzero(train_classes == label))
+            for label in np.intersect1d(train_classes, test_classes)
+        ]
+    if isinstance(table, OutputTable):
+        every = np.arange(table.test_examples)
+        parts = ((every[test], candidates[train]) for test, train in problems)
+        test_index, train_index, value = mean_differences.select(table, parts, min_influence, device)
+    else:
+        rows, columns = test_axis(table, None), train_axis(table, candidates, empty)
+        axes = ((rows.part(test), columns.part(train)) for test, train in problems)
+        test_index, train_index, value = kernels.select(axes, min_influence, device)
     order = np.lexsort((test_index, train_index, -value))
     train_index, test_index = train_index[order], test_index[order]
     error = pair_error(table, train_index, test_index)
@@ -101,7 +112,7 @@ class TopInfluences:
 
 
 def top_influences(
-    table: RunTable,
+    table: RunTable | OutputTable,
     k: int,
     per: Literal["test", "train"] = "test",
     *,
@@ -127,8 +138,11 @@ def top_influences(
         raise DataError(f"k is {k!r}, expected a number from 1")
     if per not in ("test", "train"):
         raise DataError(f"per is {per!r}, expected 'test' or 'train'")
-    train, test = train_axis(table, None, empty), test_axis(table, None)
-    index, value = kernels.keep_best(*((train, test) if per == "test" else (test, train)), k, device)
+    if isinstance(table, OutputTable):
+        index, value = mean_differences.keep_best(table, k, per, device)
+    else:
+        train, test = train_axis(table, None, empty), test_axis(table, None)
+        index, value = kernels.keep_best(*((train, test) if per == "test" else (test, train)), k, device)
     error = np.full(index.shape, np.nan, np.float32)
     example, place = np.nonzero(index >= 0)
     other = index[example, place]
@@ -154,7 +168,7 @@ class ClassInfluence:
 
 
 def classwise_influence(
-    table: RunTable,
+    table: RunTable | OutputTable,
     labels_train: np.ndarray,
     labels_test: np.ndarray,
     *,
@@ -179,13 +193,6 @@ def classwise_influence(
         train, test = np.flatnonzero(labels_train == label), np.flatnonzero(labels_test == label)
         matrix = influence(table, train, test, empty=empty, device=device)  # (test, train)
         yield ClassInfluence(int(label), train, test, np.ascontiguousarray(matrix.T))
-
-
-def _by_class(
-    test: Axis, test_classes: np.ndarray, train: Axis, train_classes: np.ndarray
-) -> Iterator[tuple[Axis, Axis]]:
-    for label in np.intersect1d(train_classes, test_classes):
-        yield test.part(np.flatnonzero(test_classes == label)), train.part(np.flatnonzero(train_classes == label))
 
 
 def _labels(labels: np.ndarray | None, examples: int, name: str) -> np.ndarray:

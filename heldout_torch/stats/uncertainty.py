@@ -10,15 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats import mean_differences
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import example_counts, squared_error
+from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 
 
-def memorization_error(table: RunTable) -> np.ndarray:
+def memorization_error(table: RunTable | OutputTable) -> np.ndarray:
     """Estimate the standard error of `memorization`, float32 of shape (n,)."""
+    if isinstance(table, OutputTable):
+        return mean_differences.memorization_error(table)
     counts = example_counts(table)
     variance = squared_error(counts.correct_trained_on, counts.trained_on)
     variance += squared_error(counts.correct_held_out, counts.held_out)
@@ -51,8 +55,10 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
     return counts.astype(np.int32)  # (test, train)
 
 
-def influence_error(table: RunTable, train: Selection = None, test: Selection = None) -> np.ndarray:
+def influence_error(table: RunTable | OutputTable, train: Selection = None, test: Selection = None) -> np.ndarray:
     """Estimate the standard error of `influence`, float32 of shape (test, train); arguments as there."""
+    if isinstance(table, OutputTable):
+        return mean_differences.influence_error(table, train, test)
     train = selected(train, table.train_examples, "train")
     test = selected(test, table.test_examples, "test")
     both = influence_counts(table, train, test)
@@ -64,7 +70,7 @@ def influence_error(table: RunTable, train: Selection = None, test: Selection = 
     return error  # (test, train)
 
 
-def pair_error(table: RunTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+def pair_error(table: RunTable | OutputTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """Estimate the standard error of the influence of single pairs.
 
     Args:
@@ -75,6 +81,8 @@ def pair_error(table: RunTable, train_index: np.ndarray, test_index: np.ndarray)
     Returns:
         float32 of shape (pairs,).
     """
+    if isinstance(table, OutputTable):
+        return mean_differences.pair_error(table, train_index, test_index)
     both = kernels.count_pairs(table.packed_trained_on, train_index, table.packed_correct_test, test_index)
     trained, correct = (
         kernels.count_runs(table.packed_trained_on, train_index),

@@ -1,0 +1,173 @@
+"""Outputs of runs as a folder of arrays that can be mapped into memory, filled in run by run by several processes.
+
+`outputs.json` names the runs in order of their rows, and the sizes n of the training and m of the test set. By
+published index, `masks.npy`, uint8 of shape (runs, ceil(n / 8)), has the bit of each training example, the first in the
+lowest bit, and `margins_train.npy` and `margins_test.npy`, float32 of shape (runs, n) and (runs, m), have the log odds
+of the label. `filled.npy`, bool of shape (runs,), says which rows are filled in.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.storage.files import new_folder, write_synced
+
+FORMAT_VERSION = 1
+RECORD = "outputs.json"
+
+
+class Layout(NamedTuple):
+    """What a folder of outputs has rows for: names of runs, sizes of the training and of the test set."""
+
+    keys: tuple[str, ...]
+    train_examples: int
+    test_examples: int
+
+    @property
+    def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+        """Data type and shape of each array, by name."""
+        runs = len(self.keys)
+        return {
+            "margins_train": (np.dtype(np.float32), (runs, self.train_examples)),
+            "margins_test": (np.dtype(np.float32), (runs, self.test_examples)),
+            "masks": (np.dtype(np.uint8), (runs, -(-self.train_examples // 8))),
+            "filled": (np.dtype(np.bool_), (runs,)),
+        }
+
+
+def start_outputs(folder: Path, keys: Sequence[str], train_examples: int, test_examples: int) -> None:
+    """Make a folder of outputs with empty rows, unless it is there; several processes may do it at once.
+
+    Args:
+        folder: Where; folders on the way are made. Rows not filled in take no space on most disks.
+        keys: All runs that will have a row.
+        train_examples: Size of the whole training set, n.
+        test_examples: Size of the test set, m.
+
+    Raises:
+        DataError: If there are outputs of other runs or examples, or it cannot be written.
+    """
+    layout = Layout(tuple(keys), train_examples, test_examples)
+    try:
+        if not folder.is_dir():
+            with new_folder(folder) as temporary:
+                for name, (dtype, shape) in layout.arrays.items():
+                    np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, shape).flush()
+                record = {"format_version": FORMAT_VERSION, **layout._asdict()}
+                write_synced(temporary / RECORD, json.dumps(record).encode())
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+    found = _read_layout(folder)
+    if found != layout:
+        raise DataError(
+            f"{folder}: has rows for {_sizes(found)}, not for these {_sizes(layout)}; write elsewhere, or ask for the "
+            "same runs"
+        )
+
+
+def write_outputs(
+    folder: Path, key: str, trained_on: np.ndarray, margins_train: np.ndarray, margins_test: np.ndarray
+) -> None:
+    """Fill in the row of a run, or replace it; it counts as filled in only while it is whole.
+
+    Args:
+        folder: What `start_outputs` made.
+        key: The run, one of those named then.
+        trained_on: bool of shape (n,).
+        margins_train: Float of shape (n,).
+        margins_test: Float of shape (m,).
+
+    Raises:
+        DataError: If the folder has no such row, or cannot be written.
+    """
+    layout = _read_layout(folder)
+    if key not in layout.keys:
+        raise DataError(f"{folder}: has no row for run {key}, only for {_sizes(layout)}")
+    row = layout.keys.index(key)
+    steps = (
+        ("filled", np.False_),
+        ("margins_train", margins_train),
+        ("margins_test", margins_test),
+        ("masks", np.packbits(trained_on, bitorder="little")),
+        ("filled", np.True_),
+    )
+    for name, values in steps:
+        dtype, shape = layout.arrays[name]
+        line = np.ascontiguousarray(values, dtype)
+        array = open_npy(folder / f"{name}.npy")
+        if array.dtype != dtype or array.shape != shape or line.size * len(layout.keys) != array.size:
+            raise DataError(f"{folder}/{name}.npy: is {array.dtype} {array.shape}, run {key} has a row of {line.size}")
+        try:
+            # Through the file, not the map: on network file systems only so do neighbouring rows of others stay whole.
+            with open(folder / f"{name}.npy", "r+b") as file:
+                file.seek(array.offset + row * line.nbytes)
+                file.write(line.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+
+
+def filled_rows(folder: Path) -> set[str]:
+    """Return the names of the runs whose rows are filled in; none if there is no such folder.
+
+    Raises:
+        DataError: If the folder holds something other than outputs.
+    """
+    if not folder.exists():
+        return set()
+    layout, arrays = open_outputs(folder)
+    return {layout.keys[row] for row in np.flatnonzero(arrays["filled"])}
+
+
+def open_outputs(folder: Path) -> tuple[Layout, dict[str, np.ndarray]]:
+    """Open the arrays of a folder of outputs, mapped from disk, by the names in `Layout.arrays`.
+
+    Raises:
+        DataError: If the folder holds no outputs, or its files do not fit each other.
+    """
+    layout = _read_layout(folder)
+    arrays: dict[str, np.ndarray] = {}
+    for name, (dtype, shape) in layout.arrays.items():
+        arrays[name] = open_npy(folder / f"{name}.npy")
+        if arrays[name].dtype != dtype or arrays[name].shape != shape:
+            found = f"{arrays[name].dtype} {arrays[name].shape}"
+            raise DataError(f"{folder}/{name}.npy: is {found}, expected {dtype} {shape}; evaluate again")
+    return layout, arrays
+
+
+def open_npy(path: Path) -> np.memmap:
+    """Map an npy file into memory, never unpickling.
+
+    Raises:
+        DataError: If it is missing, damaged, or no npy file.
+    """
+    try:
+        return np.lib.format.open_memmap(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: is no readable npy file ({' '.join(str(error).split())})") from None
+
+
+def _read_layout(folder: Path) -> Layout:
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        version = record["format_version"]
+        layout = Layout(tuple(map(str, record["keys"])), int(record["train_examples"]), int(record["test_examples"]))
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{folder}: holds no outputs ({' '.join(str(error).split())}); evaluate again") from None
+    if version != FORMAT_VERSION:
+        raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
+    return layout
+
+
+def _sizes(layout: Layout) -> str:
+    return f"{len(layout.keys)} runs, {layout.train_examples} training and {layout.test_examples} test examples"

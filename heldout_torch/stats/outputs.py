@@ -1,0 +1,208 @@
+"""The output table: what each run was trained on, and its margin on every example."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.counting.packing import run_names
+from heldout_torch.stats.output_files import open_npy, open_outputs
+from heldout_torch.stats.selection import Selection, selected
+
+if TYPE_CHECKING:
+    from heldout_torch.data import SplitName
+    from heldout_torch.zoo import RunKey
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OutputTable:
+    """Margins of many runs over one data set, by published index; the arrays stay where they are, such as on disk.
+
+    A margin is any number that is larger where a run does better on an example. `heldout evaluate --save outputs`
+    writes the log odds of the label. Build a table by `load`, `from_arrays` or `from_files`.
+
+    Attributes:
+        keys: Names of the runs, such as `cifar10-inception/0.7/12`.
+        train_examples: Size of the whole training set, n.
+        stored: The arrays as they lie: `masks`, bool of shape (stored runs, n), or bits in bytes, uint8 of shape
+            (stored runs, ceil(n / 8)), lowest first; `margins_test`, float of shape (stored runs, m); and perhaps
+            `margins_train`, of shape (stored runs, n).
+        rows: Where in them each run lies, int64 of shape (runs,).
+    """
+
+    keys: tuple[str, ...]
+    train_examples: int
+    stored: dict[str, np.ndarray]
+    rows: np.ndarray
+
+    @classmethod
+    def from_arrays(
+        cls,
+        masks: np.ndarray,
+        margins_test: np.ndarray,
+        margins_train: np.ndarray | None = None,
+        keys: "Sequence[str | RunKey] | None" = None,
+    ) -> Self:
+        """Make a table of arrays, which may be memory maps and are not copied.
+
+        Args:
+            masks: Which training examples each run trained on, bool of shape (runs, n).
+            margins_test: Float of shape (runs, m).
+            margins_train: Float of shape (runs, n), for memorization; may be missing.
+            keys: Names of the runs; `0`, `1`, ... by default.
+
+        Raises:
+            DataError: If there is no run, shapes or types are not as above, or a key is given twice.
+        """
+        if masks.ndim != 2 or masks.dtype != bool:
+            raise DataError(f"masks are {masks.dtype} {masks.shape}, expected bool (runs, training examples)")
+        stored = {"masks": masks, "margins_test": margins_test}
+        if margins_train is not None:
+            stored["margins_train"] = margins_train
+        for name, array in list(stored.items())[1:]:
+            length = masks.shape[1] if name == "margins_train" else "test examples"
+            if array.ndim != 2 or array.dtype.kind != "f" or len(array) != len(masks) or length not in (
+                array.shape[1], "test examples"
+            ):  # fmt: skip
+                raise DataError(f"{name} is {array.dtype} {array.shape}, expected float ({len(masks)}, {length})")
+        names = run_names(keys, len(masks))
+        return cls(names, masks.shape[1], stored, np.arange(len(names)))
+
+    @classmethod
+    def from_files(
+        cls,
+        masks: str | Path,
+        margins_test: str | Path,
+        margins_train: str | Path | None = None,
+        keys: "Sequence[str | RunKey] | None" = None,
+    ) -> Self:
+        """Open npy files, as datamodels are published: masks, bool (runs, n), and margins, float (runs, m).
+
+        Raises:
+            DataError: If a file cannot be read, or is not as for `from_arrays`.
+        """
+        train = None if margins_train is None else open_npy(Path(margins_train))
+        return cls.from_arrays(open_npy(Path(masks)), open_npy(Path(margins_test)), train, keys)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Open what `heldout evaluate --save outputs` wrote; runs that are not evaluated yet are left out.
+
+        Args:
+            path: Folder such as `OUT/cifar10-inception/0.7/outputs`.
+
+        Raises:
+            DataError: If the folder holds no outputs, or no run is evaluated.
+        """
+        layout, arrays = open_outputs(Path(path))
+        rows = np.flatnonzero(arrays.pop("filled"))
+        if not len(rows):
+            raise DataError(f"{path}: no run of {len(layout.keys)} is evaluated yet; run `heldout evaluate` again")
+        names = run_names([layout.keys[row] for row in rows])
+        return cls(names, layout.train_examples, arrays, rows)
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return len(self.keys)
+
+    @property
+    def test_examples(self) -> int:
+        """Size of the test set, m."""
+        return self.stored["margins_test"].shape[1]
+
+    @property
+    def margins_train(self) -> np.ndarray:
+        """Margins on the training set, float of shape (runs, n); in memory only if runs were selected."""
+        return self._whole("train")
+
+    @property
+    def margins_test(self) -> np.ndarray:
+        """Margins on the test set, float of shape (runs, m); in memory only if runs were selected."""
+        return self._whole("test")
+
+    def mask(self, runs: Selection = None, train: Selection = None) -> np.ndarray:
+        """Return which training examples runs trained on.
+
+        Args:
+            runs: Positions 0 ... runs-1 in the table, a slice, or a bool mask of shape (runs,); all by default.
+            train: Published indices of training examples, a slice or a mask; all by default.
+
+        Returns:
+            bool of shape (runs selected, examples selected).
+
+        Raises:
+            DataError: If a run or an example is selected that does not exist.
+        """
+        rows = self.rows[selected(runs, self.runs, "runs")]
+        index = selected(train, self.train_examples, "train")
+        masks = self.stored["masks"]
+        if masks.dtype == bool:
+            return _cut(masks, rows, index)
+        byte, place = np.unique(index >> 3, return_inverse=True)
+        bits = np.unpackbits(_cut(masks, rows, byte), axis=1, bitorder="little")
+        return bits[:, 8 * place + (index & 7)].view(bool)
+
+    def margins(self, split: "SplitName", examples: Selection = None) -> np.ndarray:
+        """Read the margins on some examples of all runs, and check them.
+
+        Args:
+            split: `train` or `test`.
+            examples: Published indices, a slice or a mask; all by default.
+
+        Returns:
+            Float of shape (runs, examples selected), in memory.
+
+        Raises:
+            DataError: If there are no margins on that split, an example is selected that does not exist, or a margin
+                is no finite number.
+        """
+        stored = self._stored(split)
+        index = selected(examples, stored.shape[1], split)
+        values = _cut(stored, self.rows, index)
+        if not np.isfinite(values).all():
+            run, example = np.argwhere(~np.isfinite(values))[0]
+            raise DataError(
+                f"run {self.keys[run]}: margin {values[run, example]} on example {index[example]} of {split}, expected "
+                "a finite number; leave the run out with select_runs, or evaluate it again"
+            )
+        return values
+
+    def select_runs(self, runs: Selection) -> Self:
+        """Return a table of some of the runs; nothing is read.
+
+        Args:
+            runs: As in `mask`.
+
+        Raises:
+            DataError: If none is selected, one is selected twice, or a position is outside.
+        """
+        positions = selected(runs, self.runs, "runs")
+        keys = run_names([self.keys[position] for position in positions])
+        return type(self)(keys, self.train_examples, self.stored, self.rows[positions])
+
+    def __repr__(self) -> str:
+        about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
+        sizes = f"{self.train_examples} training, {self.test_examples} test examples"
+        return f"OutputTable({self.runs} runs: {about}; {sizes})"
+
+    def _whole(self, split: "SplitName") -> np.ndarray:
+        stored = self._stored(split)
+        return stored if np.array_equal(self.rows, np.arange(len(stored))) else stored[self.rows]
+
+    def _stored(self, split: "SplitName") -> np.ndarray:
+        if split not in ("train", "test"):
+            raise DataError(f"split is {split!r}, expected 'train' or 'test'")
+        if (name := f"margins_{split}") not in self.stored:
+            raise DataError("this table has no margins on the training set, which memorization needs; give them, too")
+        return self.stored[name]
+
+
+def _cut(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Read some rows and columns; of neighbouring columns only their part of the file."""
+    if len(columns) and np.array_equal(columns, np.arange(columns[0], columns[0] + len(columns))):
+        return np.asarray(array[:, columns[0] : columns[0] + len(columns)][rows])
+    return np.asarray(array[np.ix_(rows, columns)])

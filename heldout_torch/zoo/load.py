@@ -15,7 +15,7 @@ from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import find_experiment, known_experiments
 from heldout_torch.models import restore_model
-from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.paths import is_remote, place
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
@@ -83,16 +83,16 @@ def load_run(
         CheckpointError: If a TensorFlow checkpoint is damaged or of another network.
     """
     key = make_key(experiment, subset_ratio, run)
-    place = _place(zoo)
-    if is_archive(place):
-        return _load_from_archive(place, key, device)
-    if is_remote(place):
+    where = _place(zoo)
+    if is_archive(where):
+        return _load_from_archive(where, key, device)
+    if is_remote(where):
         from heldout_torch.zoo.remote import fetch_run
 
         with tqdm(unit="B", unit_scale=True, desc=f"fetch run {key}", delay=0.5, leave=False, file=sys.stderr) as bar:
-            root = fetch_run(place, key, offline, bar.update)
+            root = fetch_run(where, key, offline, bar.update)
     else:
-        root = _root(place)
+        root = _root(where)
     found = _find(root, key)
     if found is None:
         raise ZooError(_missing(root, key))
@@ -112,16 +112,16 @@ def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
     Raises:
         ZooError: If the folder, manifest or seek index cannot be read.
     """
-    place = _place(zoo)
-    if is_archive(place):
+    where = _place(zoo)
+    if is_archive(where):
         from heldout_torch.archives.seek_index import read_index
 
-        return read_index(place).keys
-    if is_remote(place):
+        return read_index(where).keys
+    if is_remote(where):
         from heldout_torch.zoo.remote import fetch_manifest, is_offline
 
-        return sorted(fetch_manifest(place, is_offline()).runs)
-    return [run.key for run in find_runs(_root(place))]
+        return sorted(fetch_manifest(where, is_offline()).runs)
+    return [run.key for run in find_runs(_root(where))]
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:
@@ -137,11 +137,11 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
 
 
 def _place(zoo: str | Path | None) -> str:
-    return str(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+    return str(place(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo()))
 
 
-def _root(place: str) -> Path:
-    root = Path(place)
+def _root(where: str) -> Path:
+    root = Path(where)
     if not root.is_dir():
         raise ZooError(f"{root}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
     return root

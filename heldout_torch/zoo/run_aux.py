@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from heldout_torch.experiments import Experiment, read_declaration
-from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.paths import is_remote, local_path
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import RunFolder, RunKey, find_runs, run_path
 from heldout_torch.zoo.manifest import Manifest
@@ -32,7 +32,7 @@ def aux_readers(zoo: str | Path, experiment: str) -> dict[RunKey, Callable[[], A
         manifest = fetch_manifest(str(zoo), is_offline())
         keys = [key for key in sorted(manifest.runs) if key.experiment == experiment]
         return {key: partial(_fetch, str(zoo), key, manifest) for key in keys}
-    return {run.key: partial(read_run_aux, zoo, run) for run in find_runs(Path(zoo), experiment)}
+    return {run.key: partial(read_run_aux, zoo, run) for run in find_runs(local_path(zoo), experiment)}
 
 
 def experiment_at(zoo: str | Path, name: str) -> Experiment:
@@ -42,7 +42,7 @@ def experiment_at(zoo: str | Path, name: str) -> Experiment:
         ZooError: If neither the package nor the zoo declares it.
     """
     if not is_remote(zoo):
-        return experiment_in(Path(zoo), name)
+        return experiment_in(local_path(zoo), name)
     declaration = fetch_manifest(str(zoo), is_offline()).declarations.get(name)
     return read_declaration(name, None if declaration is None else json.dumps(declaration).encode(), str(zoo))
 

@@ -21,7 +21,7 @@ from heldout_torch.experiments import (
     read_declaration,
 )
 from heldout_torch.storage.listing import list_files
-from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.paths import place
 from heldout_torch.storage.urls import open_filesystem, read_file, read_range, write_file
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.export import write_run
@@ -48,9 +48,9 @@ def open_zoo(zoo: str | Path) -> str | Path:
     Raises:
         ZooError: If it is a web server's, the network is switched off, or the package of its protocol is missing.
     """
-    if not is_remote(zoo):
-        return Path(zoo)
-    zoo = str(zoo).rstrip("/")
+    zoo = place(zoo)
+    if isinstance(zoo, Path):
+        return zoo
     if is_offline():
         raise ZooError(f"{zoo}: cannot be written, {OFFLINE_VARIABLE} forbids the use of the network")
     if zoo.startswith(("http://", "https://")):

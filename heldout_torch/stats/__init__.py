@@ -3,7 +3,7 @@
 Everything starts from a run table and is a plain function on it; indices are published indices.
 
 - Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
-  `who_trained_on`).
+  `mask`, `correct`, `who_trained_on`).
 - Output table: `OutputTable` (`load`, `from_arrays`, `from_files`), margins instead of right or wrong; estimates,
   errors, pairs and tops take it in place of a run table.
 - Estimates: `memorization(table)`, `influence(table, train, test)`, `consistency(tables_by_ratio)`,
@@ -16,16 +16,18 @@ Everything starts from a run table and is a plain function on it; indices are pu
 - Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
   `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
   `original_index(dataset, split)`, `to_original`, `to_published`.
-- Analyses: `histogram` (18 bins), `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
+- Analyses: `histogram`, `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
 
 Names are imported when first used, so that the package itself costs nothing; kernels are compiled at first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heldout_torch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from heldout_torch.stats.analyses import (
+        PUBLISHED_BINS,
         accuracy_by_ratio,
         histogram,
         keep_indices,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         memorization_interval,
         pair_p_values,
     )
+    from heldout_torch.stats.orders import to_original, to_published
     from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.pairs import (
         ClassInfluence,
@@ -66,15 +69,7 @@ if TYPE_CHECKING:
         top_influences,
     )
     from heldout_torch.stats.run_table import RunTable
-    from heldout_torch.stats.score_files import (
-        Scores,
-        load_published_scores,
-        load_scores,
-        original_index,
-        save_scores,
-        to_original,
-        to_published,
-    )
+    from heldout_torch.stats.score_files import Scores, load_published_scores, load_scores, original_index, save_scores
     from heldout_torch.stats.uncertainty import (
         Reliability,
         error_bound,
@@ -85,55 +80,6 @@ if TYPE_CHECKING:
         reliability,
     )
 
-_HOMES = {
-    "outputs": ("OutputTable",),
-    "analyses": ("accuracy_by_ratio", "histogram", "keep_indices", "pair_agreement", "score_agreement"),
-    "estimators": ("ConsistencyScores", "ExampleCounts", "consistency", "example_counts", "influence", "memorization"),
-    "pairs": (
-        "ClassInfluence",
-        "InfluencePairs",
-        "TopInfluences",
-        "classwise_influence",
-        "influence_pairs",
-        "top_influences",
-    ),
-    "influence_files": (
-        "ClasswiseInfluence",
-        "load_classwise",
-        "load_imagenet_memorization",
-        "load_pairs",
-        "save_classwise",
-        "save_imagenet_index",
-        "save_pairs",
-    ),
-    "score_files": (
-        "Scores",
-        "load_published_scores",
-        "load_scores",
-        "original_index",
-        "save_scores",
-        "to_original",
-        "to_published",
-    ),
-    "intervals": (
-        "consistency_interval",
-        "false_discovery_rate",
-        "influence_interval",
-        "memorization_interval",
-        "pair_p_values",
-    ),
-    "run_table": ("RunTable",),
-    "uncertainty": (
-        "Reliability",
-        "error_bound",
-        "influence_counts",
-        "influence_error",
-        "memorization_error",
-        "pair_error",
-        "reliability",
-    ),
-}
-
 __all__ = [
     "ClassInfluence",
     "ClasswiseInfluence",
@@ -141,6 +87,7 @@ __all__ = [
     "ExampleCounts",
     "InfluencePairs",
     "OutputTable",
+    "PUBLISHED_BINS",
     "Reliability",
     "RunTable",
     "Scores",
@@ -182,9 +129,67 @@ __all__ = [
     "top_influences",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"heldout_torch.stats.{home}"), name)
-    raise AttributeError(f"module 'heldout_torch.stats' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    "heldout_torch.stats",
+    {
+        "heldout_torch.stats.analyses": (
+            "PUBLISHED_BINS",
+            "accuracy_by_ratio",
+            "histogram",
+            "keep_indices",
+            "pair_agreement",
+            "score_agreement",
+        ),
+        "heldout_torch.stats.estimators": (
+            "ConsistencyScores",
+            "ExampleCounts",
+            "consistency",
+            "example_counts",
+            "influence",
+            "memorization",
+        ),
+        "heldout_torch.stats.influence_files": (
+            "ClasswiseInfluence",
+            "load_classwise",
+            "load_imagenet_memorization",
+            "load_pairs",
+            "save_classwise",
+            "save_imagenet_index",
+            "save_pairs",
+        ),
+        "heldout_torch.stats.intervals": (
+            "consistency_interval",
+            "false_discovery_rate",
+            "influence_interval",
+            "memorization_interval",
+            "pair_p_values",
+        ),
+        "heldout_torch.stats.orders": ("to_original", "to_published"),
+        "heldout_torch.stats.outputs": ("OutputTable",),
+        "heldout_torch.stats.pairs": (
+            "ClassInfluence",
+            "InfluencePairs",
+            "TopInfluences",
+            "classwise_influence",
+            "influence_pairs",
+            "top_influences",
+        ),
+        "heldout_torch.stats.run_table": ("RunTable",),
+        "heldout_torch.stats.score_files": (
+            "Scores",
+            "load_published_scores",
+            "load_scores",
+            "original_index",
+            "save_scores",
+        ),
+        "heldout_torch.stats.uncertainty": (
+            "Reliability",
+            "error_bound",
+            "influence_counts",
+            "influence_error",
+            "memorization_error",
+            "pair_error",
+            "reliability",
+        ),
+    },
+)

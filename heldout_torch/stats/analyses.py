@@ -1,14 +1,23 @@
 """What the papers show of the statistics: histograms, agreement, accuracy by subset ratio, and data pruning."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
+from heldout_torch.stats.selection import as_count
 
-BINS = 18  # as on the project page of Feldman and Zhang
+# Bins of the histograms on the project page of Feldman and Zhang, as arguments of `histogram`; read from its figures,
+# and those of influence found again in the published pairs.
+PUBLISHED_BINS: dict[str, dict[str, Any]] = {
+    "cifar100-memorization": {"bins": 18, "range": (0.0, 1.0)},
+    "cifar100-influence": {"bins": 17, "range": (0.15, 1.0)},
+    "imagenet-memorization": {"bins": 18, "range": None},
+    "imagenet-influence": {"bins": 18, "range": None},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,29 +28,43 @@ class Histogram:
         edges: float64 of shape (bins + 1,).
         counts: int64 of shape (bins,).
         missing: Number of values that are NaN.
+        outside: Number of values outside the range.
     """
 
     edges: np.ndarray
     counts: np.ndarray
     missing: int
+    outside: int = 0
 
 
-def histogram(values: np.ndarray, bins: int = BINS) -> Histogram:
-    """Count memorization values, influences or scores in bins over 0 ... 1.
+def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | None = (0.0, 1.0)) -> Histogram:
+    """Count memorization values, influences or scores in bins of equal width, the last one with its upper edge.
 
-    Estimates below 0, which the truth hardly ever is, are counted in the first bin.
+    By default these are the 18 bins of Feldman and Zhang for CIFAR-100's memorization; the bins of their other
+    histograms are `PUBLISHED_BINS`, such as `histogram(pairs.influence, **PUBLISHED_BINS["cifar100-influence"])`.
+
+    Args:
+        values: Float, -1 ... 1.
+        bins: Number of bins.
+        range: Lowest and highest edge. Estimates below 0, which the truth hardly ever is, count as 0. None for bins
+            from the least to the largest value.
 
     Raises:
-        DataError: If there is no bin, or a value is not in -1 ... 1.
+        DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
     """
-    values = np.asarray(values)
+    values, bins = np.asarray(values), as_count(bins, "bins")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"values are {values.dtype}, expected numbers")
     known = values[~np.isnan(values)]
-    if bins < 1 or (known.size and np.abs(known).max() > 1):
-        raise DataError(
-            f"expected at least one bin and values in -1 ... 1, got {bins} and {np.abs(known).max(initial=0)}"
-        )
-    counts, edges = np.histogram(np.maximum(known, 0), bins, (0.0, 1.0))
-    return Histogram(edges, counts, values.size - known.size)
+    if known.size and np.abs(known).max() > 1:
+        raise DataError(f"values reach {np.abs(known).max()}, expected -1 ... 1")
+    if range is None:
+        counts, edges = np.histogram(known, bins)
+    elif range[0] < range[1]:
+        counts, edges = np.histogram(np.maximum(known, 0), bins, range)
+    else:
+        raise DataError(f"range is {range}, expected the lowest and the highest edge")
+    return Histogram(edges, counts, values.size - known.size, known.size - int(counts.sum()))
 
 
 @dataclass(frozen=True)
@@ -63,8 +86,13 @@ def pair_agreement(one: InfluencePairs, other: InfluencePairs) -> PairAgreement:
     """Compare pairs from two sets of runs, such as those of two architectures or two halves.
 
     Both must count examples in the same way. Source: Feldman and Zhang (2020), comparison of architectures.
+
+    Raises:
+        DataError: If a set has a pair twice, or they count examples in different orders.
     """
-    first, second = (pairs.train_index.astype(np.int64) << 32 | pairs.test_index for pairs in (one, other))
+    if None not in (one.order, other.order) and one.order != other.order:
+        raise DataError(f"pairs in {one.order} and in {other.order} order cannot be compared; bring them into one")
+    first, second = (_pair_numbers(pairs) for pairs in (one, other))
     _, place_one, place_other = np.intersect1d(first, second, assume_unique=True, return_indices=True)
     shared, either = len(place_one), len(one) + len(other) - len(place_one)
     difference = np.abs(one.influence[place_one] - other.influence[place_other])
@@ -96,6 +124,7 @@ def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
     Raises:
         DataError: If shapes differ, or no example has both scores.
     """
+    one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:
         raise DataError(f"scores of shapes {one.shape} and {other.shape} are not about the same examples")
     both = ~(np.isnan(one) | np.isnan(other))
@@ -144,16 +173,30 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
         Their positions in ascending order, int64, fit for `torch.utils.data.Subset`.
 
     Raises:
-        DataError: If the fraction is not in 0 ... 1, or scores are missing.
+        DataError: If the fraction is not in 0 ... 1, scores are missing, or they are no row of numbers.
     """
+    scores = np.asarray(scores)
+    if scores.ndim != 1 or scores.dtype.kind not in "biuf":
+        raise DataError(f"scores are {scores.dtype} {scores.shape}, expected a row of numbers")
     if not 0 <= fraction <= 1:
         raise DataError(f"fraction is {fraction}, expected 0 ... 1")
     if missing := int(np.isnan(scores).sum()):
         raise DataError(
             f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero' (--empty-zero)"
         )
-    order = np.argsort(-scores if highest else scores, kind="stable")
+    order = np.argsort(scores, kind="stable")
+    if highest:  # of equal scores the lower index still comes first; a minus sign would turn unsigned ones around
+        order = len(scores) - 1 - np.argsort(scores[::-1], kind="stable")[::-1]
     return np.sort(order[: round(fraction * len(scores))])
+
+
+def _pair_numbers(pairs: InfluencePairs) -> np.ndarray:
+    numbers = pairs.train_index.astype(np.int64) << 32 | pairs.test_index.astype(np.int64)
+    unique, times = np.unique(numbers, return_counts=True)
+    if (times > 1).any():
+        twice = int(unique[times > 1][0])
+        raise DataError(f"training example {twice >> 32} and test example {twice & 0xFFFFFFFF} are a pair twice")
+    return numbers
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

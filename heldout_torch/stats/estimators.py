@@ -7,7 +7,7 @@ Regularities of Labeled Data in Overparameterized Models" (2021).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsFloat
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Empty = Literal["nan", "zero"]
+_RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of whole examples, and mixtures are allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,8 @@ class ConsistencyScores:
 
     Attributes:
         scores: Unweighted mean of the per-ratio scores, over the ratios at which an example was held out at least
-            once, float32 of shape (n,), 0 ... 1; NaN if there is none (0 if so asked for).
+            once, float32 of shape (n,), 0 ... 1; NaN if there is none. With `empty="zero"` over all ratios, as in
+            `consistency`.
         ratios_counted: Number of those ratios, int64 of shape (n,).
         ratios: The subset ratios in ascending order, float64 of shape (ratios,).
         per_ratio: float32 of shape (ratios, n), NaN where an example was never held out.
@@ -143,15 +145,15 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
 
     Args:
         tables_by_ratio: A table for each subset ratio, over the same data set; or one table.
-        empty: What an example gets that no run at any ratio held out: `nan`, or `zero`.
+        empty: What becomes of a ratio at which no run held an example out: `nan` leaves it out of the example's mean,
+            which is NaN where all are; `zero` averages a 0 in, as the published demo does.
 
     Raises:
-        DataError: If there is no table, or their training sets differ in size.
+        DataError: If there is no table, one is not of its ratio or given twice, or their training sets differ in size.
     """
     if isinstance(tables_by_ratio, RunTable):
         tables_by_ratio = {tables_by_ratio.subset_ratio: tables_by_ratio}
-    if not tables_by_ratio:
-        raise DataError("no tables given, consistency scores need at least one")
+    check_ratios(tables_by_ratio)
     ratios = sorted(tables_by_ratio)
     first = tables_by_ratio[ratios[0]]
     per_ratio = np.empty((len(ratios), first.train_examples), np.float32)
@@ -171,9 +173,34 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
         counted += held_out
         total[held_out] += mean[held_out]
         variance[held_out] += squared_error(counts.correct_held_out, counts.held_out)[held_out]
-    scores = (total * _inverse(counted, empty)).astype(np.float32)
-    error = (np.sqrt(variance) * _inverse(counted, "nan")).astype(np.float32)
+    taken = np.full_like(counted, len(ratios)) if empty == "zero" else counted  # ratios in each mean
+    scores = (total * _inverse(taken, empty)).astype(np.float32)
+    error = (np.sqrt(variance) * _inverse(taken, empty)).astype(np.float32)
     return ConsistencyScores(scores, counted, np.array(ratios), per_ratio, error)
+
+
+def check_ratios(tables_by_ratio: Mapping[float, RunTable]) -> None:
+    """Check that tables are of the ratios that they are given for.
+
+    Raises:
+        DataError: If there is none, a table's runs trained on another share of the examples than its key says, or a
+            run is given twice.
+    """
+    if not isinstance(tables_by_ratio, Mapping) or not tables_by_ratio:
+        raise DataError("no tables given, expected a run table, or several in a dictionary by subset ratio")
+    seen: dict[str, np.ndarray] = {}
+    for ratio, table in tables_by_ratio.items():
+        if not isinstance(table, RunTable) or not isinstance(ratio, SupportsFloat):
+            raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
+        if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
+            raise DataError(
+                f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "
+                f"{table.subset_ratio:.4g}, such as {table.keys[0]}"
+            )
+        for key in table.keys:
+            if key in seen and (key.count("/") == 2 or np.array_equal(seen[key], table.packed_trained_on)):
+                raise DataError(f"run {key} is in two of the tables, and would count twice")
+            seen[key] = table.packed_trained_on
 
 
 def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ Mind the transpose: class-wise matrices are train x test, everything else here i
 `standard_error`, which published files do not have, is written where it is known; other readers pass over it.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,39 +12,47 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.npz_files import as_row, read_npz, write_npz
+from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
+from heldout_torch.stats.orders import Order
 from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.storage.npz import read_npz
 
 
 def load_pairs(path: str | Path) -> InfluencePairs:
-    """Read `tr_idx`, `tt_idx`, `infl`, `mem`; indices count as the file does, standard errors are NaN if not there.
+    """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error`, `order`); numbers are as the file has them.
+
+    Indices count as the file does: published files do not say how, and their pairs have order None. Standard errors
+    are NaN if there are none.
 
     Raises:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.
     """
-    arrays = read_npz(path, {"tr_idx", "tt_idx", "infl", "mem"}, {"standard_error"})
-    pairs = len(arrays["infl"])
-    train, test = (
-        as_row(arrays[name], "iu", pairs, f"{path}: {name}").astype(np.int64) for name in ("tr_idx", "tt_idx")
-    )
-    arrays.setdefault("standard_error", np.full(pairs, np.nan))
-    floats = (
-        as_row(arrays[name], "f", pairs, f"{path}: {name}").astype(np.float32)
-        for name in ("infl", "mem", "standard_error")
-    )
-    return InfluencePairs(train, test, *floats)
+    arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", ORDER])
+    influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
+    pairs = len(influence)
+    train, test = (as_indices(arrays[name], pairs, f"{path}: {name}") for name in ("tr_idx", "tt_idx"))
+    arrays.setdefault("standard_error", np.full(pairs, np.nan, influence.dtype))
+    memorization, error = (as_row(arrays[name], "f", pairs, f"{path}: {name}") for name in ("mem", "standard_error"))
+    return InfluencePairs(train, test, influence, memorization, error, read_order(arrays, path))
 
 
 def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
-    """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error`)."""
+    """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error` and `order` where they are known).
+
+    Raises:
+        DataError: If lengths differ, or the file cannot be written.
+    """
     arrays = {
         "tr_idx": pairs.train_index,
         "tt_idx": pairs.test_index,
         "infl": pairs.influence,
         "mem": pairs.memorization,
-        "standard_error": pairs.standard_error,
+        "standard_error": None if len(pairs) and np.isnan(pairs.standard_error).all() else pairs.standard_error,
     }
-    write_npz(path, arrays)
+    for name, array in arrays.items():
+        if array is not None and array.shape != (len(pairs),):
+            raise DataError(f"{path}: {name} is {array.shape}, expected {(len(pairs),)}, one for each pair")
+    write_npz(path, arrays, pairs.order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,39 +64,44 @@ class ClasswiseInfluence:
         labels_train: Integers of shape (n,).
         labels_test: Integers of shape (m,).
         memorization: Float of shape (n,).
+        order: How all of these count examples; None if the file does not say.
     """
 
     classes: list[ClassInfluence]
     labels_train: np.ndarray
     labels_test: np.ndarray
     memorization: np.ndarray
+    order: Order | None = None
 
 
 def load_classwise(path: str | Path) -> ClasswiseInfluence:
-    """Read `tr_classidx_K`, `tt_classidx_K`, `infl_matrix_classK`, `tr_labels`, `tt_labels`, `tr_mem`.
+    """Read `tr_classidx_K`, `tt_classidx_K`, `infl_matrix_classK`, `tr_labels`, `tt_labels`, `tr_mem` (and `order`).
 
     Raises:
         DataError: If the file is missing, damaged, or matrices do not fit their indices or labels.
     """
-    arrays = read_npz(path, {"tr_labels", "tt_labels", "tr_mem"}, None)
+    arrays = read_npz(path)
+    if missing := {"tr_labels", "tt_labels", "tr_mem"} - set(arrays):
+        raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {', '.join(sorted(arrays)[:10])}")
     train, test = (as_row(arrays[name], "iu", None, f"{path}: {name}") for name in ("tr_labels", "tt_labels"))
-    prefix = "infl_matrix_class"
-    labels = sorted(
-        int(name[len(prefix) :]) for name in arrays if name.startswith(prefix) and name[len(prefix) :].isdigit()
-    )
+    matches = (re.fullmatch(r"infl_matrix_class(0|[1-9][0-9]{0,8})", name) for name in arrays)
+    labels = sorted(int(match[1]) for match in matches if match)
     classes = []
     for label in labels:
-        names = f"tr_classidx_{label}", f"tt_classidx_{label}", f"{prefix}{label}"
+        names = f"tr_classidx_{label}", f"tt_classidx_{label}", f"infl_matrix_class{label}"
         if missing := set(names) - set(arrays):
             raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which belongs to {names[2]}")
         train_index, test_index, matrix = (arrays[name] for name in names)
         for index, split, name in ((train_index, train, names[0]), (test_index, test, names[1])):
+            as_row(index, "iu", None, f"{path}: {name}")
             if not np.array_equal(np.sort(index), np.flatnonzero(split == label)):
                 raise DataError(f"{path}: {name} does not name the examples of label {label}")
-        if matrix.shape != (len(train_index), len(test_index)):
-            raise DataError(f"{path}: {names[2]} is {matrix.shape}, expected {len(train_index), len(test_index)}")
+        if matrix.shape != (len(train_index), len(test_index)) or matrix.dtype.kind != "f":
+            expected = f"floats {(len(train_index), len(test_index))}"
+            raise DataError(f"{path}: {names[2]} is {matrix.dtype} {matrix.shape}, expected {expected}")
         classes.append(ClassInfluence(label, train_index, test_index, matrix))
-    return ClasswiseInfluence(classes, train, test, as_row(arrays["tr_mem"], "f", len(train), f"{path}: tr_mem"))
+    memorization = as_row(arrays["tr_mem"], "f", len(train), f"{path}: tr_mem")
+    return ClasswiseInfluence(classes, train, test, memorization, read_order(arrays, path))
 
 
 def save_classwise(
@@ -96,14 +110,27 @@ def save_classwise(
     labels_train: np.ndarray,
     labels_test: np.ndarray,
     memorization: np.ndarray,
+    order: Order | None = "published",
 ) -> None:
-    """Write class-wise matrices, which may come one at a time, in the published layout."""
+    """Write class-wise matrices, which may come one at a time, in the published layout.
+
+    Args:
+        path: The file.
+        classes: As `classwise_influence` yields them.
+        labels_train: Integers of shape (n,).
+        labels_test: Integers of shape (m,).
+        memorization: Float of shape (n,).
+        order: How all of these count examples.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
     arrays = {"tr_labels": labels_train, "tt_labels": labels_test, "tr_mem": memorization}
     for one in classes:
         arrays[f"tr_classidx_{one.label}"] = one.train_index
         arrays[f"tt_classidx_{one.label}"] = one.test_index
         arrays[f"infl_matrix_class{one.label}"] = one.influence  # (train, test)
-    write_npz(path, arrays)
+    write_npz(path, arrays, order)
 
 
 def load_imagenet_memorization(path: str | Path) -> np.ndarray:
@@ -114,7 +141,7 @@ def load_imagenet_memorization(path: str | Path) -> np.ndarray:
     Raises:
         DataError: If the file is missing, damaged, or has no such row.
     """
-    return as_row(read_npz(path, {"tr_mem"}, set())["tr_mem"], "f", None, f"{path}: tr_mem")
+    return as_row(read_npz(path, wanted=["tr_mem"])["tr_mem"], "f", None, f"{path}: tr_mem")
 
 
 def save_imagenet_index(
@@ -125,7 +152,11 @@ def save_imagenet_index(
     filenames_test: list[str],
     labels_test: np.ndarray,
 ) -> None:
-    """Write an index of ImageNet in the published layout, names as bytes (never as Python objects)."""
+    """Write an index of ImageNet in the published layout, names as bytes (never as Python objects).
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
     arrays = {
         "tr_filenames": np.array(filenames_train, np.bytes_),
         "tr_labels": labels_train,
@@ -133,4 +164,4 @@ def save_imagenet_index(
         "tt_filenames": np.array(filenames_test, np.bytes_),
         "tt_labels": labels_test,
     }
-    write_npz(path, arrays)
+    write_npz(path, arrays, "published")

@@ -18,7 +18,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import example_counts
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.stats.uncertainty import influence_counts
 
 _BLOCK_PAIRS = 2**22
@@ -132,15 +132,10 @@ def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarr
     Raises:
         DataError: If examples are named that do not exist, or the two are not of one length.
     """
-    train = selected(np.asarray(train_index), table.train_examples, "train_index")
-    test = selected(np.asarray(test_index), table.test_examples, "test_index")
-    if len(train) != len(test):
-        raise DataError(f"{len(train)} training and {len(test)} test examples given, expected pairs")
+    train, test = selected_pairs(train_index, test_index, table)
     both = kernels.count_pairs(table.packed_trained_on, train, table.packed_correct_test, test)
-    trained, correct = (
-        kernels.count_runs(table.packed_trained_on, train),
-        kernels.count_runs(table.packed_correct_test, test),
-    )
+    trained = kernels.count_runs(table.packed_trained_on, train)
+    correct = kernels.count_runs(table.packed_correct_test, test)
     log_factorial = np.array([math.lgamma(count + 1) for count in range(table.runs + 1)])
 
     def log_choices(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -1,50 +1,21 @@
-"""Reading and writing npz files: checked, atomic, and never unpickled."""
+"""What the readers and writers of published files share: rows that are checked, and the order of their examples."""
 
-import io
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.errors import DataError
+from heldout_torch.stats.orders import Order, check_order
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.npz import npz_bytes
 
-
-def read_npz(path: str | Path, required: set[str], optional: set[str] | None) -> dict[str, np.ndarray]:
-    """Read the arrays named, or all if `optional` is None; never unpickling.
-
-    Raises:
-        DataError: If the file is missing or damaged, or a required array is not there.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as npz:
-            if missing := required - set(npz.files):
-                raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {', '.join(npz.files[:10])}")
-            wanted = set(npz.files) if optional is None else required | optional
-            return {name: npz[name] for name in npz.files if name in wanted}
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: is no readable npz file ({' '.join(str(error).split())})") from None
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """Read a bare npy array, never unpickling.
-
-    Raises:
-        DataError: If the file is missing or damaged.
-    """
-    try:
-        return np.asarray(np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: is no readable npy file ({' '.join(str(error).split())})") from None
+ORDER = "order"  # a string of no dimension, in every file written here
 
 
 def as_row(array: np.ndarray, kinds: str, length: int | None, name: str) -> np.ndarray:
-    """Give an array back if it is a row of a kind (NumPy's letters) and length.
+    """Return an array if it is a row of a kind (NumPy's letters) and length.
 
     Raises:
         DataError: If it is not; `name` is what the error calls it.
@@ -56,10 +27,72 @@ def as_row(array: np.ndarray, kinds: str, length: int | None, name: str) -> np.n
     return array
 
 
-def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays atomically, uncompressed; the same arrays give the same bytes."""
-    from heldout_torch.storage.files import write_atomically
+def as_indices(array: np.ndarray, length: int | None, name: str) -> np.ndarray:
+    """Return a row of indices as int64.
 
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    write_atomically(Path(path), buffer.getvalue())
+    Raises:
+        DataError: If it is no row of integers from 0 to 2^31 - 1, or not of that length.
+    """
+    row = as_row(array, "iu", length, name)
+    if row.size and (row.min() < 0 or row.max() >= 2**31):
+        raise DataError(f"{name} has indices outside 0 ... 2^31-1")
+    return row.astype(np.int64)
+
+
+def as_names(array: np.ndarray, length: int | None, name: str) -> np.ndarray:
+    """Return a row of text as str; bytes are taken for Latin-1.
+
+    Raises:
+        DataError: If it is no row of text of that length.
+    """
+    row = as_row(array, "SU", length, name)
+    return np.char.decode(row, "latin-1") if row.dtype.kind == "S" else row
+
+
+def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the names of image files in the pickle of an array of Python objects, as bytes; nothing is unpickled.
+
+    Raises:
+        DataError: If there are not as many as the shape says.
+    """
+    texts = [as_bytes(value) for value in read_literals(pickled, "names of files")]
+    # The pickle also holds names of NumPy's own; only files end so.
+    names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+    if shape != (len(names),):
+        raise DataError(f"names of files: {len(names)} end in .JPEG, expected {shape}")
+    return np.array(names, np.bytes_)
+
+
+def read_order(arrays: Mapping[str, np.ndarray], path: str | Path) -> Order | None:
+    """Return what a file says about the order of its examples; None if it says nothing.
+
+    Raises:
+        DataError: If it is neither of the two.
+    """
+    if ORDER not in arrays:
+        return None
+    order = arrays[ORDER]
+    if order.shape != () or order.dtype.kind not in "SU":
+        raise DataError(f"{path}: {ORDER} is {order.dtype} {order.shape}, expected a string")
+    value = order.item()
+    return check_order(value.decode("latin-1") if isinstance(value, bytes) else value, f"{path}: {ORDER}")
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | None], order: Order | None) -> None:
+    """Write arrays atomically, uncompressed, with their order if it is known; the same arrays give the same bytes.
+
+    Args:
+        path: The file.
+        arrays: By name; those that are None are left out.
+        order: In which the examples count.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    if order is not None:
+        known[ORDER] = np.array(check_order(order, ORDER))
+    try:
+        write_atomically(Path(path), npz_bytes(known))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None

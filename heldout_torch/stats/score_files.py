@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.npz_files import as_row, read_npy, read_npz, write_npz
+from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
+from heldout_torch.stats.orders import Order, to_original
+from heldout_torch.storage.npz import read_npy, read_npz
 
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
@@ -26,16 +28,21 @@ class Scores:
         labels: Integers of shape (n,); None if the file has none.
         filenames: Text of shape (n,), for ImageNet; None if the file has none.
         standard_error: Of the scores, float of shape (n,); None if the file has none.
+        order: How the examples count, by published index or as the data set's original files do; None if the file
+            does not say, as published ones do not.
     """
 
     scores: np.ndarray
     labels: np.ndarray | None = None
     filenames: np.ndarray | None = None
     standard_error: np.ndarray | None = None
+    order: Order | None = None
 
 
 def load_scores(path: str | Path) -> Scores:
-    """Read `scores` (and `labels`, `filenames`, `standard_error` if there) from an npz file, or a bare npy array.
+    """Read `scores` (and `labels`, `filenames`, `standard_error`, `order` if there) of an npz file, or an npy array.
+
+    Names of files may be an array of Python objects, as in the published file of ImageNet; they are not unpickled.
 
     Raises:
         DataError: If the file is missing, damaged, or arrays are not as in `Scores`.
@@ -43,17 +50,17 @@ def load_scores(path: str | Path) -> Scores:
     path = Path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    arrays = read_npz(path, {"scores"}, {"labels", "filenames", "standard_error"})
+    optional = ("labels", "filenames", "standard_error", ORDER)
+    arrays = read_npz(path, wanted=["scores"], optional=optional, objects=parse_names)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
-    kinds = {"labels": "iu", "filenames": "SU", "standard_error": "f"}
     others = {
         name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")
-        for name, kind in kinds.items()
+        for name, kind in (("labels", "iu"), ("standard_error", "f"))
         if name in arrays
     }
-    if "filenames" in others and others["filenames"].dtype.kind == "S":
-        others["filenames"] = np.char.decode(others["filenames"], "latin-1")
-    return Scores(scores, **others)
+    if "filenames" in arrays:
+        others["filenames"] = as_names(arrays["filenames"], len(scores), f"{path}: filenames")
+    return Scores(scores, **others, order=read_order(arrays, path))
 
 
 def save_scores(path: str | Path, scores: Scores) -> None:
@@ -62,18 +69,18 @@ def save_scores(path: str | Path, scores: Scores) -> None:
     Raises:
         DataError: If lengths differ.
     """
-    arrays = {name: array for name, array in vars(scores).items() if array is not None}
+    arrays = {name: array for name, array in vars(scores).items() if name != ORDER}
     for name, array in arrays.items():
-        if array.shape != (len(scores.scores),):
+        if array is not None and array.shape != (len(scores.scores),):
             raise DataError(f"{path}: {name} is {array.shape}, expected {(len(scores.scores),)} as the scores are")
-    write_npz(path, arrays)
+    write_npz(path, arrays, scores.order)
 
 
 def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
     """Read published scores of a training set, aligned with the data set's original files.
 
     Labels in the file are compared with the data set's to tell its order: original files, or tensorflow-datasets. A
-    file without labels is taken only for MNIST, whose published C-scores are in the latter order. A file with
+    file without labels must say its order, but for MNIST, whose published C-scores are in the latter. A file with
     filenames, as ImageNet's, goes by them.
 
     Args:
@@ -94,13 +101,15 @@ def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
     published_labels = dataset.labels("train").numpy()
     if len(file.scores) != len(original):
         raise DataError(f"{path}: has {len(file.scores)} scores, {dataset.name} {len(original)} training examples")
+    if file.labels is None and file.order is not None:
+        return file.scores if file.order == "original" else to_original(file.scores, original)
     if file.labels is None:
         if dataset.name != "mnist":
             raise DataError(f"{path}: has no labels, so it cannot be told whether it is about {dataset.name}")
         return to_original(file.scores, original)
-    if np.array_equal(file.labels, to_original(published_labels, original)):
+    if file.order != "published" and np.array_equal(file.labels, to_original(published_labels, original)):
         return file.scores
-    if np.array_equal(file.labels, published_labels):
+    if file.order != "original" and np.array_equal(file.labels, published_labels):
         return to_original(file.scores, original)
     raise DataError(f"{path}: its labels are those of {dataset.name} in no known order, it is about other examples")
 
@@ -112,18 +121,6 @@ def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
     if isinstance(dataset, ArrayDataset):
         return dataset.split(split).original_index.numpy()
     return np.arange(len(dataset.labels(split)))  # ImageNet's published index is the only order it has
-
-
-def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
-    """Bring values by published index into the order of the original files."""
-    result = np.empty_like(values)
-    result[original_index] = values
-    return result
-
-
-def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
-    """Bring values in the order of the original files to published index, the inverse of `to_original`."""
-    return values[original_index]
 
 
 def _by_filename(file: Scores, path: str | Path, dataset: "Dataset") -> np.ndarray:

@@ -1,10 +1,14 @@
 """Choosing some of many by position: examples by published index, runs by their place in a table."""
 
-from typing import Any
+import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heldout_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from heldout_torch.stats.run_table import RunTable
 
 Selection = np.ndarray | slice | list[int] | range | None
 
@@ -28,6 +32,34 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
     if index.ndim != 1:
         raise DataError(f"{name}: expected a list of positions, a slice or a mask, got {_short(selection)}")
     return index
+
+
+def selected_pairs(train: Any, test: Any, table: "RunTable") -> tuple[np.ndarray, np.ndarray]:
+    """Return the published indices of pairs of a training and a test example, both int64 of shape (pairs,).
+
+    Raises:
+        DataError: If examples are named that do not exist, or there are not as many of the one as of the other.
+    """
+    one = selected(np.asarray(train), table.train_examples, "train_index")
+    other = selected(np.asarray(test), table.test_examples, "test_index")
+    if len(one) != len(other):
+        raise DataError(f"{len(one)} training and {len(other)} test examples given, expected pairs")
+    return one, other
+
+
+def as_count(value: Any, name: str) -> int:
+    """Return a number from 1, given as anything like an integer, such as a NumPy one.
+
+    Raises:
+        DataError: If it is none; `name` is what the error calls it.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise DataError(f"{name} is {_short(value)}, expected a number from 1")
+    return number
 
 
 def _as_index(selection: Any) -> Any:

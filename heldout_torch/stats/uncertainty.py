@@ -16,7 +16,7 @@ from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import example_counts, squared_error
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, selected, selected_pairs
 
 
 def memorization_error(table: RunTable | OutputTable) -> np.ndarray:
@@ -75,14 +75,18 @@ def pair_error(table: RunTable | OutputTable, train_index: np.ndarray, test_inde
 
     Args:
         table: The runs.
-        train_index: Published indices, int64 of shape (pairs,).
-        test_index: Published indices, int64 of shape (pairs,).
+        train_index: Published indices, integers of shape (pairs,).
+        test_index: Published indices, integers of shape (pairs,).
 
     Returns:
         float32 of shape (pairs,).
+
+    Raises:
+        DataError: If examples are named that do not exist, or the two are not of one length.
     """
     if isinstance(table, OutputTable):
         return mean_differences.pair_error(table, train_index, test_index)
+    train_index, test_index = selected_pairs(train_index, test_index, table)
     both = kernels.count_pairs(table.packed_trained_on, train_index, table.packed_correct_test, test_index)
     trained, correct = (
         kernels.count_runs(table.packed_trained_on, train_index),

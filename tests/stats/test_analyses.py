@@ -1,11 +1,14 @@
 """Analyses, against SciPy and against counting by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from heldout_torch import DataError
 from heldout_torch.stats import (
+    PUBLISHED_BINS,
     ConsistencyScores,
     InfluencePairs,
     accuracy_by_ratio,
@@ -25,10 +28,33 @@ def test_histogram_counts_every_value_once_in_18_bins():
     assert histogram(np.array([])).counts.sum() == 0
 
 
-@pytest.mark.parametrize(("values", "bins"), [([1.5], 18), ([-2.0], 18), ([0.5], 0)])
-def test_histogram_refuses_what_is_no_estimate(values, bins):
-    with pytest.raises(DataError, match="expected at least one bin and values in -1"):
-        histogram(np.array(values), bins)
+def test_histogram_takes_the_range_of_the_data_or_one_that_is_given():
+    values = np.random.default_rng(0).uniform(0.15, 0.8, 500).astype(np.float32)
+    for name, bins in PUBLISHED_BINS.items():
+        result = histogram(values, **bins)
+        counts, edges = np.histogram(values, bins["bins"], bins["range"])
+        np.testing.assert_array_equal(result.counts, counts, name)
+        np.testing.assert_array_equal(result.edges, edges, name)
+    assert len(histogram(values, **PUBLISHED_BINS["cifar100-influence"]).counts) == 17
+    upper = histogram(values, np.int64(3), (0.5, 0.7))
+    assert upper.counts.sum() + upper.outside == 500
+    assert upper.outside == ((values < 0.5) | (values > 0.7)).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "bins", "range_", "message"),
+    [
+        ([1.5], 18, (0, 1), "values reach 1.5, expected -1"),
+        ([-2.0], 18, None, "values reach 2.0, expected -1"),
+        ([0.5], 0, (0, 1), "bins is 0, expected a number from 1"),
+        ([0.5], 18.0, (0, 1), "bins is 18.0, expected a number from 1"),
+        ([0.5], 18, (1, 0), "expected the lowest and the highest edge"),
+        (["a"], 18, (0, 1), "values are <U1"),
+    ],
+)
+def test_histogram_refuses_what_is_no_estimate(values, bins, range_, message):
+    with pytest.raises(DataError, match=message):
+        histogram(np.array(values), bins, range_)
 
 
 def pairs_of(pairs):
@@ -45,6 +71,10 @@ def test_agreement_of_pairs():
     assert nothing.jaccard == 0
     assert np.isnan(nothing.mean_difference)
     assert np.isnan(pair_agreement(pairs_of([]), pairs_of([])).jaccard)
+    with pytest.raises(DataError, match="training example 1 and test example 2 are a pair twice"):
+        pair_agreement(one, pairs_of([(1, 2, 0.5), (3, 1, 0.5), (1, 2, 0.25)]))
+    with pytest.raises(DataError, match="in published and in original order cannot be compared"):
+        pair_agreement(one, replace(other, order="original"))
 
 
 def test_agreement_of_scores_equals_scipy():
@@ -71,6 +101,21 @@ def test_accuracy_by_ratio_is_the_mean_over_a_band_of_scores():
     np.testing.assert_allclose(edges, [0, 1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(accuracy, [[0.05, 0.3], [0.5, 0.7], [1, 1]], rtol=1e-6)
     assert np.isnan(accuracy_by_ratio(consistency, bins=10)[1][4]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.float16, bool])
+def test_kept_examples_do_not_depend_on_the_kind_of_number(dtype):
+    scores = np.random.default_rng(0).integers(0, 2 if dtype is bool else 100, 50).astype(dtype)
+    for highest in (True, False):
+        expected = keep_indices(scores.astype(np.float64), 0.3, highest)
+        np.testing.assert_array_equal(keep_indices(scores, 0.3, highest), expected)
+
+
+def test_scores_that_are_no_row_of_numbers_are_refused():
+    for scores in (np.zeros((3, 2)), np.array(1.0), np.array(["a", "b"]), [[1.0, 2.0]]):
+        with pytest.raises(DataError, match="expected a row of numbers"):
+            keep_indices(scores, 0.5)
+    assert keep_indices([1, 3, 2], 2 / 3).tolist() == [1, 2]
 
 
 def test_kept_examples_are_those_of_the_highest_or_lowest_scores():

@@ -119,30 +119,64 @@ def test_unknown_treatment_of_empty_groups_is_refused():
         memorization(table_of(5, 5, 5, seed=0)[0], empty="none")
 
 
-def test_consistency_is_the_mean_over_the_ratios_that_held_an_example_out():
+@pytest.fixture(scope="module")
+def by_ratio():
+    """Tables of three ratios, and the scores of each; two of the examples are held out at one ratio or at none."""
     tables, scores = {}, []
     for k, ratio in enumerate([0.9, 0.3, 0.5]):
-        trained_on, correct_train, correct_test = random_runs(70, 40, 3, seed=k, ratio=ratio)
+        trained_on, correct_train, correct_test = random_runs(70, 400, 3, seed=k, ratio=ratio)
         trained_on[:, 1] = ratio != 0.5  # held out at one ratio only
         trained_on[:, 2] = True  # never held out
         tables[ratio] = RunTable.from_arrays(trained_on, correct_train, correct_test, mix_ratios=True)
         scores.append(mean_over(correct_train, ~trained_on))
+    return tables, np.array(scores)
+
+
+def test_consistency_is_the_mean_over_the_ratios_that_held_an_example_out(by_ratio):
+    tables, scores = by_ratio
     result = consistency(tables)
     assert result.ratios.tolist() == [0.3, 0.5, 0.9]
-    np.testing.assert_allclose(result.per_ratio, np.array(scores)[[1, 2, 0]], atol=1e-6)
+    np.testing.assert_allclose(result.per_ratio, scores[[1, 2, 0]], atol=1e-6)
     assert result.ratios_counted[:4].tolist() == [3, 1, 0, 3]
-    np.testing.assert_allclose(result.scores, mean_over(np.array(scores), np.isfinite(scores)), atol=1e-6)
-    assert np.isnan(result.scores).tolist() == [i == 2 for i in range(40)]
-    assert consistency(tables, empty="zero").scores[2] == 0
+    np.testing.assert_allclose(result.scores, mean_over(scores, np.isfinite(scores)), atol=1e-6)
+    assert np.isnan(result.scores).tolist() == [i == 2 for i in range(400)]
+
+
+def test_empty_zero_averages_a_0_in_as_the_published_demo_does(by_ratio):
+    tables, scores = by_ratio
+    result = consistency(tables, empty="zero")
+    np.testing.assert_allclose(result.scores, np.nan_to_num(scores).mean(0), atol=1e-6)  # 0 / 1e-10, then the mean
+    assert result.scores[1] == pytest.approx(scores[2, 1] / 3)
+    assert result.scores[2] == 0
+    known = np.isfinite(consistency(tables).standard_error)
+    whole = result.ratios_counted == 3
+    np.testing.assert_array_equal(
+        result.standard_error[whole & known], consistency(tables).standard_error[whole & known]
+    )
+
+
+def test_consistency_refuses_tables_that_are_not_of_their_ratio_or_come_twice(by_ratio):
+    tables, _ = by_ratio
+    with pytest.raises(DataError, match=r"given for subset ratio 0\.9 has runs that trained on a share of 0\.[23]"):
+        consistency({0.9: tables[0.3]})
+    with pytest.raises(DataError, match="run 0 is in two of the tables"):
+        consistency({0.49: tables[0.5], 0.51: tables[0.5]})
+    named = RunTable.from_arrays(*random_runs(5, 400, 3, 0, 0.5), [f"a/0.5/{r}" for r in range(5)], mix_ratios=True)
+    with pytest.raises(DataError, match=r"run a/0\.5/2 is in two of the tables"):
+        consistency({0.49: named, 0.51: named.select_runs([2])})
+    for wrong in ([tables[0.3], tables[0.5]], None, {"many": tables[0.3]}, {0.3: "table"}):
+        with pytest.raises(DataError, match="expected a run table"):
+            consistency(wrong)
 
 
 def test_consistency_of_one_table_and_of_none():
     table, trained_on, correct_train, _ = table_of(70, 40, 3, seed=1)
     np.testing.assert_allclose(consistency(table).scores, mean_over(correct_train, ~trained_on), atol=1e-6)
-    with pytest.raises(DataError, match="no tables given"):
+    with pytest.raises(DataError, match="no tables given, expected a run table"):
         consistency({})
 
 
 def test_consistency_refuses_tables_of_different_data_sets():
-    with pytest.raises(DataError, match="40 training examples, run 0 has 30"):
-        consistency({0.3: table_of(9, 30, 3, seed=1)[0], 0.5: table_of(9, 40, 3, seed=1)[0]})
+    small, large = (table_of(90, n, 3, seed=1, ratio=ratio)[0] for n, ratio in ((300, 0.3), (400, 0.5)))
+    with pytest.raises(DataError, match="400 training examples, run 0 has 300"):
+        consistency({0.3: small, 0.5: large})

@@ -41,13 +41,16 @@ def dataset_in_tfds_order(name="mnist", n=50):
 
 def test_scores_come_back(tmp_path):
     rng = np.random.default_rng(0)
-    scores = Scores(rng.random(5), np.arange(5), np.array([f"n0_{i}.JPEG" for i in range(5)]), rng.random(5))
+    names = np.array([f"n0_{i}.JPEG" for i in range(5)])
+    scores = Scores(rng.random(5), np.arange(5), names, rng.random(5), "original")
     save_scores(tmp_path / "scores.npz", scores)
     loaded = load_scores(tmp_path / "scores.npz")
     for name, array in vars(scores).items():
         np.testing.assert_array_equal(getattr(loaded, name), array)
+    assert loaded.order == "original"
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as npz:
-        assert set(npz.files) == {"scores", "labels", "filenames", "standard_error"}
+        assert set(npz.files) == {"scores", "labels", "filenames", "standard_error", "order"}
+        assert (npz["order"].shape, npz["order"].item()) == ((), "original")
     first = (tmp_path / "scores.npz").read_bytes()
     save_scores(tmp_path / "scores.npz", scores)
     assert (tmp_path / "scores.npz").read_bytes() == first
@@ -100,19 +103,95 @@ def test_orders_are_inverse():
     np.testing.assert_array_equal(to_published(to_original(values, order), order), values)
 
 
-def test_pairs_come_back_under_their_published_names(tmp_path):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pairs_come_back_under_their_published_names(tmp_path, dtype):
     rng = np.random.default_rng(0)
-    pairs = InfluencePairs(rng.integers(0, 9, 4), rng.integers(0, 9, 4), *rng.random((3, 4)).astype(np.float32))
+    pairs = InfluencePairs(rng.permutation(9), rng.permutation(9), *rng.random((3, 9)).astype(dtype), "original")
     save_pairs(tmp_path / "pairs.npz", pairs)
     loaded = load_pairs(tmp_path / "pairs.npz")
     for name, array in vars(pairs).items():
         np.testing.assert_array_equal(getattr(loaded, name), array)
+    assert loaded.order == "original"
+    assert loaded.influence.dtype == dtype
     with np.load(tmp_path / "pairs.npz") as npz:
         np.testing.assert_array_equal(npz["tr_idx"], pairs.train_index)
         np.testing.assert_array_equal(npz["tt_idx"], pairs.test_index)
-        published = {name: npz[name] for name in ("tr_idx", "tt_idx", "infl", "mem")}
-    np.savez(tmp_path / "published.npz", **published)
-    assert np.isnan(load_pairs(tmp_path / "published.npz").standard_error).all()
+        assert npz["order"].item() == "original"
+
+
+def test_published_pairs_survive_reading_and_writing(tmp_path):
+    """They are float64, have no standard errors, and do not say how they count."""
+    arrays = {"tr_idx": np.array([3]), "tt_idx": np.array([4]), "infl": np.array([0.2]), "mem": np.array([1 / 3])}
+    np.savez(tmp_path / "published.npz", **arrays)
+    pairs = load_pairs(tmp_path / "published.npz")
+    assert np.isnan(pairs.standard_error).all()
+    assert pairs.order is None
+    assert pairs.memorization[0] == 1 / 3
+    save_pairs(tmp_path / "again.npz", pairs)
+    with np.load(tmp_path / "again.npz") as again:
+        assert {name: again[name].tolist() for name in again.files} == {name: arrays[name].tolist() for name in arrays}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tr_idx": np.array([-1, 3])}, "tr_idx has indices outside"),
+        ({"tt_idx": np.array([2**40, 3], np.uint64)}, "tt_idx has indices outside"),
+        ({"tr_idx": np.array([1.5, 3])}, "tr_idx is float64"),
+        ({"mem": np.zeros(3)}, "mem is float64"),
+        ({"infl": np.zeros((2, 1))}, "infl is float64"),
+        ({"order": np.array("tfds")}, "order is 'tfds', expected 'original' or 'published'"),
+        ({"order": np.array(["original"])}, r"order is <U8 \(1,\), expected a string"),
+        ({"order": np.array(1)}, "order is int64"),
+    ],
+)
+def test_pairs_that_cannot_be_are_refused(tmp_path, change, message):
+    arrays = {"tr_idx": np.arange(2), "tt_idx": np.arange(2), "infl": np.zeros(2), "mem": np.zeros(2), **change}
+    np.savez(tmp_path / "pairs.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_pairs(tmp_path / "pairs.npz")
+
+
+def test_names_in_an_object_array_are_read_as_imagenet_s_scores_have_them(tmp_path):
+    names = ["n01440764_10026.JPEG", "n01440764_10027.JPEG"]
+    for values in (names, [name.encode() for name in names]):
+        filenames = np.array(values, object)
+        np.savez(tmp_path / "scores.npz", scores=np.zeros(2), labels=np.zeros(2, int), filenames=filenames)
+        assert load_scores(tmp_path / "scores.npz").filenames.tolist() == names
+
+
+def write_each(folder):
+    """Write a file of each published format; give the functions that read them, by name."""
+    rng = np.random.default_rng(0)
+    table = RunTable.from_arrays(*random_runs(30, 40, 20, seed=0), mix_ratios=True)
+    labels = np.arange(40) % 3, np.arange(20) % 3
+    names = np.array([f"n0_{i}.JPEG" for i in range(40)])
+    save_scores(folder / "scores.npz", Scores(rng.random(40), labels[0], names, rng.random(40), "original"))
+    save_pairs(folder / "pairs.npz", InfluencePairs(np.arange(40), np.arange(40), *rng.random((3, 40))))
+    save_classwise(folder / "classes.npz", classwise_influence(table, *labels), *labels, memorization(table))
+    save_imagenet_index(folder / "index.npz", names.tolist(), labels[0], rng.random(40), ["v.JPEG"], np.array([3]))
+    loaders = (load_scores, load_pairs, load_classwise, load_imagenet_memorization)
+    return dict(zip(("scores.npz", "pairs.npz", "classes.npz", "index.npz"), loaders, strict=True))
+
+
+def test_mutated_files_give_values_or_one_line(tmp_path):
+    rng = np.random.default_rng(1)
+    refused = 0
+    for name, load in write_each(tmp_path).items():
+        whole = (tmp_path / name).read_bytes()
+        load(tmp_path / name)
+        for _ in range(100):
+            data = bytearray(whole)
+            for place in rng.integers(0, len(data), rng.integers(1, 8)):
+                data[place] = rng.integers(0, 256)
+            if rng.random() < 0.2:
+                del data[rng.integers(1, len(data)) :]
+            (tmp_path / "mutated.npz").write_bytes(data)
+            try:
+                load(tmp_path / "mutated.npz")
+            except DataError:
+                refused += 1
+    assert refused > 200
 
 
 def test_classwise_matrices_come_back_in_the_published_layout(tmp_path):
@@ -132,7 +211,7 @@ def test_classwise_matrices_come_back_in_the_published_layout(tmp_path):
     ("change", "message"),
     [
         ({"tr_classidx_1": np.array([0])}, "tr_classidx_1 does not name the examples of label 1"),
-        ({"infl_matrix_class1": np.zeros((2, 9))}, r"infl_matrix_class1 is \(2, 9\), expected \(3, 2\)"),
+        ({"infl_matrix_class1": np.zeros((2, 9))}, r"infl_matrix_class1 is float64 \(2, 9\), expected floats \(3, 2\)"),
         ({"tr_mem": np.zeros(3)}, "tr_mem is float64"),
         ({"tt_classidx_1": None}, "has no tt_classidx_1"),
         ({"tt_labels": None}, "has no tt_labels"),
@@ -181,7 +260,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path, load):
 
 def test_pickled_objects_are_never_loaded(tmp_path):
     np.savez(tmp_path / "objects.npz", scores=np.array([{}], object))
-    with pytest.raises(DataError, match="is no readable npz file"):
+    with pytest.raises(DataError, match=r"names of files: 0 end in \.JPEG"):
         load_scores(tmp_path / "objects.npz")
     np.save(tmp_path / "objects.npy", np.array([{}], object))
     with pytest.raises(DataError, match="is no readable npy file"):

@@ -34,6 +34,18 @@ def labels():
     return rng.integers(0, 10, 1101), rng.integers(0, 11, 301)
 
 
+def test_a_pair_of_exactly_the_least_influence_is_kept():
+    """1,400 runs in and 600 out: 910 and 300 of them right differ by 0.15 exactly, 909 by less."""
+    trained_on = np.broadcast_to((np.arange(2000) < 1400)[:, None], (2000, 2))
+    correct_test = np.zeros((2000, 2), bool)
+    correct_test[:910, 0] = correct_test[:909, 1] = True
+    correct_test[1400:1700] = True
+    table = RunTable.from_arrays(trained_on, trained_on, correct_test, mix_ratios=True)
+    pairs = influence_pairs(table, same_class=False)
+    assert sorted(zip(pairs.train_index.tolist(), pairs.test_index.tolist(), strict=True)) == [(0, 0), (1, 0)]
+    assert (pairs.influence == np.float32(0.15)).all()
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("same_class", [True, False])
 @pytest.mark.parametrize("min_memorization", [0.25, None])
@@ -122,6 +134,7 @@ def test_bad_arguments_are_refused(table, labels):
     for k in (0, 2.5, True):
         with pytest.raises(DataError, match="expected a number from 1"):
             top_influences(table, k)
+    np.testing.assert_array_equal(top_influences(table, np.int64(3)).index, top_influences(table, 3).index)
     with pytest.raises(DataError, match="expected 'test' or 'train'"):
         top_influences(table, 1, per="removed")
     with pytest.raises(HeldoutError, match="device 'meta' cannot count runs"):

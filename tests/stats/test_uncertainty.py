@@ -13,6 +13,7 @@ from heldout_torch.stats import (
     memorization,
     memorization_error,
     pair_error,
+    pair_p_values,
     reliability,
 )
 from tests.stats.reference import random_runs
@@ -77,6 +78,25 @@ def test_error_is_that_of_two_sample_means():
     np.testing.assert_allclose(influence_error(table, [4, 2], [5]), np.array(expected)[5:, [4, 2]], rtol=1e-5)
     single = pair_error(table, np.array([4, 2]), np.array([5, 0]))
     np.testing.assert_allclose(single, [expected[5][4], expected[0][2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [(np.arange(50), [3]), ([3], np.arange(6)), ([10], [0]), ([0], [6]), ([-11], [0]), ([[1]], [[2]]), ([0.5], [1])],
+)
+def test_errors_of_pairs_that_are_none_are_refused(train, test):
+    """Their counts would be of whatever lies behind the arrays."""
+    table = RunTable.from_arrays(*random_runs(80, 10, 6, seed=0), mix_ratios=True)
+    with pytest.raises(DataError, match=r"train_index|test_index|expected pairs"):
+        pair_error(table, train, test)
+    with pytest.raises(DataError, match=r"train_index|test_index|expected pairs"):
+        pair_p_values(table, train, test)
+
+
+def test_errors_of_pairs_take_lists():
+    table = RunTable.from_arrays(*random_runs(80, 10, 6, seed=0), mix_ratios=True)
+    np.testing.assert_array_equal(pair_error(table, [4, -1], [5, 0]), influence_error(table)[[5, 0], [4, 9]])
+    assert pair_error(table, [], []).shape == (0,)
 
 
 def test_bound_is_that_of_lemma_2_1():

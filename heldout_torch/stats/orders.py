@@ -1,0 +1,56 @@
+"""The two orders in which examples count, and going from the one to the other.
+
+CIFAR's published files count examples in the order of the data set's original files, MNIST's C-scores in that of
+tensorflow-datasets, and run tables by published index. Files that are written here say which by a string `order`.
+"""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+
+Order = Literal["original", "published"]
+
+
+def check_order(order: Any, name: str) -> Order:
+    """Return an order if it is one.
+
+    Raises:
+        DataError: If it is not; `name` is what the error calls it.
+    """
+    text = str(order)[:40]
+    if text not in get_args(Order):
+        raise DataError(f"{name} is {text!r}, expected 'original' or 'published'")
+    return "original" if text == "original" else "published"
+
+
+def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
+    """Bring values by published index into the order of the original files.
+
+    Args:
+        values: Of shape (n, ...).
+        original_index: Position in the original files of each published index, int64 of shape (n,).
+
+    Raises:
+        DataError: If lengths differ.
+    """
+    _check_lengths(values, original_index)
+    result = np.empty_like(values)
+    result[original_index] = values
+    return result
+
+
+def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
+    """Bring values in the order of the original files to published index, the inverse of `to_original`.
+
+    Raises:
+        DataError: If lengths differ.
+    """
+    _check_lengths(values, original_index)
+    return values[original_index]
+
+
+def _check_lengths(values: np.ndarray, original_index: np.ndarray) -> None:
+    if len(values) != len(original_index):
+        raise DataError(f"{len(values)} values and an order of {len(original_index)} examples do not go together")

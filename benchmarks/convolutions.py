@@ -19,8 +19,8 @@ from torch.func import functional_call, grad_and_value, vmap
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from heldout_torch.experiments import known_experiments
 from heldout_torch.models import build_model
-from heldout_torch.training import find_recipe
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.network import Network
 
@@ -103,7 +103,7 @@ def main() -> None:
     alone, stacked = (median(count / pair[side] for pair in times) for side in (0, 1))
     ratios = sorted(theirs / ours for ours, theirs in times)
     peak = matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
-    recipe = find_recipe("cifar10-inception")
+    recipe = known_experiments()["cifar10-inception"].recipe
     print(f"SmallInception, {options.runs} runs, batches of {options.batch_size}, {options.precision}, {device}")
     for name, rate in (("one after the other", alone), ("vmapped together", stacked)):
         print(f"  {name}: {rate:.0f} images/s, {rate * OPERATIONS / peak:.0%} of {peak / 1e9:.0f} GFLOP/s (products)")

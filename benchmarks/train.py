@@ -29,7 +29,7 @@ from tqdm import tqdm
 from heldout_torch.data import ArrayDataset, Split, load_digits, tfds_order
 from heldout_torch.models import build_model
 from heldout_torch.stats import RunTable, consistency
-from heldout_torch.training import Recipe, RunBatch, find_recipe, train_runs
+from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.subsets import epoch_orders
 from heldout_torch.zoo import Experiment, known_experiments
 
@@ -148,7 +148,11 @@ def simulated(published: np.ndarray, runs: int, ratios: list[float]) -> float:
 
 def compare_with_published(data: Path, scores: Path, zoo: Path, runs: int, device: str) -> None:
     """Train the missing runs, and print the rank correlation of our C-scores with the published ones."""
-    dataset, experiment, recipe = load_mnist(data), known_experiments()["mnist-mlp"], find_recipe("mnist-mlp")
+    dataset, experiment, recipe = (
+        load_mnist(data),
+        known_experiments()["mnist-mlp"],
+        known_experiments()["mnist-mlp"].recipe,
+    )
     published = np.load(scores)
     works = [RunBatch(experiment, recipe, ratio, tuple(range(runs))) for ratio in RATIOS]
     started, trained = time.perf_counter(), 0
@@ -186,9 +190,9 @@ def main() -> None:
         if path is None or not path.is_file():
             sys.exit(f"error: {path or 'a path'} is needed for {options.part} and is not there; see --help")
     if options.part == "digits":
-        compare("digits-mlp", load_digits(), find_recipe("digits-mlp"), runs=108, plain_runs=2)
+        compare("digits-mlp", load_digits(), known_experiments()["digits-mlp"].recipe, runs=108, plain_runs=2)
     elif options.part == "mnist":
-        recipe = replace(find_recipe("mnist-mlp"), epochs=1)
+        recipe = replace(known_experiments()["mnist-mlp"].recipe, epochs=1)
         rate = compare("mnist-mlp", load_mnist(options.data), recipe, runs=4, plain_runs=1)
         reached, limit = rate * flop_of_run(known_experiments()["mnist-mlp"], recipe), matrix_rate()
         print(f"  {reached / 1e9:.0f} GFLOP/s of {limit / 1e9:.0f} for large matrices: {reached / limit:.0%}")

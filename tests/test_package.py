@@ -62,8 +62,7 @@ def test_the_wheel_carries_all_that_is_needed(tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     assert wheel.stat().st_size < 3 * 2**20
     data = {
-        "experiments/experiments.json",
-        "training/recipes.toml",
+        "experiments/cifar10-inception.toml",
         "report/templates/index.html",
         "data/digits.npz",
         "py.typed",

@@ -13,7 +13,7 @@ from heldout_torch.archives.inflate import HashedStream, inflate
 from heldout_torch.archives.limits import HELD, run_limit
 from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import Experiment, find_experiment
+from heldout_torch.experiments import Experiment, declared_in
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.zoo.export import Exported, Selection, write_run
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, run_path
@@ -150,7 +150,7 @@ class _Export:
             return
         if key.experiment not in self.experiments:
             try:
-                experiment = find_experiment(key.experiment, self.zoo / key.experiment)
+                experiment = declared_in(key.experiment, self.zoo / key.experiment)
                 self.experiments[key.experiment], self._limits[key.experiment] = experiment, run_limit(experiment)
             except HeldoutError as error:
                 self._refused.add(key.experiment)
@@ -212,7 +212,7 @@ def _check_md5(
     """Record for each experiment whether its archive is the expected one."""
     found = source.digest()
     for experiment in experiments:
-        wanted = expected or experiment.archive_md5
+        wanted = expected or (experiment.archive.md5 if experiment.archive else None)
         record = ArchiveRecord(archive, source.size, found, None if wanted is None else found == wanted.lower())
         text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
         write_atomically(zoo / experiment.name / ARCHIVE_RECORD, text.encode())

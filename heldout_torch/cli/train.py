@@ -27,7 +27,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which runs are trained, and how."""
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="such as digits-mlp, or one that the zoo declares")
+    parser.add_argument(
+        "experiment",
+        metavar="EXPERIMENT",
+        help="such as digits-mlp, one that the zoo declares, or a file of your own, my-experiment.toml",
+    )
     parser.add_argument("--runs", type=options.run_list, required=True, help="numbers of the runs, such as 0-1999")
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
@@ -100,13 +104,17 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
         HeldoutError: If an option is bad, or what it names.
     """
     from heldout_torch.errors import HeldoutError
-    from heldout_torch.training import RunBatch, find_recipe, read_recipe
+    from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
+    from heldout_torch.training import RunBatch
     from heldout_torch.training.subsets import read_subset
     from heldout_torch.zoo.keys import make_key
     from heldout_torch.zoo.store import open_zoo, read_experiment
 
-    experiment = read_experiment(open_zoo(arguments.zoo), arguments.experiment)
-    recipe = read_recipe(arguments.recipe) if arguments.recipe else find_recipe(experiment.name)
+    if is_experiment_file(arguments.experiment):
+        experiment = find_experiment(arguments.experiment)
+    else:
+        experiment = read_experiment(open_zoo(arguments.zoo), arguments.experiment)
+    recipe = read_recipe(arguments.recipe) if arguments.recipe else recipe_of(experiment)
     runs = tuple(arguments.runs[arguments.shard[0] :: arguments.shard[1]])
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is not None:
@@ -116,7 +124,7 @@ def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatc
         ratios = [len(subset) / experiment.train_examples]
     if arguments.name is not None:
         make_key(arguments.name, 0.5, 0)
-        experiment = replace(experiment, name=arguments.name, archive_url=None, archive_md5=None)
+        experiment = replace(experiment, name=arguments.name, archive=None)
     dataset = options.load_data(arguments, experiment.dataset)
     return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
 

@@ -1,11 +1,27 @@
-"""What an experiment is, and which ones are known."""
+"""What an experiment is, which ones are known, and how their runs are trained."""
 
-from heldout_torch.experiments.experiment import (
-    DEFINITION_FILE,
-    Experiment,
+from heldout_torch.experiments.experiment import DEFINITION_FILE, Archive, Experiment, check_name
+from heldout_torch.experiments.known import (
+    declared_in,
     find_experiment,
+    is_experiment_file,
     known_experiments,
     read_declaration,
+    recipe_of,
 )
+from heldout_torch.experiments.recipe import Recipe, read_recipe
 
-__all__ = ["DEFINITION_FILE", "Experiment", "find_experiment", "known_experiments", "read_declaration"]
+__all__ = [
+    "DEFINITION_FILE",
+    "Archive",
+    "Experiment",
+    "Recipe",
+    "check_name",
+    "declared_in",
+    "find_experiment",
+    "is_experiment_file",
+    "known_experiments",
+    "read_declaration",
+    "read_recipe",
+    "recipe_of",
+]

@@ -1,25 +1,65 @@
-"""What an experiment is, and which ones are known.
+"""What an experiment is: a data set and an architecture, on which runs are trained."""
 
-The known experiments are declared in `experiments.json` beside this file. An experiment of a user's own is declared by
-an `experiment.json` in its folder, with the same fields.
-"""
-
-import functools
 import json
-from dataclasses import asdict, dataclass, field
-from importlib import resources
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, nearest
+from heldout_torch.experiments.recipe import Recipe
 from heldout_torch.storage.files import write_atomically
 
 DEFINITION_FILE = "experiment.json"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MAX_EXAMPLES = 2**31 - 1  # aux arrays count in int32
+_MAX_DEPTH = 8
+_TYPES: dict[str, Any] = {
+    "dataset": str, "architecture": str, "config": dict, "train_examples": int, "test_examples": int,
+    "preprocessing": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published TensorFlow archive.
+
+    Attributes:
+        url: Where it lies.
+        md5: MD5 of its compressed bytes; None if it is not known.
+        size_gb: Its compressed size in units of 10^9 bytes, rounded; None if it is not known.
+    """
+
+    url: str
+    md5: str | None = None
+    size_gb: float | None = None
+
+    @classmethod
+    def from_record(cls, record: Any, where: str) -> Self:
+        """Read an `[archive]` table.
+
+        Raises:
+            ZooError: If a field is missing, unknown or of another type.
+        """
+        types: dict[str, Any] = {"url": str, "md5": str, "size_gb": (int, float)}
+        if not isinstance(record, dict) or "url" not in record:
+            raise ZooError(f"{where}: [archive] is a table with url, and if they are known md5 and size_gb")
+        for key, value in record.items():
+            if key not in types or not isinstance(value, types[key]) or isinstance(value, bool):
+                raise ZooError(f"{where}: field {reprlib.repr(key)} of [archive] is unknown or of the wrong type")
+        return cls(**record)
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A data set and an architecture, on which runs are trained.
+
+    Two experiments are equal if their runs can be compared; where an archive lies and how runs are trained do not
+    count for that.
 
     Attributes:
         name: Such as `cifar10-inception`; also the folder's name.
@@ -29,23 +69,23 @@ class Experiment:
         train_examples: Size of the whole training set, of which a run sees a subset.
         test_examples: Size of the test set.
         preprocessing: What happens to an image before the network: `divide_by`, and for ImageNet more.
-        archive_url: Where the published TensorFlow archive lies, if there is one.
-        archive_md5: MD5 of that archive.
+        archive: The published TensorFlow archive, if there is one. A zoo never says.
+        recipe: How runs of it are trained, if that is known. A zoo never says.
     """
 
     name: str
     dataset: str
     architecture: str
-    config: dict[str, Any]
+    config: dict[str, Any] = field(hash=False)
     train_examples: int
     test_examples: int
-    preprocessing: dict[str, Any] = field(default_factory=dict)
-    archive_url: str | None = None
-    archive_md5: str | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict, hash=False)
+    archive: Archive | None = field(default=None, compare=False)
+    recipe: Recipe | None = field(default=None, compare=False)
 
     @classmethod
     def from_json(cls, name: str, record: Any, where: str) -> Self:
-        """Read a declaration.
+        """Read a declaration as a zoo keeps it.
 
         Args:
             name: The experiment's name, which is not part of the record.
@@ -55,83 +95,90 @@ class Experiment:
         Raises:
             ZooError: If fields are missing, unknown or of another type.
         """
-        types: dict[str, Any] = {
-            "dataset": str, "architecture": str, "config": dict, "train_examples": int, "test_examples": int,
-            "preprocessing": dict, "archive_url": (str, type(None)), "archive_md5": (str, type(None)),
-        }  # fmt: skip
-        if not isinstance(record, dict):
-            raise ZooError(f"{where}: expected a JSON object that declares {name}")
-        required = {"dataset", "architecture", "config", "train_examples", "test_examples"}
-        if missing := required - record.keys():
-            raise ZooError(f"{where}: the declaration of {name} lacks {', '.join(sorted(missing))}")
-        for key, value in record.items():
-            if key not in types:
-                raise ZooError(f"{where}: field {key!r} of {name} is not known, expected {', '.join(types)}")
-            if not isinstance(value, types[key]) or isinstance(value, bool):
-                raise ZooError(f"{where}: field {key!r} of {name} is {value!r}, which is of the wrong type")
-        return cls(name=name, **record)
+        if isinstance(
+            record, dict
+        ):  # older zoos also hold an archive's address and MD5, which nothing takes from there
+            record = {key: value for key, value in record.items() if key not in ("archive_url", "archive_md5")}
+        return cls(name, **_checked(name, record, where))
+
+    @classmethod
+    def from_toml(cls, name: str, record: Mapping[str, Any], where: str) -> Self:
+        """Read a declaration as a person writes it: that of a zoo, and tables `[archive]` and `[recipe]`.
+
+        Args:
+            name: The experiment's name, which is not part of the record.
+            record: The parsed TOML.
+            where: What errors call the file.
+
+        Raises:
+            HeldoutError: As `from_json`, or if the archive or the recipe is bad.
+        """
+        check_name(name, where)
+        declared = {key: value for key, value in record.items() if key not in ("archive", "recipe")}
+        archive, recipe = record.get("archive"), record.get("recipe")
+        return cls(
+            name,
+            **_checked(name, declared, where),
+            archive=None if archive is None else Archive.from_record(archive, where),
+            recipe=None if recipe is None else Recipe.from_record(recipe, where),
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the declaration as a zoo keeps it; the name is not part of it."""
+        return {key: getattr(self, key) for key in _TYPES}
 
     def to_bytes(self) -> bytes:
-        """Give the contents of the `experiment.json` that declares the experiment."""
-        record = {key: value for key, value in asdict(self).items() if key != "name"}
-        return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+        """Return the contents of the `experiment.json` that declares the experiment."""
+        return (json.dumps(self.to_record(), indent=2, sort_keys=True) + "\n").encode()
 
     def write(self, folder: Path) -> None:
         """Declare the experiment in `folder/experiment.json`, for names that the package does not know."""
         write_atomically(folder / DEFINITION_FILE, self.to_bytes())
 
 
-@functools.cache
-def known_experiments() -> dict[str, Experiment]:
-    """Give the experiments that the package itself declares, by name."""
-    text = resources.files("heldout_torch.experiments").joinpath("experiments.json").read_text()
-    return {name: Experiment.from_json(name, record, "experiments.json") for name, record in json.loads(text).items()}
-
-
-def find_experiment(name: str, *folders: Path) -> Experiment:
-    """Find what a name means.
+def check_name(name: str, where: str = "") -> None:
+    """Check that a name can be an experiment's, and so a folder's.
 
     Args:
-        name: Name of the experiment.
-        *folders: Folders of this experiment that may hold an `experiment.json`; the first that does counts.
+        name: The name.
+        where: What errors begin with, if it comes from a file.
 
     Raises:
-        ZooError: If nothing declares the experiment, or a file declares a known one otherwise.
+        ZooError: If it could leave its folder, or has other characters.
     """
-    declared = next((path for folder in folders if (path := folder / DEFINITION_FILE).is_file()), None)
-    if declared is None:
-        return read_declaration(name, None)
-    try:
-        data = declared.read_bytes()
-    except OSError as error:
-        raise ZooError(f"{declared}: cannot be read as JSON ({error})") from None
-    return read_declaration(name, data, str(declared))
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        line = f"{reprlib.repr(name)} is no name for an experiment, expected letters, digits, '-', '_' and '.'"
+        raise ZooError(f"{where}: {line}" if where else line)
 
 
-def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE) -> Experiment:
-    """Find what a name means, given what a zoo says about it.
-
-    Args:
-        name: Name of the experiment.
-        data: Contents of the `experiment.json` in the experiment's folder; None if there is none.
-        where: What errors call that file.
-
-    Raises:
-        ZooError: As `find_experiment`.
-    """
-    known = known_experiments().get(name)
-    if data is None:
-        if known is None:
+def _checked(name: str, record: Any, where: str) -> dict[str, Any]:
+    """Return a record whose fields are those of a declaration, or raise ZooError."""
+    if not isinstance(record, dict):
+        raise ZooError(f"{where}: expected fields that declare {name}: {', '.join(_TYPES)}")
+    if missing := _TYPES.keys() - record.keys() - {"preprocessing"}:
+        raise ZooError(f"{where}: the declaration of {name} lacks {', '.join(sorted(missing))}")
+    expected = ", ".join(_TYPES)
+    for key, value in record.items():
+        if key not in _TYPES:
             raise ZooError(
-                f"experiment {name!r} is not known: expected one of {', '.join(known_experiments())}, "
-                f"or an {DEFINITION_FILE} in its folder that declares it"
+                f"{where}: field {reprlib.repr(key)} of {name} is not known, expected {expected}{nearest(key, _TYPES)}"
             )
-        return known
-    try:
-        record = json.loads(data)
-    except ValueError as error:
-        raise ZooError(f"{where}: cannot be read as JSON ({error})") from None
-    experiment = Experiment.from_json(name, record, where)
-    if known is not None and experiment != known:
-        raise ZooError(f"{where}: {name} is declared by the package, a file cannot declare it otherwise")
-    return experiment
+        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+            raise ZooError(f"{where}: field {key!r} of {name} is {reprlib.repr(value)}, which is of the wrong type")
+        if not _is_plain(value, _MAX_DEPTH):
+            raise ZooError(f"{where}: field {key!r} of {name} nests too deeply, or holds what JSON cannot say")
+    for key, least in (("train_examples", 1), ("test_examples", 0)):
+        if not least <= record[key] <= _MAX_EXAMPLES:
+            raise ZooError(f"{where}: field {key!r} of {name} is out of {least} ... {_MAX_EXAMPLES}")
+    return record
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether a value is made of JSON's types alone, its numbers finite, nested at most so deeply."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(part, depth - 1) for key, part in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, int))

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import SplitName
+from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.models import find_architecture
 from heldout_torch.training.images import Step, training_batches
 from heldout_torch.training.network import Network
-from heldout_torch.training.recipes import Recipe
 from heldout_torch.training.stacked_mlp import StackedMLP
 from heldout_torch.training.state import load_state, save_state
 from heldout_torch.training.subsets import draw_subset, epoch_orders
-from heldout_torch.zoo import Experiment
 
 SAVE_SECONDS = 180.0  # how often the state of a long training is saved
 _EVALUATION_BATCH = 1000
@@ -62,7 +61,14 @@ class RunBatch:
     def digest(self) -> str:
         """Give 16 letters that name the batch: equal for equal work."""
         subset = None if self.subset is None else hashlib.sha256(self.subset.tobytes()).hexdigest()
-        record = [asdict(self.experiment), asdict(self.recipe), self.subset_ratio, self.runs, subset]
+        record = [
+            self.experiment.name,
+            self.experiment.to_record(),
+            asdict(self.recipe),
+            self.subset_ratio,
+            self.runs,
+            subset,
+        ]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 

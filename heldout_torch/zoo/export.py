@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from heldout_torch.archives.convert import convert_run, read_aux
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import Experiment, find_experiment, known_experiments
+from heldout_torch.experiments import Experiment, declared_in, known_experiments
 from heldout_torch.storage.files import new_folder, remove_stale, sync, write_synced
 from heldout_torch.zoo.keys import (
     AUX_FILE,
@@ -209,7 +209,7 @@ def _declare(runs: Iterable[RunFolder], zoo: Path) -> dict[str, Experiment]:
         name = run.key.experiment
         if name not in experiments:
             folder = zoo / name
-            experiments[name] = find_experiment(name, folder, run.path.parent.parent)
+            experiments[name] = declared_in(name, folder, run.path.parent.parent)
             if name not in known_experiments():
                 experiments[name].write(folder)
     return experiments

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import find_experiment, known_experiments
+from heldout_torch.experiments import known_experiments, read_declaration
 from heldout_torch.models import restore_model
 from heldout_torch.storage.paths import is_remote, place
 from heldout_torch.storage.urls import is_archive
@@ -163,7 +163,7 @@ def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) ->
     index = read_index(archive)
     if key not in index:
         raise ZooError(f"run {key} is not in {archive}; heldout_torch.list_runs({archive!r}) lists what is there")
-    experiment, folder = find_experiment(key.experiment), run_path(Path(archive), key)
+    experiment, folder = read_declaration(key.experiment, None), run_path(Path(archive), key)
     parts = read_files(archive, index, key, experiment)
     state, metadata = convert_parts(parts, folder, experiment, key)
     model = model_from_state(state, metadata, str(folder)).to(device)
@@ -173,9 +173,9 @@ def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) ->
 def _missing(root: Path, key: RunKey) -> str:
     experiment = known_experiments().get(key.experiment)
     line = f"run {key} is not in {root}"
-    if experiment is None or experiment.archive_url is None:
+    if experiment is None or experiment.archive is None:
         return f"{line}; heldout_torch.list_runs({str(root)!r}) lists what is there"
     return (
-        f"{line}; get {experiment.archive_url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
+        f"{line}; get {experiment.archive.url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
         f"--subset-ratio {key.subset_ratio!r} --runs {key.run}, then pass zoo='ZOO' or set {ZOO_VARIABLE}"
     )

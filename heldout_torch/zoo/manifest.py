@@ -24,7 +24,7 @@ import numpy as np
 
 from heldout_torch.archives.stream import ARCHIVE_RECORD
 from heldout_torch.errors import ZooError
-from heldout_torch.experiments import DEFINITION_FILE, find_experiment, known_experiments
+from heldout_torch.experiments import DEFINITION_FILE, declared_in, known_experiments
 from heldout_torch.storage.files import write_atomically
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, RunKey, find_runs, make_key, run_path
@@ -194,7 +194,7 @@ def index_zoo(
     manifest = Manifest()
     for name in sorted({run.key.experiment for run in found}):
         if name not in known_experiments():
-            find_experiment(name, zoo / name)
+            declared_in(name, zoo / name)
             manifest.declarations[name] = json.loads((zoo / name / DEFINITION_FILE).read_bytes())
         if (zoo / name / ARCHIVE_RECORD).is_file():
             manifest.archives[name] = json.loads((zoo / name / ARCHIVE_RECORD).read_bytes())

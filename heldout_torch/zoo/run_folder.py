@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from heldout_torch.archives.convert import read_aux
 from heldout_torch.errors import ZooError
-from heldout_torch.experiments import Experiment, find_experiment
+from heldout_torch.experiments import Experiment, declared_in
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunFolder, experiment_folders
 from heldout_torch.zoo.metadata import RunMetadata
@@ -28,7 +28,7 @@ def experiment_in(root: Path, name: str) -> Experiment:
     Raises:
         ZooError: If neither the package nor a file in the experiment's folder declares it.
     """
-    return find_experiment(name, experiment_folder(root, name))
+    return declared_in(name, experiment_folder(root, name))
 
 
 def read_run_aux(root: str | Path, run: RunFolder) -> AuxArrays:

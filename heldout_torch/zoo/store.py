@@ -16,7 +16,7 @@ from heldout_torch.errors import ZooError
 from heldout_torch.experiments import (
     DEFINITION_FILE,
     Experiment,
-    find_experiment,
+    declared_in,
     known_experiments,
     read_declaration,
 )
@@ -159,7 +159,7 @@ def read_experiment(zoo: str | Path, name: str) -> Experiment:
         ZooError: If neither the package nor the zoo declares it.
     """
     if isinstance(zoo, Path):
-        return find_experiment(name, zoo / name)
+        return declared_in(name, zoo / name)
     if name in known_experiments():
         return known_experiments()[name]
     location = f"{zoo}/{name}/{DEFINITION_FILE}"

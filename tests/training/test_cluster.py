@@ -14,7 +14,7 @@ import torch
 from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.storage.urls import read_file, remove_file
-from heldout_torch.training import RunBatch, find_recipe, train_runs
+from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.remote_index import index_remote
 from heldout_torch.zoo.store import present_runs
@@ -23,7 +23,9 @@ RUNS = 120
 
 
 def work(runs=RUNS):
-    return RunBatch(known_experiments()["digits-mlp"], find_recipe("digits-mlp"), 0.7, tuple(range(runs)))
+    return RunBatch(
+        known_experiments()["digits-mlp"], known_experiments()["digits-mlp"].recipe, 0.7, tuple(range(runs))
+    )
 
 
 def workers():

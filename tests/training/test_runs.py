@@ -10,7 +10,7 @@ import torch
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.storage import files
-from heldout_torch.training import Recipe, RunBatch, find_recipe, fit, train_runs
+from heldout_torch.training import Recipe, RunBatch, fit, train_runs
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.keys import RunKey
 
@@ -54,7 +54,9 @@ def test_a_run_is_filed_with_what_it_saw_and_what_it_knows(tmp_path):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_run_alone_is_the_run_in_a_stack(tmp_path, device):
-    recipe = find_recipe("digits-mlp") if device == "cpu" else SHORT  # a long training makes much of little
+    recipe = (
+        known_experiments()["digits-mlp"].recipe if device == "cpu" else SHORT
+    )  # a long training makes much of little
     for size in (1, 3, 4):
         train(tmp_path / str(size), 4, DIGITS, recipe, device=device, batch_of_runs=size)
     for other in ("3", "4"):
@@ -71,7 +73,7 @@ def test_memorization_finds_changed_labels(tmp_path):
     labels = digits.train.labels.clone()
     labels[changed] = (labels[changed] + torch.from_numpy(random.randint(1, 10, 72))) % 10
     digits = replace(digits, train=replace(digits.train, labels=labels))
-    list(train_runs(work(runs, recipe=find_recipe("digits-mlp")), digits, tmp_path))
+    list(train_runs(work(runs, recipe=known_experiments()["digits-mlp"].recipe), digits, tmp_path))
     aux = [load_run("digits-mlp", 0.7, run, tmp_path).aux for run in range(runs)]
     inside, correct = (np.stack([getattr(one, name) for one in aux]) for name in ("trained_on", "correct_train"))
     memorization = (correct & inside).sum(0) / inside.sum(0) - (correct & ~inside).sum(0) / (~inside).sum(0)  # (n,)

@@ -3,15 +3,18 @@
 import pytest
 
 from heldout_torch import HeldoutError
-from heldout_torch.training import Recipe, find_recipe, known_recipes, read_recipe
-from heldout_torch.zoo import known_experiments
+from heldout_torch.experiments import Recipe, known_experiments, read_recipe, recipe_of
 
 GOOD = "epochs = 3\nbatch_size = 16\nlearning_rate = 0.1\n"
 
 
-def test_every_shipped_recipe_is_of_an_experiment():
-    assert known_recipes().keys() <= known_experiments().keys()
-    assert find_recipe("mnist-mlp") == Recipe(epochs=10, batch_size=128, learning_rate=0.1)
+def test_experiments_bring_their_recipes():
+    known = known_experiments()
+    assert recipe_of(known["mnist-mlp"]) == Recipe(epochs=10, batch_size=128, learning_rate=0.1)
+    assert known["imagenet-resnet50"].recipe == Recipe(
+        100, 896, 0.7, ramp=0.15, decay="steps", drops=(0.3, 0.6, 0.9), augmentation="resized-crop-flip"
+    )
+    assert {name for name, experiment in known.items() if experiment.recipe is None} == {"digits-mlp-tf"}
 
 
 def test_a_file_gives_the_fields_it_names(tmp_path):
@@ -24,6 +27,10 @@ def test_a_file_gives_the_fields_it_names(tmp_path):
     ("text", "expected"),
     [
         (GOOD + "dropout = 0.1", "no field 'dropout'"),
+        (GOOD + "weight_dekay = 0.1", "did you mean 'weight_decay'?"),
+        (GOOD + "drops = " + 3000 * "[" + 3000 * "]", "is no TOML file"),
+        (GOOD + "# " + 70_000 * "x", "is longer than 64 kB"),
+        ("[recipe]\n" + GOOD, "no field 'recipe'"),
         ("epochs = 3\nbatch_size = 16", "lacks the field 'learning_rate'"),
         (GOOD.replace("3", "0"), "'epochs' of a recipe is 0, expected a number from 1"),
         (GOOD.replace("16", "1.5"), "'batch_size' of a recipe is 1.5"),
@@ -52,7 +59,7 @@ def test_missing_recipes_are_one_line_errors(tmp_path):
     with pytest.raises(HeldoutError, match="cannot be read"):
         read_recipe(tmp_path / "none.toml")
     with pytest.raises(HeldoutError, match="digits-mlp-tf"):
-        find_recipe("digits-mlp-tf")
+        recipe_of(known_experiments()["digits-mlp-tf"])
 
 
 def test_the_rate_rises_and_falls_in_lines():

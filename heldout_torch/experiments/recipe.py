@@ -1,14 +1,12 @@
-"""Recipes: how a run is trained. The shipped ones are in `recipes.toml` beside this file; users give their own."""
+"""Recipes: how a run is trained. An experiment has one as its `[recipe]`; users give their own."""
 
-import functools
-import tomllib
-from collections.abc import Mapping
+import reprlib
 from dataclasses import dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.experiments.toml_files import read_toml
 
 _CHOICES = {
     "decay": ("constant", "linear", "steps"),
@@ -63,20 +61,25 @@ class Recipe:
             _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], where: str) -> Self:
+    def from_record(cls, record: Any, where: str) -> Self:
         """Read a recipe from parsed TOML.
 
         Args:
-            record: Fields by name.
+            record: Fields by name, a dictionary.
             where: What errors call the file.
 
         Raises:
             HeldoutError: If a field is unknown, missing or of a wrong value.
         """
+        if not isinstance(record, dict):
+            raise HeldoutError(f"{where}: a recipe is a table of fields, not {reprlib.repr(record)}")
         names = [field.name for field in fields(cls)]
         for name in record:
             if name not in names:
-                raise HeldoutError(f"{where}: a recipe has no field {name!r}, expected some of {', '.join(names)}")
+                raise HeldoutError(
+                    f"{where}: a recipe has no field {reprlib.repr(name)}, expected some of {', '.join(names)}"
+                    f"{nearest(name, names)}"
+                )
         for name in ("epochs", "batch_size", "learning_rate"):
             if name not in record:
                 raise HeldoutError(f"{where}: the recipe lacks the field {name!r}")
@@ -87,7 +90,7 @@ class Recipe:
             raise HeldoutError(f"{where}: {error}") from None
 
     def rate(self, step: int, steps: int) -> float:
-        """Give the learning rate of a step.
+        """Return the learning rate of a step.
 
         Args:
             step: From 0.
@@ -101,39 +104,13 @@ class Recipe:
         return self.learning_rate * 0.1 ** sum(done >= drop for drop in self.drops)
 
 
-@functools.cache
-def known_recipes() -> dict[str, Recipe]:
-    """Give the shipped recipes by experiment."""
-    text = resources.files("heldout_torch.training").joinpath("recipes.toml").read_text()
-    return {name: Recipe.from_record(record, "recipes.toml") for name, record in tomllib.loads(text).items()}
-
-
-def find_recipe(experiment: str) -> Recipe:
-    """Give the shipped recipe of an experiment.
-
-    Raises:
-        HeldoutError: If there is none.
-    """
-    if experiment not in known_recipes():
-        raise HeldoutError(
-            f"no recipe is shipped for experiment {experiment!r}, only for {', '.join(known_recipes())}; give a file"
-        )
-    return known_recipes()[experiment]
-
-
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe from a TOML file: the fields of `Recipe`, one a line.
 
     Raises:
         HeldoutError: If the file cannot be read, is no TOML, or is no recipe.
     """
-    try:
-        record = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise HeldoutError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise HeldoutError(f"{path}: is no TOML file ({' '.join(str(error).split())})") from None
-    return Recipe.from_record(record, str(path))
+    return Recipe.from_record(read_toml(path), str(path))
 
 
 def _is_number(value: Any, kind: Any = (int, float)) -> bool:
@@ -142,4 +119,4 @@ def _is_number(value: Any, kind: Any = (int, float)) -> bool:
 
 def _require(good: bool, recipe: Recipe, name: str, expected: str) -> None:
     if not good:
-        raise HeldoutError(f"field {name!r} of a recipe is {getattr(recipe, name)!r}, expected {expected}")
+        raise HeldoutError(f"field {name!r} of a recipe is {reprlib.repr(getattr(recipe, name))}, expected {expected}")

@@ -1,0 +1,123 @@
+"""Which experiments are known: the package's own (a TOML file each, beside this one), a user's, and what zoos say."""
+
+import functools
+import json
+from importlib import resources
+from pathlib import Path
+
+from heldout_torch.errors import HeldoutError, ZooError, nearest
+from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment
+from heldout_torch.experiments.recipe import Recipe
+from heldout_torch.experiments.toml_files import MAX_BYTES, parse_toml, read_toml
+
+_SUFFIX = ".toml"
+
+
+@functools.cache
+def known_experiments() -> dict[str, Experiment]:
+    """Return the experiments that the package itself declares, by name."""
+    known = {}
+    for file in sorted(resources.files("heldout_torch.experiments").iterdir(), key=lambda file: file.name):
+        if is_experiment_file(file.name):
+            name = file.name.removesuffix(_SUFFIX)
+            known[name] = Experiment.from_toml(name, parse_toml(file.read_bytes(), file.name), file.name)
+    return known
+
+
+def is_experiment_file(name_or_path: str | Path) -> bool:
+    """Whether a person means a file of his own by it: it ends in `.toml`."""
+    return str(name_or_path).endswith(_SUFFIX)
+
+
+def find_experiment(name_or_path: str | Path) -> Experiment:
+    """Return the experiment that a person names.
+
+    Only for what a person types or passes: names that come out of a zoo or an archive go through `read_declaration`,
+    which opens no file.
+
+    Args:
+        name_or_path: A name of `known_experiments()`, or the path of a TOML file like those of this package, called
+            as the experiment: `my-experiment.toml`.
+
+    Raises:
+        HeldoutError: If the name is not known, or the file cannot be read or is no declaration.
+    """
+    if not is_experiment_file(name_or_path):
+        return read_declaration(str(name_or_path), None)
+    path = Path(name_or_path)
+    experiment = Experiment.from_toml(path.name.removesuffix(_SUFFIX), read_toml(path), str(path))
+    _check_known(experiment, str(path))
+    return experiment
+
+
+def declared_in(name: str, *folders: Path) -> Experiment:
+    """Return what a name means in a zoo's folder.
+
+    Args:
+        name: Name of the experiment.
+        *folders: Folders of this experiment that may hold an `experiment.json`; the first that does counts.
+
+    Raises:
+        ZooError: If nothing declares the experiment, or a file declares a known one otherwise.
+    """
+    declared = next((path for folder in folders if (path := folder / DEFINITION_FILE).is_file()), None)
+    if declared is None:
+        return read_declaration(name, None)
+    try:
+        with open(declared, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ZooError(f"{declared}: cannot be read as JSON ({error.strerror})") from None
+    return read_declaration(name, data, str(declared))
+
+
+def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE) -> Experiment:
+    """Return what a name means, given what a zoo says about it.
+
+    Args:
+        name: Name of the experiment.
+        data: Contents of the `experiment.json` in the experiment's folder; None if there is none.
+        where: What errors call that file.
+
+    Raises:
+        ZooError: If nothing declares the experiment, the contents are no declaration, or they declare an experiment of
+            the package otherwise.
+    """
+    if data is None:
+        known = known_experiments()
+        if name not in known:
+            raise ZooError(
+                f"experiment {name!r} is not known: expected one of {', '.join(known)}, or an {DEFINITION_FILE} in its "
+                f"folder that declares it{nearest(name, known)}"
+            )
+        return known[name]
+    if len(data) > MAX_BYTES:
+        raise ZooError(f"{where}: is longer than {MAX_BYTES // 1024} kB, which no declaration is")
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ZooError(f"{where}: cannot be read as JSON ({error})") from None
+    experiment = Experiment.from_json(name, record, where)
+    _check_known(experiment, where)
+    return known_experiments().get(name, experiment)  # which says more than a zoo does
+
+
+def recipe_of(experiment: Experiment) -> Recipe:
+    """Return the recipe by which runs of an experiment are trained.
+
+    Raises:
+        HeldoutError: If none is known.
+    """
+    if experiment.recipe is None:
+        raise HeldoutError(
+            f"no recipe is known for {experiment.name}: give one (--recipe FILE.toml), or the experiment's own file "
+            f"with a [recipe]"
+        )
+    return experiment.recipe
+
+
+def _check_known(experiment: Experiment, where: str) -> None:
+    """Raise ZooError if a file declares an experiment of the package otherwise than the package does."""
+    known = known_experiments().get(experiment.name)
+    if known is not None and experiment != known:
+        raise ZooError(f"{where}: {experiment.name} is declared by the package, a file cannot declare it otherwise")

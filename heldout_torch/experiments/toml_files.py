@@ -1,0 +1,41 @@
+"""Small TOML files, as people write them."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from heldout_torch.errors import HeldoutError
+
+MAX_BYTES = 2**16
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file of at most 64 kB.
+
+    Raises:
+        HeldoutError: If it cannot be read, is longer, or is no TOML.
+    """
+    path = Path(path).expanduser()
+    try:
+        with open(path, "rb") as file:
+            return parse_toml(file.read(MAX_BYTES + 1), str(path))
+    except OSError as error:
+        raise HeldoutError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_toml(data: bytes, where: str) -> dict[str, Any]:
+    """Parse the contents of a TOML file.
+
+    Args:
+        data: The contents.
+        where: What errors call the file.
+
+    Raises:
+        HeldoutError: If they are longer than 64 kB, or no TOML.
+    """
+    if len(data) > MAX_BYTES:
+        raise HeldoutError(f"{where}: is longer than {MAX_BYTES // 1024} kB, which no declaration is")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise HeldoutError(f"{where}: is no TOML file ({' '.join(str(error).split())})") from None

@@ -1,4 +1,4 @@
-"""The compressed bytes of an archive: hashed and inflated while they go by once."""
+"""The bytes of an archive: hashed and inflated while they go by once."""
 
 import hashlib
 import io
@@ -6,10 +6,24 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
+from heldout_torch.archives.tar_headers import is_header
 from heldout_torch.errors import ZooError
 
+HEAD = 512  # bytes that say what a file is: one block of a tar
 _READ = 2**19  # compressed bytes read, and inflated bytes given, at a time
 _GZIP = 31  # zlib's window bits for a gzip stream
+_MAGIC = b"\x1f\x8b"
+_PACKED = {  # how the bytes of other packers begin, and what unpacks them
+    b"\x28\xb5\x2f\xfd": ("a zstd file", "zstd -dc"),
+    b"\xfd7zXZ\0": ("an xz file", "xz -dc"),
+    b"BZh": ("a bzip2 file", "bzip2 -dc"),
+    b"\x04\x22\x4d\x18": ("an lz4 file", "lz4 -dc"),
+}
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error", b"<head", b"{", b"version https://git-lfs")
+
+
+class NoArchiveError(Exception):
+    """The bytes are something else than a tar archive, packed by gzip or not packed; the message says what."""
 
 
 class HashedStream(io.RawIOBase):
@@ -23,11 +37,11 @@ class HashedStream(io.RawIOBase):
         self._last: Future[None] | None = None
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Whether it can be read: yes."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what comes next, and give how much that was."""
+        """Fill a buffer with what comes next, and return how much that was."""
         chunk = self._stream.read(len(buffer))
         buffer[: len(chunk)] = chunk
         self.size += len(chunk)
@@ -37,7 +51,7 @@ class HashedStream(io.RawIOBase):
         return len(chunk)
 
     def digest(self) -> str:
-        """Give the MD5 of all that was read."""
+        """Return the MD5 of all that was read."""
         self._join()
         return self._md5.hexdigest()
 
@@ -51,10 +65,11 @@ class HashedStream(io.RawIOBase):
             self._last.result()
 
 
-def inflate(source: HashedStream) -> io.BufferedIOBase:
-    """Give the inflated bytes of a gzip stream (RFC 1952), which may have several members and zeros after them.
+def inflate(source: io.RawIOBase) -> io.BufferedIOBase:
+    """Return the tar stream of an archive: what gzip (RFC 1952) packed, or the bytes as they are if they are a tar's.
 
-    Reading raises EOFError or an error of isal where the stream is cut off or damaged, after all that came before.
+    A gzip stream may have several members and zeros after them. Reading raises NoArchiveError if the bytes are
+    something else, and EOFError or an error of isal where they are cut off or damaged, after all that came before.
 
     Raises:
         ZooError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
@@ -66,20 +81,59 @@ def inflate(source: HashedStream) -> io.BufferedIOBase:
     return io.BufferedReader(_Inflated(source, lambda: isal_zlib.decompressobj(wbits=_GZIP)), _READ)
 
 
+def is_packed(head: bytes) -> bool:
+    """Whether an archive is packed by gzip, by its first bytes; else it is a plain tar.
+
+    Args:
+        head: Its first HEAD bytes, or all if it is shorter.
+
+    Raises:
+        NoArchiveError: If it is neither; the line says what the bytes are and what to do.
+    """
+    if head.startswith(_MAGIC) or not head:  # nothing at all is an archive cut off
+        return True
+    if len(head) == HEAD and (is_header(head) or not any(head)):
+        return False
+    for magic, (what, unpack) in _PACKED.items():
+        if head.startswith(magic):
+            raise NoArchiveError(f"is {what}, not a .tar.gz; unpack it on the way: {unpack} FILE | heldout export -")
+    if head.startswith(b"PK"):
+        raise NoArchiveError("is a zip file, expected a .tar.gz or a .tar; unpack it, and name the folder")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.lower().startswith(_PAGES):
+        words = " ".join(text[:80].decode(errors="replace").split())
+        raise NoArchiveError(f"is a page or a message that was saved instead of the archive: {words!r}; fetch it again")
+    raise NoArchiveError(f"is no .tar.gz and no .tar; it begins with {head[:12]!r}")
+
+
 class _Inflated(io.RawIOBase):
     """Inflates a bounded number of bytes at a time; isal's own file object loses what precedes an error."""
 
-    def __init__(self, source: HashedStream, new_member: Callable[[], Any]) -> None:
+    def __init__(self, source: io.RawIOBase, new_member: Callable[[], Any]) -> None:
         self._source, self._new_member = source, new_member
         self._member = new_member()
         self._input = b""
+        self._packed: bool | None = None  # not known before the first bytes have come
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self._packed is None:
+            while len(self._input) < HEAD and (more := self._read()):
+                self._input += more
+            self._packed = is_packed(self._input[:HEAD])
+        return self._unpack(buffer) if self._packed else self._pass(buffer)
+
+    def _pass(self, buffer: Any) -> int:
+        data = (self._input or self._read())[: len(buffer)]
+        self._input = self._input[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _unpack(self, buffer: Any) -> int:
         while True:
-            self._input = self._input or self._source.read(_READ)
+            self._input = self._input or self._read()
             ended = not self._input
             if self._member.eof:
                 self._input = self._input.lstrip(b"\0")
@@ -95,3 +149,6 @@ class _Inflated(io.RawIOBase):
                 return len(data)
             if ended:
                 raise EOFError("the compressed stream ends too early")
+
+    def _read(self) -> bytes:
+        return self._source.read(_READ) or b""

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from heldout_torch.archives.access_points import SPACING, IndexingStream, Point
 from heldout_torch.archives.arrivals import Arrivals
+from heldout_torch.archives.inflate import HEAD, NoArchiveError, is_packed
 from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
 from heldout_torch.archives.tar_stream import read_members
 from heldout_torch.errors import ZooError
@@ -87,6 +88,8 @@ def build_index(
     """
     try:
         with open(archive, "rb") as file, tempfile.TemporaryFile(dir=archive.parent) as windows:
+            if not is_packed(file.read(HEAD)):
+                raise ZooError(f"{archive}: is a plain tar, only a .tar.gz needs an index; unpack it, name the folder")
             stream = IndexingStream(file, windows, spacing)
             arrivals, problems, lines, done = Arrivals[Place](str(archive)), [], {}, 0
             for member in read_members(io.BufferedReader(stream), str(archive)):
@@ -113,6 +116,8 @@ def build_index(
                 "runs": len(runs),
             }
             windows_at = _write(archive, head, stream.points, runs, windows)
+    except NoArchiveError as error:
+        raise ZooError(f"{archive}: {error}") from None
     except OSError as error:
         raise ZooError(f"{error.filename or archive}: {error.strerror}") from None
     return SeekIndex(size, head["trailer"], head["inflated"], spacing, stream.points, windows_at, problems, runs)

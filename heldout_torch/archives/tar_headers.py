@@ -102,6 +102,15 @@ def read_headers(tar: TarBytes) -> Iterator[Header]:
         tar.skip_to(end)
 
 
+def is_header(block: bytes) -> bool:
+    """Whether a block of 512 bytes is the header of some member."""
+    try:
+        _check_sum(block)
+    except TarError:
+        return False
+    return True
+
+
 def padded(size: int) -> int:
     """Return how many bytes of the stream a size takes: whole blocks."""
     return -(-size // _BLOCK) * _BLOCK

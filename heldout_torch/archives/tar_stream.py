@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from heldout_torch.archives.inflate import NoArchiveError
 from heldout_torch.archives.limits import NAME
 from heldout_torch.archives.tar_headers import Header, TarBytes, read_headers
 from heldout_torch.errors import ZooError
@@ -50,7 +51,7 @@ def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
         archive: What errors call the archive.
 
     Raises:
-        ZooError: If the stream is damaged, cut off, or goes on after the end of the archive.
+        ZooError: If the stream is no archive, damaged, cut off, or goes on after the end of the archive.
     """
     tar = TarBytes(stream)
     try:
@@ -59,6 +60,8 @@ def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
         tar.check_rest()
     except ZooError:
         raise
+    except NoArchiveError as error:
+        raise ZooError(f"{archive}: {error}") from None
     except Exception as error:  # the inflaters raise many kinds on damaged bytes
         raise _damaged(archive, tar, error) from None
 

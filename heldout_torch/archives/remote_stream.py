@@ -1,0 +1,164 @@
+"""A file far away read once from start to end, whatever befalls the connection on the way."""
+
+import http.client
+import io
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+from heldout_torch.archives.access_points import READ, Ranges
+from heldout_torch.errors import ZooError
+from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.urls import open_filesystem, retried
+
+_WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
+_MAX_WAIT = 300.0  # seconds, whatever a server asks for
+_SILENCE = 60.0  # seconds without a byte, after which a connection counts as broken
+_PROGRESS = 2**16  # bytes after which the tries are counted anew; or a server could send one with each
+_LATER = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others at the next try
+
+
+def open_stream(location: str, tell: Callable[[str], object] = lambda line: None) -> tuple[BinaryIO, int | None]:
+    """Open a file for reading from start to end.
+
+    Args:
+        location: Path or URL.
+        tell: Called with a line when a server is waited for.
+
+    Returns:
+        The stream, and how many bytes it has, if that is known.
+
+    Raises:
+        ZooError: If it cannot be opened.
+    """
+    if not is_remote(location):
+        try:
+            file = open(location, "rb")  # noqa: SIM115 (the caller closes it)
+        except OSError as error:
+            raise ZooError(f"{location}: cannot be read ({error.strerror})") from None
+        return file, file.seek(0, io.SEEK_END) - file.seek(0)
+    if location.startswith(("http://", "https://")):
+        stream = HttpStream(location, tell)
+        return io.BufferedReader(stream, READ), stream.size
+    filesystem, path = open_filesystem(location)
+    try:
+        size = int(retried(lambda: filesystem.size(path), location))
+    except FileNotFoundError:
+        raise ZooError(f"{location}: there is no such file") from None
+    return io.BufferedReader(Ranges(location, size), READ), size
+
+
+class HttpStream(io.RawIOBase):
+    """The bytes of a URL, in order; a connection that breaks is taken up at the byte where it broke.
+
+    Proxies are those of the environment variables. Reading raises ZooError when the server says no, when the file is
+    another than it was, or when several tries in a row bring nothing.
+
+    Attributes:
+        size: Bytes of the file; None if the server does not say.
+        etag: The server's name of this version of the file; None if it has none.
+    """
+
+    def __init__(
+        self, url: str, tell: Callable[[str], object] = lambda line: None, waits: Sequence[float] = _WAITS
+    ) -> None:
+        self.size: int | None = None
+        self.etag: str | None = None
+        self._url, self._tell, self._waits = url, tell, waits
+        self._position = self._counted = 0
+        self._tries = 0
+        self._answer: Any = None
+        self._known = False  # size and ETag are
+        self._reach()
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what comes next, and return how much that was."""
+        while True:
+            try:
+                count = int(self._answer.readinto(buffer))
+                if count or self._position == self.size or self.size is None:
+                    break
+                reason = "the connection was closed"
+            except (OSError, http.client.HTTPException) as error:
+                reason = _line(error)
+            self._wait(reason, None)
+            self._reach()
+        self._position += count
+        if self._position - self._counted >= _PROGRESS:
+            self._counted, self._tries = self._position, 0
+        return count
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._answer is not None:
+            self._answer.close()
+        super().close()
+
+    def _reach(self) -> None:
+        """Ask for the rest of the file until an answer begins."""
+        while True:
+            try:
+                self._ask()
+                return
+            except urllib.error.HTTPError as error:
+                if error.code == 404:
+                    raise ZooError(f"{self._url}: there is no such file") from None
+                if error.code == 416:
+                    raise ZooError(f"{self._url}: is shorter than it was; begin again") from None
+                if error.code not in _LATER:
+                    raise ZooError(f"{self._url}: the server refuses ({error.code} {error.reason})") from None
+                after = error.headers.get("Retry-After", "")
+                self._wait(f"{error.code} {error.reason}", float(after) if re.fullmatch(r"\d{1,6}", after) else None)
+            except (OSError, http.client.HTTPException) as error:
+                self._wait(_line(error), None)
+            except ValueError as error:
+                raise ZooError(f"{self._url}: cannot be reached ({error})") from None
+
+    def _ask(self) -> None:
+        headers = {
+            "Range": f"bytes={self._position}-",
+            "Accept-Encoding": "identity",
+            "User-Agent": "heldout_torch",
+        }
+        answer = urllib.request.urlopen(urllib.request.Request(self._url, headers=headers), timeout=_SILENCE)
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        total = found[2] if found else answer.headers.get("Content-Length", "*")
+        size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise ZooError(f"{self._url}: the server packs what it sends, which cannot be taken up where it breaks")
+        if self._known and (size, etag) != (self.size, self.etag):
+            raise ZooError(
+                f"{self._url}: is another file than before (it had {self.size} bytes and ETag {self.etag}, "
+                f"now {size} and {etag}); begin again"
+            )
+        self.size, self.etag, self._known = size, etag, True
+        at = (int(found[1]) if found else 0) if answer.status == 206 else 0
+        if at > self._position:
+            raise ZooError(f"{self._url}: the server sends other bytes than were asked for")
+        while at < self._position:  # it gives no ranges: what was read comes again
+            data = answer.read(min(READ, self._position - at))
+            if not data:
+                raise http.client.IncompleteRead(b"")
+            at += len(data)
+        self._answer = answer
+
+    def _wait(self, reason: str, seconds: float | None) -> None:
+        if self._tries == len(self._waits):
+            raise ZooError(
+                f"{self._url}: cannot be read at byte {self._position}, tried {self._tries + 1} times ({reason})"
+            )
+        seconds = min(max(self._waits[self._tries], seconds or 0.0), _MAX_WAIT)
+        self._tries += 1
+        self._tell(f"{self._url}: {reason}; waiting {seconds:g} s, then on from byte {self._position}")
+        time.sleep(seconds)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

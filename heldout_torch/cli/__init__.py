@@ -1,14 +1,30 @@
-"""`heldout <verb>`: a thin face over the package. One file a verb, each with `add_parser` and what it runs."""
+"""`heldout <verb>`: a thin face over the package. One file a verb, each with `configure` and what it runs."""
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
-from heldout_torch.errors import HeldoutError
+import heldout_torch
+from heldout_torch.cli import output
+from heldout_torch.cli.parser import HelpfulParser, Parser
+from heldout_torch.cli.process import Terminated, signals_end_work, standard_files_open
+from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.storage.progress import set_quiet
 
-# Each names a module here. A verb's heavy imports belong into what it runs, so that `heldout --help` is quick.
-_VERBS = ["archive", "zoo", "export", "train", "experiment", "stats", "report", "evaluate", "verify"]
+# Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
+VERBS = {
+    "archive": "make a seek index, for reading single runs out of an archive",
+    "zoo": "index, check, list, fetch and publish a zoo",
+    "export": "convert TensorFlow runs to safetensors",
+    "train": "train new runs",
+    "experiment": "train runs, and write memorization, influence pairs and C-scores",
+    "stats": "memorization, influence and consistency scores",
+    "report": "write a page that shows what an experiment's runs memorize",
+    "evaluate": "write the correctness of runs, or of a network of your own",
+    "verify": "compare recorded correctness with what the networks give",
+}
+_REPORT = "This is a fault of heldout-torch itself. Please report it, with the command and the lines above."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,18 +34,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `heldout`; the process's own by default.
 
     Returns:
-        Exit status: 0 if all went well, 1 if something was bad, 2 for wrong usage, 130 if interrupted.
+        Exit status: 0 if all went well, 1 if something was bad or nothing matched, 2 for wrong usage, 130 if
+        interrupted, 143 if terminated.
+
+    Raises:
+        SystemExit: For wrong usage (2), and after help (0).
+        Exception: If there is a fault in the package; anything that a user can cause is one line.
     """
-    parser = argparse.ArgumentParser(prog="heldout", description="Held-out training runs in PyTorch.")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for verb in _VERBS:
-        importlib.import_module(f"heldout_torch.cli.{verb}").add_parser(verbs)
-    options = parser.parse_args(arguments)
+    standard_files_open()
+    with signals_end_work(), output.started():
+        try:
+            found = _run(sys.argv[1:] if arguments is None else list(arguments))
+            return found or output.status()
+        except SystemExit as stop:  # argparse's, after help too
+            raise SystemExit(stop.code or output.status()) from None
+        except HeldoutError as error:
+            output.complain(f"error: {error}")
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            output.complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
+        except MemoryError as error:
+            more = f" ({error})" if str(error) else ""
+            output.complain(f"error: there is not enough memory for this{more}; try smaller batches or fewer workers")
+        except Terminated:
+            output.complain("terminated; what is finished stays, call again to go on")
+            return 143
+        except KeyboardInterrupt:
+            output.complain("interrupted; what is finished stays, call again to go on")
+            return 130
+        except Exception as error:
+            error.add_note(_REPORT)
+            raise
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    parser = HelpfulParser(
+        prog="heldout",
+        description="Held-out training runs in PyTorch.",
+        usage="heldout VERB ...",
+        epilog="verbs:\n" + "".join(f"  {verb:<12}{about}\n" for verb, about in VERBS.items())
+        + "\n`heldout VERB --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"heldout-torch {heldout_torch.__version__}")
+    parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
+    if not words:
+        parser.print_help()
+        return 2
+    verb = parser.parse_args(words[:1]).verb
+    if verb not in VERBS:
+        parser.error(f"{verb!r} is no verb{nearest(verb, VERBS)} (choose from {', '.join(VERBS)})")
+    verb_parser = Parser(prog=f"heldout {verb}")
+    importlib.import_module(f"heldout_torch.cli.{verb}").configure(verb_parser)
+    options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
+    set_quiet(options.quiet)
     try:
         return options.run_verb(options)
-    except HeldoutError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is finished stays, call again to go on", file=sys.stderr)
-        return 130
+    finally:
+        set_quiet(False)

@@ -1,13 +1,16 @@
 """`heldout archive`: what is done with a published archive without unpacking it."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
+from heldout_torch.cli.output import complain, summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.storage.progress import Bar
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("archive", help="make a seek index, for reading single runs out of an archive")
+
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     index = actions.add_parser(
         "index",
@@ -20,15 +23,14 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
-
     archive: Path = arguments.archive
     size = archive.stat().st_size if archive.is_file() else None
-    with tqdm(total=size, unit="B", unit_scale=True, desc="index", file=sys.stderr) as bar:
-        index = build_index(archive, bar.update)
+    with Bar("index", "B", size) as bar:
+        index = build_index(archive, bar.add)
     for problem in index.problems:
-        print(f"error: {archive}: {problem}", file=sys.stderr)
-    print(f"indexed {len(index.keys)} runs in {archive}{INDEX_ENDING}")
+        complain(f"error: {archive}: {problem}")
+    summarize(
+        arguments, f"indexed {len(index.keys)} runs in {archive}{INDEX_ENDING}",
+        runs=len(index.keys), problems=len(index.problems), archive=archive,
+    )  # fmt: skip
     return 1 if index.problems else 0

@@ -2,28 +2,36 @@
 
 import argparse
 import json
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from heldout_torch.cli import options
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.cli.output import complain, summarize, tell
+from heldout_torch.cli.parser import Parser
+from heldout_torch.data import Dataset
+from heldout_torch.errors import DataError, HeldoutError, ZooError, printable
+from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.save import SCORES_FOLDER, has_scores, make_aux, save_runs, start_scores
+from heldout_torch.evaluation.sweep import all_devices, sweep
+from heldout_torch.experiments import find_experiment
+from heldout_torch.models import restore_model
+from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo import RunKey
+from heldout_torch.zoo.export import select_runs
+from heldout_torch.zoo.keys import AUX_FILE, RunFolder, make_key, run_path
+from heldout_torch.zoo.run_folder import experiment_in
 
-if TYPE_CHECKING:
-    from heldout_torch.data import Dataset
-    from heldout_torch.zoo import RunKey
-    from heldout_torch.zoo.keys import RunFolder
 
-
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "evaluate",
-        help="write the correctness of runs, or of a network of your own",
-        description="Evaluate runs on their data set and write OUT/EXPERIMENT/RATIO/RUN/aux_arrays.npz for each; runs "
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Evaluate runs on their data set and write OUT/EXPERIMENT/RATIO/RUN/aux_arrays.npz for each; runs "
         "that have one there are skipped, so an interrupted sweep goes on where it stopped. Or, given a .safetensors "
-        "file and the subset it was trained on, write the one file OUT.",
+        "file and the subset it was trained on, write the one file OUT."
     )
     parser.add_argument(
         "source", type=Path, metavar="SOURCE", help="a zoo, a TensorFlow archive, or a .safetensors file"
@@ -55,15 +63,12 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     options.add_shard_option(parser)
 
 
-def select(root: Path, arguments: argparse.Namespace) -> "tuple[list[RunFolder], list[RunKey]]":
+def select(root: Path, arguments: argparse.Namespace) -> tuple[list[RunFolder], list[RunKey]]:
     """Choose this shard's runs of one experiment, and name those asked for that are not there.
 
     Raises:
         ZooError: If there is none, or they are of several experiments.
     """
-    from heldout_torch.zoo.export import select_runs
-    from heldout_torch.zoo.keys import make_key
-
     runs = select_runs(root, arguments.experiment, arguments.subset_ratio, arguments.runs)
     if len(experiments := sorted({run.key.experiment for run in runs})) > 1:
         raise ZooError(f"{root}: holds runs of {', '.join(experiments)}; choose one with --experiment")
@@ -74,14 +79,12 @@ def select(root: Path, arguments: argparse.Namespace) -> "tuple[list[RunFolder],
     return runs[number::shards], [key for key in wanted if key not in found][number::shards]
 
 
-def load_data(arguments: argparse.Namespace, root: Path, runs: "list[RunFolder]") -> "Dataset":
+def load_data(arguments: argparse.Namespace, root: Path, runs: list[RunFolder]) -> Dataset:
     """Load the data set of the chosen runs.
 
     Raises:
         HeldoutError: If the experiment is not declared, or the data set is bad.
     """
-    from heldout_torch.zoo.run_folder import experiment_in
-
     return options.load_data(arguments, experiment_in(root, runs[0].key.experiment).dataset)
 
 
@@ -92,12 +95,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_runs(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.evaluation.save import SCORES_FOLDER, has_scores, save_runs, start_scores
-    from heldout_torch.evaluation.sweep import all_devices, sweep
-    from heldout_torch.zoo.keys import AUX_FILE, run_path
-
     if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
         raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
     runs, missing = select(arguments.source, arguments)
@@ -106,7 +103,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         whole, _ = select(arguments.source, argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}))
         start_scores(arguments.out, [run.key for run in whole], len(dataset.labels("train")))
 
-    def is_done(run: "RunFolder") -> bool:
+    def is_done(run: RunFolder) -> bool:
         target = run_path(arguments.out, run.key)
         scored = not arguments.save or has_scores(target.parent / SCORES_FOLDER, run.key.run)
         return scored and (target / AUX_FILE).is_file()
@@ -114,39 +111,30 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
     rest = [run for run in runs if arguments.overwrite or not is_done(run)]
     failed = len(missing)
     for key in missing:
-        print(f"error: run {key} is not in {arguments.source}", file=sys.stderr)
+        complain(f"error: run {key} is not in {arguments.source}")
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
     work = partial(
         save_runs, out=arguments.out, batch_size=arguments.batch_size, precision=arguments.precision,
         scores=bool(arguments.save), flips=arguments.flips,
     )  # fmt: skip
-    with tqdm(total=total, unit="image", unit_scale=True, desc="evaluate", file=sys.stderr) as bar:
-        for run, aux in sweep(work, rest, arguments.source, dataset, arguments.device or all_devices(), bar.update):
+    with Bar("evaluate", "image", total) as bar:
+        for run, aux in sweep(work, rest, arguments.source, dataset, arguments.device or all_devices(), bar.add):
             if isinstance(aux, HeldoutError):
                 failed += 1
-                bar.write(f"error: run {run.key}: {aux}", file=sys.stderr)
+                bar.print(printable(f"error: run {run.key}: {aux}"))
                 continue
-            shares = (
-                f"{part} {getattr(aux, f'correctness_{part}').mean():.4f}" for part in ("train", "removed", "test")
-            )
-            bar.write(f"run {run.key}: correct on {', '.join(shares)}", file=sys.stdout)
-    print(f"{len(rest) - failed + len(missing)} runs evaluated into {arguments.out}, "
-          f"{len(runs) - len(rest)} were there, {failed} failed")  # fmt: skip
+            means = {part: float(getattr(aux, f"correctness_{part}").mean()) for part in ("train", "removed", "test")}
+            shares = ", ".join(f"{part} {mean:.4f}" for part, mean in means.items())
+            tell(arguments, bar, f"run {run.key}: correct on {shares}", run=str(run.key), **means)
+    evaluated, skipped = len(rest) - failed + len(missing), len(runs) - len(rest)
+    summarize(
+        arguments, f"{evaluated} runs evaluated into {arguments.out}, {skipped} were there, {failed} failed",
+        evaluated=evaluated, skipped=skipped, failed=failed, out=arguments.out,
+    )  # fmt: skip
     return 1 if failed else 0
 
 
 def _evaluate_file(arguments: argparse.Namespace) -> int:
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    from tqdm import tqdm
-
-    from heldout_torch.evaluation import evaluate
-    from heldout_torch.evaluation.save import make_aux
-    from heldout_torch.evaluation.sweep import all_devices
-    from heldout_torch.experiments import find_experiment
-    from heldout_torch.models import restore_model
-
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)
     name = arguments.dataset or (experiment and experiment.dataset)
@@ -169,14 +157,20 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
     dataset = options.load_data(arguments, name)
     device = (arguments.device or all_devices())[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
-    with tqdm(total=total, unit="image", unit_scale=True, desc="evaluate", file=sys.stderr) as bar:
+    with Bar("evaluate", "image", total) as bar:
         train, test = (
             evaluate(
                 model.to(device), dataset, split,
-                batch_size=arguments.batch_size, device=device, precision=arguments.precision, progress=bar.update,
+                batch_size=arguments.batch_size, device=device, precision=arguments.precision, progress=bar.add,
             )
             for split in ("train", "test")
         )  # fmt: skip
     make_aux(train, test, subset, dataset).write(arguments.out)
-    print(f"correct on train {train.correct.mean():.4f}, test {test.correct.mean():.4f}; wrote {arguments.out}")
+    summarize(
+        arguments,
+        f"correct on train {train.correct.mean():.4f}, test {test.correct.mean():.4f}; wrote {arguments.out}",
+        train=float(train.correct.mean()),
+        test=float(test.correct.mean()),
+        out=arguments.out,
+    )
     return 0

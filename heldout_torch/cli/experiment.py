@@ -4,15 +4,26 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from heldout_torch.cli.output import say, summarize
+from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.train import add_training_options, train, what_to_train
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from heldout_torch.data import Dataset
-    from heldout_torch.stats import ConsistencyScores, InfluencePairs
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError
+from heldout_torch.stats import (
+    ConsistencyScores,
+    InfluencePairs,
+    RunTable,
+    Scores,
+    consistency,
+    influence_pairs,
+    memorization,
+    save_pairs,
+    save_scores,
+)
+from heldout_torch.storage.paths import is_remote
 
 _NAMED = 5
 
@@ -27,18 +38,16 @@ class Statistics:
         consistency: C-scores over all the ratios.
     """
 
-    memorization: "dict[float, np.ndarray]"
-    pairs: "dict[float, InfluencePairs]"
-    consistency: "ConsistencyScores"
+    memorization: dict[float, np.ndarray]
+    pairs: dict[float, InfluencePairs]
+    consistency: ConsistencyScores
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "experiment",
-        help="train runs, and write memorization, influence pairs and C-scores",
-        description="Train what the zoo lacks, then write memorization-R.npz and pairs-R.npz for each subset ratio R, "
-        "and cscores.npz, in the format of the published files; examples count by published index.",
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Train what the zoo lacks, then write memorization-R.npz and pairs-R.npz for each subset ratio R, "
+        "and cscores.npz, in the format of the published files; examples count by published index."
     )
     add_training_options(parser)
     parser.add_argument(
@@ -54,7 +63,7 @@ def statistics(
     zoo: str | Path,
     experiment: str,
     subset_ratios: Sequence[float],
-    dataset: "Dataset",
+    dataset: Dataset,
     runs: Sequence[int] | None = None,
 ) -> Statistics:
     """Count over the runs of an experiment.
@@ -69,8 +78,6 @@ def statistics(
     Raises:
         HeldoutError: If runs are missing, or there are fewer than two.
     """
-    from heldout_torch.stats import RunTable, consistency, influence_pairs, memorization
-
     labels = dataset.labels("train").numpy(), dataset.labels("test").numpy()
     tables = {ratio: RunTable.from_zoo(zoo, experiment, ratio, runs) for ratio in subset_ratios}
     return Statistics(
@@ -80,19 +87,16 @@ def statistics(
     )
 
 
-def write_statistics(found: Statistics, dataset: "Dataset", out: Path) -> None:
+def write_statistics(found: Statistics, dataset: Dataset, out: Path) -> None:
     """Write `memorization-R.npz` and `pairs-R.npz` for each subset ratio R, and `cscores.npz`.
 
     Raises:
         HeldoutError: If the folder cannot be written.
     """
-    from heldout_torch.errors import HeldoutError
-    from heldout_torch.stats import Scores, save_pairs, save_scores
-
     labels = dataset.labels("train").numpy()
     try:
-        for ratio, memorization in found.memorization.items():
-            save_scores(out / f"memorization-{ratio!r}.npz", Scores(memorization, labels))
+        for ratio, estimate in found.memorization.items():
+            save_scores(out / f"memorization-{ratio!r}.npz", Scores(estimate, labels))
             save_pairs(out / f"pairs-{ratio!r}.npz", found.pairs[ratio])
         scores = found.consistency
         save_scores(out / "cscores.npz", Scores(scores.scores, labels, standard_error=scores.standard_error))
@@ -101,9 +105,6 @@ def write_statistics(found: Statistics, dataset: "Dataset", out: Path) -> None:
 
 
 def _experiment(arguments: argparse.Namespace) -> int:
-    from heldout_torch.errors import HeldoutError
-    from heldout_torch.storage.paths import is_remote
-
     if arguments.out is None and is_remote(arguments.zoo):
         raise HeldoutError(f"{arguments.zoo} is a URL, and statistics are written into a folder: give --out DIR")
     failed = train(arguments)
@@ -113,20 +114,18 @@ def _experiment(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path(arguments.zoo) / name / "statistics"
     write_statistics(found, dataset, out)
     for line in _summary(found, dataset):
-        print(line)
-    print(f"wrote memorization, pairs and C-scores to {out}")
+        say(line)
+    summarize(arguments, f"wrote memorization, pairs and C-scores to {out}", ratios=list(found.memorization), out=out)
     return 1 if failed else 0
 
 
-def _summary(found: Statistics, dataset: "Dataset") -> Iterator[str]:
-    import numpy as np
-
+def _summary(found: Statistics, dataset: Dataset) -> Iterator[str]:
     train, test = dataset.labels("train").numpy(), dataset.labels("test").numpy()
-    for ratio, memorization in found.memorization.items():
+    for ratio, scores in found.memorization.items():
         pairs = found.pairs[ratio]
-        most = np.argsort(-np.nan_to_num(memorization, nan=-1), kind="stable")[:_NAMED]
-        named = ", ".join(f"{i} (label {train[i]}): {memorization[i]:.2f}" for i in most)
-        yield f"subset ratio {ratio!r}: {(memorization >= 0.25).sum()} examples memorized (0.25 or more), most: {named}"
+        most = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")[:_NAMED]
+        named = ", ".join(f"{i} (label {train[i]}): {scores[i]:.2f}" for i in most)
+        yield f"subset ratio {ratio!r}: {(scores >= 0.25).sum()} examples memorized (0.25 or more), most: {named}"
         named = ", ".join(
             f"train {i} on test {j} (label {test[j]}): {influence:.2f}"
             for i, j, influence in zip(pairs.train_index, pairs.test_index, pairs.influence[:_NAMED], strict=False)

@@ -4,23 +4,22 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import BinaryIO
 
+from heldout_torch.archives.stream import export_archive
 from heldout_torch.cli import options
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import printable
+from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo.export import Exported, Selection, export_runs, select_runs
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
-    from heldout_torch.zoo.export import Exported
-
-
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "export",
-        help="convert TensorFlow runs to safetensors",
-        description="Convert the runs of an archive, packed or unpacked, to safetensors. Runs already in the zoo are "
-        "skipped, so an interrupted export goes on where it stopped; an archive is then read again from its start.",
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Convert the runs of an archive, packed or unpacked, to safetensors. Runs already in the zoo are "
+        "skipped, so an interrupted export goes on where it stopped; an archive is then read again from its start."
     )
     parser.add_argument(
         "source",
@@ -52,38 +51,36 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _export_folder(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.zoo.export import export_runs, select_runs
-
     runs = select_runs(arguments.source, arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
-    with tqdm(total=len(runs), unit="run", desc="export", file=sys.stderr) as bar:
-        return _report(export_runs(runs, arguments.zoo, arguments.workers, arguments.overwrite), arguments.zoo, bar, 1)
+    with Bar("export", "run", len(runs)) as bar:
+        return _follow(arguments, bar, export_runs(runs, arguments.zoo, arguments.workers, arguments.overwrite), 1)
 
 
 def _export_archive(arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.archives.stream import export_archive
-    from heldout_torch.zoo.export import Selection
-
     selection = Selection(arguments.experiment, arguments.subset_ratio, frozenset(arguments.runs), arguments.shard)
     how = (selection, arguments.md5, arguments.workers, arguments.overwrite)
-    with tqdm(total=size, unit="B", unit_scale=True, desc="export", file=sys.stderr) as bar:
-        return _report(export_archive(stream, name, arguments.zoo, *how, bar.update), arguments.zoo, bar)
+    with Bar("export", "B", size) as bar:
+        return _follow(arguments, bar, export_archive(stream, name, arguments.zoo, *how, bar.add), 0)
 
 
-def _report(results: "Iterator[Exported]", zoo: Path, bar: "tqdm[NoReturn]", step: int = 0) -> int:
+def _follow(arguments: argparse.Namespace, bar: Bar, results: Iterator[Exported], step: int) -> int:
     exported = skipped = failed = 0
     for result in results:
-        bar.update(step)
+        bar.add(step)
         if result.error is not None:
             failed += 1
             what = "" if result.source is None else f"run {result.source.key}: "
-            bar.write(f"error: {what}{result.error}", file=sys.stderr)
+            bar.print(printable(f"error: {what}{result.error}"))
         elif result.skipped:
             skipped += 1
         else:
             exported += 1
-    print(f"exported {exported} runs to {zoo}, skipped {skipped} already there, {failed} failed")
+    summarize(
+        arguments,
+        f"exported {exported} runs to {arguments.zoo}, skipped {skipped} already there, {failed} failed",
+        exported=exported,
+        skipped=skipped,
+        failed=failed,
+        zoo=arguments.zoo,
+    )
     return 1 if failed else 0

@@ -4,12 +4,11 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
-
-if TYPE_CHECKING:
-    from heldout_torch.data import Dataset
+from heldout_torch.zoo.keys import parse_ratio, parse_runs, parse_shard
 
 T = TypeVar("T")
 
@@ -28,8 +27,6 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def subset_ratio(text: str) -> float:
     """Parse a subset ratio."""
-    from heldout_torch.zoo.keys import parse_ratio
-
     ratio = parse_ratio(text)
     if ratio is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no subset ratio, expected a number between 0 and 1")
@@ -38,15 +35,11 @@ def subset_ratio(text: str) -> float:
 
 def run_list(text: str) -> list[int]:
     """Parse a list of runs such as `0-9,42`."""
-    from heldout_torch.zoo.keys import parse_runs
-
     return checked(parse_runs)(text)
 
 
 def shard(text: str) -> tuple[int, int]:
     """Parse a share of the work, `i/n`."""
-    from heldout_torch.zoo.keys import parse_shard
-
     return checked(parse_shard)(text)
 
 
@@ -75,12 +68,10 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_data(arguments: argparse.Namespace, name: str) -> "Dataset":
+def load_data(arguments: argparse.Namespace, name: str) -> Dataset:
     """Load a data set from where `add_data_options` says.
 
     Raises:
         DataError: If it is not there, or bad.
     """
-    from heldout_torch.data import load_dataset
-
     return load_dataset(name, arguments.data, verify_checksums=not arguments.skip_checksums)

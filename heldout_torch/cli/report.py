@@ -2,23 +2,25 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heldout_torch.cli import options
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import DataError, ZooError
+from heldout_torch.report import gather_statistics, write_report
+from heldout_torch.report.pages import check_output
+from heldout_torch.stats import RunTable
+from heldout_torch.storage.progress import tracked
+from heldout_torch.zoo.keys import RunFolder, find_runs
+from heldout_torch.zoo.run_folder import experiment_in, read_metadata
 
-if TYPE_CHECKING:
-    from heldout_torch.stats import RunTable
 
-
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "report",
-        help="write a page that shows what an experiment's runs memorize",
-        description="Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
-        "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere.",
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
+        "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere."
     )
     parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo, or of an unpacked TensorFlow archive")
     parser.add_argument("--experiment", required=True, help="such as digits-mlp")
@@ -32,10 +34,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from heldout_torch.report import gather_statistics, write_report
-    from heldout_torch.report.pages import check_output
-    from heldout_torch.zoo.run_folder import experiment_in
-
     check_output(arguments.out)
     names = _class_names(arguments.classes) if arguments.classes else None
     experiment = experiment_in(arguments.zoo, arguments.experiment)
@@ -53,18 +51,16 @@ def _report(arguments: argparse.Namespace) -> int:
     words += ["--stats", *arguments.stats] if arguments.stats else []
     commands = [*commands, shlex.join(map(str, words))]
     page = write_report(statistics, experiment, dataset, arguments.out, names, commands)
-    print(f"wrote the report of {sum(table.runs for table in tables.values())} runs: {page}")
+    summarize(
+        arguments,
+        f"wrote the report of {sum(table.runs for table in tables.values())} runs: {page}",
+        runs=sum(table.runs for table in tables.values()),
+        page=page,
+    )
     return 0
 
 
-def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], list[str]]":
-    from tqdm import tqdm
-
-    from heldout_torch.errors import ZooError
-    from heldout_torch.stats import RunTable
-    from heldout_torch.zoo.keys import RunFolder, find_runs
-    from heldout_torch.zoo.run_folder import read_metadata
-
+def _tables_of_zoo(zoo: Path, experiment: str) -> tuple[dict[float, RunTable], list[str]]:
     first: dict[float, RunFolder] = {}
     runs: dict[float, list[int]] = {}
     for run in find_runs(zoo, experiment):
@@ -73,7 +69,7 @@ def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], 
     if not first:
         raise ZooError(f"{zoo} holds no runs of {experiment}; heldout zoo list shows what is there")
     tables, commands = {}, []
-    for ratio, run in tqdm(first.items(), desc="run tables", unit="ratio", file=sys.stderr, delay=1):
+    for ratio, run in tracked(first.items(), "run tables", "ratio", len(first)):
         tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio)
         if run.in_zoo and read_metadata(run).recipe is not None:
             numbers = _as_ranges(runs[ratio])
@@ -82,10 +78,7 @@ def _tables_of_zoo(zoo: Path, experiment: str) -> "tuple[dict[float, RunTable], 
     return tables, commands
 
 
-def _saved_tables(paths: list[Path], experiment: str) -> "dict[float, RunTable]":
-    from heldout_torch.errors import DataError
-    from heldout_torch.stats import RunTable
-
+def _saved_tables(paths: list[Path], experiment: str) -> dict[float, RunTable]:
     tables = {}
     for path in paths:
         table = RunTable.load(path)
@@ -100,8 +93,6 @@ def _saved_tables(paths: list[Path], experiment: str) -> "dict[float, RunTable]"
 
 
 def _class_names(path: Path) -> list[str]:
-    from heldout_torch.errors import DataError
-
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

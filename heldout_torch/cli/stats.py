@@ -1,23 +1,45 @@
 """`heldout stats`: memorization, influence, pairs and consistency scores of a zoo's runs, and what to keep by them."""
 
 import argparse
+import io
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
 
 from heldout_torch.cli import options
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from heldout_torch.data import Dataset
-    from heldout_torch.stats import ConsistencyScores, RunTable, Scores
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.stats import (
+    ClassInfluence,
+    ConsistencyScores,
+    RunTable,
+    Scores,
+    classwise_influence,
+    consistency,
+    error_bound,
+    influence_pairs,
+    keep_indices,
+    memorization,
+    memorization_error,
+    original_index,
+    save_classwise,
+    save_pairs,
+    save_scores,
+    to_original,
+)
+from heldout_torch.stats import original_index as original
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.zoo.run_aux import aux_readers, experiment_at
 
 _ORIGINAL = "Examples are written in the order of the data set's original files, as in the published ones."
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("stats", help="memorization, influence and consistency scores")
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
     statistics = parser.add_subparsers(title="statistics", required=True, metavar="STATISTIC")
 
     memorization = _add(statistics, "memorization", "scores, labels and standard errors", _memorization)
@@ -51,9 +73,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )  # fmt: skip
 
 
-def _add(
-    statistics: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, run: object
-) -> argparse.ArgumentParser:
+def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str, run: object) -> Parser:
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
     parser.add_argument("zoo", metavar="ZOO", help="folder of a zoo or of an unpacked archive, or URL of a zoo")
     parser.add_argument("--experiment", required=True, metavar="E", help="such as cifar10-inception")
@@ -84,32 +104,33 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _memorization(arguments: argparse.Namespace) -> int:
-    from heldout_torch.stats import error_bound, save_scores
-
     dataset, table = _dataset(arguments), _table(arguments, arguments.subset_ratio)
     scores = _memorization_scores(arguments, table, dataset)
     save_scores(arguments.out, scores)
     bound = error_bound(table.runs, arguments.subset_ratio) ** 0.5
-    print(f"wrote memorization from {table.runs} runs to {arguments.out}; root mean squared error below {bound:.3f}")
+    summarize(
+        arguments,
+        f"wrote memorization from {table.runs} runs to {arguments.out}; root mean squared error below {bound:.3f}",
+        runs=table.runs,
+        out=arguments.out,
+    )
     return 0
 
 
 def _consistency(arguments: argparse.Namespace) -> int:
-    from heldout_torch.stats import Scores, save_scores
-
     dataset = _dataset(arguments)
     result = _consistency_scores(arguments, dataset)
     save_scores(arguments.out, _in_original_order(Scores(result.scores, None, None, result.standard_error), dataset))
-    print(f"wrote consistency scores over {len(result.ratios)} subset ratios to {arguments.out}")
+    summarize(
+        arguments,
+        f"wrote consistency scores over {len(result.ratios)} subset ratios to {arguments.out}",
+        ratios=len(result.ratios),
+        out=arguments.out,
+    )
     return 0
 
 
 def _influence(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
-    from heldout_torch.stats import ClassInfluence, classwise_influence, memorization, save_classwise, to_original
-    from heldout_torch.stats import original_index as original
-
     dataset, table = _dataset(arguments), _table(arguments, arguments.subset_ratio)
     labels = _labels(dataset, table)
     order = original(dataset, "train"), original(dataset, "test")
@@ -122,15 +143,17 @@ def _influence(arguments: argparse.Namespace) -> int:
     save_classwise(
         arguments.out, classes, to_original(labels[0], order[0]), to_original(labels[1], order[1]), memorized
     )
-    print(f"wrote influence within {len(classes)} classes from {table.runs} runs to {arguments.out}")
+    summarize(
+        arguments,
+        f"wrote influence within {len(classes)} classes from {table.runs} runs to {arguments.out}",
+        classes=len(classes),
+        runs=table.runs,
+        out=arguments.out,
+    )
     return 0
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from heldout_torch.stats import influence_pairs, original_index, save_pairs
-
     dataset, table = _dataset(arguments), _table(arguments, arguments.subset_ratio)
     pairs = influence_pairs(
         table,
@@ -144,19 +167,17 @@ def _pairs(arguments: argparse.Namespace) -> int:
     train, test = original_index(dataset, "train"), original_index(dataset, "test")
     originals = replace(pairs, train_index=train[pairs.train_index], test_index=test[pairs.test_index])
     save_pairs(arguments.out, originals)
-    print(f"wrote {len(pairs)} pairs from {table.runs} runs to {arguments.out}")
+    summarize(
+        arguments,
+        f"wrote {len(pairs)} pairs from {table.runs} runs to {arguments.out}",
+        pairs=len(pairs),
+        runs=table.runs,
+        out=arguments.out,
+    )
     return 0
 
 
 def _keep(arguments: argparse.Namespace) -> int:
-    import io
-
-    import numpy as np
-
-    from heldout_torch.errors import HeldoutError
-    from heldout_torch.stats import Scores, keep_indices, original_index
-    from heldout_torch.storage.files import write_atomically
-
     dataset = _dataset(arguments)
     if arguments.by == "memorization":
         ratios = _ratios(arguments)
@@ -173,45 +194,41 @@ def _keep(arguments: argparse.Namespace) -> int:
     np.save(buffer, kept.astype(np.int64), allow_pickle=False)
     write_atomically(arguments.out, buffer.getvalue())
     end = "lowest" if arguments.lowest else "highest"
-    print(f"wrote {len(kept)} of {len(scores.scores)} indices, those of the {end} {arguments.by}, to {arguments.out}")
+    summarize(
+        arguments,
+        f"wrote {len(kept)} of {len(scores.scores)} indices, those of the {end} {arguments.by}, to {arguments.out}",
+        kept=len(kept),
+        examples=len(scores.scores),
+        out=arguments.out,
+    )
     return 0
 
 
-def _memorization_scores(arguments: argparse.Namespace, table: "RunTable", dataset: "Dataset") -> "Scores":
-    from heldout_torch.stats import Scores, memorization, memorization_error
-
+def _memorization_scores(arguments: argparse.Namespace, table: RunTable, dataset: Dataset) -> Scores:
     _labels(dataset, table)
     scores = Scores(memorization(table, _empty(arguments)), None, None, memorization_error(table))
     return _in_original_order(scores, dataset)
 
 
-def _consistency_scores(arguments: argparse.Namespace, dataset: "Dataset") -> "ConsistencyScores":
-    from heldout_torch.stats import consistency
-
+def _consistency_scores(arguments: argparse.Namespace, dataset: Dataset) -> ConsistencyScores:
     tables = {ratio: _table(arguments, ratio) for ratio in _ratios(arguments)}
     for table in tables.values():
         _labels(dataset, table)
     return consistency(tables, _empty(arguments))
 
 
-def _in_original_order(scores: "Scores", dataset: "Dataset") -> "Scores":
-    from heldout_torch.stats import Scores, original_index, to_original
-
+def _in_original_order(scores: Scores, dataset: Dataset) -> Scores:
     order = original_index(dataset, "train")
     error = None if scores.standard_error is None else to_original(scores.standard_error, order)
     labels = to_original(dataset.labels("train").numpy(), order)
     return Scores(to_original(scores.scores, order), labels, None, error)
 
 
-def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    from heldout_torch.zoo.run_aux import experiment_at
-
+def _dataset(arguments: argparse.Namespace) -> Dataset:
     return options.load_data(arguments, experiment_at(arguments.zoo, arguments.experiment).dataset)
 
 
-def _labels(dataset: "Dataset", table: "RunTable") -> "tuple[np.ndarray, np.ndarray]":
-    from heldout_torch.errors import HeldoutError
-
+def _labels(dataset: Dataset, table: RunTable) -> tuple[np.ndarray, np.ndarray]:
     train, test = dataset.labels("train").numpy(), dataset.labels("test").numpy()
     if (len(train), len(test)) != (table.train_examples, table.test_examples):
         raise HeldoutError(
@@ -222,20 +239,13 @@ def _labels(dataset: "Dataset", table: "RunTable") -> "tuple[np.ndarray, np.ndar
 
 
 def _ratios(arguments: argparse.Namespace) -> list[float]:
-    from heldout_torch.errors import ZooError
-    from heldout_torch.zoo.run_aux import aux_readers
-
     found = {key.subset_ratio for key in aux_readers(arguments.zoo, arguments.experiment)}
     if not found:
         raise ZooError(f"runs of {arguments.experiment} are not in {arguments.zoo}")
     return sorted(arguments.subset_ratio or found)
 
 
-def _table(arguments: argparse.Namespace, ratio: float) -> "RunTable":
-    from heldout_torch.errors import HeldoutError
-    from heldout_torch.stats import RunTable
-    from heldout_torch.zoo.run_aux import aux_readers
-
+def _table(arguments: argparse.Namespace, ratio: float) -> RunTable:
     folder = None if arguments.table is None else arguments.table / arguments.experiment / repr(ratio)
     if folder is None or not folder.exists():
         table = RunTable.from_zoo(arguments.zoo, arguments.experiment, ratio, arguments.runs)

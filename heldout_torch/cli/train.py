@@ -1,25 +1,29 @@
 """`heldout train`: new held-out runs."""
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from heldout_torch.cli import options
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.data import Dataset
+from heldout_torch.errors import HeldoutError, printable
+from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
+from heldout_torch.storage.progress import Bar
+from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.training.subsets import read_subset
+from heldout_torch.zoo.keys import make_key
+from heldout_torch.zoo.store import open_zoo, read_experiment
 
-if TYPE_CHECKING:
-    from heldout_torch.data import Dataset
-    from heldout_torch.training import RunBatch
 
-
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "train",
-        help="train new runs",
-        description="Train models on random subsets of a training set and file them in a zoo. Runs already in the zoo "
-        "are skipped, so an interrupted training goes on where it stopped.",
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Train models on random subsets of a training set and file them in a zoo. Runs already in the zoo "
+        "are skipped, so an interrupted training goes on where it stopped."
     )
     add_training_options(parser)
     parser.set_defaults(run_verb=_train)
@@ -63,21 +67,16 @@ def train(arguments: argparse.Namespace) -> int:
     Raises:
         HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
     """
-    from tqdm import tqdm
-
-    from heldout_torch.training import train_runs
-
     dataset, works = what_to_train(arguments)
     device = _device(arguments.device)
     total = sum(len(work.runs) for work in works)
     trained = skipped = failed = 0
-    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-    with tqdm(total=total, unit="run", desc="train", file=sys.stderr, bar_format=bar_format) as bar:
+    with Bar("train", "run", total) as bar:
 
         def progress(runs: float, loss: float | None) -> None:
-            bar.update(min(runs, total - bar.n))  # shares of a run do not add up to it exactly
+            bar.add(runs)
             if loss is not None:
-                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                bar.note = f"loss {loss:.4f}"
 
         for work in works:
             results = train_runs(
@@ -85,31 +84,31 @@ def train(arguments: argparse.Namespace) -> int:
             )
             for result in results:
                 if result.skipped or arguments.cluster is not None:
-                    bar.update()
+                    bar.add()
                 if result.error is not None:
                     failed += 1
-                    bar.write(f"error: run {result.key}: {result.error}", file=sys.stderr)
+                    bar.print(printable(f"error: run {result.key}: {result.error}"))
                 elif result.skipped:
                     skipped += 1
                 else:
                     trained += 1
-    print(f"trained {trained} runs into {arguments.zoo}, skipped {skipped} already there, {failed} failed")
+    summarize(
+        arguments,
+        f"trained {trained} runs into {arguments.zoo}, skipped {skipped} already there, {failed} failed",
+        trained=trained,
+        skipped=skipped,
+        failed=failed,
+        zoo=arguments.zoo,
+    )
     return failed
 
 
-def what_to_train(arguments: argparse.Namespace) -> "tuple[Dataset, list[RunBatch]]":
+def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch]]:
     """Give the data set, and for each subset ratio the runs, that the options ask for.
 
     Raises:
         HeldoutError: If an option is bad, or what it names.
     """
-    from heldout_torch.errors import HeldoutError
-    from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
-    from heldout_torch.training import RunBatch
-    from heldout_torch.training.subsets import read_subset
-    from heldout_torch.zoo.keys import make_key
-    from heldout_torch.zoo.store import open_zoo, read_experiment
-
     if is_experiment_file(arguments.experiment):
         experiment = find_experiment(arguments.experiment)
     else:
@@ -134,10 +133,6 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _device(name: str | None) -> str:
-    import torch
-
-    from heldout_torch.errors import HeldoutError
-
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)

@@ -1,27 +1,28 @@
 """`heldout verify`: recorded correctness against what the networks give."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heldout_torch.cli.evaluate import add_sweep_options, load_data, select
-from heldout_torch.errors import HeldoutError
-
-if TYPE_CHECKING:
-    from heldout_torch.evaluation import Verification
+from heldout_torch.cli.output import complain, summarize, tell
+from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import HeldoutError, printable
+from heldout_torch.evaluation import Verification
+from heldout_torch.evaluation.log import VerificationLog
+from heldout_torch.evaluation.sweep import all_devices, sweep
+from heldout_torch.evaluation.verify import verify_runs
+from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo import RunKey
 
 _SHOWN = 5
 
 
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser(
-        "verify",
-        help="compare recorded correctness with what the networks give",
-        description="Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; "
-        "runs that it says are verified are not evaluated again, unless their files have changed.",
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; "
+        "runs that it says are verified are not evaluated again, unless their files have changed."
     )
     parser.add_argument("zoo", type=Path, metavar="ZOO", help="a zoo, or an unpacked TensorFlow archive")
     add_sweep_options(parser)
@@ -38,12 +39,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.evaluation.log import VerificationLog
-    from heldout_torch.evaluation.sweep import all_devices, sweep
-    from heldout_torch.evaluation.verify import verify_runs
-
     runs, missing = select(arguments.zoo, arguments)
     dataset = load_data(arguments, arguments.zoo, runs)
     log = VerificationLog(arguments.results, arguments.splits)
@@ -53,29 +48,45 @@ def _verify(arguments: argparse.Namespace) -> int:
     for run in runs:
         verification = known.get(log.name(run))
         if verification is not None and verification.mismatches <= arguments.tolerance:
-            print(_line(str(run.key), verification) + " (known)")
+            summarize(
+                arguments, _line(str(run.key), verification) + " (known)", **_facts(run.key, verification, known=True)
+            )
         else:
             rest.append(run)
     for key in missing:
         failed += 1
-        print(f"error: run {key} is not in {arguments.zoo}", file=sys.stderr)
+        complain(f"error: run {key} is not in {arguments.zoo}")
     test = len(dataset.labels("test")) if "test" in arguments.splits else 0
     train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0
     work = partial(verify_runs, splits=arguments.splits, batch_size=arguments.batch_size, precision=arguments.precision)
-    with tqdm(total=len(rest) * (train + test), unit="image", unit_scale=True, desc="verify", file=sys.stderr) as bar:
-        for run, result in sweep(work, rest, arguments.zoo, dataset, arguments.device or all_devices(), bar.update):
+    with Bar("verify", "image", len(rest) * (train + test)) as bar:
+        for run, result in sweep(work, rest, arguments.zoo, dataset, arguments.device or all_devices(), bar.add):
             if isinstance(result, HeldoutError):
                 failed += 1
-                bar.write(f"error: run {run.key}: {result}", file=sys.stderr)
+                bar.print(printable(f"error: run {run.key}: {result}"))
                 continue
             log.append(run, result)
             bad += result.mismatches > arguments.tolerance
-            bar.write(_line(str(run.key), result), file=sys.stdout)
-    print(f"{len(runs) - bad - failed + len(missing)} runs verified, {bad} with mismatches, {failed} failed")
+            tell(arguments, bar, _line(str(run.key), result), **_facts(run.key, result, known=False))
+    summarize(
+        arguments,
+        f"{len(runs) - bad - failed + len(missing)} runs verified, {bad} with mismatches, {failed} failed",
+        verified=len(runs) - bad - failed + len(missing),
+        mismatched=bad,
+        failed=failed,
+    )
     return 1 if bad or failed else 0
 
 
-def _line(name: str, verification: "Verification") -> str:
+def _facts(key: RunKey, verification: Verification, known: bool) -> dict[str, object]:
+    mismatched = {part: split.mismatched.tolist() for part, split in verification.splits.items()}
+    return {
+        "run": str(key), "matches": verification.matches, "examples": verification.examples,
+        "mismatches": verification.mismatches, "ties": verification.ties, "mismatched": mismatched, "known": known,
+    }  # fmt: skip
+
+
+def _line(name: str, verification: Verification) -> str:
     line = f"run {name}: {verification.matches} out of {verification.examples} predictions match"
     if missing := sum(split.missing for split in verification.splits.values()):
         line += f", {missing} not in the data"

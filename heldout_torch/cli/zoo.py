@@ -1,20 +1,25 @@
 """`heldout zoo`: look after a zoo, and carry runs to and from remote ones."""
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heldout_torch.cli import options
+from heldout_torch.cli.output import row, say, summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import ZooError, printable
+from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo.export import Selection
+from heldout_torch.zoo.keys import MODEL_FILE, RunKey
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest, check_zoo, index_zoo, read_manifest
+from heldout_torch.zoo.remote import cache_folder, fetch_manifest, is_offline
+from heldout_torch.zoo.remote_index import index_remote
+from heldout_torch.zoo.store import open_zoo
+from heldout_torch.zoo.transfer import pull_runs, push_zoo
 
-if TYPE_CHECKING:
-    from heldout_torch.zoo.keys import RunKey
-    from heldout_torch.zoo.manifest import Manifest
 
-
-def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("zoo", help="index, check, list, fetch and publish a zoo")
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     index = actions.add_parser("index", help="write the manifest: every run's hashes, epoch and accuracies")
@@ -47,20 +52,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.errors import ZooError
-    from heldout_torch.zoo.keys import MODEL_FILE
-    from heldout_torch.zoo.manifest import MANIFEST_FILE, index_zoo
-    from heldout_torch.zoo.remote_index import index_remote
-    from heldout_torch.zoo.store import open_zoo
-
     zoo = open_zoo(arguments.zoo)
-    with tqdm(unit="run", desc="index", file=sys.stderr) as bar:
+    with Bar("index", "run") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
-            bar.update(done - bar.n)
+            bar.add(done - bar.done)
 
         if isinstance(zoo, Path):
             manifest = index_zoo(zoo, arguments.workers, show)
@@ -68,77 +65,77 @@ def _index(arguments: argparse.Namespace) -> int:
             manifest = index_remote(zoo, arguments.workers, show)
             if not manifest.runs:
                 raise ZooError(f"{zoo}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/{MODEL_FILE}")
-    print(f"indexed {len(manifest.runs)} runs in {zoo}/{MANIFEST_FILE}")
+    summarize(
+        arguments, f"indexed {len(manifest.runs)} runs in {zoo}/{MANIFEST_FILE}", runs=len(manifest.runs), zoo=zoo
+    )
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.zoo.manifest import check_zoo, read_manifest
-
     wrong = checked = 0
-    with tqdm(total=len(read_manifest(arguments.zoo).runs), unit="run", desc="check", file=sys.stderr) as bar:
+    with Bar("check", "run", len(read_manifest(arguments.zoo).runs)) as bar:
         for key, error in check_zoo(arguments.zoo, arguments.workers):
-            bar.update()
+            bar.add()
             checked += 1
             if error is not None:
                 wrong += 1
-                bar.write(f"error: run {key}: {error}", file=sys.stderr)
-    print(f"checked {checked} runs of {arguments.zoo}, {wrong} wrong")
+                bar.print(printable(f"error: run {key}: {error}"))
+    summarize(
+        arguments,
+        f"checked {checked} runs of {arguments.zoo}, {wrong} wrong",
+        checked=checked,
+        wrong=wrong,
+        zoo=arguments.zoo,
+    )
     return 1 if wrong else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from heldout_torch.storage.paths import is_remote
-    from heldout_torch.zoo.manifest import read_manifest
-    from heldout_torch.zoo.remote import fetch_manifest, is_offline
-
     remote = is_remote(arguments.zoo)
     manifest = fetch_manifest(arguments.zoo, is_offline()) if remote else read_manifest(Path(arguments.zoo))
-    print("experiment/ratio/run\tepoch\ttrain\tremoved\ttest\tbytes")
+    if not arguments.json:
+        say("experiment/ratio/run\tepoch\ttrain\tremoved\ttest\tbytes")
     for key in _selected(manifest, arguments):
         record = manifest.runs[key]
         if (record.accuracy[2] or 0.0) >= arguments.min_accuracy:
             accuracies = "\t".join("-" if value is None else f"{value:.4f}" for value in record.accuracy)
-            print(f"{key}\t{'-' if record.epoch is None else record.epoch}\t{accuracies}\t{record.size}")
+            epoch = "-" if record.epoch is None else record.epoch
+            row(
+                arguments, f"{key}\t{epoch}\t{accuracies}\t{record.size}",
+                **vars(key), epoch=record.epoch, bytes=record.size,
+                **dict(zip(("train", "removed", "test"), record.accuracy, strict=True)),
+            )  # fmt: skip
     return 0
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.zoo.remote import cache_folder, fetch_manifest
-    from heldout_torch.zoo.transfer import pull_runs
-
     manifest = fetch_manifest(arguments.zoo)
     keys = _selected(manifest, arguments)
     failed = 0
     total = sum(manifest.runs[key].size for key in keys)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="pull", file=sys.stderr) as bar:
-        for key, error in pull_runs(arguments.zoo, keys, arguments.workers, bar.update):
+    with Bar("pull", "B", total) as bar:
+        for key, error in pull_runs(arguments.zoo, keys, arguments.workers, bar.add):
             if error is not None:
                 failed += 1
-                bar.write(f"error: run {key}: {error}", file=sys.stderr)
-    print(f"{len(keys) - failed} runs are in {cache_folder(arguments.zoo)}, {failed} failed")
+                bar.print(printable(f"error: run {key}: {error}"))
+    summarize(
+        arguments,
+        f"{len(keys) - failed} runs are in {cache_folder(arguments.zoo)}, {failed} failed",
+        fetched=len(keys) - failed,
+        failed=failed,
+        folder=cache_folder(arguments.zoo),
+    )
     return 1 if failed or not keys else 0
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from heldout_torch.zoo.manifest import read_manifest
-    from heldout_torch.zoo.transfer import push_zoo
-
     total = sum(record.size for record in read_manifest(arguments.zoo).runs.values())
-    with tqdm(total=total, unit="B", unit_scale=True, desc="push", file=sys.stderr) as bar:
-        copied = push_zoo(arguments.zoo, arguments.remote, arguments.workers, bar.update)
-    print(f"copied {copied} runs to {arguments.remote}")
+    with Bar("push", "B", total) as bar:
+        copied = push_zoo(arguments.zoo, arguments.remote, arguments.workers, bar.add)
+    summarize(arguments, f"copied {copied} runs to {arguments.remote}", copied=copied, zoo=arguments.remote)
     return 0
 
 
-def _selected(manifest: "Manifest", arguments: argparse.Namespace) -> "list[RunKey]":
-    from heldout_torch.zoo.export import Selection
-
+def _selected(manifest: Manifest, arguments: argparse.Namespace) -> list[RunKey]:
     selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs)
     return [key for key in manifest.runs if selection.holds(key)]

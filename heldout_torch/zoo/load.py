@@ -1,7 +1,6 @@
 """A run by name: from a zoo, or straight from an unpacked TensorFlow tree."""
 
 import os
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import known_experiments, read_declaration
 from heldout_torch.models import restore_model
 from heldout_torch.storage.paths import is_remote, place
+from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
@@ -89,8 +88,8 @@ def load_run(
     if is_remote(where):
         from heldout_torch.zoo.remote import fetch_run
 
-        with tqdm(unit="B", unit_scale=True, desc=f"fetch run {key}", delay=0.5, leave=False, file=sys.stderr) as bar:
-            root = fetch_run(where, key, offline, bar.update)
+        with Bar(f"fetch run {key}", "B", delay=0.5) as bar:
+            root = fetch_run(where, key, offline, bar.add)
     else:
         root = _root(where)
     found = _find(root, key)

@@ -93,7 +93,7 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{"], "cannot read --config"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "cannot read"),
-        (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "does not fit small_inception"),
+        (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "do not fit small_inception"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options, message, own, capsys):

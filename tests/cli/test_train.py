@@ -42,8 +42,7 @@ def test_runs_are_trained_and_then_skipped(tmp_path, quick, capsys):
     assert main(words(tmp_path / "zoo", "--recipe", quick)) == 0
     output = capsys.readouterr()
     assert "trained 6 runs" in output.out
-    assert "run/s" in output.err
-    assert "loss" in output.err
+    assert output.err == ""
     assert main(words(tmp_path / "zoo", "--recipe", quick, runs="4-7")) == 0
     assert "trained 2 runs" in (output := capsys.readouterr().out)
     assert "skipped 2 already there" in output

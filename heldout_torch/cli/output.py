@@ -1,0 +1,104 @@
+"""What a command says: on standard output what was asked for, on standard error what went wrong."""
+
+import argparse
+import errno
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from heldout_torch.errors import printable
+from heldout_torch.storage.progress import Bar
+
+_lost: list[OSError] = []  # why standard output took no more, in this command
+
+
+def say(line: str) -> None:
+    """Write a line to standard output.
+
+    It never stops the work: when the output takes no more, the rest is dropped, and `status` tells in the end.
+    """
+    try:
+        print("\t".join(map(printable, line.split("\t"))))
+    except OSError as error:
+        _drop(error)
+
+
+def say_json(**facts: object) -> None:
+    """Write a JSON object as a line to standard output; paths are written as text, what is no number as null."""
+    try:
+        print(json.dumps({name: _plain(value) for name, value in facts.items()}, default=str))
+    except OSError as error:
+        _drop(error)
+
+
+def row(arguments: argparse.Namespace, line: str, **facts: object) -> None:
+    """Say a line of a list, or with `--json` an object of facts."""
+    if arguments.json:
+        say_json(**facts)
+    else:
+        say(line)
+
+
+def summarize(arguments: argparse.Namespace, line: str, **facts: object) -> None:
+    """Say what was done: as a line, with `--json` as an object of facts, with `--quiet` alone not at all."""
+    if arguments.json or not arguments.quiet:
+        row(arguments, line, **facts)
+
+
+def tell(arguments: argparse.Namespace, bar: Bar, line: str, **facts: object) -> None:
+    """Say what became of one thing, as `summarize`, while a bar is drawn, which on a terminal makes room for it."""
+    if sys.stdout is not None and sys.stdout.isatty() and not arguments.json and not arguments.quiet:
+        bar.print(printable(line), sys.stdout)
+    else:
+        summarize(arguments, line, **facts)
+
+
+def complain(line: str) -> None:
+    """Write a line to standard error, if there still is one."""
+    with suppress(OSError, ValueError):
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """Begin a command, at whose end all is written, however it ends."""
+    _lost.clear()
+    try:
+        yield
+    finally:
+        _flush()
+
+
+def status() -> int:
+    """Write out what is buffered, and return 1 if standard output did not take it all, else 0.
+
+    A reader that has enough (`heldout zoo list ZOO | head`) is no failure, nor is a terminal that is gone.
+    """
+    _flush()
+    if not _lost or _lost[0].errno in (errno.EPIPE, errno.EIO):
+        return 0
+    complain(f"error: standard output cannot be written ({_lost[0].strerror})")
+    return 1
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return printable(str(value)) if isinstance(value, (str, os.PathLike)) else value
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop(error)
+
+
+def _drop(error: OSError) -> None:
+    """Send the rest to the null device, or Python would try again in its end."""
+    _lost.append(error)
+    with suppress(OSError), open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())

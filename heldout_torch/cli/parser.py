@@ -1,0 +1,31 @@
+"""The parser of every verb, and of every action of a verb."""
+
+import argparse
+from typing import Any
+
+from heldout_torch.cli.output import say
+
+
+class HelpfulParser(argparse.ArgumentParser):
+    """A parser whose help is output like any other: an output that does not take it is noticed."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Write the help to standard output."""
+        for line in self.format_help().splitlines():
+            say(line)
+
+
+class Parser(HelpfulParser):
+    """A parser with the options that every command takes; parsers of actions are made of the same class."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        told = self.add_argument_group("what is told")
+        # Suppressed defaults: an action's parser would write them over what stood before the action.
+        told.add_argument(
+            "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress and no summary, only errors"
+        )
+        told.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS,
+            help="lists and summaries as JSON on standard output, one object a line",
+        )  # fmt: skip

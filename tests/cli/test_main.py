@@ -1,0 +1,324 @@
+"""The command line as a program: its help, its guard, its signals, and what it does when nobody listens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import heldout_torch
+from heldout_torch import cli
+from heldout_torch.cli import VERBS, main
+from heldout_torch.zoo import list_runs, sample_zoo
+from tests.helpers.terminal import on_terminal
+
+COMMAND = [sys.executable, "-m", "heldout_torch"]
+QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"
+
+
+def run(*words, **options):
+    options = {"capture_output": True, "text": True, "timeout": 120, "check": False, **options}
+    return subprocess.run([*COMMAND, *map(str, words)], **options)
+
+
+def shell(script, **options):
+    options = {"capture_output": True, "text": True, "timeout": 120, "check": False, **options}
+    return subprocess.run(["bash", "-c", script.replace("heldout ", f"{sys.executable} -m heldout_torch ")], **options)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    assert main(["export", str(sample_zoo()), "--zoo", str(tmp_path / "zoo"), "--quiet"]) == 0
+    assert main(["zoo", "index", str(tmp_path / "zoo"), "--quiet"]) == 0
+    return tmp_path / "zoo"
+
+
+def raising(monkeypatch, error):
+    """Let the verb `verify` raise something."""
+
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr("heldout_torch.cli.verify._verify", fail)
+    return main(["verify", "zoo"])
+
+
+# Help and usage
+
+
+def test_help_names_every_verb_and_a_bare_command_shows_it(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    helped = capsys.readouterr().out
+    assert all(f"  {verb:<12}{about}\n" in helped for verb, about in VERBS.items())
+    assert main([]) == 2
+    assert capsys.readouterr().out == helped
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: heldout {verb}" in (helped := capsys.readouterr().out)
+    assert "--quiet" in helped
+    assert "--json" in helped
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"heldout-torch {heldout_torch.__version__}\n"
+
+
+def test_a_misspelt_verb_is_wrong_usage_and_its_nearest_is_named(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["verfy", "zoo"])
+    assert stop.value.code == 2
+    assert "'verfy' is no verb; did you mean 'verify'?" in capsys.readouterr().err
+
+
+def test_the_package_is_a_command():
+    for module in ("heldout_torch", "heldout_torch.cli"):
+        process = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, check=True)
+        assert process.stdout.startswith(b"heldout-torch ")
+
+
+# The guard
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(30, "Read-only file system", "/mnt/a\n\x1b[2J"), r"error: /mnt/a\n\x1b[2J: Read-only file system"),
+        (OSError(28, "No space left on device"), "error: No space left on device"),
+        (MemoryError(), "error: there is not enough memory for this; try smaller batches or fewer workers"),
+        (MemoryError("Unable to allocate 9 GiB"), "error: there is not enough memory for this (Unable to allocate "),
+        (heldout_torch.ZooError("http://u:s3cr3t@host/zoo: is\ngone"), r"error: http://...@host/zoo: is\ngone"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(monkeypatch, capsys, error, line):
+    assert raising(monkeypatch, error) == 1
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert shown.startswith(line)
+
+
+def test_a_fault_of_the_package_is_a_traceback_with_a_request_to_report_it(monkeypatch):
+    with pytest.raises(ZeroDivisionError) as fault:
+        raising(monkeypatch, ZeroDivisionError("division by zero"))
+    assert fault.value.__notes__ == [cli._REPORT]
+
+
+def test_an_interruption_is_130(monkeypatch, capsys):
+    assert raising(monkeypatch, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "interrupted; what is finished stays, call again to go on\n"
+
+
+# Outputs that are closed, full or gone
+
+
+def test_a_reader_that_has_enough_is_no_failure(zoo):
+    process = shell(f"heldout zoo list {zoo} | head -2; echo ${{PIPESTATUS[0]}}")
+    assert [line.split("\t")[0] for line in process.stdout.splitlines()] == [
+        "experiment/ratio/run",
+        "digits-mlp-tf/0.7/0",
+        "0",
+    ]
+    assert process.stderr == ""
+    process = shell(f"heldout zoo list {zoo} | true; echo ${{PIPESTATUS[0]}}")
+    assert (process.stdout, process.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize("words", ["zoo list ZOO", "zoo check ZOO", "--help", "train --help", "verify ZOO --runs 0"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_output_is_one_line_and_exit_status_1(zoo, words, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    process = shell(f"cd {zoo}; heldout {words.replace('ZOO', str(zoo))} > /dev/full")
+    assert "error: standard output cannot be written (No space left on device)\n" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "Exception ignored" not in process.stderr
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_standard_files_are_no_matter(tmp_path, closed):
+    (tmp_path / "quick.toml").write_text(QUICK)
+    words = f"train digits-mlp --subset-ratio 0.7 --runs 0-1 --zoo {tmp_path}/zoo --recipe {tmp_path}/quick.toml"
+    process = shell(f"heldout {words} {closed}")
+    assert process.returncode == 0
+    assert [key.run for key in list_runs(tmp_path / "zoo")] == [0, 1]
+    assert process.stderr == ""
+
+
+def test_a_full_error_output_is_no_matter(tmp_path):
+    assert shell(f"heldout verify {tmp_path}/none 2> /dev/full").returncode == 1
+
+
+# Signals
+
+
+def start(*words, **options):
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
+    )  # fmt: skip
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not list(path.glob("*/*/*/model.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_sigterm_is_an_orderly_end(tmp_path):
+    zoo = tmp_path / "zoo"
+    with start("train", "digits-mlp", "--subset-ratio", 0.7, "--runs", "0-999", "--zoo", zoo) as process:
+        wait_for(zoo)
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert errors == "terminated; what is finished stays, call again to go on\n"
+    assert not list(zoo.rglob("*partial*"))
+    assert list_runs(zoo)
+
+
+HANGING = """
+import signal, sys, time
+import heldout_torch.cli.verify as verify
+from heldout_torch.cli import main
+def hang(arguments):
+    try:
+        print("works", flush=True)
+        time.sleep(60)
+    finally:
+        print("ends", flush=True)
+        time.sleep(60)
+verify._verify = hang
+sys.exit(main(["verify", "zoo"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ([signal.SIGINT, signal.SIGINT], -signal.SIGINT),
+        ([signal.SIGTERM, signal.SIGINT], -signal.SIGINT),
+        ([signal.SIGINT, signal.SIGTERM], -signal.SIGTERM),
+    ],
+)
+def test_a_second_signal_ends_at_once_work_that_hangs_in_its_end(signals, status):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        for number, word in zip(signals, ("works", "ends"), strict=True):
+            assert process.stdout.readline() == f"{word}\n"
+            process.send_signal(number)
+        assert process.wait(timeout=10) == status
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_ignored_interruption_stays_ignored():
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING.replace("sleep(60)", "sleep(1)")], stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    assert process.stdout.readline() == "works\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "ends\n"
+    assert process.returncode == 0
+
+
+def test_handlers_of_the_caller_are_put_back(capsys):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert main(["zoo", "list", "/dev/null"]) == 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# What is told
+
+
+def test_on_a_terminal_the_progress_is_seen(tmp_path):
+    (tmp_path / "quick.toml").write_text(QUICK)
+    words = ["train", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0-3", "--zoo", str(tmp_path / "zoo")]
+    seen, output = on_terminal([*COMMAND, *words, "--recipe", str(tmp_path / "quick.toml")])
+    assert "train: 100% 4/4 run, 0:0" in seen.splitlines()[-1]
+    assert " run/s, loss " in seen.splitlines()[-1]
+    assert output.startswith("trained 4 runs into ")
+
+
+def test_quiet_says_nothing_but_errors(tmp_path, capsys):
+    assert main(["export", str(sample_zoo()), "--zoo", str(tmp_path / "zoo"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["verify", str(tmp_path / "none"), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_json_is_one_object_a_line(zoo, tmp_path, capsys):
+    def told(*words):
+        capsys.readouterr()
+        assert main([*map(str, words), "--json"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    rows = told("zoo", "list", zoo, "--runs", "0-2")
+    assert [row["run"] for row in rows] == [0, 1, 2]
+    assert set(rows[0]) == {"experiment", "subset_ratio", "run", "epoch", "train", "removed", "test", "bytes"}
+    assert told("export", sample_zoo(), "--zoo", zoo) == [{"exported": 0, "skipped": 6, "failed": 0, "zoo": str(zoo)}]
+    run, summary = told("verify", zoo, "--runs", 3, "--results", tmp_path / "log")
+    assert (run["run"], run["matches"], run["mismatches"]) == ("digits-mlp-tf/0.7/3", 1797, 0)
+    assert summary == {"verified": 1, "mismatched": 0, "failed": 0}
+
+
+def test_options_of_what_is_told_may_stand_before_the_action(zoo, capsys):
+    capsys.readouterr()
+    assert main(["zoo", "--json", "list", str(zoo)]) == 0
+    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 6
+
+
+# A terminal that is gone, for every verb
+
+
+def test_training_whose_reader_is_gone_goes_on(tmp_path):
+    """As `heldout train ... 2>&1 >/dev/null | head -c 300` does; it used to hang in the bar and write nothing."""
+    zoo = tmp_path / "zoo"
+    script = f"heldout train digits-mlp --subset-ratio 0.7 --runs 0-19 --zoo {zoo} 2>&1 >/dev/null | head -c 300"
+    shell(script + "; exit ${PIPESTATUS[0]}", check=True)
+    assert [key.run for key in list_runs(zoo)] == list(range(20))
+
+
+VERBS_AND_WORDS = {
+    "archive": "archive index ARCHIVE",
+    "zoo": "zoo index ZOO",
+    "export": f"export {sample_zoo()} --zoo OUT",
+    "train": "train digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
+    "experiment": "experiment digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
+    "stats": "stats memorization ZOO --experiment digits-mlp-tf --subset-ratio 0.7 --out OUT.npz",
+    "report": "report ZOO --experiment digits-mlp-tf --out OUT",
+    "evaluate": "evaluate ZOO --out OUT",
+    "verify": "verify ZOO --results OUT",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_every_verb_does_its_work_when_the_terminal_is_gone(verb, terminal, zoo, tmp_path):
+    subprocess.run(["tar", "czf", "archive.tar.gz", "-C", sample_zoo(), "digits-mlp-tf"], cwd=tmp_path, check=True)
+    (tmp_path / "quick.toml").write_text(QUICK)
+    words = VERBS_AND_WORDS[verb].replace("QUICK", str(tmp_path / "quick.toml"))
+    for name, path in {"ARCHIVE": "archive.tar.gz", "ZOO": "zoo", "OUT": "out"}.items():
+        words = words.replace(name, str(tmp_path / path))
+    ours, theirs = os.openpty() if terminal else os.pipe()
+    os.close(ours)
+    process = run(*words.split(), capture_output=False, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert process.returncode == 0
+    assert process.stdout

@@ -1,0 +1,154 @@
+"""Progress is told, and can neither stop nor hang the work, whatever becomes of the terminal."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from heldout_torch.storage import progress
+from heldout_torch.storage.progress import Bar, set_quiet, told_if_slow, tracked
+from tests.helpers.terminal import on_terminal
+
+WORK = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from heldout_torch.storage.progress import Bar
+with Bar("work", "run", 40) as bar, ThreadPoolExecutor(4) as pool:
+    for _ in pool.map(lambda i: (time.sleep(0.02), bar.add(), bar.print(f"error: {i} " + "x" * 5000)), range(40)):
+        pass
+print("done")
+"""
+
+
+def test_on_a_terminal_one_line_is_drawn_in_place_and_others_stand_above_it():
+    code = WORK.replace('"x" * 5000', "'\\n'").replace("0.02", "0.1")
+    seen, output = on_terminal([sys.executable, "-c", code])
+    assert output == "done\n"
+    lines = [line.rpartition("\r")[2] or line for line in seen.replace("\r\n", "\n").splitlines()]
+    assert sum(line.startswith("error: ") for line in lines) == 40
+    assert lines[-1].startswith("work: 100% 40/40 run, 0:0")
+    assert "left" in seen
+
+
+def test_elsewhere_a_line_is_written_every_while(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_EVERY", 0.4)
+    with Bar("work", "B", 3e6) as bar:
+        bar.note = "loss 0.5"
+        for _ in range(100):
+            bar.add(20_000)
+            time.sleep(0.01)
+    lines = stream.getvalue().splitlines()
+    assert 1 <= len(lines) <= 3
+    assert lines[0].startswith("work:  ")
+    assert "/3.0M B" in lines[0]
+    assert lines[0].endswith("loss 0.5")
+
+
+def test_quick_work_elsewhere_writes_nothing_but_its_lines(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Bar("work", "run", 2) as bar:
+        bar.print("error: first")
+        bar.print("error: second")
+        bar.add(2)
+    assert stream.getvalue() == "error: first\nerror: second\n"
+
+
+def test_quiet_draws_nothing_but_lines(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    set_quiet(True)
+    try:
+        with Bar("work", "run") as bar, told_if_slow("slow", 0.01):
+            time.sleep(0.3)
+            bar.print("error: shown")
+    finally:
+        set_quiet(False)
+    assert stream.getvalue() == "error: shown\n"
+
+
+def test_a_bar_within_another_draws_nothing(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_EVERY", 0.2)
+    with Bar("outer", "run"), Bar("inner", "B") as inner:
+        time.sleep(0.6)
+        inner.print("from inside")
+    assert "outer" in stream.getvalue()
+    assert "inner" not in stream.getvalue()
+    assert "from inside\n" in stream.getvalue()
+
+
+def test_a_reader_that_is_gone_ends_the_bar_and_not_the_work():
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = subprocess.run(
+        [sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True
+    )
+    os.close(theirs)
+    assert process.stdout == b"done\n"
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for():
+    ours, theirs = os.pipe()  # 64 kB of the 200 kB fit in
+    begun = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True
+    )
+    assert process.stdout == b"done\n"
+    assert time.monotonic() - begun > progress._PATIENCE  # or the pipe had room, and this shows nothing
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_terminal_that_hangs_up_ends_the_bar_and_not_the_work():
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    os.read(ours, 100)
+    os.close(ours)
+    assert process.communicate(timeout=60)[0] == b"done\n"
+    assert process.returncode == 0
+
+
+def test_closed_standard_error_is_no_matter():
+    command = f"{sys.executable} -c '{WORK}' 2>&-"
+    assert subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, timeout=60, check=True).stdout == b"done\n"
+
+
+def test_adding_never_waits_for_the_drawing(monkeypatch):
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, text):
+            entered.set()
+            leave.wait(30)
+
+    monkeypatch.setattr(sys, "stderr", Stuck())
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.1)
+    with Bar("work", "run") as bar:
+        assert entered.wait(10)
+        for _ in range(1000):
+            bar.add()
+    leave.set()
+
+
+def test_iterables_are_tracked(capsys):
+    assert list(tracked(iter("abc"), "letters", "letter")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9.25, "9.2"), (0.25, "0.25"), (9999, "9999"), (12345, "12.3k"), (3e15, "3000T")]
+)
+def test_numbers_are_short(number, text):
+    assert progress._short(number) == text

@@ -1,9 +1,7 @@
 """Verifications kept in a file, one line of JSON a run, which several processes may append to at once."""
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
+from heldout_torch.storage.locks import append_line
 from heldout_torch.zoo.keys import RunFolder
 
 
@@ -67,23 +66,9 @@ class VerificationLog:
             "splits": {part: _split_to(split) for part, split in verification.splits.items()},
         }
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                # A line that a killed process left unfinished is ended first.
-                file.write(b"\n" * (not _ends_a_line(self._path)) + json.dumps(record).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self._path, json.dumps(record).encode())
         except OSError as error:
             raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
-
-
-def _ends_a_line(path: Path) -> bool:
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _split_to(split: SplitVerification) -> dict[str, object]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
-from heldout_torch.storage.files import new_folder, sync, write_synced
+from heldout_torch.storage.files import new_folder, write_synced
+from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
 RECORD = "table.json"

@@ -1,16 +1,24 @@
-"""Writing so that a file, or a folder of files, is there whole or not at all."""
+"""Writing so that a file, or a folder of files, is there whole or not at all.
 
+Writers work under a temporary name, locked as long as they live. What a killed one leaves is removed by `remove_stale`.
+"""
+
+import errno
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from heldout_torch.storage import posix
+
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
+REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 _STALE_SECONDS = 3600.0
+_TRIES = 100  # to replace a folder that others replace at the same time
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -26,17 +34,18 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Folders on the way are made. Yields the temporary file, open for writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    temporary = _temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
+            posix.lock(file.fileno(), wait=False)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            posix.sync_file(file.fileno())
+        os.replace(temporary, path)  # Windows renames no open file
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    posix.sync(path.parent)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -44,7 +53,7 @@ def write_synced(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        posix.sync_file(file.fileno())
 
 
 @contextmanager
@@ -53,41 +62,132 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Yields a temporary folder beside `path`; its files are to be written with `write_synced`. When the block ends, the
     folder moves to `path`. If another writer was first, its folder stays and ours is dropped, unless `overwrite`.
+    A folder that is overwritten changes places with the new one, so a reader always finds one of them. Where the file
+    system has no such call, it is renamed first: for a moment there is none, and the old one comes back if the new one
+    cannot be moved, or, after a kill, when somebody writes to `path` or calls `remove_stale`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
-    old = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    _put_back(path)
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
-        yield temporary
-        sync(temporary)
-        if overwrite and path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            if not path.is_dir():
-                raise
-        sync(path.parent)
+        with _held(temporary):
+            yield temporary
+            for folder, _, _ in os.walk(temporary):
+                posix.sync(Path(folder))
+            _move(temporary, path, overwrite)
+        posix.sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what killed writers left in a folder more than an hour ago; a live writer is never that slow."""
-    for path in folder.glob(f"{PARTIAL}*"):
-        try:
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        except FileNotFoundError:  # another writer cleaned up, too
-            pass
+    """Remove what killed writers left in a folder, and put back what they were replacing.
 
-
-def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+    A temporary is removed if nobody holds its lock and it is an hour old by the clock of the file system, whose times
+    these are, not by that of this machine. What others own, and may not be removed, stays.
+    """
     try:
-        os.fsync(descriptor)
+        names = [name for name in os.listdir(folder) if name.startswith((PARTIAL, REPLACED))]
+    except OSError:  # no folder, or not ours to look into: what is written next tells
+        return
+    for name in names:
+        if name.startswith(REPLACED):
+            _put_back(folder / name.removeprefix(REPLACED))
+    now = _clock(folder) if names else None
+    for path in (folder / name for name in names):
+        with suppress(OSError):  # others cleaned up, or we may not
+            if now is not None and now - _last_change(path) > _STALE_SECONDS and not _is_held(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+
+
+def _move(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Move a folder to its place. What was there, if it is replaced, is at `temporary` afterwards, or gone."""
+    for _ in range(_TRIES):
+        try:
+            return os.rename(temporary, path)  # also over an empty folder
+        except OSError as error:
+            if error.errno not in _TAKEN or path.is_file():
+                raise
+        if not overwrite:
+            return None
+        with suppress(FileNotFoundError):  # somebody else is replacing it, too
+            if posix.exchange(temporary, path):
+                return None
+            old = path.with_name(REPLACED + path.name)
+            _set_aside(path, old)
+            try:
+                os.rename(temporary, path)
+            except OSError as error:
+                _put_back(path)
+                if error.errno not in _TAKEN:
+                    raise
+            else:
+                shutil.rmtree(old, ignore_errors=True)
+                return None
+    raise OSError(errno.EBUSY, "others replace it all the time", str(path))
+
+
+def _set_aside(path: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)  # of an earlier replacement that went well, for `path` is there
+    try:
+        os.rename(path, old)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # in a container: a folder of the image cannot be renamed, only removed
+            raise
+        shutil.copytree(path, old, symlinks=True)
+        shutil.rmtree(path)
+
+
+def _put_back(path: Path) -> None:
+    """Give a folder its name again whose replacement was interrupted."""
+    old = path.with_name(REPLACED + path.name)
+    if old.is_dir() and not path.exists():
+        with suppress(OSError):  # somebody else did
+            os.rename(old, path)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, where folders can be opened and locked."""
+    if os.name == "nt":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        posix.lock(descriptor, wait=False)
+        yield
     finally:
         os.close(descriptor)
+
+
+def _is_held(path: Path) -> bool:
+    if os.name == "nt":
+        return False
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        return posix.lock(descriptor, wait=False) is False
+    finally:
+        os.close(descriptor)
+
+
+def _clock(folder: Path) -> float | None:
+    """Return what the file system takes for now; None where nothing can be written."""
+    probe = _temporary(folder / "any")
+    try:
+        with open(probe, "xb"):
+            return probe.stat().st_mtime
+    except OSError:
+        return None
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+def _last_change(path: Path) -> float:
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    return max(file.lstat().st_mtime for file in files)

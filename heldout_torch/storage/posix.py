@@ -67,8 +67,8 @@ def sync_file(descriptor: int) -> None:
             raise
 
 
-def sync_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder, where folders can be opened and synced."""
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder; not on Windows, which opens no folders."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

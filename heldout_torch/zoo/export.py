@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from heldout_torch.archives.convert import convert_run, read_aux
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import Experiment, declared_in, known_experiments
-from heldout_torch.storage.files import new_folder, remove_stale, sync, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_synced
+from heldout_torch.storage.posix import sync
 from heldout_torch.zoo.keys import (
     AUX_FILE,
     CHECKPOINTS,

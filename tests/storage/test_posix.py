@@ -57,9 +57,9 @@ from heldout_torch.storage import posix
 here = Path(sys.argv[1])
 assert posix.exchange(here, here) is False
 assert posix.lock(os.open(here, os.O_RDONLY)) is None
-posix.sync_folder(here)
+posix.sync(here)
 os.name = "nt"
-posix.sync_folder("where folders cannot be opened")
+posix.sync("where folders cannot be opened")
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
 
@@ -88,7 +88,7 @@ def test_other_failures_of_locks_are_raised(tmp_path, monkeypatch):
 
 def test_file_systems_without_a_disk_need_no_sync(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", failing("EINVAL"))
-    posix.sync_folder(tmp_path)
+    posix.sync(tmp_path)
     monkeypatch.setattr("os.fsync", failing("EIO"))
     with pytest.raises(OSError, match="Input/output"):
-        posix.sync_folder(tmp_path)
+        posix.sync(tmp_path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -16,7 +15,6 @@ from safetensors import safe_open
 
 from heldout_torch import ZooError, load_run
 from heldout_torch.experiments import Experiment, known_experiments
-from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import find_runs
 from tests.reference import run_reference
@@ -182,31 +180,6 @@ def test_a_zoo_that_cannot_be_written_is_one_error(tree, tmp_path):
     (tmp_path / "zoo").write_text("a file")
     with pytest.raises(ZooError, match=r"zoo.*: cannot be written \(.*"):
         export(tree, tmp_path / "zoo")
-
-
-def test_a_second_writers_folder_stays(tmp_path):
-    with new_folder(tmp_path / "run") as ours:
-        write_synced(ours / "file", b"ours")
-        with new_folder(tmp_path / "run") as theirs:
-            write_synced(theirs / "file", b"theirs")
-    assert contents(tmp_path) == {"run/file": b"theirs"}
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(OSError), new_folder(tmp_path / "run") as folder:
-        write_synced(folder / "absent" / "file", b"half")
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
-        write_atomically(tmp_path / "taken", b"data")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
-    for name, age in (("old", 4000), ("new", 10)):
-        (tmp_path / f".partial-{name}").mkdir()
-        os.utime(tmp_path / f".partial-{name}", (time.time() - age,) * 2)
-    remove_stale(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".partial-new"]
 
 
 def many_runs(tree, count):

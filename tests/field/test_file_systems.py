@@ -1,0 +1,118 @@
+"""Full and read-only disks, another user's files: what was there stays, nothing half-written stays, one OSError."""
+
+import errno
+import os
+import subprocess
+
+import pytest
+
+from heldout_torch.errors import DataError
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.storage.locks import append_line, locked
+from heldout_torch.storage.npz import read_npz
+from tests.storage.test_files import HOURS, age, contents, write_run
+
+BIG = bytes(2**21)
+
+
+def test_a_full_disk_leaves_what_was_there(mounted):
+    place = mounted("size=1m")
+    write_run(place / "run", b"old")
+    write_atomically(place / "file", b"old")
+    for write in (
+        lambda: write_run(place / "run", BIG),
+        lambda: write_run(place / "new/run", BIG),
+        lambda: write_atomically(place / "file", BIG),
+        lambda: write_atomically(place / "other", BIG),
+    ):
+        with pytest.raises(OSError) as error:
+            write()
+        assert error.value.errno == errno.ENOSPC
+    assert contents(place) == {"run/file": b"old", "file": b"old"}
+    write_run(place / "run", b"new")
+    assert contents(place) == {"run/file": b"new", "file": b"old"}
+
+
+def test_a_disk_without_inodes_leaves_what_was_there(mounted):
+    place = mounted("size=1m,nr_inodes=4")
+    write_run(place / "run", b"old")
+    with pytest.raises(OSError) as error:
+        write_run(place / "run", b"new")
+    assert error.value.errno == errno.ENOSPC
+    assert contents(place) == {"run/file": b"old"}
+
+
+def test_a_line_that_a_full_disk_cut_is_ended_before_the_next(mounted):
+    place = mounted("size=64k")
+    append_line(place / "log", b"first")
+    with pytest.raises(OSError, match="No space"):
+        append_line(place / "log", bytes([65]) * 2**17)
+    os.truncate(place / "log", 20_000)
+    append_line(place / "log", b"last")
+    lines = (place / "log").read_bytes().split(b"\n")
+    assert (lines[0], lines[-2], lines[-1]) == (b"first", b"last", b"")
+
+
+def test_a_read_only_disk_is_read_and_not_written(mounted):
+    place = mounted("size=1m")
+    write_run(place / "run", b"old")
+    (place / ".partial-old").mkdir()
+    age(place / ".partial-old", 2 * HOURS)
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    remove_stale(place)
+    for write in (
+        lambda: write_run(place / "run", b"new"),
+        lambda: write_atomically(place / "file", b"new"),
+        lambda: append_line(place / "log", b"new"),
+        lambda: locked(place / "lock").__enter__(),
+    ):
+        with pytest.raises(OSError) as error:
+            write()
+        assert error.value.errno == errno.EROFS
+    assert contents(place) == {"run/file": b"old"}
+
+
+def test_another_users_leavings_and_folders_stay(tmp_path, as_nobody):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.name.startswith("pytest-") or folder == tmp_path:
+            os.chmod(folder, 0o755)
+    write_run(tmp_path / "run", b"old")
+    (tmp_path / ".partial-old").mkdir()
+    age(tmp_path / ".partial-old", 2 * HOURS)
+    assert as_nobody(lambda: remove_stale(tmp_path)) == "None"
+    assert as_nobody(lambda: contents(tmp_path / "run")) == "{'file': b'old'}"
+    assert "PermissionError" in as_nobody(lambda: write_run(tmp_path / "run", b"new"))
+    assert contents(tmp_path) == {"run/file": b"old"}
+    secret = tmp_path / "a.npz"
+    secret.touch(0o600)
+    assert as_nobody(lambda: read_npz(secret)) == f"DataError: {secret}: cannot be read (Permission denied)"
+
+
+def test_a_shared_folder_takes_what_two_users_write(tmp_path, as_nobody):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.name.startswith("pytest-") or folder == tmp_path:
+            os.chmod(folder, 0o755)
+    os.chmod(tmp_path, 0o777)
+    before = os.umask(0)
+    try:
+        write_run(tmp_path / "run", b"mine")
+        assert as_nobody(lambda: write_run(tmp_path / "run", b"theirs")) == "None"
+        with locked(tmp_path / "lock"):
+            assert "another process has held this lock" in as_nobody(
+                lambda: locked(tmp_path / "lock", patience=0.2).__enter__()
+            )
+    finally:
+        os.umask(before)
+    assert contents(tmp_path / "run") == {"file": b"theirs"}
+
+
+def write_and_fail(folder, cause):
+    write_synced(folder / "file", b"")
+    raise cause
+
+
+def test_an_interrupted_block_leaves_nothing(tmp_path):
+    for cause in (KeyboardInterrupt, InterruptedError, DataError("why")):
+        with pytest.raises((KeyboardInterrupt, InterruptedError, DataError)), new_folder(tmp_path / "run") as folder:
+            write_and_fail(folder, cause)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,214 @@
+"""Files and folders that are there whole or not at all, whoever else writes, reads, fails or is killed."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from heldout_torch.storage import posix
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
+from tests.storage.test_posix import failing
+
+HOURS = 3600.0
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_run(path, data, overwrite=True):
+    with new_folder(path, overwrite) as folder:
+        write_synced(folder / "file", data)
+
+
+def age(path, seconds):
+    then = path.stat().st_mtime - seconds
+    for file in (path, *path.rglob("*")):
+        os.utime(file, (then, then))
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request, monkeypatch):
+    """With the call that exchanges two names, and without."""
+    if request.param == "two renames":
+        monkeypatch.setattr(posix, "exchange", lambda one, other: False)
+    return request.param
+
+
+def test_a_second_writers_folder_stays(tmp_path):
+    with new_folder(tmp_path / "run") as ours:
+        write_synced(ours / "file", b"ours")
+        write_run(tmp_path / "run", b"theirs", overwrite=False)
+    assert contents(tmp_path) == {"run/file": b"theirs"}
+
+
+def test_a_folder_is_replaced_when_asked(tmp_path, way):
+    for data in (b"old", b"new"):
+        write_run(tmp_path / "run", data)
+    assert contents(tmp_path) == {"run/file": b"new"}
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_an_empty_folder_is_nothing_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    write_run(tmp_path / "run", b"new", overwrite=False)
+    assert contents(tmp_path) == {"run/file": b"new"}
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(OSError), new_folder(tmp_path / "run") as folder:
+        write_synced(folder / "absent" / "file", b"half")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "taken", b"data")
+    (tmp_path / "afile").touch()
+    with pytest.raises(OSError):
+        write_run(tmp_path / "afile", b"data")
+    assert sorted(os.listdir(tmp_path)) == ["afile", "taken"]
+
+
+def test_files_have_the_permissions_of_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", b"")
+        write_run(tmp_path / "run", b"")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "run", "run/file")]
+    assert modes == [0o640, 0o750, 0o640]
+
+
+def test_a_reader_beside_overwriters_always_finds_a_whole_folder(tmp_path):
+    if not posix.exchange(*[(tmp_path / name).mkdir() or tmp_path / name for name in "ab"]):
+        pytest.skip("this file system cannot exchange names")
+    write_run(tmp_path / "run", b"x")
+    writers = [
+        threading.Thread(target=lambda letter=letter: [write_run(tmp_path / "run", letter) for _ in range(20)])
+        for letter in (b"y", b"z")
+    ]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers):
+        descriptor = os.open(tmp_path / "run", os.O_RDONLY)
+        os.close(descriptor)
+        reads += 1
+    assert reads
+    assert contents(tmp_path / "run")["file"] in (b"y", b"z")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "run"]
+
+
+def test_overwriters_at_once_lose_nothing(tmp_path, way):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: write_run(tmp_path / "run", b"%d" % i), range(40)))
+    assert list(contents(tmp_path)) == ["run/file"]
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(posix, "exchange", lambda one, other: False)
+    write_run(tmp_path / "run", b"old")
+    real = os.rename
+
+    def rename(source, target):
+        if ".partial-" in str(source) and ".replaced-run" in os.listdir(tmp_path):
+            failing("EIO")()
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="Input/output"):
+        write_run(tmp_path / "run", b"new")
+    assert contents(tmp_path) == {"run/file": b"old"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from heldout_torch.storage import posix
+from heldout_torch.storage.files import new_folder, write_synced
+posix.exchange = lambda one, other: False
+real = os.rename
+def rename(source, target):
+    if ".partial-" in str(source) and target.exists() is False:
+        os.kill(os.getpid(), 9)
+    real(source, target)
+os.rename = rename
+with new_folder(Path(sys.argv[1]), overwrite=True) as folder:
+    write_synced(folder / "file", b"new")
+"""
+
+
+@pytest.mark.parametrize("then", ["write", "overwrite", "remove_stale"])
+def test_what_a_killed_overwriter_was_replacing_comes_back(tmp_path, then):
+    write_run(tmp_path / "run", b"old")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run")], timeout=60)
+    assert not (tmp_path / "run").exists()
+    if then == "remove_stale":
+        remove_stale(tmp_path)
+    elif then == "write":
+        write_run(tmp_path / "run", b"other", overwrite=False)
+    else:
+        write_run(tmp_path / "run", b"other")
+    assert contents(tmp_path / "run") == {"file": b"other" if then == "overwrite" else b"old"}
+    assert not (tmp_path / ".replaced-run").exists()
+
+
+def test_a_folder_of_a_containers_image_is_replaced(tmp_path, monkeypatch):
+    write_run(tmp_path / "run", b"old")
+    real = os.rename
+    monkeypatch.setattr(posix, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", lambda a, b: failing("EXDEV")() if a == tmp_path / "run" else real(a, b))
+    write_run(tmp_path / "run", b"new")
+    assert contents(tmp_path) == {"run/file": b"new"}
+
+
+def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
+    for name in ("old", "new", "oldfile"):
+        path = tmp_path / f".partial-{name}"
+        path.touch() if "file" in name else path.mkdir()
+        age(path, 2 * HOURS if "old" in name else 10)
+    write_run(tmp_path / "run", b"run")
+    (tmp_path / ".replaced-run").mkdir()
+    age(tmp_path / ".replaced-run", 2 * HOURS)
+    remove_stale(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".partial-new", "run"]
+    remove_stale(tmp_path / "missing")
+
+
+def test_a_clock_two_hours_ahead_makes_nothing_stale(tmp_path, monkeypatch):
+    now = __import__("time").time
+    with new_folder(tmp_path / "run") as folder:
+        write_synced(folder / "file", b"whole")
+        monkeypatch.setattr("time.time", lambda: now() + 2 * HOURS)
+        monkeypatch.setattr("fcntl.flock", failing("ENOLCK"))
+        remove_stale(tmp_path)
+    assert contents(tmp_path) == {"run/file": b"whole"}
+
+
+def test_a_slow_writer_is_no_leaving(tmp_path):
+    with new_folder(tmp_path / "run") as folder:
+        write_synced(folder / "file", b"whole")
+        age(folder, 2 * HOURS)
+        remove_stale(tmp_path)
+    assert contents(tmp_path) == {"run/file": b"whole"}
+
+
+def test_leavings_that_may_not_be_removed_stay(tmp_path, monkeypatch):
+    path = tmp_path / ".partial-theirs"
+    path.touch()
+    age(path, 2 * HOURS)
+    monkeypatch.setattr("pathlib.Path.unlink", failing("EACCES"))
+    remove_stale(tmp_path)
+    assert path.name in os.listdir(tmp_path)
+
+
+def test_a_place_without_locks_and_syncing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", failing("ENOSYS"))
+    monkeypatch.setattr("os.fsync", failing("EINVAL"))
+    write_run(tmp_path / "run", b"run")
+    write_atomically(tmp_path / "run/other", b"file")
+    assert contents(tmp_path) == {"run/file": b"run", "run/other": b"file"}

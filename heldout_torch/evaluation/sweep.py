@@ -12,6 +12,7 @@ import torch
 from heldout_torch.data.dataset import ArrayDataset, Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.evaluate import Progress
+from heldout_torch.plugins import load_plugins, loaded_plugins
 from heldout_torch.zoo import Run, load_run
 from heldout_torch.zoo.keys import RunFolder
 
@@ -62,7 +63,7 @@ def sweep(
     results = context.Queue()
     shares = [(device, runs[number :: len(devices)]) for number, device in enumerate(devices)]
     workers = [
-        context.Process(target=_serve, args=(results, work, share, zoo, dataset, device), daemon=True)
+        context.Process(target=_serve, args=(results, loaded_plugins(), work, share, zoo, dataset, device), daemon=True)
         for device, share in shares
         if share
     ]
@@ -93,8 +94,17 @@ def sweep(
             worker.join()
 
 
-def _serve(results: Any, work: Work[T], runs: Sequence[RunFolder], zoo: Path, dataset: Dataset, device: str) -> None:
+def _serve(
+    results: Any,
+    plugins: Sequence[str],
+    work: Work[T],
+    runs: Sequence[RunFolder],
+    zoo: Path,
+    dataset: Dataset,
+    device: str,
+) -> None:
     try:
+        load_plugins(plugins)
         for result in _sweep_device(work, runs, zoo, dataset, device, results.put):
             results.put(result)
         results.put(None)

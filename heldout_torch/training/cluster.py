@@ -8,6 +8,7 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.plugins import load_plugins, loaded_plugins
 from heldout_torch.training.batch import Trained, train_batch
 from heldout_torch.training.fit import RunBatch
 
@@ -47,7 +48,7 @@ def train_on_cluster(
     task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
     shared = ray.put(dataset)
     zoo = zoo.resolve() if isinstance(zoo, Path) else zoo
-    pending = [task.remote(batch, shared, zoo, str(device)) for batch in batches]
+    pending = [task.remote(loaded_plugins(), batch, shared, zoo, str(device)) for batch in batches]
     try:
         while pending:
             (done, *_), pending = ray.wait(pending)
@@ -61,6 +62,7 @@ def train_on_cluster(
             ray.cancel(task_left)
 
 
-def _train(batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str) -> list[Trained]:
+def _train(plugins: Sequence[str], batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str) -> list[Trained]:
+    load_plugins(plugins)
     torch.set_num_threads(1)
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)

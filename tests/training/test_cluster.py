@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 
 from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
+from heldout_torch.plugins import load_plugins
 from heldout_torch.storage.urls import read_file, remove_file
-from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.remote_index import index_remote
 from heldout_torch.zoo.store import present_runs
@@ -78,6 +80,16 @@ def test_a_sweep_outlives_a_worker(bucket, cluster, tmp_path):  # the workers mu
         torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
         for name, array in vars(one.aux).items():
             np.testing.assert_array_equal(array, getattr(other.aux, name))
+
+
+@pytest.mark.slow
+def test_workers_import_the_plugins_of_who_asks(cluster, tmp_path):
+    load_plugins(["tests.helpers.own_network"])
+    config = {"channels": 2, "num_classes": 10}
+    own = replace(known_experiments()["digits-mlp"], name="digits-own", architecture="own_net", config=config)
+    one_epoch = RunBatch(own, Recipe(epochs=1, batch_size=32, learning_rate=0.01), 0.7, (0, 1))
+    results = list(train_runs(one_epoch, load_digits(), tmp_path, cluster=cluster))
+    assert sorted((result.key.run, result.error) for result in results) == [(0, None), (1, None)]
 
 
 @pytest.mark.slow

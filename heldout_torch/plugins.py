@@ -1,0 +1,39 @@
+"""Modules of a user's own, which register architectures and data sets (`--plugin MODULE`).
+
+Only a person names them, on the command line or in a program: never an environment variable, a file or a zoo.
+"""
+
+import importlib
+from collections.abc import Iterable
+
+from heldout_torch.errors import HeldoutError
+
+_loaded: list[str] = []
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """Import modules that register things, and remember them for the processes that this one starts.
+
+    Args:
+        names: Dotted names such as `my_package.networks`; they are looked for in `sys.path` as it is.
+
+    Raises:
+        HeldoutError: If a name is none of a module, or the module cannot be imported.
+    """
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise HeldoutError(f"plugin {name!r} is no name of a module, expected such as my_package.networks")
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module may raise anything
+            line = " ".join(str(error).split())
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
+            hint = "; is its folder in PYTHONPATH?" if missing else ""
+            raise HeldoutError(f"plugin {name} cannot be imported: {type(error).__name__}: {line}{hint}") from error
+        if name not in _loaded:
+            _loaded.append(name)
+
+
+def loaded_plugins() -> tuple[str, ...]:
+    """Return the names of the modules that `load_plugins` imported, in order, for another process to import them."""
+    return tuple(_loaded)

@@ -1,0 +1,77 @@
+"""A network of a user's own, registered in a module outside the package, is as good as the package's."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from heldout_torch import load_run
+from heldout_torch.data import load_digits
+from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.evaluation.verify import verify_runs
+from heldout_torch.experiments import find_experiment
+from heldout_torch.models import expected_tensors
+from heldout_torch.plugins import load_plugins
+from heldout_torch.stats import RunTable, memorization
+from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.zoo.keys import find_runs
+
+MODULE = "tests.helpers.own_network"
+RUNS = 4
+EXPERIMENT = """
+dataset = "digits"
+architecture = "own_net"
+train_examples = 1437
+test_examples = 360
+[config]
+channels = 4
+num_classes = 10
+[preprocessing]
+divide_by = 16
+[recipe]
+epochs = 3
+batch_size = 32
+learning_rate = 0.02
+"""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Runs of the network, trained from a file that declares the experiment."""
+    load_plugins([MODULE])
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "digits-own.toml").write_text(EXPERIMENT)
+    experiment = find_experiment(folder / "digits-own.toml")
+    work = RunBatch(experiment, experiment.recipe, 0.7, tuple(range(RUNS)))
+    for trained in train_runs(work, load_digits(), folder / "zoo"):
+        assert trained.error is None
+    return folder / "zoo"
+
+
+def test_it_learns_and_is_loaded_as_it_was_trained(zoo):
+    run = load_run("digits-own", 0.7, 1, zoo)
+    assert type(run.model).__name__ == "OwnNet"
+    assert run.aux.correctness_train.mean() > 0.9
+    rows = load_digits().train
+    with torch.no_grad():
+        found = (run.model(rows.images / 16).argmax(1) == rows.labels).numpy()
+    assert np.array_equal(found[run.aux.index_removed], run.aux.correctness_removed.astype(bool))
+
+
+def test_its_file_holds_the_tensors_of_its_state_dict(zoo):
+    expected = expected_tensors("own_net", {"channels": 4, "num_classes": 10})
+    with safe_open(zoo / "digits-own" / "0.7" / "0" / "model.safetensors", "pt") as file:
+        assert {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} == {  # noqa: SIM118
+            name: shape for name, (shape, _) in expected.items()
+        }
+
+
+def test_it_is_verified_in_processes_of_their_own(zoo):
+    results = dict(sweep(verify_runs, list(find_runs(zoo)), zoo, load_digits(), ["cpu", "cpu"], lambda count: None))
+    assert {run.key.run: result.matches for run, result in results.items()} == dict.fromkeys(range(RUNS), 1797)
+
+
+def test_its_runs_are_counted(zoo):
+    table = RunTable.from_zoo(zoo, "digits-own", 0.7)
+    assert table.keys == tuple(f"digits-own/0.7/{run}" for run in range(RUNS))
+    assert np.nanmax(memorization(table)) > 0

@@ -21,8 +21,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from heldout_torch.data import ArrayDataset
-from heldout_torch.data.dataset import Split
+from heldout_torch.data import ArrayDataset, Split
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.stats import RunTable
 from heldout_torch.zoo import Experiment
@@ -72,7 +71,7 @@ def write_each(dataset: ArrayDataset, out: Path) -> None:
     """Write every image as a file of its own."""
     out.mkdir()
     for name in ("train", "test"):
-        for index, image in enumerate(dataset.split(name).images.numpy()):
+        for index, image in enumerate(getattr(dataset, name).images.numpy()):
             Image.fromarray(image.transpose(1, 2, 0)).save(out / f"{name}-{index}.png")
 
 

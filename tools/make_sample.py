@@ -78,7 +78,7 @@ def main() -> None:
         test__image=images[TRAIN_EXAMPLES:],
         test__label=labels[TRAIN_EXAMPLES:],
         __num_classes=np.int64(10),
-        __data_scale=np.float32(1 / 16),
+        __data_scale=np.float32(16),
     )
     pixels = images.reshape(len(images), 64).astype(np.float32) / 16
     for run in range(runs):

@@ -1,15 +1,22 @@
 """What a data set is: two splits of labelled images, by published index, in batches on a device."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+import operator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
-SplitName = Literal["train", "test"]
+from heldout_torch.data.checks import SplitName, check_split
+
+Step = tuple[int, Tensor]  # its number, and the indices (runs, b) of the examples that each run sees in it
+# (numbers of the runs, steps) -> for each step images float32 (runs, b, c, h, w) and labels (runs, b)
+BatchesOf = Callable[[Sequence[int], Iterable[Step]], Generator[tuple[Tensor, Tensor]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Some examples as a network sees them.
 
@@ -19,13 +26,20 @@ class Batch:
         labels: int64 of shape (b,), on the device.
     """
 
-    index: torch.Tensor
-    images: torch.Tensor
-    labels: torch.Tensor
+    index: Tensor
+    images: Tensor
+    labels: Tensor
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self.index)} images {tuple(self.images.shape[1:])} on {self.images.device}>"
 
 
 class Dataset(Protocol):
-    """What evaluation and training need of a data set."""
+    """What evaluation, training, statistics and reports need of a data set.
+
+    `ArrayDataset` is one for arrays in memory, `ImageNet` one for files that are decoded. Every method that takes a
+    split raises DataError for another name than `train` and `test`.
+    """
 
     @property
     def name(self) -> str:
@@ -37,71 +51,100 @@ class Dataset(Protocol):
         """Number of labels."""
         ...
 
-    def labels(self, split: SplitName) -> torch.Tensor:
-        """Labels of a split, int64 of shape (n,), by published index, on the CPU."""
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What happens to stored pixels before a network, such as `{"divide_by": 255.0}`, as experiments declare it."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether images are held in memory, so that another pass over them costs no decoding."""
+        ...
+
+    def labels(self, split: SplitName) -> Tensor:
+        """Return the labels of a split, int64 of shape (n,), by published index, on the CPU."""
+        ...
+
+    def original_index(self, split: SplitName) -> Tensor:
+        """Return the position in the data set's own files of each published index, int64 of shape (n,), on the CPU."""
+        ...
+
+    def file_names(self, split: SplitName) -> list[str] | None:
+        """Return the base names of a split's files by published index; None if an example is no file of its own."""
+        ...
+
+    def to(self, device: str | torch.device) -> "Dataset":
+        """Return the data set with its images on a device for many passes; itself, if they are not in memory."""
         ...
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Go through a split once, in order of published index."""
+        """Go through a split once, in order of published index; examples without an image are left out."""
+        ...
+
+    def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
+        """Return the function that training asks for its batches.
+
+        Args:
+            augmentation: Of the recipe: `none`, `crop-flip` or `resized-crop-flip`.
+            device: Where the batches go.
+
+        Raises:
+            DataError: If the data set cannot be augmented in this way.
+        """
+        ...
+
+    def image(self, split: SplitName, index: int) -> Tensor:
+        """Return one example by published index as a network sees it, float32 of shape (c, h, w), on the CPU.
+
+        Raises:
+            DataError: If there is no such image, or it cannot be decoded.
+        """
+        ...
+
+    def picture(self, split: SplitName, index: int) -> np.ndarray:
+        """Return one example by published index as people see it, uint8 of shape (c, h, w) with one or three channels.
+
+        Raises:
+            DataError: As `image`.
+        """
+        ...
+
+    def split(self, name: SplitName) -> "Examples":
+        """Return a split as a map-style data set for `torch.utils.data`."""
+        ...
+
+    def digest(self) -> str:
+        """Return what tells the data set from others: a SHA-256 in hexadecimal.
+
+        Of images and labels in published order, or for files of their sorted names, sizes and labels.
+        """
         ...
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images of one split, held whole in memory or on a device; row i has published index i unless `index` differs.
+class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """One split as PyTorch knows data sets: item i, by published index, is an image and its label.
 
-    Attributes:
-        images: uint8 of shape (n, c, h, w), as stored in the data set's files.
-        labels: int64 of shape (n,), from 0.
-        index: int64 of shape (n,), the published index of each row.
-        original_index: int64 of shape (n,), the position of each row in the data set's own files.
+    The image is float32 of shape (c, h, w), preprocessed as for evaluation, on the CPU; the label an int. It can be
+    pickled, so it works in a `torch.utils.data.DataLoader` with workers, and in a `torch.utils.data.Subset` of
+    published indices.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    index: torch.Tensor
-    original_index: torch.Tensor
+    def __init__(self, dataset: Dataset, split: SplitName) -> None:
+        self.dataset, self.name = dataset, check_split(split)
+        self.labels = dataset.labels(split)
 
-    def to(self, device: str | torch.device) -> "Split":
-        """Move images and labels to a device; the indices stay on the CPU."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+    def __len__(self) -> int:
+        return len(self.labels)
 
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"{self.dataset.name} has {len(self)} examples in {self.name}, no index {place}")
+        place %= len(self)
+        return self.dataset.image(self.name, place), int(self.labels[place])
 
-@dataclass(frozen=True)
-class ArrayDataset:
-    """A small data set, held whole as uint8.
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return (self[index] for index in range(len(self)))
 
-    Attributes:
-        name: Such as `cifar10`.
-        train: The whole training set.
-        test: The test set.
-        num_classes: Number of labels.
-        divide_by: What pixel values are divided by before a network sees them.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    num_classes: int
-    divide_by: float
-
-    def split(self, name: SplitName) -> Split:
-        """Give a split by name."""
-        return self.train if name == "train" else self.test
-
-    def labels(self, split: SplitName) -> torch.Tensor:
-        """Labels of a split, int64 of shape (n,), by published index, on the CPU."""
-        return self.split(split).labels.cpu()
-
-    def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Go through a split once; the uint8 images are moved as a whole and normalised on the device."""
-        rows = self.split(split).to(device)
-        for start in range(0, len(rows.labels), batch_size):
-            part = slice(start, start + batch_size)
-            yield Batch(rows.index[part], scaled(rows.images[part], self.divide_by), rows.labels[part])
-
-
-def scaled(images: torch.Tensor, divide_by: float) -> torch.Tensor:
-    """Divide uint8 images; float32 of the same shape, on the same device, the same numbers on every device."""
-    # By a plain number, a GPU would multiply with its reciprocal, which rounds otherwise.
-    return images.float().div_(torch.tensor(divide_by, device=images.device))
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self.dataset.name}: {len(self):,} examples (image, label)>"

@@ -8,7 +8,7 @@ test. Published index is scikit-learn's order, counted from 0 in each split.
 from importlib import resources
 from pathlib import Path
 
-from heldout_torch.data.dataset import ArrayDataset
+from heldout_torch.data.arrays import ArrayDataset
 from heldout_torch.data.npz import load_npz
 
 

@@ -1,25 +1,31 @@
-"""ImageNet from its folder of JPEGs, in published order, decoded and preprocessed exactly.
+"""ImageNet from its files, in published order, decoded and preprocessed exactly.
 
-The folder holds `train/<synset>/*.JPEG`, `val/*.JPEG` or `val/<synset>/*.JPEG`, and the published
-`imagenet_index.npz`.
+The folder holds the images, those of training below `train` and those of validation below `val` if it has such
+folders, and the published `imagenet_index.npz`; `heldout_torch.data.imagenet_files` says how files are recognised.
 """
 
+import hashlib
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from heldout_torch.data.dataset import Batch, SplitName
-from heldout_torch.data.imagenet_index import NUM_CLASSES, IndexedFiles, read_imagenet_index
+from heldout_torch.data.augment import random_box
+from heldout_torch.data.checks import SPLITS, SplitName, check_split
+from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
+from heldout_torch.data.imagenet_files import FoundFiles, find_files
+from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
+from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, preprocess_crop
 from heldout_torch.data.views import View, decode_view, load_views
 from heldout_torch.errors import DataError
+from heldout_torch.storage.paths import Location, local_path
 
 INDEX_FILE = "imagenet_index.npz"
-_FOLDERS = {"train": "train", "test": "val"}
+_FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 
 
 class ImageNet:
@@ -29,6 +35,8 @@ class ImageNet:
         folder: As above. A split's files are looked up when the split is first used, so one of them may be absent.
         index_file: The published index, if it does not lie in the folder.
         workers: Threads that decode; PyTorch's number of threads by default. Any number gives the same bytes.
+        allow_missing: Whether files of the index may be missing. What is there is then evaluated; `missing` says what
+            is not.
 
     Raises:
         DataError: If the index cannot be read.
@@ -36,31 +44,90 @@ class ImageNet:
 
     name = "imagenet"
     num_classes = NUM_CLASSES
+    in_memory = False
+    preprocessing: Mapping[str, Any] = {
+        "divide_by": 255, "image_size": IMAGE_SIZE, "crop_fraction": CROP_FRACTION, "mean": list(MEAN),
+        "std": list(STD),
+    }  # fmt: skip
 
-    def __init__(self, folder: Path, index_file: Path | None = None, workers: int | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Location,
+        index_file: Location | None = None,
+        workers: int | None = None,
+        allow_missing: bool = False,
+    ) -> None:
+        self.folder = local_path(folder)
         self.workers = workers or torch.get_num_threads()
-        self._index = read_imagenet_index(index_file or folder / INDEX_FILE)
-        self._paths: dict[str, list[str]] = {}
+        self._index = read_imagenet_index(index_file or self.folder / INDEX_FILE)
+        self._allow_missing = allow_missing
+        self._found: dict[str, FoundFiles] = {}
 
-    def labels(self, split: SplitName) -> torch.Tensor:
-        """Labels of a split, int64 of shape (n,), by published index, on the CPU."""
-        return torch.from_numpy(self._index[split].labels)
+    def labels(self, split: SplitName) -> Tensor:
+        """As in `Dataset`; also of examples whose files are missing."""
+        return torch.from_numpy(self._index[check_split(split)].labels)
+
+    def original_index(self, split: SplitName) -> Tensor:
+        """As in `Dataset`: 0 ... n-1, for ImageNet has no other order."""
+        return torch.arange(len(self.labels(split)), device="cpu")
+
+    def file_names(self, split: SplitName) -> list[str]:
+        """As in `Dataset`: such as `n01440764_10026.JPEG`, as the published index has them."""
+        return self._index[check_split(split)].names
+
+    def to(self, device: str | torch.device) -> "ImageNet":
+        """As in `Dataset`: itself."""
+        return self
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Go through a split once, in order of published index.
-
-        Threads decode the next batches while the caller works on one.
+        """As in `Dataset`; threads decode the next batches while the caller works on one.
 
         Raises:
             DataError: As `paths`, and if an image cannot be decoded.
         """
-        labels, paths = self.labels(split).to(device), self.paths(split)
-        starts = range(0, len(paths), batch_size)
-        views = ([View(path) for path in paths[start : start + batch_size]] for start in starts)
-        for start, images in zip(starts, load_views(views, device, self.workers), strict=True):
-            index = torch.arange(start, start + len(images))
-            yield Batch(index, images, labels[start : start + len(images)])
+        return self._batches(check_split(split), batch_size, device)
+
+    def _batches(self, split: SplitName, batch_size: int, device: str | torch.device) -> Iterator[Batch]:
+        there = torch.tensor([index for index, path in enumerate(self.paths(split)) if path], device="cpu")
+        labels = self.labels(split)[there].to(device)
+        parts = torch.split(there, batch_size)
+        views = ([self._view(split, index) for index in part.tolist()] for part in parts)
+        first = 0
+        for part, images in zip(parts, load_views(views, device, self.workers), strict=True):
+            yield Batch(part, images, labels[first : first + len(part)])
+            first += len(part)
+
+    def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
+        """As in `Dataset`, for `resized-crop-flip`; threads decode some steps ahead."""
+        if augmentation != "resized-crop-flip":
+            raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
+        labels = self.labels("train").to(device)
+
+        def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:
+            asked: list[Tensor] = []  # indices of the steps whose images are on their way
+
+            def views() -> Iterator[list[View]]:
+                for step, index in steps:
+                    asked.append(index)
+                    yield [
+                        self._random_view(example, np.random.default_rng([run, step, place]))
+                        for row, run in zip(index.tolist(), runs, strict=True)
+                        for place, example in enumerate(row)
+                    ]
+
+            for images in load_views(views(), device, self.workers):
+                index = asked.pop(0)
+                yield images.reshape(*index.shape, *images.shape[1:]), labels[index.to(device)]
+
+        return batches_of
+
+    def image(self, split: SplitName, index: int) -> Tensor:
+        """As in `Dataset`."""
+        return preprocess_crop(self.read_crop(split, index))
+
+    def picture(self, split: SplitName, index: int) -> np.ndarray:
+        """As in `Dataset`: the crop that the network sees, before it is resized."""
+        return self.read_crop(split, index).transpose(2, 0, 1)
 
     def read_crop(self, split: SplitName, index: int) -> np.ndarray:
         """Decode the crop of one example, uint8 of shape (p, p, 3), by published index.
@@ -68,57 +135,66 @@ class ImageNet:
         Raises:
             DataError: As `batches`.
         """
-        return decode_view(View(self.paths(split)[index]))
+        return decode_view(self._view(split, index))
 
-    def paths(self, split: SplitName) -> list[str]:
-        """Give a split's files by published index.
+    def split(self, name: SplitName) -> Examples:
+        """As in `Dataset`; an image is decoded when it is asked for."""
+        return Examples(self, name)
 
-        Raises:
-            DataError: If files are missing or lie in the folder of another class; with how many, and some names.
-                Files that are not in the index, or there twice, are left out with a warning.
-        """
-        if split not in self._paths:
-            self._paths[split] = self._find(self.folder / _FOLDERS[split], self._index[split])
-        return self._paths[split]
+    def digest(self) -> str:
+        """As in `Dataset`: of the sorted names, the sizes in bytes and the labels of all files."""
+        return self._digest
 
     @cached_property
-    def _label_of_synset(self) -> dict[str, int]:
-        train = self._index["train"]
-        return {name.split("_")[0]: label for name, label in zip(train.names, train.labels.tolist(), strict=True)}
+    def _digest(self) -> str:
+        found = hashlib.sha256()
+        for split in SPLITS:
+            files = self._index[split]
+            for name, path, label in sorted(zip(files.names, self.paths(split), files.labels.tolist(), strict=True)):
+                if path:
+                    found.update(f"{name} {os.stat(path).st_size} {label}\n".encode())
+        return found.hexdigest()
 
-    def _find(self, folder: Path, files: IndexedFiles) -> list[str]:
-        index = {name: place for place, name in enumerate(files.names)}
-        paths = [""] * len(index)
-        extra, mislabelled = [], []
-        for path in _images_below(folder):
-            synset, name = os.path.split(path)
-            place = index.get(name)
-            if place is None or paths[place]:
-                extra.append(path)
-                continue
-            paths[place] = os.path.join(folder, path)
-            if synset and self._label_of_synset.get(synset) != files.labels[place]:
-                mislabelled.append(path)
-        missing = [name for name, path in zip(files.names, paths, strict=True) if not path]
-        problems = [(missing, "missing"), (mislabelled, "in the folder of another class"), (extra, "too many")]
-        found = [f"{len(names)} {kind} (such as {', '.join(names[:3])})" for names, kind in problems if names]
-        if missing or mislabelled:
-            raise DataError(f"{folder}: of {len(paths)} files in the index, {'; '.join(found)}")
-        if extra:
-            warnings.warn(f"{folder}: has files that the index has not, left out: {found[0]}", stacklevel=4)
-        return paths
+    def paths(self, split: SplitName) -> list[str]:
+        """Return a split's files by published index; empty for a missing one, where that is allowed.
 
+        Raises:
+            DataError: If files are missing or said to be of another class; with how many, and some names. Files that
+                are not in the index, or there twice, are left out with a warning.
+        """
+        return self._files(split).paths
 
-def _images_below(folder: Path) -> Iterator[str]:
-    """List images in a folder and in its folders, relative to it."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        for entry in entries:
-            if entry.name.upper().endswith(".JPEG"):
-                yield entry.name
-            elif entry.is_dir():
-                with os.scandir(entry) as below:
-                    names = (file.name for file in below)
-                    yield from sorted(f"{entry.name}/{name}" for name in names if name.upper().endswith(".JPEG"))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    def missing(self, split: SplitName) -> list[str]:
+        """Return the names in the index whose files are not there.
+
+        Raises:
+            DataError: As `paths`.
+        """
+        return self._files(split).missing
+
+    def _files(self, split: SplitName) -> FoundFiles:
+        if check_split(split) not in self._found:
+            below = self.folder / _FOLDERS[split]
+            train, test = self._index["train"], self._index["test"]
+            synsets = {
+                name.split("_")[0]: label for name, label in zip(train.names, train.labels.tolist(), strict=True)
+            }
+            wanted, others = (train, test) if split == "train" else (test, train)
+            folder = below if below.is_dir() else self.folder
+            self._found[split] = find_files(folder, wanted, others, synsets, self._allow_missing)
+        return self._found[split]
+
+    def _view(self, split: SplitName, index: int) -> View:
+        path, name = self.paths(split)[index], self._index[split].names[index]
+        if not path:
+            raise DataError(f"{self.folder}: {name} is missing")
+        return View(path, name=name)
+
+    def _random_view(self, index: int, random: np.random.Generator) -> View:
+        view = self._view("train", index)
+        flip = bool(random.integers(2))
+        return View(view.path, lambda height, width: random_box(height, width, random), flip, view.name)
+
+    def __repr__(self) -> str:
+        sizes = " and ".join(f"{len(self._index[split].names):,} {split}" for split in SPLITS)
+        return f"<imagenet: {sizes} images in {self.folder}, {self.num_classes} classes>"

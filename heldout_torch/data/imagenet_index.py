@@ -1,20 +1,20 @@
 """`imagenet_index.npz`: the published index of every ImageNet file, by base name."""
 
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from heldout_torch.data.checks import SPLITS, SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
-from heldout_torch.data.originals import check_labels
 from heldout_torch.errors import DataError
+from heldout_torch.storage.npz import read_npz
+from heldout_torch.storage.paths import Location, local_path
 
 NUM_CLASSES = 1000
+_PREFIXES = {"train": "tr", "test": "tt"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IndexedFiles:
     """Files and labels of one split, by published index.
 
@@ -26,8 +26,11 @@ class IndexedFiles:
     names: list[str]
     labels: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<IndexedFiles: {len(self.names):,} names and labels>"
 
-def read_imagenet_index(path: Path) -> dict[str, IndexedFiles]:
+
+def read_imagenet_index(path: Location) -> dict[SplitName, IndexedFiles]:
     """Read the published file's `tr_filenames`, `tr_labels`, `tt_filenames`, `tt_labels`, for `train` and `test`.
 
     File names may be an array of Python objects, whose pickle is read as plain values; nothing is ever unpickled.
@@ -35,53 +38,33 @@ def read_imagenet_index(path: Path) -> dict[str, IndexedFiles]:
     Raises:
         DataError: If the file is missing, damaged, or not such an index.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            index = {
-                split: IndexedFiles(
-                    _read_names(archive, f"{prefix}_filenames", path), _read_labels(archive, f"{prefix}_labels", path)
-                )
-                for split, prefix in (("train", "tr"), ("test", "tt"))
-            }
-    except KeyError as error:
-        raise DataError(f"{path}: is no index of ImageNet ({error.args[0]})") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    for split, files in index.items():
-        if len(files.names) != len(files.labels):
-            raise DataError(f"{path}: has {len(files.names)} names for {split}, but {len(files.labels)} labels")
-        if len(set(files.names)) != len(files.names):
-            raise DataError(f"{path}: names a file of {split} twice")
-        check_labels(files.labels, NUM_CLASSES, f"{path}: labels of {split}")
-    return index
+    where = str(local_path(path))
+    wanted = [f"{prefix}_{part}" for prefix in _PREFIXES.values() for part in ("filenames", "labels")]
+
+    def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
+        texts = [as_bytes(value) for value in read_literals(pickled, where)]
+        # The pickle also holds names of NumPy's own; only files end so.
+        names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+        if shape != (len(names),):
+            raise DataError(f"{where}: an array of shape {shape} holds {len(names)} names that end in .JPEG")
+        return np.array(names, np.bytes_)
+
+    arrays = read_npz(where, wanted=wanted, objects=parse_names)
+    return {split: _files(arrays, split, where) for split in SPLITS}
 
 
-def _read_names(archive: zipfile.ZipFile, member: str, path: Path) -> list[str]:
-    with archive.open(f"{member}.npy") as file:
-        shape, dtype = _read_header(file)
-        if dtype.hasobject:
-            texts = [as_bytes(value) for value in read_literals(file.read(), f"{path}: {member}")]
-            # The pickle also holds names of NumPy's own; only files end so.
-            names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
-            if shape != (len(names),):
-                raise DataError(f"{path}: {member} holds {len(names)} names that end in .JPEG, expected {shape[0]}")
-        elif dtype.kind in "SU":
-            names = np.frombuffer(file.read(), dtype).reshape(shape).astype(bytes).tolist()
-        else:
-            raise DataError(f"{path}: {member} is {dtype}, expected names of files")
-    return [name.decode("latin-1").rsplit("/", 1)[-1] for name in names]
-
-
-def _read_labels(archive: zipfile.ZipFile, member: str, path: Path) -> np.ndarray:
-    with archive.open(f"{member}.npy") as file:
-        shape, dtype = _read_header(file)
-        if dtype.kind not in "iu" or len(shape) != 1:
-            raise DataError(f"{path}: {member} is {dtype} {shape}, expected a row of integers")
-        return np.frombuffer(file.read(), dtype).astype(np.int64)  # (n,)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+def _files(arrays: dict[str, np.ndarray], split: SplitName, where: str) -> IndexedFiles:
+    prefix = _PREFIXES[split]
+    names, labels = arrays[f"{prefix}_filenames"], arrays[f"{prefix}_labels"]
+    if names.dtype.kind not in "SU" or names.ndim != 1:
+        raise DataError(f"{where}: {prefix}_filenames is {names.dtype} {names.shape}, expected a row of names of files")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{where}: {prefix}_labels is {labels.dtype} {labels.shape}, expected a row of integers")
+    texts = [name.decode("latin-1") if isinstance(name, bytes) else name for name in names.tolist()]
+    base_names = [text.rsplit("/", 1)[-1] for text in texts]
+    if len(base_names) != len(labels):
+        raise DataError(f"{where}: has {len(base_names)} names for {split}, but {len(labels)} labels")
+    if len(set(base_names)) != len(base_names):
+        raise DataError(f"{where}: names a file of {split} twice")
+    check_labels(labels, NUM_CLASSES, f"{where}: labels of {split}")
+    return IndexedFiles(base_names, labels.astype(np.int64))

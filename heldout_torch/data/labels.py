@@ -1,20 +1,21 @@
 """Labels of a data set without its images: from published score and influence files, indices and npz data sets."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from heldout_torch.data.dataset import SplitName
+from heldout_torch.data.checks import SplitName, check_split
 from heldout_torch.data.imagenet_index import read_imagenet_index
-from heldout_torch.data.npz import read_arrays
+from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index
 from heldout_torch.errors import DataError
+from heldout_torch.storage.npz import read_npz
+from heldout_torch.storage.paths import Location, local_path
 
 _OF_SPLIT = {"train": "tr_labels", "test": "tt_labels"}  # in files of class-wise influence, and ImageNet's index
 
 
-def read_labels(path: str | os.PathLike[str], dataset: str, split: SplitName = "train") -> np.ndarray:
+def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.ndarray:
     """Read the labels of a split from a file without images, for statistics that need no pixels.
 
     Such files are ImageNet's `imagenet_index.npz` (by published index); published scores, with `labels` of the
@@ -33,17 +34,19 @@ def read_labels(path: str | os.PathLike[str], dataset: str, split: SplitName = "
     Raises:
         DataError: If the file is missing, damaged, has no labels of the split, or their order cannot be told.
     """
-    path = Path(path)
-    names, arrays = read_arrays(path, {"labels", *_OF_SPLIT.values(), f"{split}__label", f"{split}__index", "order"})
-    if "tr_filenames" in names:
+    path, split = local_path(path), check_split(split)
+    parts = ["labels", *_OF_SPLIT.values(), f"{split}__label", f"{split}__index", "order", "filenames", "tr_filenames"]
+    # Of names it matters only that they are there.
+    arrays = read_npz(path, wanted=[], optional=parts, objects=lambda pickled, shape: np.zeros(0))
+    if "tr_filenames" in arrays:
         return read_imagenet_index(path)[split].labels
     if f"{split}__label" in arrays:
         return _of_dataset(arrays, split, path)
     key = "labels" if split == "train" and "labels" in arrays else _OF_SPLIT[split]
     if key not in arrays:
-        raise DataError(f"{path}: has no labels of the {split} set, only {', '.join(names[:10])}")
+        raise DataError(f"{path}: has no labels of the {split} set (labels, {_OF_SPLIT[split]} or {split}__label)")
     labels = _row(arrays[key], f"{path}: {key}")
-    order = _order(arrays, names, dataset, path)
+    order = _order(arrays, dataset, path)
     if order == "published":
         return labels
     places = original_index(dataset, split, len(labels))
@@ -54,19 +57,16 @@ def read_labels(path: str | os.PathLike[str], dataset: str, split: SplitName = "
 
 def _of_dataset(arrays: dict[str, np.ndarray], split: str, path: Path) -> np.ndarray:
     labels = _row(arrays[f"{split}__label"], f"{path}: {split}__label")
-    index = _row(arrays.get(f"{split}__index", np.arange(len(labels))), f"{path}: {split}__index")
-    if not np.array_equal(np.sort(index), np.arange(len(labels))):
-        raise DataError(f"{path}: {split}__index is not 0 ... {len(labels) - 1} in some order")
-    return labels[np.argsort(index)]
+    return labels[row_order(arrays.get(f"{split}__index"), len(labels), f"{path}: {split}__index")]
 
 
-def _order(arrays: dict[str, np.ndarray], names: list[str], dataset: str, path: Path) -> str:
+def _order(arrays: dict[str, np.ndarray], dataset: str, path: Path) -> str:
     if "order" in arrays:
-        order = str(arrays["order"])
+        order = str(arrays["order"]) if arrays["order"].ndim == 0 else ""
         if order not in ("original", "published"):
             raise DataError(f"{path}: order is {order[:40]!r}, expected 'original' or 'published'")
         return order
-    if "filenames" in names:
+    if "filenames" in arrays:
         raise DataError(f"{path}: goes by file names; take the labels from imagenet_index.npz")
     if dataset in ("cifar10", "cifar100"):
         return "original"

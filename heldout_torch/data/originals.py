@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heldout_torch.data.dataset import ArrayDataset, Split
+from heldout_torch.data.arrays import ArrayDataset, Split
+from heldout_torch.data.checks import check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
 from heldout_torch.errors import DataError
@@ -98,23 +99,12 @@ def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True
     return ArrayDataset("mnist", splits["train"], splits["test"], num_classes=10, divide_by=255.0)
 
 
-def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:
-    """Check that labels (n,) are classes.
-
-    Raises:
-        DataError: Naming the first that is not.
-    """
-    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if bad.size:
-        raise DataError(f"{name}: label {labels[bad[0]]} at position {bad[0]}, expected 0 ... {num_classes - 1}")
-
-
 def _publish(images: np.ndarray, labels: np.ndarray, split: str) -> Split:
     order = tfds_order(split, len(labels))
     return Split(
         images=torch.from_numpy(images[order]),
         labels=torch.from_numpy(labels[order]),
-        index=torch.arange(len(order)),
+        index=torch.arange(len(order), device="cpu"),
         original_index=torch.from_numpy(order.copy()),
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from heldout_torch.data.dataset import scaled
+from heldout_torch.data.arrays import scaled
 from heldout_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def load_imagenet_image(data: bytes, name: str = "image") -> torch.Tensor:
 
     Args:
         data: Contents of the file.
-        name: What errors call it.
+        name: What errors call it. By a name of the published index, such as `n01739381_1309.JPEG`, the 23 files that
+            the published pipeline re-encoded are recognised.
 
     Returns:
         float32 of shape (3, 224, 224).
@@ -72,7 +73,9 @@ def load_imagenet_image(data: bytes, name: str = "image") -> torch.Tensor:
         DataError: If the image is damaged, cut off, too small or of another kind.
     """
     from heldout_torch.data.jpeg import decode_crop
+    from heldout_torch.data.reencoded import is_reencoded, reencode
 
+    data = reencode(data, name) if is_reencoded(name) else data
     return preprocess_crop(decode_crop(data, center_box, name))
 
 

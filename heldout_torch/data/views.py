@@ -30,11 +30,13 @@ class View:
         path: The file.
         box: Maps the image's height and width to the crop's top, left, height and width; called once.
         flip: Whether the crop is mirrored from left to right.
+        name: The file's name in the published index, which tells whether the published pipeline re-encoded it.
     """
 
     path: str
     box: Callable[[int, int], tuple[int, int, int, int]] = center_box
     flip: bool = False
+    name: str = ""
 
 
 def load_views(
@@ -77,12 +79,15 @@ def decode_view(view: View) -> np.ndarray:
         DataError: As `load_views`.
     """
     from heldout_torch.data.jpeg import decode_crop
+    from heldout_torch.data.reencoded import is_reencoded, reencode
 
     try:
         with open(view.path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise DataError(f"{view.path}: cannot be read ({error.strerror or error})") from None
+    if is_reencoded(view.name):
+        data = reencode(data, view.path)
     crop = decode_crop(data, view.box, view.path)
     return crop[:, ::-1] if view.flip else crop
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from heldout_torch.data.dataset import ArrayDataset, Dataset, SplitName
+from heldout_torch.data import Dataset, SplitName
+from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, float32_only
@@ -43,8 +44,8 @@ def evaluate(
         progress: Called with the number of examples done since its last call.
 
     Raises:
-        DataError: If the network cannot take the images, gives other than `num_classes` logits, or gives logits that
-            are no finite numbers; or if a label is none of the classes.
+        DataError: If the split is unknown, the network cannot take the images, gives other than `num_classes` logits
+            or such as are no finite numbers, or a label is none of the classes.
     """
     result = evaluate_together(
         [model], dataset, split,
@@ -72,9 +73,9 @@ def evaluate_together(
     Takes what `evaluate` takes, and gives for each network its evaluation, or the error that `evaluate` would raise.
 
     Raises:
-        DataError: If the data set is bad.
+        DataError: If the split is unknown or the data set is bad.
     """
-    labels = dataset.labels(split)
+    labels = dataset.labels(check_split(split))
     if bad := ((labels < 0) | (labels >= dataset.num_classes)).nonzero().flatten().tolist():
         raise DataError(
             f"{dataset.name}: example {bad[0]} of {split} has label {int(labels[bad[0]])}, expected 0 ... "
@@ -101,4 +102,4 @@ def _batch_size(dataset: Dataset, device: torch.device) -> int:
     """Choose how many images are loaded at once; the CPU computes in still smaller parts."""
     if device.type == "cpu":
         return 64
-    return 2048 if isinstance(dataset, ArrayDataset) else 256
+    return 2048 if dataset.in_memory else 256

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heldout_torch.data.dataset import Batch, Dataset, SplitName
+from heldout_torch.data import Batch, Dataset, SplitName
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.precision import Network, Precision, logit_error
 from heldout_torch.evaluation.result import Evaluation

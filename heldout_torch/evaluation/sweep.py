@@ -2,14 +2,13 @@
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from heldout_torch.data.dataset import ArrayDataset, Dataset
+from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.evaluate import Progress
 from heldout_torch.plugins import load_plugins, loaded_plugins
@@ -115,10 +114,8 @@ def _serve(
 def _sweep_device(
     work: Work[T], runs: Sequence[RunFolder], zoo: Path, dataset: Dataset, device: str, progress: Progress
 ) -> Iterator[tuple[RunFolder, T | HeldoutError]]:
-    together = _TOGETHER
-    if isinstance(dataset, ArrayDataset):
-        dataset = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
-        together = 1
+    dataset = dataset.to(device)
+    together = 1 if dataset.in_memory else _TOGETHER
     rest = iter(runs)
     while group := list(islice(rest, together)):
         loaded: list[tuple[RunFolder, Run]] = []

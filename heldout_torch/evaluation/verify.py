@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from heldout_torch.data.dataset import Dataset, SplitName
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.data import Dataset, SplitName
+from heldout_torch.data.checks import check_preprocessing
+from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, rounding_error
 from heldout_torch.evaluation.result import Evaluation
@@ -128,6 +129,10 @@ def verify_together(
     Raises:
         DataError: If the data set is bad by itself.
     """
+    if unknown := [part for part in splits if part not in PARTS]:
+        raise DataError(
+            f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
+        )
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}
     for number, run in enumerate(runs):
@@ -176,7 +181,7 @@ def check_dataset(run: Run, dataset: Dataset) -> None:
     """Check that a data set can be that of a run.
 
     Raises:
-        DataError: If its name or the numbers of examples are others.
+        DataError: If its name, the numbers of examples or the preprocessing are others.
         ZooError: If the run's aux arrays are missing or damaged.
     """
     if dataset.name != run.metadata.dataset:
@@ -188,6 +193,7 @@ def check_dataset(run: Run, dataset: Dataset) -> None:
             f"run {run.metadata.key}: its aux arrays are about {recorded[0]} training and {recorded[1]} test examples, "
             f"the data set {dataset.name} has {found[0]} and {found[1]}; is it another one?"
         )
+    check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}")
 
 
 def _dataset_split(part: Part) -> SplitName:

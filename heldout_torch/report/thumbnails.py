@@ -1,7 +1,7 @@
 """Images as people see them, and sprites: one file for many of them."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,30 +21,17 @@ def read_images(dataset: "Dataset", split: "SplitName", index: np.ndarray) -> li
     """Read examples by published index, brought to the range 0 ... 255.
 
     Args:
-        dataset: An `ArrayDataset`, or one that reads single images, as ImageNet's `read_crop`.
+        dataset: Where the images are.
         split: `train` or `test`.
         index: Published indices, integers of shape (k,).
 
     Returns:
         Each uint8 of shape (c, h, w); None where the data set has no image, or cannot read it.
     """
-    from heldout_torch.data import ArrayDataset
-
-    if isinstance(dataset, ArrayDataset):
-        rows = dataset.split(split)
-        place = {example: row for row, example in enumerate(rows.index[: len(rows.images)].tolist())}
-        scale = 255 / dataset.divide_by
-        return [
-            np.rint(rows.images[place[i]].cpu().numpy() * scale).clip(0, 255).astype(np.uint8) if i in place else None
-            for i in index.tolist()
-        ]
-    read: Callable[[SplitName, int], np.ndarray] | None = getattr(dataset, "read_crop", None)
-    if read is None:
-        return [None] * len(index)
     images: list[np.ndarray | None] = []
     for i in index.tolist():
         try:
-            images.append(read(split, i).transpose(2, 0, 1))
+            images.append(dataset.picture(split, i))
         except DataError:
             images.append(None)
     return images

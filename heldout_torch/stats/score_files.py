@@ -116,21 +116,15 @@ def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
 
 def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
     """Give the position in the data set's original files of each published index, int64 of shape (n,)."""
-    from heldout_torch.data import ArrayDataset
-
-    if isinstance(dataset, ArrayDataset):
-        return dataset.split(split).original_index.numpy()
-    return np.arange(len(dataset.labels(split)))  # ImageNet's published index is the only order it has
+    return dataset.original_index(split).numpy()
 
 
 def _by_filename(file: Scores, path: str | Path, dataset: "Dataset") -> np.ndarray:
-    from heldout_torch.data.imagenet import ImageNet
-
-    if not isinstance(dataset, ImageNet):
+    names = dataset.file_names("train")
+    if names is None:
         raise DataError(f"{path}: goes by file names, which {dataset.name} does not have")
     assert file.filenames is not None
     place = {Path(str(name)).name: row for row, name in enumerate(file.filenames)}
-    names = [Path(name).name for name in dataset.paths("train")]
     if missing := [name for name in names if name not in place]:
         raise DataError(f"{path}: has no score of {missing[0]} and {len(missing) - 1} other files")
     rows = np.array([place[name] for name in names], np.int64)

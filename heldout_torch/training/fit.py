@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heldout_torch.data import Dataset
-from heldout_torch.data.dataset import SplitName
+from heldout_torch.data import Dataset, SplitName
+from heldout_torch.data.dataset import Step
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.models import find_architecture
-from heldout_torch.training.images import Step, training_batches
 from heldout_torch.training.network import Network
 from heldout_torch.training.stacked_mlp import StackedMLP
 from heldout_torch.training.state import load_state, save_state
@@ -127,7 +126,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
     """
     recipe = batch.recipe
     stack = make_stack(batch, device)
-    batches_of = training_batches(dataset, recipe.augmentation, device)
+    batches_of = dataset.training_batches(recipe.augmentation, device)
     size = len(batch.subset_of(batch.runs[0]))
     steps_per_epoch = math.ceil(size / recipe.batch_size)
     steps = recipe.epochs * steps_per_epoch

@@ -96,7 +96,7 @@ def few_names(tmp_path, _):
         (few_names, "2 class names given, digits has 10 classes"),
         (lambda tmp, _: ["--classes", tmp / "none", "--out", tmp / "out"], "cannot be read as a text file"),
         (lambda tmp, _: ["--stats", tmp / "none", "--out", tmp / "out"], "cannot be read as a run table"),
-        (lambda tmp, _: ["--data", tmp / "none.npz", "--out", tmp / "out"], "is no readable npz file"),
+        (lambda tmp, _: ["--data", tmp / "none.npz", "--out", tmp / "out"], "cannot be read (No such file"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(words, message, tmp_path, capsys, table):

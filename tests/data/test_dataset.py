@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from heldout_torch.data import load_dataset
+from heldout_torch.data import ArrayDataset, Split, as_stored, load_dataset
+from heldout_torch.data.arrays import scaled
+from heldout_torch.errors import DataError
+from heldout_torch.evaluation import evaluate
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -37,3 +42,125 @@ def test_import_brings_nothing_heavy():
     code = f"import sys, heldout_torch.data; print([name for name in {heavy} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("split", ["removed", "trian", "Train", "val", "", "TEST"])
+def test_an_unknown_split_is_an_error_and_never_the_test_set(split):
+    dataset = load_dataset("digits")
+    asks = (
+        dataset.labels, dataset.original_index, dataset.file_names, dataset.split,
+        lambda name: dataset.batches(name, 10), lambda name: dataset.image(name, 0),
+        lambda name: dataset.picture(name, 0),
+        lambda name: evaluate(torch.nn.Flatten(), dataset, name),
+    )  # fmt: skip
+    for ask in asks:
+        with pytest.raises(DataError, match=f"split '{split}' is not known, expected 'train' or 'test'"):
+            ask(split)
+    with pytest.raises(DataError, match="did you mean 'train'"):
+        dataset.labels("trian")
+
+
+def test_printing_comparing_and_hashing_a_data_set():
+    dataset, other = load_dataset("digits"), load_dataset("digits")
+    things = [dataset, dataset.train, dataset.split("train"), next(dataset.batches("test", 7))]
+    assert repr(dataset) == "<digits: 1,437 training and 360 test images (1, 8, 8), 10 classes>"
+    assert repr(dataset.train) == "<Split of 1,437 images (1, 8, 8) torch.uint8>"
+    assert repr(things[3]) == "<Batch of 7 images (1, 8, 8) on cpu>"
+    for thing in things:
+        assert thing == thing
+        assert len({thing, thing}) == 1
+        assert len(repr(thing)) < 80
+    assert dataset != other
+
+
+def test_a_split_is_a_data_set_of_torch():
+    dataset = load_dataset("digits")
+    rows = dataset.split("train")
+    assert isinstance(rows, torch.utils.data.Dataset)
+    assert len(rows) == 1437
+    for index in (0, 7, np.int64(1436), torch.tensor(3), -1):
+        image, label = rows[index]
+        assert (image.dtype, image.shape, type(label)) == (torch.float32, (1, 8, 8), int)
+        assert torch.equal(image, dataset.train.images[int(index)].float() / 16)
+        assert label == dataset.train.labels[int(index)]
+    with pytest.raises(IndexError, match="no index 1437"):
+        rows[1437]
+    assert [label for _, label in rows] == dataset.labels("train").tolist()
+    assert torch.equal(torch.utils.data.Subset(rows, [9, 4])[1][0], rows[4][0])
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_split_works_in_a_loader_with_workers(context):
+    dataset = load_dataset("digits")
+    loader = torch.utils.data.DataLoader(
+        dataset.split("test"), batch_size=100, num_workers=2, multiprocessing_context=context
+    )
+    images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    assert torch.equal(images, dataset.test.images.float() / 16)
+    assert torch.equal(labels, dataset.labels("test"))
+
+
+def test_rows_in_another_order_are_found_by_published_index():
+    images = torch.arange(3, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 2, 2)
+    index = torch.tensor([4, 0, 2])
+    part = Split(images, torch.tensor([1, 0, 1]), index, index)
+    dataset = ArrayDataset("part", part, part, 2, 255.0)
+    assert dataset.picture("test", 4).max() == 0
+    assert dataset.picture("test", 2).min() == 2
+    with pytest.raises(DataError, match="part: has no image of example 1 of test"):
+        dataset.image("test", 1)
+
+
+def test_a_digest_tells_images_labels_and_scale():
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 1, 3, 3), generator=random, dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 0, 1, 1])
+
+    def digest(images=images, labels=labels, divide_by=255.0):
+        return ArrayDataset("mine", as_stored(images, labels), as_stored(images, labels), 2, divide_by).digest()
+
+    assert digest() == digest()
+    changed = images.clone()
+    changed[3, 0, 2, 1] += 1
+    others = [digest(images=changed), digest(labels=labels.flip(0)), digest(divide_by=16.0), digest(images.float())]
+    assert len({digest(), *others}) == 5
+
+
+def test_a_default_device_moves_no_index_and_no_label():
+    torch.set_default_device("meta")
+    try:
+        dataset = load_dataset("digits")
+        batches = list(dataset.batches("test", 100))
+        steps = [(0, torch.zeros(1, 3, dtype=torch.int64, device="cpu"))]
+        ((images, labels),) = dataset.training_batches("crop-flip", "cpu")([0], steps)
+        evaluation = evaluate(torch.nn.Flatten(), ArrayDataset("x", dataset.test, dataset.test, 64, 16.0), "test")
+    finally:
+        torch.set_default_device(None)
+    for tensor in (dataset.train.index, dataset.original_index("test"), images, labels, *vars(batches[0]).values()):
+        assert tensor.device.type == "cpu"
+    assert evaluation.index.tolist() == list(range(360))
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of the operations that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.names.add(str(function.overloadpacket))
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_dividing_sends_nothing_to_the_device(dtype):
+    """A copy of the divisor from the host would make a GPU's queue run empty at every batch."""
+    images = torch.ones(2, 1, 3, 3, dtype=dtype)
+    with Operations() as seen:
+        result = scaled(images, 16.0)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, torch.full((2, 1, 3, 3), 1 / 16))
+    assert "aten.lift_fresh" not in seen.names  # what `torch.tensor` does with a number of the host
+    assert "aten.full" in seen.names
+    assert images.unique().tolist() == [1]

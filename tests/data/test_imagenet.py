@@ -1,5 +1,6 @@
 """ImageNet comes from its folder in published order, the same whatever the number of threads."""
 
+import shutil
 import threading
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_files_that_the_index_has_not_are_left_out(folder):
     expected = ImageNet(root).paths("train")
     (root / "train" / "n01440764" / "n01440764_other.JPEG").write_bytes(b"")
     (root / "train" / "n01440764" / "notes.txt").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 too many \(such as n01440764/n01440764_other.JPEG\)"):
+    with pytest.warns(UserWarning, match=r"left out: 1 not in the index \(such as n01440764/n01440764_other.JPEG\)"):
         assert ImageNet(root).paths("train") == expected
 
 
@@ -140,6 +141,6 @@ def test_damaged_image_is_named_and_threads_end(folder):
 def test_folder_without_index_or_images(folder, tmp_path):
     with pytest.raises(DataError, match=r"imagenet_index\.npz: cannot be read"):
         load_dataset("imagenet", tmp_path / "nowhere")
-    (folder[0] / "val").rename(folder[0] / "validation")
-    with pytest.raises(DataError, match="val: cannot be read"):
+    shutil.rmtree(folder[0] / "val")
+    with pytest.raises(DataError, match="of 8 files in the index, 8 missing"):
         next(ImageNet(folder[0]).batches("test", 4))

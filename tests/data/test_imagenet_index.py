@@ -57,7 +57,7 @@ def test_nothing_in_an_object_array_is_run(tmp_path, monkeypatch):
     monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
     names = np.array([TRAIN[0].encode(), Bomb(), TRAIN[2].encode()], object)
     path = save(tmp_path, **arrays(tr_filenames=names))
-    with pytest.raises(DataError, match=r"tr_filenames holds 2 names that end in \.JPEG, expected 3"):
+    with pytest.raises(DataError, match=r"an array of shape .3,. holds 2 names that end in \.JPEG"):
         read_imagenet_index(path)
     assert not (tmp_path / "exploded").exists()
     with np.load(path, allow_pickle=True) as loaded:
@@ -68,11 +68,11 @@ def test_nothing_in_an_object_array_is_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tt_labels": None}, "is no index of ImageNet .*tt_labels"),
+        ({"tt_labels": None}, "has no tt_labels"),
         ({"tr_labels": np.array([0, 1])}, "has 3 names for train, but 2 labels"),
         ({"tr_labels": np.array([0, 1, 1000])}, "labels of train: label 1000 at position 2"),
         ({"tr_labels": np.array([0.0, 1, 2])}, "tr_labels is float64"),
-        ({"tr_labels": np.array([0, 1, 2], object)}, "tr_labels is object"),
+        ({"tr_labels": np.array([0, 1, 2], object)}, ".*an array of shape .3,. holds 0 names"),
         ({"tr_filenames": np.array([TRAIN[0]] * 3)}, "names a file of train twice"),
         ({"tr_filenames": np.arange(3)}, "tr_filenames is int64"),
     ],
@@ -87,7 +87,7 @@ def test_damaged_and_missing_files(tmp_path):
     data = path.read_bytes()
     for contents in (b"", b"text", data[:200], data[: len(data) // 2]):
         path.write_bytes(contents)
-        with pytest.raises(DataError, match=r"imagenet_index\.npz: cannot be read"):
+        with pytest.raises(DataError, match=r"imagenet_index\.npz: is no readable npz file"):
             read_imagenet_index(path)
     path.unlink()
     with pytest.raises(DataError, match="No such file"):

@@ -14,7 +14,7 @@ def test_order_and_labels_are_those_of_the_data_set(name, tmp_path):
     dataset = load_dataset(name, tmp_path, verify_checksums=False)
     for split in ("train", "test"):
         n = len(dataset.labels(split))
-        assert original_index(name, split, n).tolist() == dataset.split(split).original_index.tolist()
+        assert original_index(name, split, n).tolist() == dataset.original_index(split).tolist()
     np.savez(tmp_path / "scores.npz", labels=contents["train"][1], scores=np.zeros(60))
     assert read_labels(tmp_path / "scores.npz", name).tolist() == dataset.labels("train").tolist()
     np.savez(tmp_path / "infl.npz", tr_labels=contents["train"][1], tt_labels=contents["test"][1], tr_mem=np.zeros(60))
@@ -52,7 +52,7 @@ def test_labels_of_imagenet_come_from_its_index(tmp_path):
 @pytest.mark.parametrize(
     ("name", "arrays", "message"),
     [
-        ("cifar10", {"scores": np.zeros(3)}, "has no labels of the train set, only scores"),
+        ("cifar10", {"scores": np.zeros(3)}, "has no labels of the train set .labels, tr_labels or train__label."),
         ("cifar10", {"labels": np.zeros(3)}, "labels is float64"),
         ("mnist", {"labels": np.arange(3)}, "does not say in which order"),
         ("mine", {"labels": np.arange(3)}, "does not say in which order"),

@@ -51,12 +51,43 @@ def test_rows_are_put_in_order_of_their_index(tmp_path):
         assert rows.labels[published] == contents["train__label"][original]
 
 
-@pytest.mark.parametrize(("scale", "divide_by"), [(np.float32(1 / 255), 255.0), (np.float32(1 / 16), 16.0), (0.4, 2.5)])
-def test_scale_becomes_the_divisor_that_was_meant(scale, divide_by, tmp_path):
-    path = save(tmp_path, **arrays(), __data_scale=scale, __num_classes=np.int64(7))
-    dataset = load_dataset("mine", path)
-    assert dataset.divide_by == divide_by
+@pytest.mark.parametrize("scale", [255, np.float32(255), 16, 2.5, 1])
+def test_pixel_values_are_divided_by_the_scale(scale, tmp_path):
+    contents = arrays()
+    dataset = load_dataset("mine", save(tmp_path, **contents, __data_scale=scale, __num_classes=np.int64(7)))
+    (batch,) = dataset.batches("test", 10)
+    expected = contents["test__image"].astype(np.float32) / np.float32(scale)
+    assert np.array_equal(batch.images.permute(0, 2, 3, 1).numpy(), expected)
     assert dataset.num_classes == 7
+
+
+@pytest.mark.parametrize("scale", [np.float32(1 / 255), 0.99])
+def test_a_scale_that_multiplies_is_refused_with_the_convention(scale, tmp_path):
+    with pytest.raises(DataError, match="pixel values are divided by it: give 255 for bytes"):
+        load_dataset("mine", save(tmp_path, **arrays(), __data_scale=scale))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("scale", [None, 1])
+def test_floats_are_scaled_already(scale, channels, dtype, tmp_path):
+    contents = {
+        key: (value / 255).astype(dtype) if "image" in key else value for key, value in arrays(channels).items()
+    }
+    before = contents["train__image"].copy()
+    dataset = load_dataset("mine", save(tmp_path, **contents, __data_scale=scale))
+    for _ in range(2):  # reading does not change what is held
+        (batch,) = dataset.batches("train", 10)
+        assert batch.images.shape == (9, *(channels or (1,)), 5, 4)
+        images = batch.images.permute(0, 2, 3, 1).reshape(before.shape).numpy()
+        assert np.array_equal(images, before.astype(np.float32))
+    assert abs(int(dataset.picture("train", 3)[0, 0, 0]) - before[3, 0, 0].ravel()[0] * 255) <= 1
+    assert dict(dataset.preprocessing) == {}
+
+
+def test_other_splits_and_arrays_are_left_unread(tmp_path):
+    contents = arrays(valid__image=np.array([{}]), valid__label=np.zeros(3), notes=np.array(["x"], object))
+    assert len(load_dataset("mine", save(tmp_path, **contents)).labels("train")) == 9
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -71,7 +102,17 @@ def test_digits_are_those_of_scikit_learn():
     ("changes", "message"),
     [
         ({"test__label": None}, "has no test__label"),
-        ({"train__image": np.zeros((9, 5, 4, 3), np.float32)}, "train__image is float32"),
+        (
+            {"train__image": np.zeros((9, 5, 4, 3), np.float32)},
+            "train__image are torch.float32 .*test__image torch.uint8",
+        ),
+        ({"train__image": np.zeros((9, 5, 5, 3), np.uint8)}, "train__image are torch.uint8 .3, 5, 5., test__image"),
+        ({"train__image": np.full((9, 5, 4, 3), np.nan)}, "train__image has values that are no finite numbers"),
+        ({"train__image": np.zeros((9, 5, 4, 3), np.int16)}, "train__image is int16"),
+        ({"__data_scale": np.float32(np.inf)}, "__data_scale is float32"),
+        ({"__num_classes": np.float32(np.inf)}, "__num_classes is float32"),
+        ({"__num_classes": 3.5}, "__num_classes is 3.5, expected a whole number"),
+        ({"test__index": np.zeros((4, 1), np.int64)}, "test__index is not 0 ... 3 in some order"),
         ({"train__image": np.zeros((9, 5), np.uint8)}, "train__image is uint8"),
         ({"train__label": np.zeros(8, np.int64)}, "train__label is int64 .8,., expected 9 integers"),
         ({"train__label": np.zeros(9)}, "train__label is float64"),
@@ -81,7 +122,7 @@ def test_digits_are_those_of_scikit_learn():
         ({"__data_scale": np.float32(0)}, "__data_scale is float32"),
         ({"test__index": np.array([0, 1, 2, 2])}, "test__index is not 0 ... 3 in some order"),
         ({"test__index": np.array([1, 2, 3, 4])}, "test__index is not 0 ... 3 in some order"),
-        ({"train__label": np.array([{}] * 9)}, "is no readable npz file .*allow_pickle"),
+        ({"train__label": np.array([{}] * 9)}, "is no readable npz file .*train__label holds object"),
     ],
 )
 def test_wrong_arrays_are_named(changes, message, tmp_path):
@@ -100,3 +141,22 @@ def test_other_files_are_refused(contents, tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"mine\.npz"):
         load_dataset("mine", tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_files_are_one_line(compressed, tmp_path):
+    path = save(tmp_path, **arrays(), __data_scale=255, __num_classes=3)
+    if compressed:
+        np.savez_compressed(path, **arrays(), __data_scale=255)
+    whole, random, refused = path.read_bytes(), np.random.default_rng(7), 0
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            data[place] = random.integers(0, 256)
+        cut = random.integers(len(data) // 2, len(data)) if random.random() < 0.2 else len(data)
+        path.write_bytes(data[:cut])
+        try:
+            load_dataset("mine", path)
+        except DataError:
+            refused += 1
+    assert refused > 200

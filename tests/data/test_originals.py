@@ -21,7 +21,7 @@ from tests.data.originals import write_cifar, write_mnist
 def check(dataset, contents):
     for split, (images, labels) in contents.items():
         order = tfds_order(split, len(labels))
-        rows = dataset.split(split)
+        rows = getattr(dataset, split)
         assert rows.original_index.tolist() == order.tolist()
         assert rows.index.tolist() == list(range(len(labels)))
         assert np.array_equal(rows.images.numpy().reshape(images.shape), images[order])

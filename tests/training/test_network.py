@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from heldout_torch.models import build_model
-from heldout_torch.training.augment import crop_flip
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.network import Network
 
@@ -66,22 +65,3 @@ def test_bf16_is_near_float32_and_keeps_float32_weights(device):
         assert {tensor.dtype for tensor in network.run_state(0).values()} == {torch.float32, torch.int64}
     assert losses[True] == pytest.approx(losses[False], rel=0.1)
     assert losses[True] != losses[False]
-
-
-def test_crop_flip_shifts_and_flips_each_image_by_itself():
-    size = 9
-    image = torch.arange(1, size * size + 1).reshape(1, size, size)  # no two pixels alike
-    changed = crop_flip(image.expand(600, 1, size, size), run=1, step=2)
-    padded = F.pad(image, (4, 4, 4, 4))
-    possible = {}
-    for top in range(8):
-        for left in range(8):
-            crop = padded[:, top : top + size, left : left + size]
-            possible[crop.numpy().tobytes()] = (top, left, False)
-            possible[crop.flip(2).contiguous().numpy().tobytes()] = (top, left, True)
-    drawn = [possible[one.contiguous().numpy().tobytes()] for one in changed]
-    assert {top for top, _, _ in drawn} == {left for _, left, _ in drawn} == set(range(8))
-    assert 250 < sum(flip for _, _, flip in drawn) < 350
-    assert len({(top, left) for top, left, _ in drawn}) > 50  # the two offsets are drawn apart
-    assert torch.equal(changed, crop_flip(image.expand(600, 1, size, size), run=1, step=2))
-    assert not torch.equal(changed, crop_flip(image.expand(600, 1, size, size), run=1, step=3))

@@ -43,7 +43,7 @@ def test_a_run_is_filed_with_what_it_saw_and_what_it_knows(tmp_path):
         expected = np.random.RandomState(run).choice(1437, 1005, replace=False)
         assert np.array_equal(loaded.aux.subsample_idx, expected)
         for split, correct in (("train", loaded.aux.correct_train), ("test", loaded.aux.correct_test)):
-            rows = digits.split(split)
+            rows = getattr(digits, split)
             with torch.inference_mode():
                 predictions = loaded.model(rows.images.float() / 16).argmax(1)
             assert np.array_equal(correct, (predictions == rows.labels).numpy())

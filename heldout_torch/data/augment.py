@@ -10,27 +10,39 @@ from torch import Tensor
 _PAD = 4
 
 
-def crop_flip(images: Tensor, run: int, step: int) -> Tensor:
-    """Pad with 4 zeros, crop at an offset of 0 ... 7, flip half of the images: CIFAR's augmentation.
+def draw_crop_flip(count: int, run: int, step: int) -> np.ndarray:
+    """Draw what `crop_flip` does to each image of a run's batch.
+
+    Args:
+        count: Number of images, b.
+        run: Number of the run.
+        step: Number of the step; with the run it seeds the draws.
+
+    Returns:
+        int64 of shape (3, b): top and left of the crop in the padded image, 0 ... 7, and 1 for a flipped image.
+    """
+    random = np.random.default_rng([run, step])
+    return np.concatenate([random.integers(0, 2 * _PAD, (2, count)), random.integers(0, 2, (1, count))])
+
+
+def crop_flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Pad with 4 zeros, crop, flip half of the images from left to right: CIFAR's augmentation.
 
     Args:
         images: Of shape (b, c, h, w).
-        run: Number of the run.
-        step: Number of the step; with the run it seeds the draws.
+        draws: What `draw_crop_flip` drew, int64 of shape (3, b), on the device of the images.
 
     Returns:
         Changed images of the same shape and dtype.
     """
     count, _, height, width = images.shape
-    random = np.random.default_rng([run, step])
-    top, left = random.integers(0, 2 * _PAD, (2, count))
-    flip = random.integers(0, 2, count).astype(bool)
-    rows = top[:, None] + np.arange(height)  # (b, h)
-    columns = np.where(flip[:, None], np.arange(width)[::-1], np.arange(width)) + left[:, None]  # (b, w)
+    top, left, flip = draws[:, :, None].unbind()  # each (b, 1)
+    across = torch.arange(width, device=images.device)
+    rows = top + torch.arange(height, device=images.device)  # (b, h)
+    columns = left + torch.where(flip.bool(), width - 1 - across, across)  # (b, w)
     padded = F.pad(images, (_PAD, _PAD, _PAD, _PAD)).permute(0, 2, 3, 1)  # (b, h + 8, w + 8, c)
     example = torch.arange(count, device=images.device)[:, None, None]
-    rows, columns = (torch.from_numpy(part).to(images.device) for part in (rows[:, :, None], columns[:, None]))
-    return padded[example, rows, columns].permute(0, 3, 1, 2)  # (b, c, h, w)
+    return padded[example, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)  # (b, c, h, w)
 
 
 def random_box(height: int, width: int, random: np.random.Generator) -> tuple[int, int, int, int]:

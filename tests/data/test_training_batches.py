@@ -1,4 +1,4 @@
-"""ImageNet in training: random crops, and a few steps of ResNet50 on synthetic JPEGs."""
+"""Batches of training images: random crops, those of ImageNet in a few steps of ResNet50 on synthetic JPEGs."""
 
 import threading
 from dataclasses import replace
@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from heldout_torch import HeldoutError, load_run
-from heldout_torch.data import load_digits, views
+from heldout_torch.data import arrays, load_digits, views
+from heldout_torch.data.augment import crop_flip, draw_crop_flip, random_box
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.training import Recipe, RunBatch, train_runs
-from heldout_torch.training.augment import random_box
-from heldout_torch.training.images import training_batches
 from heldout_torch.zoo import known_experiments
 from tests.data.photographs import make_jpegs
 
@@ -55,8 +55,49 @@ def test_boxes_are_of_the_stated_area_and_aspect_and_everywhere():
     assert random_box(10, 1000, random) == (0, 0, 10, 1000)  # nothing of that area and aspect fits
 
 
+def test_crop_flip_shifts_and_flips_each_image_by_itself():
+    size = 9
+    image = torch.arange(1, size * size + 1).reshape(1, size, size)  # no two pixels alike
+    images = image.expand(600, 1, size, size)
+    changed = crop_flip(images, torch.from_numpy(draw_crop_flip(600, run=1, step=2)))
+    padded = F.pad(image, (4, 4, 4, 4))
+    possible = {}
+    for top in range(8):
+        for left in range(8):
+            crop = padded[:, top : top + size, left : left + size]
+            possible[crop.numpy().tobytes()] = (top, left, False)
+            possible[crop.flip(2).contiguous().numpy().tobytes()] = (top, left, True)
+    drawn = [possible[one.contiguous().numpy().tobytes()] for one in changed]
+    assert {top for top, _, _ in drawn} == {left for _, left, _ in drawn} == set(range(8))
+    assert 250 < sum(flip for _, _, flip in drawn) < 350
+    assert len({(top, left) for top, left, _ in drawn}) > 50  # the two offsets are drawn apart
+    assert torch.equal(changed, crop_flip(images, torch.from_numpy(draw_crop_flip(600, run=1, step=2))))
+    assert not torch.equal(changed, crop_flip(images, torch.from_numpy(draw_crop_flip(600, run=1, step=3))))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
+def test_each_run_sees_its_own_examples_and_draws_however_many_are_sent_together(device, augmentation, monkeypatch):
+    dataset, runs = load_digits(), [4, 9]
+    random = np.random.default_rng(0)
+    steps = [(step, torch.from_numpy(random.integers(0, 1437, (2, 5 if step % 3 else 2)))) for step in range(8)]
+
+    def batches():
+        return list(dataset.training_batches(augmentation, device)(runs, iter(steps)))
+
+    for at_once in (2**17, 1, 25):
+        monkeypatch.setattr(arrays, "_DRAWS_AT_ONCE", at_once)
+        for (step, index), (images, labels) in zip(steps, batches(), strict=True):
+            assert torch.equal(labels.cpu(), dataset.labels("train")[index])
+            for i, run in enumerate(runs):
+                expected = dataset.train.images[index[i]]
+                if augmentation == "crop-flip":
+                    expected = crop_flip(expected, torch.from_numpy(draw_crop_flip(len(index[i]), run, step)))
+                assert torch.equal(images[i].cpu(), expected.float() / 16)
+
+
 def test_batches_differ_from_step_to_step_and_repeat(imagenet):
-    batches_of = training_batches(imagenet, "resized-crop-flip", "cpu")
+    batches_of = imagenet.training_batches("resized-crop-flip", "cpu")
 
     def batch(run, step):
         ((images, labels),) = batches_of([run], [(step, torch.tensor([[3, 0, 8]]))])
@@ -73,12 +114,12 @@ def test_batches_differ_from_step_to_step_and_repeat(imagenet):
 @pytest.mark.parametrize("device", DEVICES)
 def test_steps_come_in_order_each_runs_examples_with_their_labels(imagenet, device):
     steps = [(step, torch.tensor([[2 * step, 5], [1, 3 * step // 2]])) for step in range(7)]
-    batches = list(training_batches(imagenet, "resized-crop-flip", device)([4, 9], steps))
+    batches = list(imagenet.training_batches("resized-crop-flip", device)([4, 9], steps))
     assert len(batches) == 7
     for (step, index), (images, labels) in zip(steps, batches, strict=True):
         assert torch.equal(labels.cpu(), imagenet.labels("train")[index])
         for place, run in enumerate([4, 9]):
-            alone = training_batches(imagenet, "resized-crop-flip", "cpu")([run], [(step, index[place : place + 1])])
+            alone = imagenet.training_batches("resized-crop-flip", "cpu")([run], [(step, index[place : place + 1])])
             assert torch.equal(images[place].cpu(), next(alone)[0][0])
 
 
@@ -91,7 +132,7 @@ def test_threads_decode_the_next_steps_while_one_is_made(imagenet):
             yield step, torch.tensor([[step, 0]])
 
     threads = threading.active_count()
-    batches = training_batches(imagenet, "resized-crop-flip", "cpu")([0], steps())
+    batches = imagenet.training_batches("resized-crop-flip", "cpu")([0], steps())
     next(batches)
     assert asked == [0, 1, 2]
     batches.close()
@@ -101,12 +142,12 @@ def test_threads_decode_the_next_steps_while_one_is_made(imagenet):
 def test_half_of_the_images_are_mirrored(imagenet, monkeypatch):
     """The same draws without the mirroring, and with all of it, tell which were mirrored."""
     index = torch.arange(16)[None].repeat(1, 12)
-    ((images, _),) = training_batches(imagenet, "resized-crop-flip", "cpu")([1], [(0, index)])
+    ((images, _),) = imagenet.training_batches("resized-crop-flip", "cpu")([1], [(0, index)])
     decode = views.decode_view
 
     def with_flip(flip):
         monkeypatch.setattr(views, "decode_view", lambda view: decode(replace(view, flip=flip)))
-        ((changed, _),) = training_batches(imagenet, "resized-crop-flip", "cpu")([1], [(0, index)])
+        ((changed, _),) = imagenet.training_batches("resized-crop-flip", "cpu")([1], [(0, index)])
         return (changed == images).flatten(2).all(2)[0]
 
     plain, mirrored = with_flip(False), with_flip(True)
@@ -117,7 +158,7 @@ def test_half_of_the_images_are_mirrored(imagenet, monkeypatch):
 def test_augmentations_that_do_not_fit_are_refused(imagenet):
     for dataset, augmentation in ((imagenet, "crop-flip"), (imagenet, "none"), (load_digits(), "resized-crop-flip")):
         with pytest.raises(HeldoutError, match=f"with augmentation '{augmentation}'"):
-            training_batches(dataset, augmentation, "cpu")
+            dataset.training_batches(augmentation, "cpu")
 
 
 @pytest.mark.slow

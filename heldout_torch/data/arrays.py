@@ -1,0 +1,192 @@
+"""Data sets that are held whole, in memory or on a device."""
+
+import hashlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heldout_torch.data.augment import crop_flip, draw_crop_flip
+from heldout_torch.data.checks import SplitName, check_split
+from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
+from heldout_torch.errors import DataError
+
+_DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split, by row; row i has published index i unless `index` differs.
+
+    Attributes:
+        images: Of shape (n, c, h, w): uint8, as stored in the data set's files, or float32.
+        labels: int64 of shape (n,), from 0.
+        index: int64 of shape (n,), the published index of each row.
+        original_index: int64 of shape (n,), the position of each row in the data set's own files.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    original_index: Tensor
+
+    def to(self, device: str | torch.device) -> "Split":
+        """Move images and labels to a device; the indices stay on the CPU."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    @cached_property
+    def row_of(self) -> dict[int, int]:
+        """The row of each published index that is there."""
+        return {index: row for row, index in enumerate(self.index.tolist())}
+
+    def __repr__(self) -> str:
+        return f"<Split of {len(self.labels):,} images {tuple(self.images.shape[1:])} {self.images.dtype}>"
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDataset:
+    """A data set that is held whole; a `heldout_torch.data.Dataset`.
+
+    Attributes:
+        name: Such as `cifar10`.
+        train: The whole training set.
+        test: The test set.
+        num_classes: Number of labels.
+        divide_by: What pixel values are divided by before a network sees them; 1 for images that are scaled already.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    divide_by: float
+    in_memory = True
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """As in `Dataset`; floats say nothing, for they may have been divided before they were stored."""
+        return {} if self.train.images.is_floating_point() else {"divide_by": self.divide_by}
+
+    def labels(self, split: SplitName) -> Tensor:
+        """As in `Dataset`."""
+        return self._rows(split).labels.cpu()
+
+    def original_index(self, split: SplitName) -> Tensor:
+        """As in `Dataset`."""
+        return self._rows(split).original_index
+
+    def file_names(self, split: SplitName) -> None:
+        """As in `Dataset`: None."""
+        check_split(split)
+
+    def to(self, device: str | torch.device) -> "ArrayDataset":
+        """As in `Dataset`."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
+        """As in `Dataset`; the images are moved as they are stored, as a whole, and divided on the device."""
+        return _batches(self._rows(split).to(device), batch_size, self.divide_by)
+
+    def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
+        """As in `Dataset`, for `none` and `crop-flip`; the images move to the device as a whole."""
+        if augmentation not in ("none", "crop-flip"):
+            raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
+        rows = self.train.to(device)
+
+        def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:
+            for index, draws in _uploaded(runs, steps, augmentation == "crop-flip", device):
+                images = rows.images[index]  # (runs, b, c, h, w)
+                if draws is not None:
+                    images = crop_flip(images.flatten(0, 1), draws.flatten(1)).reshape(images.shape)
+                yield scaled(images, self.divide_by), rows.labels[index]
+
+        return batches_of
+
+    def image(self, split: SplitName, index: int) -> Tensor:
+        """As in `Dataset`."""
+        return scaled(self._pixels(split, index), self.divide_by)
+
+    def picture(self, split: SplitName, index: int) -> np.ndarray:
+        """As in `Dataset`; what is divided to 0 becomes black, what is divided to 1 white."""
+        bright = self._pixels(split, index).numpy() * (255 / self.divide_by)
+        return np.rint(bright).clip(0, 255).astype(np.uint8)
+
+    def split(self, name: SplitName) -> Examples:
+        """As in `Dataset`."""
+        return Examples(self, name)
+
+    def digest(self) -> str:
+        """As in `Dataset`."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256(f"{self.num_classes} {self.divide_by!r}".encode())
+        for rows in (self.train, self.test):
+            found.update(f" {rows.images.dtype} {tuple(rows.images.shape)}".encode())
+            for tensor in (rows.images, rows.labels, rows.index):
+                found.update(tensor.cpu().contiguous().numpy().data)
+        return found.hexdigest()
+
+    def _rows(self, split: SplitName) -> Split:
+        return self.train if check_split(split) == "train" else self.test
+
+    def _pixels(self, split: SplitName, index: int) -> Tensor:
+        rows = self._rows(split)
+        if index not in rows.row_of:
+            raise DataError(f"{self.name}: has no image of example {index} of {split}")
+        return rows.images[rows.row_of[index]].cpu()
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train.labels):,} training and {len(self.test.labels):,} test images"
+        return f"<{self.name}: {sizes} {tuple(self.train.images.shape[1:])}, {self.num_classes} classes>"
+
+
+def scaled(images: Tensor, divide_by: float) -> Tensor:
+    """Divide images; float32 of the same shape, on the same device, the same numbers on every device."""
+    # By a plain number, a GPU would multiply with its reciprocal, which rounds otherwise. `full` writes the divisor
+    # on the device itself: a copy from the host would wait for all that the device has still to do.
+    divisor = torch.full((), divide_by, dtype=torch.float32, device=images.device)
+    return images / divisor if images.dtype == torch.float32 else images.float().div_(divisor)
+
+
+def as_stored(images: Tensor, labels: Tensor) -> Split:
+    """Return the split of a data set whose published index is the position in its own files."""
+    places = torch.arange(len(labels), device="cpu")
+    return Split(images, labels, index=places, original_index=places)
+
+
+def _batches(rows: Split, batch_size: int, divide_by: float) -> Iterator[Batch]:
+    for start in range(0, len(rows.labels), batch_size):
+        part = slice(start, start + batch_size)
+        yield Batch(rows.index[part], scaled(rows.images[part], divide_by), rows.labels[part])
+
+
+def _uploaded(
+    runs: Sequence[int], steps: Iterable[Step], crop: bool, device: str | torch.device
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield each step's indices (runs, b) and draws (3, runs, b) on the device, sent there for many steps at once."""
+    for group in _groups(steps):
+        sizes = [index.shape[1] for _, index in group]
+        wanted = [torch.cat([index for _, index in group], dim=1)[None]]  # (1, runs, b of all steps)
+        if crop:
+            draws = [np.stack([draw_crop_flip(index.shape[1], run, step) for run in runs], 1) for step, index in group]
+            wanted.append(torch.from_numpy(np.concatenate(draws, 2)))  # (3, runs, b of all steps)
+        there = torch.cat(wanted).to(device)
+        for part in torch.split(there, sizes, dim=2):  # (1 or 4, runs, b)
+            yield part[0], part[1:] if crop else None
+
+
+def _groups(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    group: list[Step] = []
+    for step in steps:
+        group.append(step)
+        if sum(index.numel() for _, index in group) >= _DRAWS_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -11,6 +11,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
   `classwise_influence(table, labels_train, labels_test)`.
 - Uncertainty: `example_counts`, `influence_counts`, `memorization_error`, `influence_error`, `pair_error`,
   `error_bound`, `reliability(table, statistic)`; scores, pairs and tops carry their standard errors.
+- Attribution: `lds(scores, table)` measures any attribution against runs, `datamodels(table, targets, penalty)` fits
+  one by ridge regression or LASSO.
 - Intervals: `memorization_interval(table, level)`, `influence_interval`, `consistency_interval`; chances:
   `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
 - Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         pair_agreement,
         score_agreement,
     )
+    from heldout_torch.stats.attribution import DatamodelingScores, lds
     from heldout_torch.stats.estimators import (
         ConsistencyScores,
         ExampleCounts,
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
         influence_pairs,
         top_influences,
     )
+    from heldout_torch.stats.regressions import Datamodels, datamodels
     from heldout_torch.stats.run_table import RunTable
     from heldout_torch.stats.score_files import Scores, load_published_scores, load_scores, original_index, save_scores
     from heldout_torch.stats.uncertainty import (
@@ -84,6 +88,8 @@ __all__ = [
     "ClassInfluence",
     "ClasswiseInfluence",
     "ConsistencyScores",
+    "DatamodelingScores",
+    "Datamodels",
     "ExampleCounts",
     "InfluencePairs",
     "OutputTable",
@@ -96,6 +102,7 @@ __all__ = [
     "classwise_influence",
     "consistency",
     "consistency_interval",
+    "datamodels",
     "error_bound",
     "example_counts",
     "false_discovery_rate",
@@ -106,6 +113,7 @@ __all__ = [
     "influence_interval",
     "influence_pairs",
     "keep_indices",
+    "lds",
     "load_classwise",
     "load_imagenet_memorization",
     "load_pairs",
@@ -140,6 +148,10 @@ __getattr__, __dir__ = lazy_names(
             "pair_agreement",
             "score_agreement",
         ),
+        "heldout_torch.stats.attribution": (
+            "DatamodelingScores",
+            "lds",
+        ),
         "heldout_torch.stats.estimators": (
             "ConsistencyScores",
             "ExampleCounts",
@@ -173,6 +185,10 @@ __getattr__, __dir__ = lazy_names(
             "classwise_influence",
             "influence_pairs",
             "top_influences",
+        ),
+        "heldout_torch.stats.regressions": (
+            "Datamodels",
+            "datamodels",
         ),
         "heldout_torch.stats.run_table": ("RunTable",),
         "heldout_torch.stats.score_files": (

@@ -1,0 +1,141 @@
+"""How well an attribution predicts what runs do: the linear datamodeling score (LDS).
+
+Source: S. M. Park et al., "TRAK: Attributing Model Behavior at Scale" (2023), section 2. An attribution predicts the
+margin of a run on a test example, up to order, by the sum of its scores over the examples that the run trained on; its
+score there is Spearman's rank correlation between what is predicted and what is found, over runs.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.outputs import OutputTable
+from heldout_torch.stats.progress import progress
+from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.storage.threads import processors
+
+if TYPE_CHECKING:
+    import torch
+
+_SCORES, _TRAIN, _ROWS = 2**26, 8192, 64  # scores and training examples at once; test examples a thread ranks at once
+
+# Attribution scores (test, train), or a function that makes them of test examples, int64 (k,) -> (k, train).
+Attribution = np.ndarray | Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class DatamodelingScores:
+    """Linear datamodeling scores of an attribution.
+
+    Attributes:
+        correlation: Rank correlation of each test example, float64 of shape (test,), -1 ... 1; NaN where all runs have
+            the same margin, or the same prediction.
+        mean: Over the test examples that have one; NaN if none has.
+        interval: Around the mean, by bootstrap over runs: what other runs might have shown.
+        runs: Number of runs.
+    """
+
+    correlation: np.ndarray
+    mean: float
+    interval: tuple[float, float]
+    runs: int
+
+
+def lds(
+    scores: Attribution,
+    table: OutputTable,
+    train: Selection = None,
+    test: Selection = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 200,
+    seed: int = 0,
+    device: "str | torch.device" = "cpu",
+) -> DatamodelingScores:
+    """Measure attribution scores against runs, which should not be those that the scores were made from.
+
+    Args:
+        scores: Float of shape (test, train), larger where the training example helps; a memory map is read in blocks.
+            Or a function that is given published indices of test examples, and makes their rows.
+        table: At least three runs, such as `table.select_runs(...)` of those held back.
+        train: Training examples that columns are about: published indices, a slice or a mask; all by default.
+        test: Test examples that rows are about, in the same way.
+        level: How often the interval is to cover the mean, above 0 and below 1.
+        resamples: Number of bootstrap resamples of the runs, at least 1.
+        seed: Of the resamples.
+        device: Where predictions are computed.
+
+    Raises:
+        DataError: If there are fewer than three runs, the scores are not of that shape or no finite numbers, or another
+            argument is not as above.
+    """
+    if table.runs < 3 or not 0 < level < 1 or resamples < 1:
+        raise DataError(
+            f"{table.runs} runs, level {level!r}, {resamples} resamples: expected three runs or more, a level between "
+            "0 and 1, and a resample or more"
+        )
+    columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
+    if isinstance(scores, np.ndarray) and scores.shape != (len(rows), len(columns)):
+        raise DataError(f"scores have shape {scores.shape}, expected (test, train) {(len(rows), len(columns))}")
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(table.runs, np.full(table.runs, 1 / table.runs), resamples)
+    times = np.concatenate([np.ones((1, table.runs), np.int64), drawn])  # the first is the runs themselves
+    correlations = np.empty((len(rows), len(times)))
+    step = max(1, min(_SCORES // max(1, len(columns)), 2048))
+    for start in progress(range(0, len(rows), step), "linear datamodeling score", "block"):
+        part = slice(start, start + step)
+        block = scores[part] if isinstance(scores, np.ndarray) else scores(rows[part])
+        predicted = _predict(_checked(block, rows[part], len(columns)), table, columns, device)  # (rows, runs)
+        _correlate(predicted, table.margins("test", rows[part]).T, times, correlations[part])
+    known = ~np.isnan(correlations[:, 0])
+    if not known.any():
+        return DatamodelingScores(correlations[:, 0], float("nan"), (float("nan"), float("nan")), table.runs)
+    means = np.nanmean(correlations[known], axis=0)  # (1 + resamples,)
+    low, high = np.nanquantile(means[1:], [(1 - level) / 2, (1 + level) / 2])
+    return DatamodelingScores(correlations[:, 0].copy(), float(means[0]), (float(low), float(high)), table.runs)
+
+
+def _checked(block: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray:
+    block = np.asarray(block)
+    if block.shape != (len(rows), columns) or block.dtype.kind not in "fiu":
+        raise DataError(f"scores are {block.dtype} {block.shape}, expected numbers {(len(rows), columns)}")
+    if not np.isfinite(block).all():
+        row, column = np.argwhere(~np.isfinite(block))[0]
+        raise DataError(f"score {block[row, column]} of test example {rows[row]}, expected a finite number")
+    return block
+
+
+def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device: "str | torch.device") -> np.ndarray:
+    import torch
+
+    kind = torch.float64 if scores.dtype in (np.float64, np.int64) else torch.float32
+    total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)
+    for start in range(0, len(columns), _TRAIN):
+        part = slice(start, start + _TRAIN)
+        masks = torch.from_numpy(table.mask(None, columns[part])).to(device).to(kind)  # (runs, columns)
+        total += torch.from_numpy(np.array(scores[:, part])).to(device, kind) @ masks.T
+    return total.cpu().numpy()  # (rows, runs)
+
+
+def _correlate(predicted: np.ndarray, margins: np.ndarray, times: np.ndarray, out: np.ndarray) -> None:
+    from heldout_torch.stats.rank_kernels import rank_correlations
+
+    def work(start: int) -> None:
+        part = slice(start, start + _ROWS)
+        rank_correlations(*_sorted(predicted[part]), *_sorted(margins[part]), times, out[part])
+
+    with ThreadPoolExecutor(processors()) as pool:
+        for _ in pool.map(work, range(0, len(out), _ROWS)):
+            pass
+
+
+def _sorted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(values, axis=1)
+    ascending = np.take_along_axis(values, order, axis=1)
+    tied = np.zeros(values.shape, bool)
+    tied[:, 1:] = ascending[:, 1:] == ascending[:, :-1]
+    return order, tied  # (rows, runs)

@@ -1,0 +1,208 @@
+"""Datamodels: linear regressions of runs' margins on what they were trained on.
+
+Source: A. Ilyas et al., "Datamodels: Predicting Predictions from Training Data" (2022), who fit by LASSO. Ridge
+regression is solved here in its dual form (C. Saunders et al., 1998), in which the masks enter by how many examples
+each two runs share: one matrix of (runs, runs), decomposed once, serves all test examples and all penalties.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.outputs import OutputTable
+from heldout_torch.stats.progress import progress
+from heldout_torch.stats.selection import Selection, selected
+
+if TYPE_CHECKING:
+    import torch
+
+_TRAIN, _TARGETS = 8192, 2048  # training examples, and test examples, of a block
+_RELATIVE_STRENGTHS = np.logspace(-2, 3, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Datamodels:
+    """For each test example a linear model of its margin: intercept + sum of the weights of what a run trained on.
+
+    Attributes:
+        weights: float32 of shape (test, n), an attribution as `lds` takes it.
+        intercepts: float64 of shape (test,).
+        strengths: Of the penalty, chosen by cross-validation, float64 of shape (test,).
+        r2: Share of the variance over runs that is predicted in runs held back in turn, float64 of shape (test,), at
+            most 1 and below 0 where the mean predicts better; NaN where the margin is constant.
+        correlation: Pearson's, between margins and those predictions, float64 of shape (test,); NaN where either is
+            constant. Chosen by the same runs, both are a little flattering.
+    """
+
+    weights: np.ndarray
+    intercepts: np.ndarray
+    strengths: np.ndarray
+    r2: np.ndarray
+    correlation: np.ndarray
+
+
+def datamodels(
+    table: OutputTable,
+    targets: Selection = None,
+    penalty: Literal["ridge", "lasso"] = "ridge",
+    *,
+    strengths: Sequence[float] | None = None,
+    folds: int = 5,
+    out: np.ndarray | None = None,
+    device: "str | torch.device" = "cpu",
+) -> Datamodels:
+    """Fit a datamodel to each test example.
+
+    Args:
+        table: At least two runs a fold.
+        targets: Test examples: published indices, a slice or a mask; all by default.
+        penalty: `ridge` penalizes squares of weights; `lasso` their absolute values, for few test examples (seconds to
+            minutes each at 50,000 training examples; needs scikit-learn).
+        strengths: Penalties to choose from, in the units of scikit-learn's `alpha`; by default a wide range that goes
+            by the size of the problem.
+        folds: Number of parts in which runs are held back: run r is in part r modulo `folds`.
+        out: Where to write weights, float32 of shape (test, n); may be a memory map.
+        device: Where ridge regressions are computed.
+
+    Raises:
+        DataError: If there are too few runs or folds, a penalty is not above 0, `penalty` is neither of the two, or
+            `out` does not fit.
+    """
+    index = selected(targets, table.test_examples, "targets")
+    if folds < 2 or table.runs < 2 * folds:
+        raise DataError(f"{table.runs} runs in {folds} folds: expected two folds or more, and two runs in each")
+    if strengths is not None and (not len(strengths) or not min(strengths) > 0):
+        raise DataError(f"strengths are {list(strengths)}, expected one or more numbers above 0")
+    shape = len(index), table.train_examples
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
+        raise DataError(f"out is {out.dtype} {out.shape}, expected writeable float32 {shape}")
+    if penalty == "ridge":
+        return _ridge(table, index, strengths, folds, out, device)
+    if penalty == "lasso":
+        return _lasso(table, index, strengths, folds, out)
+    raise DataError(f"penalty is {penalty!r}, expected 'ridge' or 'lasso'")
+
+
+def _ridge(
+    table: OutputTable, index: np.ndarray, strengths: Sequence[float] | None, folds: int, out: np.ndarray,
+    device: "str | torch.device",
+) -> Datamodels:  # fmt: skip
+    import torch
+
+    common = torch.zeros((table.runs, table.runs), dtype=torch.float64, device=device)
+    for _, masks in _mask_blocks(table, device):
+        common += masks @ masks.T  # numbers of shared examples, exact
+    whole = _Dual(common, common)
+    scale = float(whole.values.mean())
+    some = [scale * relative for relative in _RELATIVE_STRENGTHS] if strengths is None else list(strengths)
+    choices = torch.tensor(some, dtype=torch.float64, device=device)
+    fold = torch.arange(table.runs, device=device) % folds
+    parts = [(fold != number, fold == number) for number in range(folds)]
+    duals = [_Dual(common[fit][:, fit], common[held][:, fit]) for fit, held in parts]
+    dual_weights = torch.empty((len(index), table.runs), dtype=torch.float32, device=device)
+    results = np.empty((4, len(index)))  # intercepts, strengths, r2, correlation
+    for start in progress(range(0, len(index), _TARGETS), "datamodels", "block"):
+        block = slice(start, start + _TARGETS)
+        margins = torch.from_numpy(table.margins("test", index[block]).astype(np.float64)).to(device)  # (runs, targets)
+        predicted = torch.empty((len(choices), *margins.shape), dtype=torch.float32, device=device)
+        for (fit, held), dual in zip(parts, duals, strict=True):
+            turned, level = dual.turn(margins[fit])
+            for number, choice in enumerate(choices):
+                predicted[number, held] = (dual.predict(turned, choice) + level - margins.mean(0)).float()
+        centred = margins - margins.mean(0)
+        errors = torch.stack([(one - centred).square().sum(0) for one in predicted])  # (choices, targets)
+        best = errors.argmin(0)  # (targets,)
+        turned, level = whole.turn(margins)
+        weights = whole.solve(turned, choices[best])  # (runs, targets)
+        dual_weights[block] = weights.T.float()
+        chosen = predicted.gather(0, best.expand(1, table.runs, -1))[0].double()  # (runs, targets)
+        results[:, block] = torch.stack(
+            [level - whole.offset @ weights, choices[best], *_agreement(chosen, centred)]
+        ).cpu().numpy()  # fmt: skip
+    for columns, masks in _mask_blocks(table, device):
+        for start in range(0, len(index), _TARGETS):
+            block = slice(start, start + _TARGETS)
+            out[block, columns] = (dual_weights[block] @ masks).cpu().numpy()
+    return Datamodels(out, *results)
+
+
+class _Dual:
+    """Ridge regressions on masks in dual form, from the numbers of examples that runs share.
+
+    Subtracting means of rows and columns from those numbers gives inner products of masks less the mean mask of the
+    runs fitted, so that intercepts come out unpenalized. With their eigenvectors V and eigenvalues e the dual weights
+    at penalty a are V (V' y / (e + a)).
+    """
+
+    def __init__(self, fitted: "torch.Tensor", others: "torch.Tensor") -> None:
+        """Decompose the matrix of the runs fitted (t, t); `others` is that of runs to predict with them (h, t)."""
+        import torch
+
+        mean = fitted.mean(0)  # (t,)
+        values, self.vectors = torch.linalg.eigh(fitted - mean - mean[:, None] + mean.mean())
+        self.values = values.clamp(min=0)
+        self.offset = mean  # inner products of the mean mask with the masks
+        self.products = (others - others.mean(1, keepdim=True) - mean + mean.mean()) @ self.vectors  # (h, t)
+
+    def turn(self, margins: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return V' y of centred margins (t, targets), and their means (targets,)."""
+        level = margins.mean(0)
+        return self.vectors.T @ (margins - level), level
+
+    def solve(self, turned: "torch.Tensor", strength: "torch.Tensor") -> "torch.Tensor":
+        """Return dual weights (t, targets) at a penalty, or one for each target."""
+        return self.vectors @ (turned / (self.values[:, None] + strength))
+
+    def predict(self, turned: "torch.Tensor", strength: "torch.Tensor") -> "torch.Tensor":
+        """Predict the other runs' margins less their level, (h, targets), at a penalty."""
+        return self.products @ (turned / (self.values[:, None] + strength))
+
+
+def _lasso(
+    table: OutputTable, index: np.ndarray, strengths: Sequence[float] | None, folds: int, out: np.ndarray
+) -> Datamodels:
+    try:
+        from sklearn.linear_model import Lasso, LassoCV
+        from sklearn.model_selection import cross_val_predict
+    except ImportError:
+        raise DataError("LASSO needs scikit-learn: pip install scikit-learn, or penalty='ridge'") from None
+    import torch
+
+    masks = np.asfortranarray(table.mask(), np.float32)  # (runs, n)
+    fold = np.arange(table.runs) % folds
+    parts = [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(folds)]
+    results = np.empty((4, len(index)))
+    for row in progress(range(len(index)), "datamodels", "test example", len(index)):
+        margins = table.margins("test", index[[row]])[:, 0].astype(np.float32)
+        options = {} if strengths is None else {"alphas": sorted(strengths, reverse=True)}
+        fitted = LassoCV(cv=parts, max_iter=10_000, **options).fit(masks, margins)
+        predicted = cross_val_predict(Lasso(fitted.alpha_, max_iter=10_000), masks, margins, cv=parts)
+        out[row] = fitted.coef_
+        pair = (torch.from_numpy(values.astype(np.float64))[:, None] for values in (predicted, margins))
+        agreement = [float(value) for value in _agreement(*pair)]
+        results[:, row] = fitted.intercept_, fitted.alpha_, *agreement
+    return Datamodels(out, *results)
+
+
+def _mask_blocks(table: OutputTable, device: "str | torch.device") -> "Iterator[tuple[slice, torch.Tensor]]":
+    import torch
+
+    for start in range(0, table.train_examples, _TRAIN):
+        columns = slice(start, start + _TRAIN)
+        yield columns, torch.from_numpy(table.mask(None, columns)).to(device).float()  # (runs, columns)
+
+
+def _agreement(predicted: "torch.Tensor", found: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return the share of variance predicted, and Pearson's correlation, of columns (runs, targets)."""
+    import torch
+
+    errors = (predicted - found).square().sum(0)
+    predicted, found = predicted - predicted.mean(0), found - found.mean(0)
+    squares = found.square().sum(0)
+    squares = torch.where(squares > 0, squares, torch.nan)
+    return 1 - errors / squares, (predicted * found).sum(0) / (predicted.square().sum(0) * squares).sqrt()

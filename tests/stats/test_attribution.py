@@ -1,0 +1,129 @@
+"""The linear datamodeling score is Spearman's correlation of each test example, and its interval covers."""
+
+import numpy as np
+import pytest
+import torch
+from dattri.metric import lds as dattri_lds
+from scipy.stats import spearmanr
+
+from heldout_torch import DataError
+from heldout_torch.stats import OutputTable, lds
+
+
+def linear_world(runs, n, m, seed, noise=1.0, size=None):
+    """Runs on subsets of one size whose margins are a linear function of the subset, plus noise; and that function."""
+    rng = np.random.default_rng(seed)
+    weights = np.random.default_rng(0).normal(0, 1, (m, n)) / np.sqrt(n)
+    masks = np.zeros((runs, n), bool)
+    for row in masks:
+        row[rng.choice(n, size or n // 2, replace=False)] = True
+    margins = masks @ weights.T + noise / 2 * rng.normal(0, 1, (runs, m))
+    return OutputTable.from_arrays(masks, margins), weights
+
+
+def test_it_is_spearmans_correlation_of_each_test_example():
+    table, weights = linear_world(80, 50, 30, seed=1)
+    found = lds(weights, table)
+    predicted = table.mask() @ weights.T
+    expected = [spearmanr(predicted[:, j], table.margins_test[:, j]).statistic for j in range(30)]
+    np.testing.assert_allclose(found.correlation, expected, atol=1e-12)
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.interval[0] < found.mean < found.interval[1]
+    assert found.runs == 80
+
+
+def test_it_is_dattris():
+    table, weights = linear_world(40, 30, 12, seed=2)
+    subsets = torch.from_numpy(np.array([np.flatnonzero(mask) for mask in table.mask()]))
+    expected, _ = dattri_lds(torch.from_numpy(weights.T), (torch.from_numpy(table.margins_test), subsets))
+    np.testing.assert_allclose(lds(weights, table).correlation, expected.numpy(), atol=1e-12)
+
+
+def test_ties_get_their_mean_rank():
+    rng = np.random.default_rng(3)
+    table, _ = linear_world(60, 20, 15, seed=3)
+    table = OutputTable.from_arrays(table.mask(), np.round(table.margins_test))
+    scores = rng.integers(-1, 2, (15, 20))
+    predicted = table.mask() @ scores.T
+    expected = [spearmanr(predicted[:, j], table.margins_test[:, j]).statistic for j in range(15)]
+    np.testing.assert_allclose(lds(scores, table).correlation, expected, atol=1e-12)
+
+
+def test_a_resample_is_spearmans_correlation_of_the_runs_drawn():
+    """One resample of one test example: both ends of its interval are the correlation over the runs drawn."""
+    table, weights = linear_world(50, 20, 1, seed=4)
+    times = np.random.default_rng(7).multinomial(50, np.full(50, 1 / 50), 1)[0]
+    drawn = np.repeat(np.arange(50), times)
+    expected = spearmanr((table.mask() @ weights.T)[drawn, 0], table.margins_test[drawn, 0]).statistic
+    assert lds(weights, table, resamples=1, seed=7).interval == pytest.approx((expected, expected))
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    truth = lds(linear_world(20_000, 20, 5, seed=0)[1], linear_world(20_000, 20, 5, seed=5)[0], resamples=1).mean
+    inside = 0
+    for seed in range(200):
+        table, weights = linear_world(100, 20, 5, seed=10 + seed)
+        low, high = lds(weights, table, level=0.9).interval
+        inside += low <= truth <= high
+    assert 0.83 <= inside / 200 <= 0.96
+
+
+def test_blocks_functions_and_selections_give_the_same():
+    table, _ = linear_world(20, 9000, 10, seed=6)
+    scores = np.random.default_rng(6).normal(0, 1, (10, 9000)).astype(np.float32)
+    whole = lds(scores, table)
+    asked = []
+
+    def rows(test):
+        asked.append(test)
+        return scores[test]
+
+    np.testing.assert_array_equal(lds(rows, table).correlation, whole.correlation)
+    assert np.concatenate(asked).tolist() == list(range(10))
+    test, train = [7, 2], np.arange(9000) % 3 == 1
+    part = lds(scores[np.ix_(test, train)], table, train, test)
+    others = np.where(train, scores, 0)
+    np.testing.assert_allclose(part.correlation, lds(others, table).correlation[test], atol=2e-3)
+
+
+def test_many_test_examples_come_in_blocks():
+    table, scores = linear_world(10, 40, 3000, seed=7)
+    sizes = []
+
+    def rows(test):
+        sizes.append(len(test))
+        return scores[test]
+
+    found = lds(rows, table, resamples=1)
+    assert len(sizes) == 2
+    predicted = table.mask() @ scores.T
+    for j in (0, sizes[0] - 1, sizes[0], 2999):
+        expected = spearmanr(predicted[:, j], table.margins_test[:, j]).statistic
+        assert found.correlation[j] == pytest.approx(expected, abs=1e-9)
+
+
+def test_constant_margins_have_no_score():
+    table, weights = linear_world(30, 20, 4, seed=9)
+    margins = table.margins_test.copy()
+    margins[:, 2] = 1.5
+    found = lds(weights, OutputTable.from_arrays(table.mask(), margins))
+    assert np.isnan(found.correlation[2])
+    assert found.mean == pytest.approx(np.delete(found.correlation, 2).mean())
+    nothing = lds(np.zeros((4, 20)), table)
+    assert np.isnan(nothing.correlation).all()
+    assert np.isnan([nothing.mean, *nothing.interval]).all()
+
+
+def test_what_cannot_be_is_refused():
+    table, weights = linear_world(30, 20, 4, seed=9)
+    with pytest.raises(DataError, match=r"expected \(test, train\) \(4, 20\)"):
+        lds(weights.T, table)
+    with pytest.raises(DataError, match="expected numbers"):
+        lds(lambda test: weights[:1], table)
+    with pytest.raises(DataError, match="score nan of test example 3"):
+        lds(np.where(np.arange(4)[:, None] == 3, np.nan, weights), table)
+    with pytest.raises(DataError, match="three runs"):
+        lds(weights, table.select_runs([0, 1]))
+    for options in ({"level": 1}, {"resamples": 0}):
+        with pytest.raises(DataError, match="expected three runs or more, a level"):
+            lds(weights, table, **options)

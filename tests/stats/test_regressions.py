@@ -1,0 +1,112 @@
+"""Datamodels are scikit-learn's regressions, and predict runs that were held back."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Lasso, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import cross_val_predict
+
+from heldout_torch import DataError
+from heldout_torch.stats import OutputTable, datamodels, influence, lds
+from tests.stats.test_attribution import linear_world
+
+FOLDS = 4
+
+
+@pytest.fixture(scope="module")
+def world():
+    return linear_world(60, 90, 12, seed=1, size=40)
+
+
+def parts(runs):
+    fold = np.arange(runs) % FOLDS
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(FOLDS)]
+
+
+def check(found, model, table, targets, strengths, atol):
+    """Compare with a model of scikit-learn at each strength, chosen by hand."""
+    masks = table.mask().astype(float)
+    for row, j in enumerate(targets):
+        margins = table.margins_test[:, j]
+        predictions = [
+            cross_val_predict(model(strength), masks, margins, cv=parts(table.runs)) for strength in strengths
+        ]
+        best = np.argmin([((predicted - margins) ** 2).sum() for predicted in predictions])
+        assert found.strengths[row] == strengths[best]
+        expected = model(strengths[best]).fit(masks, margins)
+        np.testing.assert_allclose(found.weights[row], expected.coef_, atol=atol)
+        assert found.intercepts[row] == pytest.approx(expected.intercept_, abs=10 * atol)
+        assert found.r2[row] == pytest.approx(r2_score(margins, predictions[best]), abs=10 * atol)
+        correlation = np.corrcoef(margins, predictions[best])[0, 1]
+        assert found.correlation[row] == pytest.approx(correlation, abs=10 * atol)
+
+
+def test_ridge_is_that_of_scikit_learn(world):
+    table, _ = world
+    strengths = [0.1, 1.0, 5.0, 20.0, 200.0]
+    found = datamodels(table, strengths=strengths, folds=FOLDS)
+    assert len(set(found.strengths)) > 1
+    check(found, Ridge, table, range(12), strengths, 1e-5)
+
+
+def test_ridge_with_more_runs_than_examples(world):
+    table, _ = linear_world(60, 20, 5, seed=2)
+    check(datamodels(table, [3, 1], strengths=[0.5, 3], folds=FOLDS), Ridge, table, [3, 1], [0.5, 3], 1e-5)
+
+
+def test_lasso_is_that_of_scikit_learn(world):
+    table, _ = world
+    strengths = [0.01, 0.03, 0.1]
+    found = datamodels(table, [4, 7], "lasso", strengths=strengths, folds=FOLDS)
+    check(found, lambda strength: Lasso(strength, max_iter=10_000, tol=1e-6), table, [4, 7], strengths, 2e-3)
+    assert (found.weights == 0).any()
+
+
+def test_default_penalties_predict_better_than_differences_of_means():
+    table, _ = linear_world(400, 200, 40, seed=3)
+    held_back = linear_world(400, 200, 40, seed=4)[0]
+    found = datamodels(table)
+    assert lds(found.weights, held_back).mean > lds(influence(table), held_back).mean + 0.02
+    assert found.r2.min() > 0
+    predicted = held_back.mask() @ found.weights.T + found.intercepts
+    r2 = r2_score(held_back.margins_test, predicted, multioutput="raw_values")
+    np.testing.assert_allclose(r2.mean(), found.r2.mean(), atol=0.05)
+
+
+def test_many_examples_and_targets_come_in_blocks(tmp_path):
+    masks = np.random.default_rng(5).random((12, 9000)) < 0.5
+    margins = np.random.default_rng(6).normal(0, 1, (12, 2100))
+    table = OutputTable.from_arrays(masks, margins)
+    out = np.lib.format.open_memmap(tmp_path / "weights.npy", "w+", np.float32, (2100, 9000))
+    found = datamodels(table, strengths=[100.0], folds=2, out=out)
+    assert found.weights is out
+    for j in (0, 2047, 2048, 2099):
+        expected = Ridge(100.0).fit(masks.astype(float), margins[:, j])
+        np.testing.assert_allclose(out[j], expected.coef_, atol=1e-6)
+        assert found.intercepts[j] == pytest.approx(expected.intercept_, abs=1e-4)
+
+
+def test_a_constant_margin_has_no_weights_and_no_r2(world):
+    table, _ = world
+    margins = table.margins_test.copy()
+    margins[:, 2] = 4.5
+    found = datamodels(OutputTable.from_arrays(table.mask(), margins))
+    assert np.abs(found.weights[2]).max() == 0
+    assert found.intercepts[2] == 4.5
+    assert np.isnan([found.r2[2], found.correlation[2]]).all()
+    assert np.isfinite(np.delete(found.r2, 2)).all()
+
+
+def test_what_cannot_be_is_refused(world):
+    table, _ = world
+    for options, message in (
+        ({"folds": 1}, "two folds"),
+        ({"folds": 31}, "two runs in each"),
+        ({"strengths": []}, "above 0"),
+        ({"strengths": [1.0, 0.0]}, "above 0"),
+        ({"penalty": "none"}, "'ridge' or 'lasso'"),
+        ({"out": np.empty((12, 90))}, "out is float64"),
+        ({"targets": [12]}, "targets"),
+    ):
+        with pytest.raises(DataError, match=message):
+            datamodels(table, **options)

@@ -20,8 +20,9 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from heldout_torch import AuxArrays, load_run
 from heldout_torch.zoo.export import export_runs, select_runs
+
+from heldout_torch import AuxArrays, load_run
 from tests.reference import run_reference
 
 EXPERIMENT = "cifar10-inception"

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,9 @@ import torch
 from heldout_torch.archives.arrivals import shard_names
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
-from heldout_torch.errors import CheckpointError, ZooError
+from heldout_torch.errors import CheckpointError
 from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
-from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
@@ -128,20 +127,21 @@ def check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None:
     raise CheckpointError(f"does not fit {experiment.architecture} of {experiment.name}: {'; '.join(wrong[:3])}{more}")
 
 
-def read_aux(source: Path | bytes, experiment: Experiment, name: str) -> AuxArrays:
-    """Read `aux_arrays.npz` and check that it is about this experiment's data set.
+def checkpoint_files(folder: Path) -> tuple[Path, list[Path], int | None]:
+    """Return the index and the shards of a run directory's one checkpoint, and the epoch that its name says.
 
     Raises:
-        ZooError: As `AuxArrays.read`, or if the numbers of examples are another data set's.
+        CheckpointError: If there is not exactly one checkpoint.
     """
-    aux = AuxArrays.read(source, name)
-    sizes, expected = (aux.train_examples, len(aux.index_test)), (experiment.train_examples, experiment.test_examples)
-    if sizes != expected:
-        raise ZooError(
-            f"{name}: is about {sizes[0]} training and {sizes[1]} test examples, {experiment.name} has {expected[0]} "
-            f"and {expected[1]}; is it another experiment's?"
-        )
-    return aux
+    prefix = _checkpoint_prefix(folder)
+    index = Path(f"{prefix}.index")
+    return index, shard_paths(prefix), epoch_of([index.name])
+
+
+def epoch_of(names: Iterable[str]) -> int | None:
+    """Return the epoch that the name of a checkpoint's index says, `ckpt-<epoch>.index`; None if it says none."""
+    found = [match for name in names if (match := re.search(r"-(\d+)\.index$", name))]
+    return int(found[0][1]) if found else None
 
 
 def _checkpoint_prefix(folder: Path) -> Path:

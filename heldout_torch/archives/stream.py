@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from heldout_torch.archives.arrivals import Arrivals
-from heldout_torch.archives.convert import convert_parts, read_aux
+from heldout_torch.archives.convert import convert_parts
 from heldout_torch.archives.inflate import HashedStream, inflate
 from heldout_torch.archives.limits import HELD, run_limit
 from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import Experiment, declared_in
-from heldout_torch.storage.files import remove_stale, write_atomically
-from heldout_torch.zoo.export import Exported, Selection, write_run
-from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, run_path
-
-ARCHIVE_RECORD = "archive.json"
+from heldout_torch.experiments import Experiment
+from heldout_torch.zoo.aux_arrays import read_aux
+from heldout_torch.zoo.base import WritableZoo
+from heldout_torch.zoo.copy import Outcome
+from heldout_torch.zoo.indexing import ARCHIVE_RECORD
+from heldout_torch.zoo.keys import AUX_FILE, RunKey
+from heldout_torch.zoo.records import RunFiles
+from heldout_torch.zoo.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,13 @@ class ArchiveRecord:
 def export_archive(
     stream: BinaryIO,
     archive: str,
-    zoo: Path,
+    zoo: WritableZoo,
     selection: Selection | None = None,
     md5: str | None = None,
     workers: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda count: None,
-) -> Iterator[Exported]:
+) -> Iterator[Outcome]:
     """Export runs out of an archive while its compressed bytes go by.
 
     Members may come in any order. Each run appears in the zoo whole or not at all, so the work can be interrupted at
@@ -56,7 +58,7 @@ def export_archive(
     Args:
         stream: The compressed archive, read once; a file or a pipe.
         archive: Its name, for errors and the zoo's record.
-        zoo: Folder of the zoo, made if it does not exist.
+        zoo: Where the runs go.
         selection: What to export; all by default.
         md5: The archive's expected MD5; by default the one published for its experiment, if there is one.
         workers: Number of threads that convert while another inflates and a third hashes.
@@ -74,19 +76,20 @@ def export_archive(
     export = _Export(archive, zoo, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
     whole = False
     try:
-        try:
-            for member in read_members(inflated, archive):
-                yield from export.take(member)
-            whole = True
-        except ZooError as error:
-            yield Exported(None, error=str(error))
-        yield from export.finish()
-        if whole and not export.experiments:
-            yield Exported(None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for")
-        if whole:
-            yield from _check_md5(source, archive, zoo, md5, export.experiments.values())
-    except OSError as error:
-        raise ZooError(f"{error.filename or zoo}: cannot be written ({error.strerror})") from None
+        with zoo:
+            try:
+                for member in read_members(inflated, archive):
+                    yield from export.take(member)
+                whole = True
+            except ZooError as error:
+                yield Outcome(None, error=str(error))
+            yield from export.finish()
+            if whole and not export.experiments:
+                yield Outcome(
+                    None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
+                )
+            if whole:
+                yield from _check_md5(source, archive, zoo, md5, export.experiments.values())
     finally:
         export.pool.shutdown(wait=True, cancel_futures=True)
         source.close()
@@ -96,23 +99,23 @@ class _Export:
     """The runs of which parts have come, and those being converted."""
 
     def __init__(
-        self, archive: str, zoo: Path, selection: Selection, overwrite: bool, pool: ThreadPoolExecutor
+        self, archive: str, zoo: WritableZoo, selection: Selection, overwrite: bool, pool: ThreadPoolExecutor
     ) -> None:
         self.archive, self.zoo, self.selection, self.overwrite, self.pool = archive, zoo, selection, overwrite, pool
         self.experiments: dict[str, Experiment] = {}
         self._limits: dict[str, int] = {}  # bytes of a run, by experiment
         self._refused: set[str] = set()  # names of experiments
-        self._cleaned: set[Path] = set()
+        self._there: set[RunKey] = set()  # in the zoo, whole, before this pass
         self._arrivals = Arrivals[bytes](archive)
         self._met: set[RunKey] = set()
-        self._working: dict[Future[Exported], int] = {}
+        self._working: dict[Future[Outcome], int] = {}
         self._held = 0  # bytes of all parts read and not yet given up
         self._count = 0
 
-    def take(self, member: Member) -> Iterator[Exported]:
+    def take(self, member: Member) -> Iterator[Outcome]:
         """Look at the next member: read it if it is wanted, and convert its run if that completes it."""
         if member.refused is not None:
-            yield Exported(None, error=f"{self.archive}: member {member.name!r} is refused: {member.refused}")
+            yield Outcome(None, error=f"{self.archive}: member {member.name!r} is refused: {member.refused}")
             return
         if (key := member.key) is None:
             return
@@ -127,7 +130,7 @@ class _Export:
                 problem = "put off: memory is full of runs of which parts are still to come, export again"
         if problem is not None:
             self._held -= _size(self._arrivals.refuse(key))
-            yield Exported(self._folder(key), error=problem)
+            yield Outcome(key, error=problem)
             return
         parts = self._arrivals.add(member, member.read())
         self._held += member.size
@@ -135,14 +138,14 @@ class _Export:
             self._working[self.pool.submit(self._convert, key, parts)] = _size(parts)
         yield from self._collect(wait_for_one=False)
 
-    def finish(self) -> Iterator[Exported]:
+    def finish(self) -> Iterator[Outcome]:
         """Wait for the runs being converted, and name those that are not whole."""
         while self._working:
             yield from self._collect(wait_for_one=True)
         for key, parts in self._arrivals.parts.items():
-            yield Exported(self._folder(key), error=f"not whole: only {', '.join(sorted(parts)) or 'nothing'} came")
+            yield Outcome(key, error=f"not whole: only {', '.join(sorted(parts)) or 'nothing'} came")
 
-    def _meet(self, key: RunKey) -> Iterator[Exported]:
+    def _meet(self, key: RunKey) -> Iterator[Outcome]:
         """Decide about a run of which the first part comes."""
         self._met.add(key)
         if not self.selection.holds(key) or key.experiment in self._refused:
@@ -150,26 +153,23 @@ class _Export:
             return
         if key.experiment not in self.experiments:
             try:
-                experiment = declared_in(key.experiment, self.zoo / key.experiment)
+                experiment = self.zoo.experiment(key.experiment)
                 self.experiments[key.experiment], self._limits[key.experiment] = experiment, run_limit(experiment)
+                there = self.zoo.keys(key.experiment)
+                self._there |= set(there) - set(self.zoo.missing(there))
             except HeldoutError as error:
                 self._refused.add(key.experiment)
                 self._arrivals.refuse(key)
-                yield Exported(None, error=f"{self.archive}: {error}")
+                yield Outcome(None, error=f"{self.archive}: {error}")
                 return
         index, count = self.selection.shard
         self._count += 1
         if (self._count - 1) % count != index:
             self._arrivals.refuse(key)
             return
-        target = run_path(self.zoo, key)
-        if target.is_dir() and not self.overwrite:
+        if key in self._there and not self.overwrite:
             self._arrivals.refuse(key)
-            yield Exported(self._folder(key), skipped=True)
-            return
-        if target.parent not in self._cleaned:
-            remove_stale(target.parent)
-            self._cleaned.add(target.parent)
+            yield Outcome(key, skipped=True)
 
     def _too_large(self, key: RunKey, member: Member) -> str | None:
         limit = self._limits[key.experiment]
@@ -177,29 +177,26 @@ class _Export:
             return None
         return f"{member.part} declares {member.size} bytes, a run of {key.experiment} has at most {limit} in all"
 
-    def _make_room(self, size: int) -> Iterator[Exported]:
+    def _make_room(self, size: int) -> Iterator[Outcome]:
         while self._working and self._held + size > HELD:
             yield from self._collect(wait_for_one=True)
 
-    def _collect(self, wait_for_one: bool) -> Iterator[Exported]:
+    def _collect(self, wait_for_one: bool) -> Iterator[Outcome]:
         done, _ = wait(self._working, timeout=None if wait_for_one else 0, return_when=FIRST_COMPLETED)
         for future in done:
             self._held -= self._working.pop(future)
             yield future.result()
 
-    def _convert(self, key: RunKey, parts: dict[str, bytes]) -> Exported:
-        run = self._folder(key)
-        experiment = self.experiments[key.experiment]
+    def _convert(self, key: RunKey, parts: dict[str, bytes]) -> Outcome:
+        experiment, folder = self.experiments[key.experiment], Path(self.archive) / str(key)
         try:
-            read_aux(parts[AUX_FILE], experiment, f"{run.path}/{AUX_FILE}")
-            state, metadata = convert_parts(parts, run.path, experiment, key)
+            aux = read_aux(parts[AUX_FILE], experiment, f"{folder}/{AUX_FILE}")
+            state, metadata = convert_parts(parts, folder, experiment, key)
         except HeldoutError as error:
-            return Exported(run, error=str(error))
-        write_run(run_path(self.zoo, key), state, metadata, parts[AUX_FILE], self.overwrite)
-        return Exported(run)
-
-    def _folder(self, key: RunKey) -> RunFolder:
-        return RunFolder(key, run_path(Path(self.archive), key))
+            return Outcome(key, error=str(error))
+        run = RunFiles.of(metadata, state, aux, parts[AUX_FILE])
+        written = self.zoo.put_files(run, self.overwrite)
+        return Outcome(key, skipped=not written, size=run.record.size)
 
 
 def _size(parts: dict[str, bytes]) -> int:
@@ -207,15 +204,15 @@ def _size(parts: dict[str, bytes]) -> int:
 
 
 def _check_md5(
-    source: HashedStream, archive: str, zoo: Path, expected: str | None, experiments: Iterable[Experiment]
-) -> Iterator[Exported]:
+    source: HashedStream, archive: str, zoo: WritableZoo, expected: str | None, experiments: Iterable[Experiment]
+) -> Iterator[Outcome]:
     """Record for each experiment whether its archive is the expected one."""
     found = source.digest()
     for experiment in experiments:
         wanted = expected or (experiment.archive.md5 if experiment.archive else None)
         record = ArchiveRecord(archive, source.size, found, None if wanted is None else found == wanted.lower())
         text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
-        write_atomically(zoo / experiment.name / ARCHIVE_RECORD, text.encode())
+        zoo.write(f"{experiment.name}/{ARCHIVE_RECORD}", text.encode())
         if record.verified is False:
             why = "--md5" if expected else f"published for {experiment.name}; another archive's goes with --md5"
-            yield Exported(None, error=f"{archive}: MD5 is {found}, expected {wanted} ({why})")
+            yield Outcome(None, error=f"{archive}: MD5 is {found}, expected {wanted} ({why})")

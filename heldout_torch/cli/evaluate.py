@@ -15,15 +15,16 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset
 from heldout_torch.errors import DataError, HeldoutError, ZooError, printable
 from heldout_torch.evaluation import evaluate
-from heldout_torch.evaluation.save import SCORES_FOLDER, has_scores, make_aux, save_runs, start_scores
+from heldout_torch.evaluation.save import has_scores, make_aux, save_runs, scores_folder, start_scores
 from heldout_torch.evaluation.sweep import all_devices, sweep
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import RunKey
-from heldout_torch.zoo.export import select_runs
-from heldout_torch.zoo.keys import AUX_FILE, RunFolder, make_key, run_path
-from heldout_torch.zoo.run_folder import experiment_in
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.open import open_writable, open_zoo
+from heldout_torch.zoo.selection import Selection
 
 
 def configure(parser: Parser) -> None:
@@ -33,11 +34,9 @@ def configure(parser: Parser) -> None:
         "that have one there are skipped, so an interrupted sweep goes on where it stopped. Or, given a .safetensors "
         "file and the subset it was trained on, write the one file OUT."
     )
-    parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help="a zoo, a TensorFlow archive, or a .safetensors file"
-    )
+    parser.add_argument("source", metavar="SOURCE", help="any place of runs, or a .safetensors file")
     add_sweep_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder, or for a .safetensors file the file to write")
+    parser.add_argument("--out", required=True, help="zoo, or for a .safetensors file the file, to write")
     parser.add_argument("--overwrite", action="store_true", help="evaluate also what is in OUT already")
     parser.add_argument("--save", choices=["scores"], help="also write scores for membership inference")
     parser.add_argument("--flips", action="store_true", help="scores are means over an image and its mirror image")
@@ -63,50 +62,52 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     options.add_shard_option(parser)
 
 
-def select(root: Path, arguments: argparse.Namespace) -> tuple[list[RunFolder], list[RunKey]]:
+def select(zoo: Zoo, arguments: argparse.Namespace) -> tuple[list[RunKey], list[RunKey]]:
     """Choose this shard's runs of one experiment, and name those asked for that are not there.
 
     Raises:
         ZooError: If there is none, or they are of several experiments.
     """
-    runs = select_runs(root, arguments.experiment, arguments.subset_ratio, arguments.runs)
-    if len(experiments := sorted({run.key.experiment for run in runs})) > 1:
-        raise ZooError(f"{root}: holds runs of {', '.join(experiments)}; choose one with --experiment")
-    found = {run.key for run in runs}
-    ratios = arguments.subset_ratio or sorted({key.subset_ratio for key in found})
-    wanted = [make_key(experiments[0], ratio, run) for ratio in ratios for run in arguments.runs]
-    number, shards = arguments.shard
-    return runs[number::shards], [key for key in wanted if key not in found][number::shards]
+    selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
+    keys = zoo.keys(arguments.experiment)
+    if len(experiments := sorted({key.experiment for key in keys if selection.holds(key)})) > 1:
+        raise ZooError(f"{zoo.location}: holds runs of {', '.join(experiments)}; choose one with --experiment")
+    return selection.choose(keys or zoo.keys(), zoo.location), selection.missing(keys)
 
 
-def load_data(arguments: argparse.Namespace, root: Path, runs: list[RunFolder]) -> Dataset:
+def load_data(arguments: argparse.Namespace, zoo: Zoo, runs: list[RunKey]) -> Dataset:
     """Load the data set of the chosen runs.
 
     Raises:
         HeldoutError: If the experiment is not declared, or the data set is bad.
     """
-    return options.load_data(arguments, experiment_in(root, runs[0].key.experiment).dataset)
+    return options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.flips and not arguments.save:
         raise DataError("--flips is about scores: give --save scores, too")
-    return _evaluate_file(arguments) if arguments.source.is_file() else _evaluate_runs(arguments)
+    if arguments.source.endswith(".safetensors"):
+        return _evaluate_file(arguments)
+    return _evaluate_runs(arguments)
 
 
 def _evaluate_runs(arguments: argparse.Namespace) -> int:
     if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
         raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
-    runs, missing = select(arguments.source, arguments)
-    dataset = load_data(arguments, arguments.source, runs)
+    zoo, out = open_zoo(arguments.source), open_writable(arguments.out)
+    folder = Path(out.location)
+    if arguments.save and not isinstance(out, FolderZoo):
+        raise DataError(f"{arguments.out}: scores are written into a folder")
+    runs, missing = select(zoo, arguments)
+    dataset = load_data(arguments, zoo, runs)
     if arguments.save:
-        whole, _ = select(arguments.source, argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}))
-        start_scores(arguments.out, [run.key for run in whole], len(dataset.labels("train")))
+        whole, _ = select(zoo, argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}))
+        start_scores(folder, whole, len(dataset.labels("train")))
+    lacking = set(out.missing(runs, model=False))
 
-    def is_done(run: RunFolder) -> bool:
-        target = run_path(arguments.out, run.key)
-        scored = not arguments.save or has_scores(target.parent / SCORES_FOLDER, run.key.run)
-        return scored and (target / AUX_FILE).is_file()
+    def is_done(run: RunKey) -> bool:
+        return run not in lacking and (not arguments.save or has_scores(scores_folder(folder, run), run.run))
 
     rest = [run for run in runs if arguments.overwrite or not is_done(run)]
     failed = len(missing)
@@ -114,18 +115,20 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         complain(f"error: run {key} is not in {arguments.source}")
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
     work = partial(
-        save_runs, out=arguments.out, batch_size=arguments.batch_size, precision=arguments.precision,
+        save_runs, out=out, batch_size=arguments.batch_size, precision=arguments.precision,
         scores=bool(arguments.save), flips=arguments.flips,
     )  # fmt: skip
-    with Bar("evaluate", "image", total) as bar:
-        for run, aux in sweep(work, rest, arguments.source, dataset, arguments.device or all_devices(), bar.add):
+    for name in sorted({run.experiment for run in rest}):
+        out.declare(zoo.experiment(name))
+    with out, Bar("evaluate", "image", total) as bar:
+        for run, aux in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
             if isinstance(aux, HeldoutError):
                 failed += 1
-                bar.print(printable(f"error: run {run.key}: {aux}"))
+                bar.print(printable(f"error: run {run}: {aux}"))
                 continue
             means = {part: float(getattr(aux, f"correctness_{part}").mean()) for part in ("train", "removed", "test")}
             shares = ", ".join(f"{part} {mean:.4f}" for part, mean in means.items())
-            tell(arguments, bar, f"run {run.key}: correct on {shares}", run=str(run.key), **means)
+            tell(arguments, bar, f"run {run}: correct on {shares}", run=str(run), **means)
     evaluated, skipped = len(rest) - failed + len(missing), len(runs) - len(rest)
     summarize(
         arguments, f"{evaluated} runs evaluated into {arguments.out}, {skipped} were there, {failed} failed",
@@ -165,7 +168,7 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
             )
             for split in ("train", "test")
         )  # fmt: skip
-    make_aux(train, test, subset, dataset).write(arguments.out)
+    make_aux(train, test, subset, dataset).write(Path(arguments.out))
     summarize(
         arguments,
         f"correct on train {train.correct.mean():.4f}, test {test.correct.mean():.4f}; wrote {arguments.out}",

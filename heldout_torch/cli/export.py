@@ -12,7 +12,10 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.errors import printable
 from heldout_torch.storage.progress import Bar
-from heldout_torch.zoo.export import Exported, Selection, export_runs, select_runs
+from heldout_torch.zoo.base import WritableZoo
+from heldout_torch.zoo.copy import Outcome, copy_runs
+from heldout_torch.zoo.open import open_source, open_writable
+from heldout_torch.zoo.selection import Selection
 
 
 def configure(parser: Parser) -> None:
@@ -23,11 +26,10 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument(
         "source",
-        type=Path,
         metavar="SOURCE",
-        help="a .tar.gz archive, - for one on standard input, an unpacked archive, or one run directory",
+        help="an archive, - for one on standard input, one run directory, or any place of runs",
     )
-    parser.add_argument("--zoo", type=Path, required=True, help="folder to export into")
+    parser.add_argument("--zoo", required=True, help="folder, or URL that can be written, to export into")
     parser.add_argument("--experiment", help="only this experiment, or the name of SOURCE's")
     parser.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
     parser.add_argument("--runs", type=options.run_list, default=[], help="only these, such as 0-9,42")
@@ -41,35 +43,39 @@ def configure(parser: Parser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    source: Path = arguments.source
-    if str(source) == "-":
-        return _export_archive(arguments, sys.stdin.buffer, "standard input", None)
-    if source.is_file():
-        with open(source, "rb") as file:
-            return _export_archive(arguments, file, source.name, source.stat().st_size)
-    return _export_folder(arguments)
+    selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
+    target = open_writable(arguments.zoo)
+    if arguments.source == "-":
+        return _export_archive(arguments, sys.stdin.buffer, "standard input", None, target, selection)
+    if (path := Path(arguments.source)).is_file():
+        with open(path, "rb") as file:
+            return _export_archive(arguments, file, path.name, path.stat().st_size, target, selection)
+    source = open_source(arguments.source, selection)
+    keys = selection.choose(source.keys(), source.location)
+    with Bar("export", "run", len(keys)) as bar:
+        return _follow(arguments, bar, copy_runs(source, target, keys, arguments.workers, arguments.overwrite), 1)
 
 
-def _export_folder(arguments: argparse.Namespace) -> int:
-    runs = select_runs(arguments.source, arguments.experiment, arguments.subset_ratio, arguments.runs, arguments.shard)
-    with Bar("export", "run", len(runs)) as bar:
-        return _follow(arguments, bar, export_runs(runs, arguments.zoo, arguments.workers, arguments.overwrite), 1)
-
-
-def _export_archive(arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None) -> int:
-    selection = Selection(arguments.experiment, arguments.subset_ratio, frozenset(arguments.runs), arguments.shard)
+def _export_archive(
+    arguments: argparse.Namespace,
+    stream: BinaryIO,
+    name: str,
+    size: int | None,
+    target: WritableZoo,
+    selection: Selection,
+) -> int:
     how = (selection, arguments.md5, arguments.workers, arguments.overwrite)
     with Bar("export", "B", size) as bar:
-        return _follow(arguments, bar, export_archive(stream, name, arguments.zoo, *how, bar.add), 0)
+        return _follow(arguments, bar, export_archive(stream, name, target, *how, bar.add), 0)
 
 
-def _follow(arguments: argparse.Namespace, bar: Bar, results: Iterator[Exported], step: int) -> int:
+def _follow(arguments: argparse.Namespace, bar: Bar, results: Iterator[Outcome], step: int) -> int:
     exported = skipped = failed = 0
     for result in results:
         bar.add(step)
         if result.error is not None:
             failed += 1
-            what = "" if result.source is None else f"run {result.source.key}: "
+            what = "" if result.key is None else f"run {result.key}: "
             bar.print(printable(f"error: {what}{result.error}"))
         elif result.skipped:
             skipped += 1

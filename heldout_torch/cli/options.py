@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.zoo.keys import parse_ratio, parse_runs, parse_shard
+from heldout_torch.zoo.keys import RunNumbers, parse_ratio, parse_runs, parse_shard
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def subset_ratio(text: str) -> float:
     return ratio
 
 
-def run_list(text: str) -> list[int]:
+def run_list(text: str) -> RunNumbers:
     """Parse a list of runs such as `0-9,42`."""
     return checked(parse_runs)(text)
 

@@ -2,18 +2,20 @@
 
 import argparse
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
 from heldout_torch.stats import RunTable
 from heldout_torch.storage.progress import tracked
-from heldout_torch.zoo.keys import RunFolder, find_runs
-from heldout_torch.zoo.run_folder import experiment_in, read_metadata
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import RunKey, RunNumbers
+from heldout_torch.zoo.open import open_zoo
 
 
 def configure(parser: Parser) -> None:
@@ -22,7 +24,7 @@ def configure(parser: Parser) -> None:
         "Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
         "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere."
     )
-    parser.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo, or of an unpacked TensorFlow archive")
+    parser.add_argument("zoo", metavar="ZOO", help="any place of runs")
     parser.add_argument("--experiment", required=True, help="such as digits-mlp")
     options.add_data_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder to write")
@@ -36,12 +38,13 @@ def configure(parser: Parser) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     check_output(arguments.out)
     names = _class_names(arguments.classes) if arguments.classes else None
-    experiment = experiment_in(arguments.zoo, arguments.experiment)
+    zoo = open_zoo(arguments.zoo)
+    experiment = zoo.experiment(arguments.experiment)
     commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
     else:
-        tables, commands = _tables_of_zoo(arguments.zoo, experiment.name)
+        tables, commands = _tables_of_zoo(zoo, experiment.name)
     dataset = options.load_data(arguments, experiment.dataset)
     statistics = gather_statistics(tables, dataset)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
@@ -60,21 +63,20 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tables_of_zoo(zoo: Path, experiment: str) -> tuple[dict[float, RunTable], list[str]]:
-    first: dict[float, RunFolder] = {}
-    runs: dict[float, list[int]] = {}
-    for run in find_runs(zoo, experiment):
-        first.setdefault(run.key.subset_ratio, run)
-        runs.setdefault(run.key.subset_ratio, []).append(run.key.run)
-    if not first:
-        raise ZooError(f"{zoo} holds no runs of {experiment}; heldout zoo list shows what is there")
+def _tables_of_zoo(zoo: Zoo, experiment: str) -> tuple[dict[float, RunTable], list[str]]:
+    runs: dict[float, list[RunKey]] = {}
+    for key in zoo.keys(experiment):
+        runs.setdefault(key.subset_ratio, []).append(key)
+    if not runs:
+        raise ZooError(f"{zoo.location} holds no runs of {experiment}; heldout zoo list shows what is there")
     tables, commands = {}, []
-    for ratio, run in tracked(first.items(), "run tables", "ratio", len(first)):
+    for ratio, keys in tracked(runs.items(), "run tables", "ratio", len(runs)):
         tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio)
-        if run.in_zoo and read_metadata(run).recipe is not None:
-            numbers = _as_ranges(runs[ratio])
-            words = ["heldout", "train", experiment, "--subset-ratio", repr(ratio), "--runs", numbers, "--zoo", zoo]
-            commands.append(shlex.join(map(str, words)))
+        with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
+            if zoo.metadata(keys[0]).recipe is not None:
+                numbers = str(RunNumbers.of(key.run for key in keys))
+                words = ["heldout", "train", experiment, "--subset-ratio", repr(ratio), "--runs", numbers]
+                commands.append(shlex.join([*words, "--zoo", zoo.location]))
     return tables, commands
 
 
@@ -97,13 +99,3 @@ def _class_names(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a text file of class names ({error})") from None
-
-
-def _as_ranges(numbers: list[int]) -> str:
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

@@ -33,7 +33,7 @@ from heldout_torch.stats import (
 )
 from heldout_torch.stats import original_index as original
 from heldout_torch.storage.files import write_atomically
-from heldout_torch.zoo.run_aux import aux_readers, experiment_at
+from heldout_torch.zoo.open import open_zoo
 
 _ORIGINAL = "Examples are written in the order of the data set's original files, as in the published ones."
 
@@ -225,7 +225,7 @@ def _in_original_order(scores: Scores, dataset: Dataset) -> Scores:
 
 
 def _dataset(arguments: argparse.Namespace) -> Dataset:
-    return options.load_data(arguments, experiment_at(arguments.zoo, arguments.experiment).dataset)
+    return options.load_data(arguments, open_zoo(arguments.zoo).experiment(arguments.experiment).dataset)
 
 
 def _labels(dataset: Dataset, table: RunTable) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +239,7 @@ def _labels(dataset: Dataset, table: RunTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ratios(arguments: argparse.Namespace) -> list[float]:
-    found = {key.subset_ratio for key in aux_readers(arguments.zoo, arguments.experiment)}
+    found = {key.subset_ratio for key in open_zoo(arguments.zoo).keys(arguments.experiment)}
     if not found:
         raise ZooError(f"runs of {arguments.experiment} are not in {arguments.zoo}")
     return sorted(arguments.subset_ratio or found)
@@ -253,7 +253,7 @@ def _table(arguments: argparse.Namespace, ratio: float) -> RunTable:
             table.save(folder)
         return table
     table = RunTable.load(folder)
-    keys = [key for key in aux_readers(arguments.zoo, arguments.experiment) if key.subset_ratio == ratio]
+    keys = [key for key in open_zoo(arguments.zoo).keys(arguments.experiment) if key.subset_ratio == ratio]
     wanted = tuple(str(key) for key in keys if arguments.runs is None or key.run in arguments.runs)
     if table.keys != wanted:
         raise HeldoutError(

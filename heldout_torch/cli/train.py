@@ -16,7 +16,7 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.training.subsets import read_subset
 from heldout_torch.zoo.keys import make_key
-from heldout_torch.zoo.store import open_zoo, read_experiment
+from heldout_torch.zoo.open import open_writable
 
 
 def configure(parser: Parser) -> None:
@@ -112,9 +112,9 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     if is_experiment_file(arguments.experiment):
         experiment = find_experiment(arguments.experiment)
     else:
-        experiment = read_experiment(open_zoo(arguments.zoo), arguments.experiment)
+        experiment = open_writable(arguments.zoo).experiment(arguments.experiment)
     recipe = read_recipe(arguments.recipe) if arguments.recipe else recipe_of(experiment)
-    runs = tuple(arguments.runs[arguments.shard[0] :: arguments.shard[1]])
+    runs = tuple(arguments.runs)[arguments.shard[0] :: arguments.shard[1]]
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is not None:
         if arguments.name in (None, experiment.name):

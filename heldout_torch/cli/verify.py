@@ -14,6 +14,7 @@ from heldout_torch.evaluation.sweep import all_devices, sweep
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import RunKey
+from heldout_torch.zoo.open import open_zoo
 
 _SHOWN = 5
 
@@ -24,7 +25,7 @@ def configure(parser: Parser) -> None:
         "Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; "
         "runs that it says are verified are not evaluated again, unless their files have changed."
     )
-    parser.add_argument("zoo", type=Path, metavar="ZOO", help="a zoo, or an unpacked TensorFlow archive")
+    parser.add_argument("zoo", metavar="ZOO", help="any place of runs")
     add_sweep_options(parser)
     parser.add_argument(
         "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"]
@@ -39,18 +40,23 @@ def configure(parser: Parser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    runs, missing = select(arguments.zoo, arguments)
-    dataset = load_data(arguments, arguments.zoo, runs)
+    zoo = open_zoo(arguments.zoo)
+    runs, missing = select(zoo, arguments)
+    dataset = load_data(arguments, zoo, runs)
     log = VerificationLog(arguments.results, arguments.splits)
     known = log.read()
     bad = failed = 0
-    rest = []
+    rest, names = [], dict[RunKey, str]()
     for run in runs:
-        verification = known.get(log.name(run))
+        try:
+            names[run] = log.name(zoo, run)
+        except HeldoutError as error:
+            failed += 1
+            complain(f"error: run {run}: {error}")
+            continue
+        verification = known.get(names[run])
         if verification is not None and verification.mismatches <= arguments.tolerance:
-            summarize(
-                arguments, _line(str(run.key), verification) + " (known)", **_facts(run.key, verification, known=True)
-            )
+            summarize(arguments, _line(str(run), verification) + " (known)", **_facts(run, verification, known=True))
         else:
             rest.append(run)
     for key in missing:
@@ -60,14 +66,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0
     work = partial(verify_runs, splits=arguments.splits, batch_size=arguments.batch_size, precision=arguments.precision)
     with Bar("verify", "image", len(rest) * (train + test)) as bar:
-        for run, result in sweep(work, rest, arguments.zoo, dataset, arguments.device or all_devices(), bar.add):
+        for run, result in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
             if isinstance(result, HeldoutError):
                 failed += 1
-                bar.print(printable(f"error: run {run.key}: {result}"))
+                bar.print(printable(f"error: run {run}: {result}"))
                 continue
-            log.append(run, result)
+            log.append(names[run], result)
             bad += result.mismatches > arguments.tolerance
-            tell(arguments, bar, _line(str(run.key), result), **_facts(run.key, result, known=False))
+            tell(arguments, bar, _line(str(run), result), **_facts(run, result, known=False))
     summarize(
         arguments,
         f"{len(runs) - bad - failed + len(missing)} runs verified, {bad} with mismatches, {failed} failed",

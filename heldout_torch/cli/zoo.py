@@ -1,21 +1,20 @@
 """`heldout zoo`: look after a zoo, and carry runs to and from remote ones."""
 
 import argparse
-from pathlib import Path
 
 from heldout_torch.cli import options
-from heldout_torch.cli.output import row, say, summarize
+from heldout_torch.cli.output import complain, row, say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.errors import ZooError, printable
-from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.progress import Bar
-from heldout_torch.zoo.export import Selection
-from heldout_torch.zoo.keys import MODEL_FILE, RunKey
-from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest, check_zoo, index_zoo, read_manifest
-from heldout_torch.zoo.remote import cache_folder, fetch_manifest, is_offline
-from heldout_torch.zoo.remote_index import index_remote
-from heldout_torch.zoo.store import open_zoo
-from heldout_torch.zoo.transfer import pull_runs, push_zoo
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.cache import cache_folder
+from heldout_torch.zoo.copy import check_runs, copy_runs, fetch_runs
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.manifest import MANIFEST_FILE
+from heldout_torch.zoo.open import open_writable, open_zoo
+from heldout_torch.zoo.selection import Selection
 
 
 def configure(parser: Parser) -> None:
@@ -31,13 +30,11 @@ def configure(parser: Parser) -> None:
     index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
     index.set_defaults(run_verb=_index)
     for action, run_verb in ((check, _check), (push, _push)):
-        action.add_argument("zoo", type=Path, metavar="ZOO", help="folder of the zoo")
+        action.add_argument("zoo", metavar="ZOO", help="any place of runs")
         action.set_defaults(run_verb=run_verb)
     push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
     for action, run_verb in ((listing, _list), (pull, _pull)):
-        action.add_argument(
-            "zoo", metavar="ZOO", help="URL of a zoo" + (", or its folder" if action is listing else "")
-        )
+        action.add_argument("zoo", metavar="ZOO", help="any place of runs" if action is listing else "URL of a zoo")
         action.add_argument("--experiment", help="only this experiment")
         action.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", default=[], metavar="R")
         action.add_argument("--runs", type=options.run_list, default=[], help="only these, such as 0-9,42")
@@ -52,51 +49,54 @@ def configure(parser: Parser) -> None:
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    zoo = open_zoo(arguments.zoo)
+    zoo = open_writable(arguments.zoo)
     with Bar("index", "run") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.add(done - bar.done)
 
-        if isinstance(zoo, Path):
-            manifest = index_zoo(zoo, arguments.workers, show)
-        else:
-            manifest = index_remote(zoo, arguments.workers, show)
-            if not manifest.runs:
-                raise ZooError(f"{zoo}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/{MODEL_FILE}")
+        found = zoo.index(arguments.workers, show)
+    if not found.manifest.runs and not found.damaged:
+        raise ZooError(f"{zoo.location}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/...")
+    for key, error in found.damaged.items():
+        complain(f"error: run {key}: {error}")
     summarize(
-        arguments, f"indexed {len(manifest.runs)} runs in {zoo}/{MANIFEST_FILE}", runs=len(manifest.runs), zoo=zoo
+        arguments,
+        f"indexed {len(found.manifest.runs)} runs in {zoo.location}/{MANIFEST_FILE}, {len(found.damaged)} damaged",
+        runs=len(found.manifest.runs),
+        damaged=len(found.damaged),
+        zoo=zoo.location,
     )
-    return 0
+    return 1 if found.damaged else 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    wrong = checked = 0
-    with Bar("check", "run", len(read_manifest(arguments.zoo).runs)) as bar:
-        for key, error in check_zoo(arguments.zoo, arguments.workers):
+    zoo = open_zoo(arguments.zoo)
+    keys = zoo.keys()
+    wrong = 0
+    with Bar("check", "run", len(keys)) as bar:
+        for outcome in check_runs(zoo, keys, arguments.workers):
             bar.add()
-            checked += 1
-            if error is not None:
+            if outcome.error is not None:
                 wrong += 1
-                bar.print(printable(f"error: run {key}: {error}"))
+                bar.print(printable(f"error: run {outcome.key}: {outcome.error}"))
     summarize(
         arguments,
-        f"checked {checked} runs of {arguments.zoo}, {wrong} wrong",
-        checked=checked,
+        f"checked {len(keys)} runs of {zoo.location}, {wrong} wrong",
+        checked=len(keys),
         wrong=wrong,
-        zoo=arguments.zoo,
+        zoo=zoo.location,
     )
     return 1 if wrong else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    remote = is_remote(arguments.zoo)
-    manifest = fetch_manifest(arguments.zoo, is_offline()) if remote else read_manifest(Path(arguments.zoo))
+    zoo = open_zoo(arguments.zoo)
+    keys = _selected(zoo, arguments)
     if not arguments.json:
         say("experiment/ratio/run\tepoch\ttrain\tremoved\ttest\tbytes")
-    for key in _selected(manifest, arguments):
-        record = manifest.runs[key]
+    for key, record in zip(keys, map_ahead(zoo.record, keys, zoo.threads), strict=True):
         if (record.accuracy[2] or 0.0) >= arguments.min_accuracy:
             accuracies = "\t".join("-" if value is None else f"{value:.4f}" for value in record.accuracy)
             epoch = "-" if record.epoch is None else record.epoch
@@ -109,33 +109,46 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    manifest = fetch_manifest(arguments.zoo)
-    keys = _selected(manifest, arguments)
+    zoo = open_zoo(arguments.zoo)
+    keys = _selected(zoo, arguments)
     failed = 0
-    total = sum(manifest.runs[key].size for key in keys)
-    with Bar("pull", "B", total) as bar:
-        for key, error in pull_runs(arguments.zoo, keys, arguments.workers, bar.add):
-            if error is not None:
+    with Bar("pull", "B") as bar:
+        for outcome in fetch_runs(zoo, keys, arguments.workers, bar.add):
+            if outcome.error is not None:
                 failed += 1
-                bar.print(printable(f"error: run {key}: {error}"))
+                bar.print(printable(f"error: run {outcome.key}: {outcome.error}"))
+    folder = cache_folder(zoo.location)
     summarize(
         arguments,
-        f"{len(keys) - failed} runs are in {cache_folder(arguments.zoo)}, {failed} failed",
+        f"{len(keys) - failed} runs are in {folder}, {failed} failed",
         fetched=len(keys) - failed,
         failed=failed,
-        folder=cache_folder(arguments.zoo),
+        folder=folder,
     )
-    return 1 if failed or not keys else 0
+    return 1 if failed else 0
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    total = sum(record.size for record in read_manifest(arguments.zoo).runs.values())
-    with Bar("push", "B", total) as bar:
-        copied = push_zoo(arguments.zoo, arguments.remote, arguments.workers, bar.add)
-    summarize(arguments, f"copied {copied} runs to {arguments.remote}", copied=copied, zoo=arguments.remote)
-    return 0
+    source, target = open_zoo(arguments.zoo), open_writable(arguments.remote)
+    keys = source.keys()
+    copied = failed = 0
+    with Bar("push", "run", len(keys)) as bar:
+        for outcome in copy_runs(source, target, keys, arguments.workers):
+            bar.add()
+            copied += outcome.error is None and not outcome.skipped
+            if outcome.error is not None:
+                failed += 1
+                bar.print(printable(f"error: run {outcome.key}: {outcome.error}"))
+    summarize(
+        arguments,
+        f"copied {copied} runs to {target.location}, {failed} failed",
+        copied=copied,
+        failed=failed,
+        zoo=target.location,
+    )
+    return 1 if failed else 0
 
 
-def _selected(manifest: Manifest, arguments: argparse.Namespace) -> list[RunKey]:
+def _selected(zoo: Zoo, arguments: argparse.Namespace) -> list[RunKey]:
     selection = Selection(arguments.experiment, arguments.subset_ratio, arguments.runs)
-    return [key for key in manifest.runs if selection.holds(key)]
+    return selection.choose(zoo.keys(), zoo.location)

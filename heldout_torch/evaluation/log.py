@@ -10,7 +10,8 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
 from heldout_torch.storage.locks import append_line
-from heldout_torch.zoo.keys import RunFolder
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import RunKey
 
 
 class VerificationLog:
@@ -25,11 +26,13 @@ class VerificationLog:
         self._path = path
         self._splits = sorted(splits)
 
-    def name(self, run: RunFolder) -> str:
-        """Name a run by its key and by its files' names, sizes and times, so that changed runs have another name."""
-        files = sorted(path for path in run.path.rglob("*") if path.is_file())
-        stats = [(str(path.relative_to(run.path)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return f"{run.key} {hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]}"
+    def name(self, zoo: Zoo, key: RunKey) -> str:
+        """Return what stands for a run and its files' contents, so that a changed run has another name."""
+        record = zoo.record(key)
+        if any(file.sha256 is None for file in record.files.values()):
+            record = zoo.files(key).record  # a TensorFlow run is hashed as it would be exported
+        digest = hashlib.sha256(json.dumps(record.to_json(), sort_keys=True).encode()).hexdigest()
+        return f"{key} {digest[:16]}"
 
     def read(self) -> dict[str, Verification]:
         """Read what is there by name, the last line of each run. What a killed process wrote in part is passed over.
@@ -52,14 +55,14 @@ class VerificationLog:
                 continue
         return found
 
-    def append(self, run: RunFolder, verification: Verification) -> None:
-        """Append a verification and wait until the disk has it.
+    def append(self, name: str, verification: Verification) -> None:
+        """Append the verification of a run, which `name` named, and wait until the disk has it.
 
         Raises:
             DataError: If it cannot be written.
         """
         record = {
-            "run": self.name(run),
+            "run": name,
             "matches": verification.matches,
             "examples": verification.examples,
             "tie_margin": verification.tie_margin,

@@ -14,9 +14,9 @@ from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
 from heldout_torch.storage.files import new_folder
 from heldout_torch.zoo import AuxArrays, Run, RunKey
-from heldout_torch.zoo.keys import AUX_FILE, run_path
+from heldout_torch.zoo.base import WritableZoo
 
-SCORES_FOLDER = "scores"
+_SCORES_FOLDER = "scores"
 
 
 def make_aux(train: Evaluation, test: Evaluation, subset: np.ndarray, dataset: Dataset) -> AuxArrays:
@@ -63,20 +63,20 @@ def save_runs(
     device: str,
     progress: Progress,
     *,
-    out: Path,
+    out: WritableZoo,
     batch_size: int | None = None,
     precision: Precision = "exact",
     scores: bool = False,
     flips: bool = False,
 ) -> list[AuxArrays | HeldoutError]:
-    """Evaluate runs and write `<out>/<experiment>/<subset_ratio>/<run>/aux_arrays.npz` for each.
+    """Evaluate runs and file their aux arrays; a model that is there stays.
 
     Args:
         runs: Runs with aux arrays, which say what they were trained on.
         dataset: Their data set.
         device: As in `evaluate`.
         progress: As in `evaluate`.
-        out: Folder to write into.
+        out: Zoo to write into; with scores, a folder.
         batch_size: As in `evaluate`.
         precision: As in `evaluate`.
         scores: Also fill in the runs' rows of the scores that `start_scores` began.
@@ -103,16 +103,20 @@ def save_runs(
             assert isinstance(train, Evaluation)
             assert isinstance(test, Evaluation)
             aux = make_aux(train, test, run.aux.subsample_idx, dataset)
-            target = run_path(out, run.metadata.key)
             if scores:
-                write_scores(target.parent / SCORES_FOLDER, run.metadata.run, train, aux.trained_on)
-            aux.write(target / AUX_FILE)
+                write_scores(scores_folder(Path(out.location), run.key), run.key.run, train, aux.trained_on)
+            out.put(run.metadata, None, aux, overwrite=True)
             results.append(aux)
         except HeldoutError as error:
             results.append(error)
         except OSError as error:
-            results.append(DataError(f"{error.filename or out}: cannot be written ({error.strerror})"))
+            results.append(DataError(f"{error.filename or out.location}: cannot be written ({error.strerror})"))
     return results
+
+
+def scores_folder(out: Path, key: RunKey) -> Path:
+    """Return the folder of the scores of a run's experiment and subset ratio."""
+    return out / key.experiment / repr(key.subset_ratio) / _SCORES_FOLDER
 
 
 def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
@@ -131,8 +135,8 @@ def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
     Raises:
         DataError: If there are files about other runs or examples, or they cannot be written.
     """
-    for folder in sorted({run_path(out, key).parent / SCORES_FOLDER for key in keys}):
-        runs = np.array(sorted(key.run for key in keys if run_path(out, key).parent == folder.parent), np.int64)
+    for folder in sorted({scores_folder(out, key) for key in keys}):
+        runs = np.array(sorted(key.run for key in keys if scores_folder(out, key) == folder), np.int64)
         try:
             if not folder.is_dir():
                 with new_folder(folder) as temporary:

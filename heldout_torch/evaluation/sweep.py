@@ -3,7 +3,6 @@
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +12,8 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.evaluate import Progress
 from heldout_torch.plugins import load_plugins, loaded_plugins
 from heldout_torch.zoo import Run, load_run
-from heldout_torch.zoo.keys import RunFolder
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import RunKey
 
 T = TypeVar("T")
 # Given runs, the data set, a device and whom to tell of progress, gives a result or an error for each run.
@@ -30,12 +30,12 @@ def all_devices() -> list[str]:
 
 def sweep(
     work: Work[T],
-    runs: Sequence[RunFolder],
-    zoo: Path,
+    runs: Sequence[RunKey],
+    zoo: Zoo,
     dataset: Dataset,
     devices: Sequence[str],
     progress: Progress,
-) -> Iterator[tuple[RunFolder, T | HeldoutError]]:
+) -> Iterator[tuple[RunKey, T | HeldoutError]]:
     """Do the same work on many runs; what is wrong with one does not stop the others.
 
     A data set that is held whole stays on the device from run to run. One that has to be decoded is gone through once
@@ -44,7 +44,7 @@ def sweep(
     Args:
         work: What to do; a function of a module, or a partial of one, since other processes get it.
         runs: The runs.
-        zoo: Folder that they lie in.
+        zoo: Where they are.
         dataset: Their data set.
         devices: Such as `["cuda:0", "cuda:1"]`. Each has a process of its own, and every so manyth run.
         progress: Called with the number of examples done since its last call.
@@ -97,8 +97,8 @@ def _serve(
     results: Any,
     plugins: Sequence[str],
     work: Work[T],
-    runs: Sequence[RunFolder],
-    zoo: Path,
+    runs: Sequence[RunKey],
+    zoo: Zoo,
     dataset: Dataset,
     device: str,
 ) -> None:
@@ -112,17 +112,16 @@ def _serve(
 
 
 def _sweep_device(
-    work: Work[T], runs: Sequence[RunFolder], zoo: Path, dataset: Dataset, device: str, progress: Progress
-) -> Iterator[tuple[RunFolder, T | HeldoutError]]:
+    work: Work[T], runs: Sequence[RunKey], zoo: Zoo, dataset: Dataset, device: str, progress: Progress
+) -> Iterator[tuple[RunKey, T | HeldoutError]]:
     dataset = dataset.to(device)
     together = 1 if dataset.in_memory else _TOGETHER
     rest = iter(runs)
     while group := list(islice(rest, together)):
-        loaded: list[tuple[RunFolder, Run]] = []
+        loaded: list[tuple[RunKey, Run]] = []
         for found in group:
-            key = found.key
             try:
-                loaded.append((found, load_run(key.experiment, key.subset_ratio, key.run, zoo, device)))
+                loaded.append((found, load_run(found, zoo=zoo, device=device)))
             except HeldoutError as error:
                 yield found, error
         if loaded:

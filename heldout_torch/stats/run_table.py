@@ -1,9 +1,7 @@
 """The run table: for every example, which runs trained on it and which classify it correctly, one bit each."""
 
 import html
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -24,11 +22,14 @@ from heldout_torch.stats.counting.packing import (
 )
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
-from heldout_torch.zoo.keys import RunKey, make_key
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
+from heldout_torch.zoo.selection import described
 
 if TYPE_CHECKING:
     from heldout_torch.data import SplitName
     from heldout_torch.zoo import AuxArrays
+    from heldout_torch.zoo.open import Place
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,12 +110,13 @@ class RunTable:
         return cls._of(_aux_rows(aux, names), None if names is None else len(names), mix_ratios)
 
     @classmethod
-    def from_zoo(cls, zoo: str | Path, experiment: str, subset_ratio: float, runs: Sequence[int] | None = None) -> Self:
+    def from_zoo(
+        cls, zoo: "Place | None", experiment: str, subset_ratio: float, runs: Sequence[int] | None = None
+    ) -> Self:
         """Pack the runs of one subset ratio of a zoo or TensorFlow tree; models are not read.
 
         Args:
-            zoo: Folder of the zoo, or of an unpacked TensorFlow archive; or URL of a zoo, of which the aux arrays are
-                fetched into the cache.
+            zoo: A place as in `heldout_torch.load_run`; of a zoo under a URL the aux arrays are fetched into the cache.
             experiment: Such as `cifar10-inception`.
             subset_ratio: Share of the training set that a run saw.
             runs: Only these; all by default.
@@ -123,19 +125,20 @@ class RunTable:
             ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.storage.paths import is_remote
-        from heldout_torch.storage.urls import REQUESTS
-        from heldout_torch.zoo.run_aux import aux_readers
+        from heldout_torch.zoo.open import open_zoo
 
-        readers = aux_readers(zoo, experiment)
-        found = {key.run: key for key in readers if key.subset_ratio == subset_ratio}
-        wanted = sorted(found) if runs is None else list(runs)
+        opened = open_zoo(zoo)
+        keys = opened.keys(experiment)
+        ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
+        found = {key.run: key for key in keys if key.subset_ratio == ratio}
+        wanted = sorted(found) if runs is None else list(map(as_run, runs))
         missing = [run for run in wanted if run not in found]
         if missing or not wanted:
             which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
-            raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {zoo}")
-        threads = REQUESTS if is_remote(zoo) else min(8, os.cpu_count() or 1)
-        return cls.from_aux(_ahead([readers[found[run]] for run in wanted], threads), [found[run] for run in wanted])
+            there = described([key for key in keys if key.subset_ratio == ratio] or keys or opened.keys())
+            raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {opened.location}; {there}")
+        chosen = [found[run] for run in wanted]
+        return cls.from_aux(map_ahead(opened.aux, chosen, opened.threads), chosen)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -328,10 +331,3 @@ def _aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iter
             raise type(error)(f"run {key}: {error}") from None
     if names is not None and given < len(names):
         raise DataError(f"{len(names)} keys given for {given} runs")
-
-
-def _ahead(readers: "Sequence[Callable[[], AuxArrays]]", threads: int) -> "Iterator[AuxArrays]":
-    """Read aux arrays with a few threads (unzipping lets go of the interpreter), a few runs ahead of their use."""
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(readers), 2 * threads):
-            yield from pool.map(lambda read: read(), readers[start : start + 2 * threads])

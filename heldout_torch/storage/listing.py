@@ -22,10 +22,12 @@ class ListedFile(NamedTuple):
         signature: Differs after the file was replaced, also by one of the same size; on a disk made of its size,
             inode and times, far away of its ETag, or of its time where there is none. Empty where the place tells
             nothing: then only reading the file shows whether it is another.
+        changed: On a disk when it changed last, in nanoseconds by the clock of its file system; None far away.
     """
 
     size: int
     signature: str
+    changed: int | None = None
 
 
 def list_files(location: str) -> dict[str, ListedFile]:
@@ -77,7 +79,7 @@ def list_file(path: Path) -> ListedFile:
 
 def _listed(status: os.stat_result) -> ListedFile:
     sign = f"{status.st_size}-{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
-    return ListedFile(status.st_size, sign)
+    return ListedFile(status.st_size, sign, status.st_ctime_ns)
 
 
 def _walk(folder: Path, prefix: str, above: list[tuple[int, int]], found: dict[str, ListedFile]) -> None:

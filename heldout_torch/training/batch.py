@@ -1,19 +1,16 @@
 """One batch of runs: trained, and filed in a zoo."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from heldout_torch.data import Dataset
-from heldout_torch.storage.urls import REQUESTS
+from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.fit import Fitted, RunBatch, Watch, fit
 from heldout_torch.training.state import remove_state
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
-from heldout_torch.zoo.manifest import RunRecord
-from heldout_torch.zoo.store import present_runs, put_run
+from heldout_torch.zoo.base import WritableZoo
 
 
 @dataclass(frozen=True)
@@ -25,18 +22,16 @@ class Trained:
         loss: Mean cross entropy over its last epoch; None if it was not trained now.
         error: Why it is not in the zoo; None if it is.
         skipped: Whether it was in the zoo before.
-        record: What the manifest of a remote zoo is to say of it, if it was put there now.
     """
 
     key: RunKey
     loss: float | None = None
     error: str | None = None
     skipped: bool = False
-    record: RunRecord | None = None
 
 
 def train_batch(
-    batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str | torch.device, watch: Watch
+    batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str | torch.device, watch: Watch
 ) -> list[Trained]:
     """Train a batch of runs and put those that did not diverge into a zoo.
 
@@ -45,31 +40,26 @@ def train_batch(
     Args:
         batch: The runs.
         dataset: The experiment's.
-        zoo: As `heldout_torch.zoo.store.open_zoo` gave it.
+        zoo: Where they go, inside its `with` block.
         device: Where to train.
         watch: As in `fit`.
 
     Raises:
-        OSError: If the zoo is a folder that cannot be written.
-        ZooError: If it is a URL that cannot be read or written.
+        ZooError: If the zoo cannot be written.
     """
     name, ratio = batch.experiment.name, batch.subset_ratio
-    state_file = f"{zoo}/{name}/{ratio!r}/.training-{batch.digest()}.safetensors"
+    state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest()}.safetensors"
     fitted = fit(batch, dataset, device, state_file, watch)
-    there = present_runs(zoo, name, ratio)
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        trained = list(pool.map(lambda one: _put(batch, one, zoo, there), fitted))
+    trained = list(map_ahead(lambda one: _put(batch, one, zoo), fitted, zoo.threads))
     remove_state(state_file)
     return trained
 
 
-def _put(batch: RunBatch, fitted: Fitted, zoo: str | Path, there: set[int]) -> Trained:
+def _put(batch: RunBatch, fitted: Fitted, zoo: WritableZoo) -> Trained:
     key = RunKey(batch.experiment.name, batch.subset_ratio, fitted.run)
     if fitted.diverged:
         line = f"the loss diverged: {fitted.first_loss:.3g} at first, {fitted.last_loss:.3g} at last; not written"
         return Trained(key, fitted.last_loss, line)
-    if fitted.run in there:
-        return Trained(key, fitted.last_loss)
     metadata = RunMetadata.of(batch.experiment, key, batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe))
     subset = batch.subset_of(fitted.run)
     removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset)
@@ -82,4 +72,5 @@ def _put(batch: RunBatch, fitted: Fitted, zoo: str | Path, there: set[int]) -> T
         index_test=np.arange(len(fitted.correct_test), dtype=np.int32),
         subsample_idx=subset.astype(np.int32),
     )
-    return Trained(key, fitted.last_loss, record=put_run(zoo, fitted.state, metadata, aux))
+    zoo.put(metadata, fitted.state, aux)
+    return Trained(key, fitted.last_loss)

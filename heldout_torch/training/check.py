@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.fit import RunBatch
 from heldout_torch.zoo import Experiment, RunKey
-from heldout_torch.zoo.store import get_aux, get_metadata
+from heldout_torch.zoo.base import Zoo
 
 
 def check_work(work: RunBatch, dataset: Dataset) -> None:
@@ -44,19 +43,19 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     _check_shapes(experiment, dataset)
 
 
-def check_same(work: RunBatch, key: RunKey, zoo: str | Path) -> None:
+def check_same(work: RunBatch, key: RunKey, zoo: Zoo) -> None:
     """Check that a run which is in a zoo already was trained by the same recipe, on the same subset.
 
     Raises:
         ZooError: If it was not, or its files are damaged.
     """
     expected = json.loads(json.dumps(asdict(work.recipe)))
-    if get_metadata(zoo, key).recipe != expected:
-        raise ZooError(f"run {key} in {zoo} was trained by another recipe; file the new runs under another name")
+    if zoo.metadata(key).recipe != expected:
+        raise ZooError(f"run {key} in {zoo.location} was trained by another recipe; give the new runs another name")
     if work.subset is None:
         return
-    if not np.array_equal(np.sort(get_aux(zoo, key).subsample_idx), np.sort(work.subset)):
-        raise ZooError(f"run {key} in {zoo} was trained on another subset; file the new runs under another name")
+    if not np.array_equal(np.sort(zoo.aux(key).subsample_idx), np.sort(work.subset)):
+        raise ZooError(f"run {key} in {zoo.location} was trained on another subset; give the new runs another name")
 
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:

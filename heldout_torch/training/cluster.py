@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 
@@ -11,12 +10,13 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.plugins import load_plugins, loaded_plugins
 from heldout_torch.training.batch import Trained, train_batch
 from heldout_torch.training.fit import RunBatch
+from heldout_torch.zoo.base import WritableZoo
 
 _RETRIES = 20
 
 
 def train_on_cluster(
-    batches: Sequence[RunBatch], dataset: Dataset, zoo: str | Path, device: str | torch.device, address: str
+    batches: Sequence[RunBatch], dataset: Dataset, zoo: WritableZoo, device: str | torch.device, address: str
 ) -> Iterator[Trained]:
     """Train batches of runs on a cluster.
 
@@ -26,7 +26,7 @@ def train_on_cluster(
     Args:
         batches: The batches.
         dataset: The experiment's; it travels to the workers once.
-        zoo: URL of the zoo, or its folder on a file system that all machines of the cluster see under this path.
+        zoo: A zoo under a URL, or a folder on a file system that all machines of the cluster see under this path.
         device: `cpu` or `cuda`.
         address: Of the cluster, as `ray.init` takes it; `auto` finds the one that this machine belongs to.
 
@@ -47,7 +47,6 @@ def train_on_cluster(
     gpus = int(torch.device(device).type == "cuda")
     task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
     shared = ray.put(dataset)
-    zoo = zoo.resolve() if isinstance(zoo, Path) else zoo
     pending = [task.remote(loaded_plugins(), batch, shared, zoo, str(device)) for batch in batches]
     try:
         while pending:
@@ -62,7 +61,7 @@ def train_on_cluster(
             ray.cancel(task_left)
 
 
-def _train(plugins: Sequence[str], batch: RunBatch, dataset: Dataset, zoo: str | Path, device: str) -> list[Trained]:
+def _train(plugins: Sequence[str], batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
     load_plugins(plugins)
     torch.set_num_threads(1)
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)

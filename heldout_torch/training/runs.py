@@ -4,22 +4,20 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import torch
 
 from heldout_torch.data import Dataset
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError
 from heldout_torch.models import expected_tensors, find_architecture
-from heldout_torch.storage.files import remove_stale
-from heldout_torch.storage.urls import REQUESTS
+from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.batch import Trained, train_batch
 from heldout_torch.training.check import check_same, check_work
 from heldout_torch.training.fit import RunBatch, Watch
 from heldout_torch.zoo import Experiment
-from heldout_torch.zoo.keys import RunKey, make_key, run_path
-from heldout_torch.zoo.remote_index import manifest_renewed
-from heldout_torch.zoo.store import open_zoo, present_runs, write_experiment
+from heldout_torch.zoo.base import WritableZoo
+from heldout_torch.zoo.keys import RunKey, make_key
+from heldout_torch.zoo.open import Place, open_writable
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
 _MAX_STACK = 1024
@@ -28,7 +26,7 @@ _MAX_STACK = 1024
 def train_runs(
     work: RunBatch,
     dataset: Dataset,
-    zoo: str | Path,
+    zoo: Place,
     device: str | torch.device = "cpu",
     batch_of_runs: int | None = None,
     cluster: str | None = None,
@@ -41,8 +39,7 @@ def train_runs(
     rounding of sums, on which other runs are trained beside it. On a CPU as many batches of runs are trained at once
     as PyTorch has threads.
 
-    The manifest of a zoo under a URL is brought up to date when the training ends, however it ends. Where several
-    trainers end at once it can lack runs; `heldout zoo index URL`, or calling this again, mends it.
+    The manifest of the zoo is brought up to date when the training ends, however it ends.
 
     Args:
         work: All runs that are wanted, and how they are trained.
@@ -62,34 +59,30 @@ def train_runs(
         HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
             otherwise, or the zoo cannot be written.
     """
-    zoo = open_zoo(zoo)
+    target = open_writable(zoo)
     check_work(work, dataset)
     if (batch_of_runs or 1) > 1 and not find_architecture(work.experiment.architecture).stackable:
         raise HeldoutError(
             f"runs of {work.experiment.architecture} are trained one at a time, not {batch_of_runs} together"
         )
-    keys = {run: make_key(work.experiment.name, work.subset_ratio, run) for run in work.runs}
-    there = present_runs(zoo, work.experiment.name, work.subset_ratio)
+    keys = [make_key(work.experiment.name, work.subset_ratio, run) for run in sorted(set(work.runs))]
+    missing = target.missing(keys)
 
-    def skip(run: int) -> Trained:
-        check_same(work, keys[run], zoo)
-        return Trained(keys[run], skipped=True)
+    def skip(key: RunKey) -> Trained:
+        check_same(work, key, target)
+        return Trained(key, skipped=True)
 
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        yield from pool.map(skip, [run for run in work.runs if run in there])
-    missing = sorted(set(work.runs) - there)
-    with manifest_renewed(zoo) as written:
-        for trained in _train(work, missing, dataset, zoo, device, batch_of_runs, cluster, progress):
-            if trained.record is not None:
-                written[trained.key] = trained.record
-            yield trained
+    yield from map_ahead(skip, sorted(set(keys) - set(missing)), target.threads)
+    with target:
+        runs = [key.run for key in missing]
+        yield from _train(work, runs, dataset, target, device, batch_of_runs, cluster, progress)
 
 
 def _train(
     work: RunBatch,
     missing: list[int],
     dataset: Dataset,
-    zoo: str | Path,
+    zoo: WritableZoo,
     device: str | torch.device,
     batch_of_runs: int | None,
     cluster: str | None,
@@ -97,21 +90,16 @@ def _train(
 ) -> Iterator[Trained]:
     if not missing:
         return
-    try:
-        write_experiment(zoo, work.experiment)
-        if isinstance(zoo, Path):
-            remove_stale(run_path(zoo, RunKey(work.experiment.name, work.subset_ratio, 0)).parent)
-        threads = torch.get_num_threads() if torch.device(device).type == "cpu" and cluster is None else 1
-        size = batch_of_runs or _auto_batch(work.experiment, len(missing), threads, device)
-        batches = [_with_runs(work, missing[start : start + size]) for start in range(0, len(missing), size)]
-        if cluster is None:
-            yield from _train_here(batches, dataset, zoo, device, threads, progress)
-        else:
-            from heldout_torch.training.cluster import train_on_cluster
+    zoo.declare(work.experiment)
+    threads = torch.get_num_threads() if torch.device(device).type == "cpu" and cluster is None else 1
+    size = batch_of_runs or _auto_batch(work.experiment, len(missing), threads, device)
+    batches = [_with_runs(work, missing[start : start + size]) for start in range(0, len(missing), size)]
+    if cluster is None:
+        yield from _train_here(batches, dataset, zoo, device, threads, progress)
+    else:
+        from heldout_torch.training.cluster import train_on_cluster
 
-            yield from train_on_cluster(batches, dataset, zoo, device, cluster)
-    except OSError as error:
-        raise ZooError(f"{error.filename or zoo}: cannot be written ({error.strerror})") from None
+        yield from train_on_cluster(batches, dataset, zoo, device, cluster)
 
 
 def _auto_batch(experiment: Experiment, runs: int, workers: int, device: str | torch.device) -> int:
@@ -131,7 +119,7 @@ def _with_runs(work: RunBatch, runs: Sequence[int]) -> RunBatch:
 def _train_here(
     batches: list[RunBatch],
     dataset: Dataset,
-    zoo: str | Path,
+    zoo: WritableZoo,
     device: str | torch.device,
     threads: int,
     progress: Watch,

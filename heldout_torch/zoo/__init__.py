@@ -7,9 +7,13 @@ from heldout_torch.lazy import lazy_names
 if TYPE_CHECKING:
     from heldout_torch.experiments import Experiment, known_experiments
     from heldout_torch.zoo.aux_arrays import AuxArrays
+    from heldout_torch.zoo.base import WritableZoo, Zoo
+    from heldout_torch.zoo.copy import copy_runs
     from heldout_torch.zoo.keys import RunKey
-    from heldout_torch.zoo.load import Run, list_runs, load_run, sample_zoo
+    from heldout_torch.zoo.load import Run, list_runs, load_run
     from heldout_torch.zoo.metadata import RunMetadata
+    from heldout_torch.zoo.open import open_writable, open_zoo, sample_zoo
+    from heldout_torch.zoo.selection import Selection
 
 __all__ = [
     "AuxArrays",
@@ -17,9 +21,15 @@ __all__ = [
     "Run",
     "RunKey",
     "RunMetadata",
+    "Selection",
+    "WritableZoo",
+    "Zoo",
+    "copy_runs",
     "known_experiments",
     "list_runs",
     "load_run",
+    "open_writable",
+    "open_zoo",
     "sample_zoo",
 ]
 
@@ -28,8 +38,12 @@ __getattr__, __dir__ = lazy_names(
     {
         "heldout_torch.experiments": ("Experiment", "known_experiments"),
         "heldout_torch.zoo.aux_arrays": ("AuxArrays",),
+        "heldout_torch.zoo.base": ("WritableZoo", "Zoo"),
+        "heldout_torch.zoo.copy": ("copy_runs",),
         "heldout_torch.zoo.keys": ("RunKey",),
-        "heldout_torch.zoo.load": ("Run", "list_runs", "load_run", "sample_zoo"),
+        "heldout_torch.zoo.load": ("Run", "list_runs", "load_run"),
         "heldout_torch.zoo.metadata": ("RunMetadata",),
+        "heldout_torch.zoo.open": ("open_writable", "open_zoo", "sample_zoo"),
+        "heldout_torch.zoo.selection": ("Selection",),
     },
 )

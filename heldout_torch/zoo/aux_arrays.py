@@ -9,9 +9,11 @@ from typing import Self
 import numpy as np
 
 from heldout_torch.errors import ZooError
+from heldout_torch.experiments import Experiment
 from heldout_torch.storage.files import write_atomically
 
 _MAX_BYTES = 2**30  # unpacked; ImageNet's take about 20 MB
+_TEST = {"correctness_test", "index_test"}
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,28 @@ class AuxArrays:
     def read(cls, source: Path | bytes, name: str | None = None) -> Self:
         """Read and validate a file; nothing in it is ever unpickled.
 
+        Arrays beside the seven stay unread. Where the two of the test set are missing, theirs have no examples.
+
         Args:
             source: The file, or its contents.
             name: What errors call it; the path by default.
 
         Raises:
-            ZooError: If it is no npz, arrays are missing or unknown, or `validate` refuses them.
+            ZooError: If it is no npz, arrays are missing, or `validate` refuses them.
         """
         name = name or ("aux_arrays.npz" if isinstance(source, bytes) else str(source))
-        expected = {field.name for field in fields(cls)}
         try:
             data = source if isinstance(source, bytes) else source.read_bytes()
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                     raise ZooError(f"{name}: unpacks to more than {_MAX_BYTES} bytes, which is no aux_arrays.npz")
             with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-                if set(npz.files) != expected:
-                    raise ZooError(f"{name}: holds arrays {sorted(npz.files)}, expected {sorted(expected)}")
-                aux = cls(**{key: npz[key] for key in npz.files})
+                if missing := {field.name for field in fields(cls)} - set(npz.files) - _TEST:
+                    raise ZooError(f"{name}: lacks {', '.join(sorted(missing))}, holds {', '.join(sorted(npz.files))}")
+                if _TEST & set(npz.files) not in (_TEST, set()):
+                    raise ZooError(f"{name}: holds only one of {' and '.join(sorted(_TEST))}")
+                empty = np.zeros(0, np.int64)
+                aux = cls(**{f.name: npz[f.name] if f.name in npz.files else empty for f in fields(cls)})
         except ZooError:
             raise
         except OSError as error:
@@ -70,7 +76,7 @@ class AuxArrays:
         return aux
 
     def to_bytes(self) -> bytes:
-        """Give the contents of an npz file; the same arrays give the same bytes."""
+        """Return the contents of an npz file; the same arrays give the same bytes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for field in fields(self):
@@ -155,3 +161,19 @@ class AuxArrays:
         correct = np.zeros(m, bool)
         correct[self.index_test] = self.correctness_test
         return correct  # (m,)
+
+
+def read_aux(source: Path | bytes, experiment: Experiment, name: str) -> AuxArrays:
+    """Read `aux_arrays.npz` and check that it is about this experiment's data set.
+
+    Raises:
+        ZooError: As `AuxArrays.read`, or if the numbers of examples are another data set's.
+    """
+    aux = AuxArrays.read(source, name)
+    train, test = aux.train_examples, len(aux.index_test)
+    if train != experiment.train_examples or test not in (experiment.test_examples, 0):
+        raise ZooError(
+            f"{name}: is about {train} training and {test} test examples, {experiment.name} has "
+            f"{experiment.train_examples} and {experiment.test_examples}; is it another experiment's?"
+        )
+    return aux

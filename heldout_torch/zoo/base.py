@@ -4,16 +4,17 @@ A run is there when its record is (`heldout_torch.zoo.records`); in a TensorFlow
 for the record. `open_zoo` in `heldout_torch.zoo.open` finds which of them a location is.
 """
 
-from collections.abc import Mapping
-from typing import Protocol, Self, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, Self
 
 from torch import Tensor
 
 from heldout_torch.experiments import Experiment
 from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.zoo.indexing import Indexed
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.metadata import RunMetadata
-from heldout_torch.zoo.records import RunRecord
+from heldout_torch.zoo.records import RunFiles, RunRecord
 
 
 class Zoo(Protocol):
@@ -81,8 +82,8 @@ class Zoo(Protocol):
         """
         ...
 
-    def files(self, key: RunKey) -> Mapping[str, bytes]:
-        """Return the contents of a run's files as a zoo keeps them, for copying: `aux_arrays.npz`, `model.safetensors`.
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run's files as a zoo keeps them, for copying.
 
         From a zoo these are the bytes that lie there, checked against its record; a TensorFlow run is converted.
 
@@ -91,8 +92,15 @@ class Zoo(Protocol):
         """
         ...
 
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a file that belongs to no run; None if there is none.
 
-@runtime_checkable
+        Args:
+            name: Path below the location, such as `cifar10-inception/archive.json`.
+        """
+        ...
+
+
 class WritableZoo(Zoo, Protocol):
     """A zoo that takes runs.
 
@@ -119,12 +127,26 @@ class WritableZoo(Zoo, Protocol):
         """
         ...
 
-    def put_files(self, metadata: RunMetadata, files: Mapping[str, bytes], overwrite: bool = False) -> bool:
-        """File a run whose files' contents are given, as `put`; what `Zoo.files` returns of another zoo.
+    def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
+        """File a run whose files are given, as `put`; what `Zoo.files` returns of another zoo.
 
         Raises:
             ZooError: If the place cannot be written.
         """
+        ...
+
+    def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
+        """Return those of some runs that are not there, or, if a model is wanted, have aux arrays only.
+
+        Raises:
+            ZooError: If the place cannot be listed.
+        """
+        ...
+
+    def index(
+        self, threads: int | None = None, progress: Callable[[int, int], object] = lambda done, total: None
+    ) -> Indexed:
+        """Write the manifest, as `heldout_torch.zoo.indexing.index_zoo`."""
         ...
 
     def declare(self, experiment: Experiment) -> None:
@@ -149,10 +171,6 @@ class WritableZoo(Zoo, Protocol):
 
     def remove(self, name: str) -> None:
         """Remove such a file, if it is there."""
-        ...
-
-    def read(self, name: str) -> bytes | None:
-        """Return the contents of such a file; None if there is none."""
         ...
 
     def __enter__(self) -> Self:

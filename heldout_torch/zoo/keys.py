@@ -1,18 +1,23 @@
-"""Where runs lie: `<root>/<experiment>/<subset_ratio>/<run>/`, in a zoo and in an unpacked TensorFlow archive alike."""
+"""What names a run, which runs are chosen, and how both are written down: `<experiment>/<subset_ratio>/<run>`."""
 
-import os
+import math
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Self
 
 from heldout_torch.errors import ZooError
 
 MODEL_FILE = "model.safetensors"
 AUX_FILE = "aux_arrays.npz"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"  # the folder in a run's that holds a TensorFlow checkpoint
+RUN_FILES = (AUX_FILE, MODEL_FILE)  # in the order in which they are written
+MAX_RUN = 2**32 - 1  # a run's number is the seed of NumPy's RandomState
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NEAR = 1e-6  # ratios that differ by no more mean the same one
+_MAX_LISTED = 10_000_000  # runs that a list such as 0-9,42 may name
 
 
 @dataclass(frozen=True, order=True)
@@ -32,47 +37,88 @@ class RunKey:
     def __str__(self) -> str:
         return f"{self.experiment}/{self.subset_ratio!r}/{self.run}"
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the key that is written as `cifar10-inception/0.7/3`.
 
-@dataclass(frozen=True, order=True)
-class RunFolder:
-    """A run and the folder that holds it.
-
-    Attributes:
-        key: The run.
-        path: Its folder, in a zoo or in a TensorFlow tree.
-    """
-
-    key: RunKey
-    path: Path
-
-    @property
-    def in_zoo(self) -> bool:
-        """Whether the folder holds an exported run (else TensorFlow checkpoints)."""
-        return (self.path / MODEL_FILE).is_file()
+        Raises:
+            ZooError: If the text is no key.
+        """
+        parts = text.split("/")
+        if len(parts) != 3 or not _is_number(parts[2]):
+            raise ZooError(f"{text!r} names no run, expected <experiment>/<subset_ratio>/<run>")
+        key = make_key(parts[0], parts[1], int(parts[2]))
+        return cls(key.experiment, key.subset_ratio, key.run)
 
 
-def make_key(experiment: str, subset_ratio: float, run: int) -> RunKey:
-    """Check the parts of a key.
+def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
+    """Return the key of checked parts.
+
+    Args:
+        experiment: Its name.
+        subset_ratio: Anything like a float, also a string; see `as_ratio`.
+        run: Anything like an integer, such as a NumPy one.
 
     Raises:
-        ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is negative.
+        ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is no number from 0.
     """
-    if not _NAME.fullmatch(experiment):
+    if not isinstance(experiment, str) or not _NAME.fullmatch(experiment):
         raise ZooError(f"{experiment!r} is no name for an experiment, expected letters, digits, '-', '_' and '.'")
-    if isinstance(subset_ratio, bool) or not isinstance(subset_ratio, (int, float)) or not 0 < subset_ratio < 1:
-        raise ZooError(f"subset ratio {subset_ratio!r} is not between 0 and 1")
-    if isinstance(run, bool) or not isinstance(run, int) or run < 0:
-        raise ZooError(f"run {run!r} is not a number from 0")
-    return RunKey(experiment, float(subset_ratio), run)
+    return RunKey(experiment, as_ratio(subset_ratio), as_run(run))
 
 
-def run_path(zoo: Path, key: RunKey) -> Path:
-    """Give the folder of a run in a zoo; the ratio is spelled as Python's `repr`, such as `0.7`."""
-    return zoo / key.experiment / repr(key.subset_ratio) / str(key.run)
+def as_run(value: Any) -> int:
+    """Return the number of a run, given as anything like an integer.
+
+    Raises:
+        ZooError: If it is no integer from 0 to 2^32 - 1.
+    """
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_RUN:
+        raise ZooError(f"run {value!r} is not a whole number from 0 to {MAX_RUN}")
+    return number
+
+
+def as_ratio(value: Any) -> float:
+    """Return a subset ratio, given as anything like a float.
+
+    Numbers of 16 and 32 bits are taken by their shortest decimal, so that `numpy.float32(0.7)` is 0.7.
+
+    Raises:
+        ZooError: If it is no number strictly between 0 and 1.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        dtype = str(getattr(value, "dtype", ""))
+        short = dtype.endswith(("float32", "float16"))  # NumPy's and PyTorch's
+        ratio = float(f"{float(value):.{7 if dtype.endswith('32') else 4}g}") if short else float(value)
+    except (TypeError, ValueError):
+        ratio = math.nan
+    if not 0 < ratio < 1:
+        raise ZooError(f"subset ratio {value!r} is not a number between 0 and 1")
+    return ratio
+
+
+def nearest_ratio(ratio: float, existing: Iterable[float]) -> float | None:
+    """Return the one of some ratios that is meant: itself, or the one within 1e-6; None if there is none.
+
+    Raises:
+        ZooError: If several are that near.
+    """
+    near = {other for other in existing if abs(other - ratio) <= _NEAR}
+    if ratio in near or not near:
+        return ratio if near else None
+    if len(near) > 1:
+        raise ZooError(f"subset ratio {ratio!r} could be {' or '.join(map(repr, sorted(near)))}; give one of them")
+    return near.pop()
 
 
 def parse_ratio(name: str) -> float | None:
-    """Read a ratio folder's name in any spelling (`0.7`, `0.70`, `7e-1`); None if it is no ratio in (0, 1)."""
+    """Return the ratio that a folder's name spells in any way (`0.7`, `0.70`, `7e-1`); None if it is no ratio."""
     try:
         ratio = float(name)
     except ValueError:
@@ -80,89 +126,87 @@ def parse_ratio(name: str) -> float | None:
     return ratio if 0 < ratio < 1 else None
 
 
-def experiment_folders(root: Path) -> dict[str, Path]:
-    """Find the experiments under a folder, which may also be an experiment's own.
+def parse_key(path: str) -> tuple[RunKey, str] | None:
+    """Return the run and the file that a path of a zoo names: `<experiment>/<subset_ratio>/<run>/<file>`.
 
-    Args:
-        root: Holds experiment folders, or ratio folders.
+    None for any other path, and for one that spells the ratio or the run in another way than a zoo does.
+    """
+    parts = path.split("/")
+    if len(parts) != 4 or not _NAME.fullmatch(parts[0]) or not _is_number(parts[2]):
+        return None
+    ratio, run = parse_ratio(parts[1]), int(parts[2])
+    if ratio is None or run > MAX_RUN or (repr(ratio), str(run)) != (parts[1], parts[2]):
+        return None
+    return RunKey(parts[0], ratio, run), parts[3]
 
-    Returns:
-        Folders by experiment name, sorted.
+
+def is_experiment_name(name: str) -> bool:
+    """Return whether a name can be an experiment's: letters, digits, '-', '_' and '.'."""
+    return _NAME.fullmatch(name) is not None
+
+
+class RunNumbers(Collection[int]):
+    """Numbers of runs, kept as ranges, so that `0-1999999` costs nothing."""
+
+    def __init__(self, ranges: Iterable[range]) -> None:
+        self._ranges: list[range] = []
+        for part in sorted(ranges, key=lambda part: part.start):
+            if self._ranges and part.start <= self._ranges[-1].stop:
+                last = self._ranges.pop()
+                part = range(last.start, max(last.stop, part.stop))
+            self._ranges.append(part)
+
+    def __contains__(self, run: object) -> bool:
+        return any(run in part for part in self._ranges)
+
+    def __iter__(self) -> Iterator[int]:
+        for part in self._ranges:
+            yield from part
+
+    def __len__(self) -> int:
+        return sum(map(len, self._ranges))
+
+    def __str__(self) -> str:
+        return ",".join(str(r.start) if len(r) == 1 else f"{r.start}-{r.stop - 1}" for r in self._ranges)
+
+    def __repr__(self) -> str:
+        return f"RunNumbers({self})"
+
+    @classmethod
+    def of(cls, runs: Iterable[int]) -> Self:
+        """Return the same numbers as ranges."""
+        return cls(range(run, run + 1) for run in runs)
+
+
+def parse_runs(text: str) -> RunNumbers:
+    """Return the runs that a list such as `0-9,42` names.
 
     Raises:
-        ZooError: If the folder cannot be read.
+        ZooError: If the text is no such list, or names more than ten million runs.
     """
-    try:
-        if any(parse_ratio(name) is not None for name in _folders(root)):
-            return {root.resolve().name: root}
-        return {
-            name: root / name
-            for name in _folders(root)
-            if _NAME.fullmatch(name) and any(parse_ratio(ratio) is not None for ratio in _folders(root / name))
-        }
-    except OSError as error:
-        raise ZooError(f"{error.filename or root}: is no readable folder ({error.strerror})") from None
-
-
-def find_runs(root: Path, experiment: str | None = None) -> Iterator[RunFolder]:
-    """Find the runs of a zoo or TensorFlow tree, in order of experiment, ratio, run.
-
-    Args:
-        root: As in `experiment_folders`.
-        experiment: Only this one.
-
-    Raises:
-        ZooError: If the folder cannot be read, a zoo spells a ratio in an unusual way, or two folders hold one run.
-    """
-    for name, folder in experiment_folders(root).items():
-        if experiment in (None, name):
-            yield from _runs_of(name, folder)
-
-
-def _runs_of(experiment: str, folder: Path) -> list[RunFolder]:
-    runs: dict[RunKey, RunFolder] = {}
-    for ratio_name in _folders(folder):
-        if (ratio := parse_ratio(ratio_name)) is None:
-            continue
-        for run_name in _folders(folder / ratio_name):
-            if not (run_name.isascii() and run_name.isdigit()):
-                continue
-            run = RunFolder(RunKey(experiment, ratio, int(run_name)), folder / ratio_name / run_name)
-            if (ratio_name, run_name) != (repr(ratio), str(run.key.run)) and run.in_zoo:
-                raise ZooError(f"{run.path}: a zoo files this run under {ratio!r}/{run.key.run}; rename the folder")
-            if run.key in runs:
-                raise ZooError(f"{run.path}: holds the same run as {runs[run.key].path}; remove one of them")
-            runs[run.key] = run
-    return sorted(runs.values())
-
-
-def parse_runs(text: str) -> list[int]:
-    """Read run numbers as the command line takes them, such as `0-9,42`.
-
-    Raises:
-        ZooError: If the text is no such list.
-    """
-    runs: set[int] = set()
+    ranges = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if match is None or int(match[2] or match[1]) < int(match[1]):
+        match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+        if match is None or not int(match[1]) <= int(match[2] or match[1]) <= MAX_RUN:
             raise ZooError(f"{text!r} is no list of runs, expected such as 0-9,42")
-        runs.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return sorted(runs)
+        ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    runs = RunNumbers(ranges)
+    if len(runs) > _MAX_LISTED:
+        raise ZooError(f"{text!r} names {len(runs)} runs, more than {_MAX_LISTED} at once")
+    return runs
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read `i/n`, the i-th of n shares of the work, i from 0 to n-1.
+    """Return (i, n) of `i/n`, the i-th of n shares of the work, i from 0 to n-1.
 
     Raises:
         ZooError: If the text is no such share.
     """
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    match = re.fullmatch(r"\s*(\d{1,9})/(\d{1,9})\s*", text)
     if match is None or int(match[1]) >= int(match[2]):
         raise ZooError(f"{text!r} is no shard, expected i/n with i from 0 to n-1")
     return int(match[1]), int(match[2])
 
 
-def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10

@@ -1,45 +1,41 @@
-"""A run by name: from a zoo, or straight from an unpacked TensorFlow tree."""
+"""A run by name, from any place that holds it."""
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from heldout_torch.archives.convert import convert_parts, convert_run
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import known_experiments, read_declaration
 from heldout_torch.models import restore_model
-from heldout_torch.storage.paths import is_remote, place
 from heldout_torch.storage.progress import Bar
-from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.aux_arrays import AuxArrays
-from heldout_torch.zoo.keys import AUX_FILE, RunFolder, RunKey, find_runs, make_key, run_path
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import RunKey, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
-from heldout_torch.zoo.run_folder import experiment_folder, experiment_in, read_model
-
-ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
-DEFAULT_REMOTE_ZOO = ""  # empty until somebody publishes one
+from heldout_torch.zoo.open import Place, open_zoo
+from heldout_torch.zoo.selection import described
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One trained run.
 
     Attributes:
         model: The network in eval mode, on the device asked for.
-        metadata: The run's record.
-        folder: Where it was read from; in an archive, no folder of the disk.
-        aux_bytes: Contents of the run's `aux_arrays.npz` where it came out of an archive, else None.
+        metadata: What is known of the run.
+        zoo: Where it was read from.
     """
 
     model: nn.Module
     metadata: RunMetadata
-    folder: Path
-    aux_bytes: bytes | None = field(default=None, repr=False)
+    zoo: Zoo = field(repr=False)
+
+    @property
+    def key(self) -> RunKey:
+        """The run's experiment, subset ratio and number."""
+        return self.metadata.key
 
     @cached_property
     def aux(self) -> AuxArrays:
@@ -48,79 +44,88 @@ class Run:
         Raises:
             ZooError: If the file is missing or not valid.
         """
-        path = self.folder / AUX_FILE
-        return AuxArrays.read(path if self.aux_bytes is None else self.aux_bytes, str(path))
+        return self.zoo.aux(self.key)
 
-
-def sample_zoo() -> Path:
-    """Give the folder of the bundled sample, a TensorFlow tree of a few `digits-mlp-tf` runs."""
-    return Path(str(resources.files("heldout_torch"))) / "sample"
+    def __repr__(self) -> str:
+        return f"Run({str(self.key)!r}, {self.metadata.architecture} from {self.zoo.location})"
 
 
 def load_run(
-    experiment: str,
-    subset_ratio: float,
-    run: int,
-    zoo: str | Path | None = None,
+    experiment: str | RunKey,
+    subset_ratio: Any = None,
+    run: Any = None,
+    zoo: Place | None = None,
     device: str | torch.device = "cpu",
     offline: bool = False,
 ) -> Run:
     """Load a trained run.
 
     Args:
-        experiment: Such as `cifar10-inception`.
-        subset_ratio: Share of the training set that the run saw, such as 0.7.
-        run: Number of the run.
-        zoo: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`, …), of which
-            this run is fetched into a cache; or path or URL of an archive (`….tar.gz`) with its seek index beside it.
-            By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled sample.
+        experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`.
+        subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float.
+        run: Number of the run: anything like an integer.
+        zoo: Folder, URL or archive as in `heldout_torch.zoo.open_zoo`; by default the environment variable
+            `HELDOUT_TORCH_ZOO`, else the bundled sample. Of a zoo under a URL this run is fetched into a cache.
         device: Where the model goes.
         offline: Take a remote zoo's run only from the cache, as does the environment variable `HELDOUT_TORCH_OFFLINE`.
 
     Raises:
         ZooError: If the run is not there or cannot be fetched, or its files are damaged.
         CheckpointError: If a TensorFlow checkpoint is damaged or of another network.
+
+    Example:
+        >>> run = load_run("digits-mlp-tf", 0.7, 3)  # from the bundled sample
+        >>> run.model(torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 10])
     """
-    key = make_key(experiment, subset_ratio, run)
-    where = _place(zoo)
-    if is_archive(where):
-        return _load_from_archive(where, key, device)
-    if is_remote(where):
-        from heldout_torch.zoo.remote import fetch_run
-
-        with Bar(f"fetch run {key}", "B", delay=0.5) as bar:
-            root = fetch_run(where, key, offline, bar.add)
-    else:
-        root = _root(where)
-    found = _find(root, key)
-    if found is None:
-        raise ZooError(_missing(root, key))
-    if found.in_zoo:
-        state, metadata = read_model(found)
-    else:
-        state, metadata = convert_run(found.path, experiment_in(root, key.experiment), key)
-    return Run(model_from_state(state, metadata, str(found.path)).to(device), metadata, found.path)
+    opened = open_zoo(zoo, offline)
+    key = find_run(opened, _key(experiment, subset_ratio, run))
+    _fetch(opened, key)
+    state = opened.state(key)
+    metadata = opened.metadata(key)
+    model = model_from_state(state, metadata, f"{opened.location}/{key}")
+    return Run(model.to(device), metadata, opened)
 
 
-def list_runs(zoo: str | Path | None = None) -> list[RunKey]:
-    """List the runs of a zoo, TensorFlow tree or indexed archive, in order of experiment, ratio, run.
+def list_runs(zoo: Place | None = None) -> list[RunKey]:
+    """List the runs of a place, in order of experiment, ratio, run.
 
     Args:
         zoo: As in `load_run`.
 
     Raises:
-        ZooError: If the folder, manifest or seek index cannot be read.
+        ZooError: If it cannot be listed.
+
+    Example:
+        >>> list_runs()[0]  # of the bundled sample
+        RunKey(experiment='digits-mlp-tf', subset_ratio=0.7, run=0)
     """
-    where = _place(zoo)
-    if is_archive(where):
-        from heldout_torch.archives.seek_index import read_index
+    return open_zoo(zoo).keys()
 
-        return read_index(where).keys
-    if is_remote(where):
-        from heldout_torch.zoo.remote import fetch_manifest, is_offline
 
-        return sorted(fetch_manifest(where, is_offline()).runs)
-    return [run.key for run in find_runs(_root(where))]
+def find_run(zoo: Zoo, key: RunKey) -> RunKey:
+    """Return the run that is meant by a key: the same, or the one of the nearest ratio within 1e-6.
+
+    Raises:
+        ZooError: If it is not there; the line says what is. Or if several ratios are that near.
+    """
+    # A ratio that was computed, such as 0.1 * 7, is tried as the decimal that it should be, before all runs are listed.
+    for ratio in dict.fromkeys((key.subset_ratio, round(key.subset_ratio, 6))):
+        near = RunKey(key.experiment, ratio, key.run)
+        if 0 < ratio < 1 and near in zoo:
+            return near
+    try:
+        keys = zoo.keys()
+    except ZooError:
+        keys = []
+    found = nearest_ratio(
+        key.subset_ratio, {other.subset_ratio for other in keys if other.experiment == key.experiment}
+    )
+    near = RunKey(key.experiment, key.subset_ratio if found is None else found, key.run)
+    if near not in keys:
+        alike = [other for other in keys if other.experiment == key.experiment] or keys
+        raise ZooError(f"run {key} is not in {zoo.location}; {described(alike)}")
+    return near
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:
@@ -135,46 +140,18 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
         raise ZooError(f"{name}: {error}") from None
 
 
-def _place(zoo: str | Path | None) -> str:
-    return str(place(zoo or os.environ.get(ZOO_VARIABLE) or sample_zoo()))
+def _key(experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
+    if isinstance(experiment, RunKey):
+        return make_key(experiment.experiment, experiment.subset_ratio, experiment.run)
+    if subset_ratio is None and run is None and "/" in experiment:
+        return RunKey.parse(experiment)
+    return make_key(experiment, subset_ratio, run)
 
 
-def _root(where: str) -> Path:
-    root = Path(where)
-    if not root.is_dir():
-        raise ZooError(f"{root}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
-    return root
-
-
-def _find(root: Path, key: RunKey) -> RunFolder | None:
-    folder = experiment_folder(root, key.experiment)
-    direct = RunFolder(key, folder / repr(key.subset_ratio) / str(key.run))
-    if direct.path.is_dir():
-        return direct
-    # Only a source may spell the ratio in another way, and only then is a search through all runs needed.
-    return next((run for run in find_runs(root, key.experiment) if run.key == key), None)
-
-
-def _load_from_archive(archive: str, key: RunKey, device: str | torch.device) -> Run:
-    from heldout_torch.archives.packed import read_files
-    from heldout_torch.archives.seek_index import read_index
-
-    index = read_index(archive)
-    if key not in index:
-        raise ZooError(f"run {key} is not in {archive}; heldout_torch.list_runs({archive!r}) lists what is there")
-    experiment, folder = read_declaration(key.experiment, None), run_path(Path(archive), key)
-    parts = read_files(archive, index, key, experiment)
-    state, metadata = convert_parts(parts, folder, experiment, key)
-    model = model_from_state(state, metadata, str(folder)).to(device)
-    return Run(model, metadata, folder, parts.get(AUX_FILE, b""))
-
-
-def _missing(root: Path, key: RunKey) -> str:
-    experiment = known_experiments().get(key.experiment)
-    line = f"run {key} is not in {root}"
-    if experiment is None or experiment.archive is None:
-        return f"{line}; heldout_torch.list_runs({str(root)!r}) lists what is there"
-    return (
-        f"{line}; get {experiment.archive.url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
-        f"--subset-ratio {key.subset_ratio!r} --runs {key.run}, then pass zoo='ZOO' or set {ZOO_VARIABLE}"
-    )
+def _fetch(zoo: Zoo, key: RunKey) -> None:
+    """Fetch a run of a remote zoo into the cache, with a bar where that takes long."""
+    fetch = getattr(zoo, "fetch", None)
+    if fetch is None:
+        return
+    with Bar(f"fetch run {key}", "B", delay=0.5) as bar:
+        fetch(key, bar.add)

@@ -5,15 +5,19 @@ varying order, and the file's hash would vary from save to save.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
-from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.keys import RunKey, make_key
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "heldout_torch"
+_TYPES: dict[str, Any] = {
+    "experiment": str, "dataset": str, "subset_ratio": (int, float), "run": int, "architecture": str, "config": dict,
+    "preprocessing": dict, "epoch": int, "global_step": int, "source_sha256": str, "recipe": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,11 @@ class RunMetadata:
         return RunKey(self.experiment, self.subset_ratio, self.run)
 
     def to_header(self) -> dict[str, str]:
-        """Give the metadata of a safetensors file."""
+        """Return the metadata of a safetensors file."""
         return {_HEADER_KEY: json.dumps(asdict(self), sort_keys=True)}
 
     @classmethod
-    def from_header(cls, header: dict[str, str] | None, name: str) -> Self:
+    def from_header(cls, header: Any, name: str) -> Self:
         """Read the metadata of a safetensors file.
 
         Args:
@@ -95,12 +99,33 @@ class RunMetadata:
             ZooError: If the record is missing, damaged, or of a newer format.
         """
         try:
-            record = json.loads((header or {})[_HEADER_KEY])
-            version = record["format_version"]
-        except (KeyError, TypeError, ValueError):
+            record = json.loads(header[_HEADER_KEY])
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise ZooError(f"{name}: was not written by heldout_torch (no record of the run in its header)") from None
-        if version != FORMAT_VERSION:
-            raise ZooError(f"{name}: has format version {version!r}, this package reads {FORMAT_VERSION}; upgrade it")
-        if set(record) != {field.name for field in fields(cls)}:
-            raise ZooError(f"{name}: the record of the run has fields {sorted(record)}, not those of its format")
-        return cls(**record)
+        return cls.from_record(record, name)
+
+    @classmethod
+    def from_record(cls, record: Any, name: str) -> Self:
+        """Read the fields as JSON gives them.
+
+        Raises:
+            ZooError: If fields are missing, unknown or of another type, or the format is newer.
+        """
+        if not isinstance(record, dict) or "format_version" not in record:
+            raise ZooError(f"{name}: holds no record of a run")
+        if record["format_version"] != FORMAT_VERSION:
+            found = record["format_version"]
+            raise ZooError(f"{name}: has format version {found!r}, this package reads {FORMAT_VERSION}; upgrade it")
+        known = {field.name: field for field in fields(cls)}
+        required = {name for name, field in known.items() if field.default is MISSING}
+        if not required <= set(record) <= set(known):
+            listed = ", ".join(sorted(map(str, record)))[:200]
+            raise ZooError(f"{name}: the record of the run has fields {listed}, not those of its format")
+        for field, kinds in _TYPES.items():
+            value = record.get(field)
+            if not (isinstance(value, kinds) and not isinstance(value, bool)) and (
+                field in required or value is not None
+            ):
+                raise ZooError(f"{name}: field {field!r} of the record is {value!r:.100}, which is of the wrong type")
+        key = make_key(record["experiment"], record["subset_ratio"], record["run"])
+        return cls(**{**record, "subset_ratio": key.subset_ratio})

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from heldout_torch.zoo.export import Selection, export_runs, select_runs
 
 from heldout_torch import ZooError
 from heldout_torch.archives import stream as archive_module
 from heldout_torch.archives.stream import export_archive
-from heldout_torch.zoo.export import Selection, export_runs, select_runs
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 from tests.reference import run_reference
 

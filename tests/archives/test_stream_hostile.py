@@ -7,9 +7,9 @@ import sys
 import tarfile
 
 import pytest
+from heldout_torch.zoo.export import export_runs, select_runs
 
 from heldout_torch.archives.stream import export_archive
-from heldout_torch.zoo.export import export_runs, select_runs
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 
 RUN = f"{EXPERIMENT}/0.7/0"

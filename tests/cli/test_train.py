@@ -12,12 +12,12 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from heldout_torch.zoo.store import present_runs
 
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
 from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization
 from heldout_torch.storage.listing import list_files
-from heldout_torch.zoo.store import present_runs
 
 COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
 QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"

@@ -1,10 +1,10 @@
 """`heldout zoo`: index, check, list, pull and push, as the command line gives them."""
 
 import pytest
-
-from heldout_torch.cli import main
 from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.remote import cache_folder
+
+from heldout_torch.cli import main
 from tests.helpers.archives import EXPERIMENT, contents, multiply
 from tests.helpers.server import Server
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from heldout_torch.zoo.run_folder import read_run_aux
 
 from heldout_torch import AuxArrays, DataError, ZooError, load_run
 from heldout_torch.stats import RunTable
@@ -12,7 +13,6 @@ from heldout_torch.stats.counting import bits
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.zoo import RunKey, sample_zoo
 from heldout_torch.zoo.keys import find_runs
-from heldout_torch.zoo.run_folder import read_run_aux
 from tests.stats.reference import random_runs
 
 ARRAYS = ("trained_on", "correct_train", "correct_test")

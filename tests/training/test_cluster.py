@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from heldout_torch.zoo.remote_index import index_remote
+from heldout_torch.zoo.store import present_runs
 
 from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
@@ -18,8 +20,6 @@ from heldout_torch.plugins import load_plugins
 from heldout_torch.storage.urls import read_file, remove_file
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
-from heldout_torch.zoo.remote_index import index_remote
-from heldout_torch.zoo.store import present_runs
 
 RUNS = 120
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from heldout_torch.zoo.export import export_runs, select_runs
 from safetensors.torch import load_file, save_file
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import RunKey
 
 EXPERIMENT = "digits-mlp-tf"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heldout_torch.zoo.export import export_runs, select_runs
 
 from heldout_torch import ZooError
 from heldout_torch.experiments import Experiment, known_experiments
 from heldout_torch.zoo import manifest as manifest_module
-from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import FileRecord, Manifest, RunRecord, check_zoo, index_zoo, read_manifest
 from tests.helpers.archives import EXPERIMENT, multiply

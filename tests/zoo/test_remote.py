@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from heldout_torch.zoo.export import export_runs, select_runs
+from heldout_torch.zoo.transfer import pull_runs, push_zoo
 
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.storage import urls
 from heldout_torch.zoo import remote
-from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import index_zoo, read_manifest
-from heldout_torch.zoo.transfer import pull_runs, push_zoo
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 from tests.helpers.server import Server
 from tests.reference import run_reference

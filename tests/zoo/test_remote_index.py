@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from heldout_torch.zoo.export import export_runs, select_runs
+from heldout_torch.zoo.remote_index import index_remote, manifest_renewed
+from heldout_torch.zoo.transfer import push_zoo
 
 from heldout_torch import ZooError, list_runs
 from heldout_torch.experiments import Experiment
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo import known_experiments, remote_index
-from heldout_torch.zoo.export import export_runs, select_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import FileRecord, index_zoo
-from heldout_torch.zoo.remote_index import index_remote, manifest_renewed
-from heldout_torch.zoo.transfer import push_zoo
 from tests.helpers.archives import EXPERIMENT, multiply
 
 

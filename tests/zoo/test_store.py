@@ -6,13 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from heldout_torch import AuxArrays, ZooError, build_model, load_run
-from heldout_torch.storage.listing import list_files
-from heldout_torch.storage.urls import read_file, remove_file, write_file
-from heldout_torch.zoo import RunMetadata, known_experiments, store
-from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.manifest import index_zoo
 from heldout_torch.zoo.remote_index import index_remote
 from heldout_torch.zoo.store import (
     get_aux,
@@ -23,6 +16,12 @@ from heldout_torch.zoo.store import (
     read_experiment,
     write_experiment,
 )
+
+from heldout_torch import AuxArrays, ZooError, build_model, load_run
+from heldout_torch.storage.urls import list_files, read_file, remove_file, write_file
+from heldout_torch.zoo import RunMetadata, known_experiments, store
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.manifest import index_zoo
 
 DIGITS = known_experiments()["digits-mlp"]
 KEY = RunKey("digits-mlp", 0.7, 12)

@@ -1,0 +1,116 @@
+"""A packed archive with a seek index as a zoo that is only read: one run is read out of it, on disk or over HTTP."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from heldout_torch.archives.convert import convert_parts, epoch_of
+from heldout_torch.archives.packed import read_files
+from heldout_torch.archives.seek_index import SeekIndex, read_index
+from heldout_torch.errors import ZooError
+from heldout_torch.experiments import Experiment, read_declaration
+from heldout_torch.storage.threads import processors
+from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.keys import AUX_FILE, RunKey
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.records import FileRecord, RunFiles, RunRecord
+
+
+class IndexedArchive:
+    """An archive, `….tar.gz`, with its seek index beside it.
+
+    Args:
+        location: Path or URL of the archive.
+
+    Attributes:
+        location: As given.
+        threads: How many reads at once serve it well.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location, self.threads = location, processors()
+        self._index: SeekIndex | None = None
+        self._metadata: dict[RunKey, RunMetadata] = {}  # of runs that were converted
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"IndexedArchive({self.location!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return IndexedArchive, (self.location,)
+
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`."""
+        return sorted(key for key in self._read_index().keys if experiment in (None, key.experiment))
+
+    def __contains__(self, key: RunKey) -> bool:
+        return key in self._read_index()
+
+    def experiment(self, name: str) -> Experiment:
+        """Return what an experiment's name means; an archive declares none, so the package must know it."""
+        return read_declaration(name, None)
+
+    def record(self, key: RunKey) -> RunRecord:
+        """Return the files, the epoch and the accuracies of a run, as `Zoo.record`."""
+        places = self._places(key)
+        files = {name: FileRecord(size, None) for name, (_, size) in sorted(places.items())}
+        return RunRecord.of(files, self.aux(key), epoch_of(places))
+
+    def metadata(self, key: RunKey) -> RunMetadata:
+        """Return what is known of a run, as `Zoo.metadata`; its checkpoint is converted once for that."""
+        if key not in self._metadata:
+            self.state(key)
+        return self._metadata[key]
+
+    def aux(self, key: RunKey) -> AuxArrays:
+        """Return the aux arrays of a run, as `Zoo.aux`."""
+        return self._aux(key, self._parts(key))
+
+    def state(self, key: RunKey) -> dict[str, Tensor]:
+        """Return the tensors of a run's network, as `Zoo.state`.
+
+        Raises:
+            ZooError: If the run is not there, or the archive cannot be read.
+            CheckpointError: If its checkpoint is damaged, or of another network.
+        """
+        return self._convert(key, self._parts(key))
+
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run converted, as `Zoo.files`; its aux arrays stay byte for byte."""
+        parts = self._parts(key)
+        aux = self._aux(key, parts)
+        state = self._convert(key, parts)
+        return RunFiles.of(self._metadata[key], state, aux, parts[AUX_FILE])
+
+    def read(self, name: str) -> bytes | None:
+        """Return None: beside its runs an archive has no files of a zoo."""
+        return None
+
+    def _read_index(self) -> SeekIndex:
+        with self._lock:
+            if self._index is None:
+                self._index = read_index(self.location)
+            return self._index
+
+    def _places(self, key: RunKey) -> dict[str, tuple[int, int]]:
+        index = self._read_index()
+        if key not in index:
+            raise ZooError(f"run {key} is not in {self.location}")
+        return index.files(key)
+
+    def _parts(self, key: RunKey) -> dict[str, bytes]:
+        self._places(key)
+        return read_files(self.location, self._read_index(), key, self.experiment(key.experiment))
+
+    def _aux(self, key: RunKey, parts: dict[str, bytes]) -> AuxArrays:
+        return read_aux(parts.get(AUX_FILE, b""), self.experiment(key.experiment), f"{self._folder(key)}/{AUX_FILE}")
+
+    def _convert(self, key: RunKey, parts: dict[str, bytes]) -> dict[str, Tensor]:
+        state, metadata = convert_parts(parts, self._folder(key), self.experiment(key.experiment), key)
+        self._metadata[key] = metadata
+        return state
+
+    def _folder(self, key: RunKey) -> Path:
+        return Path(self.location) / str(key)

@@ -1,0 +1,145 @@
+"""An unpacked TensorFlow archive as a zoo that is only read: `<experiment>/<subset_ratio>/<run>/checkpoints/...`."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from heldout_torch.archives.convert import checkpoint_files, convert_run
+from heldout_torch.errors import ZooError
+from heldout_torch.experiments import Experiment, declared_in
+from heldout_torch.storage.threads import processors
+from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.records import FileRecord, RunFiles, RunRecord
+from heldout_torch.zoo.run_folders import experiment_folders, run_folders
+
+
+class TensorFlowTree:
+    """An unpacked archive: the folder of one experiment, or of several.
+
+    A run is there when it has a folder with checkpoints, which stand for the record. Ratios may be spelled in any way.
+
+    Args:
+        root: The folder.
+        experiment: What an experiment's own folder is called here; by default by its name.
+
+    Attributes:
+        location: The folder as a string.
+        threads: How many reads at once serve it well.
+    """
+
+    def __init__(self, root: Path, experiment: str | None = None) -> None:
+        self.location, self.threads = str(root), processors()
+        self._root = root
+        self._folders = experiment_folders(root)
+        if experiment is not None and list(self._folders.values()) == [root]:
+            self._folders = {experiment: root}
+        self._runs: dict[str, dict[RunKey, Path]] = {}  # by experiment, as far as they were listed
+        self._metadata: dict[RunKey, RunMetadata] = {}  # of runs that were converted
+
+    def __repr__(self) -> str:
+        return f"TensorFlowTree({self.location!r})"
+
+    @classmethod
+    def of_run(cls, folder: Path, key: RunKey) -> "TensorFlowTree":
+        """Return the tree of one run, whose folder is given and names it no further."""
+        tree = cls.__new__(cls)
+        tree.location, tree.threads, tree._root = str(folder), 1, folder
+        tree._folders = {key.experiment: folder}
+        tree._runs, tree._metadata = {key.experiment: {key: folder}}, {}
+        return tree
+
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`.
+
+        Raises:
+            ZooError: If a folder cannot be read, or two folders hold one run.
+        """
+        names = [name for name in self._folders if experiment in (None, name)]
+        return sorted(key for name in names for key in self._listed(name))
+
+    def __contains__(self, key: RunKey) -> bool:
+        return (key.experiment in self._folders and self._direct(key) is not None) or key in self._listed(
+            key.experiment
+        )
+
+    def experiment(self, name: str) -> Experiment:
+        """Return what an experiment's name means here, as `Zoo.experiment`."""
+        return declared_in(name, *([self._folders[name]] if name in self._folders else []))
+
+    def record(self, key: RunKey) -> RunRecord:
+        """Return the files, the epoch and the accuracies of a run, as `Zoo.record`; its checkpoint is not read."""
+        folder = self._folder(key)
+        index, shards, epoch = checkpoint_files(folder)
+        try:
+            files = {path.name: FileRecord(path.stat().st_size, None) for path in (folder / AUX_FILE, index, *shards)}
+        except OSError as error:
+            raise ZooError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        return RunRecord.of(files, self.aux(key), epoch)
+
+    def metadata(self, key: RunKey) -> RunMetadata:
+        """Return what is known of a run, as `Zoo.metadata`; its checkpoint is converted once for that."""
+        if key not in self._metadata:
+            self.state(key)
+        return self._metadata[key]
+
+    def aux(self, key: RunKey) -> AuxArrays:
+        """Return the aux arrays of a run, as `Zoo.aux`."""
+        path = self._folder(key) / AUX_FILE
+        return read_aux(path, self.experiment(key.experiment), str(path))
+
+    def state(self, key: RunKey) -> dict[str, Tensor]:
+        """Return the tensors of a run's network, as `Zoo.state`.
+
+        Raises:
+            ZooError: If the run is not there.
+            CheckpointError: If its checkpoint is damaged, or of another network.
+        """
+        state, metadata = convert_run(self._folder(key), self.experiment(key.experiment), key)
+        self._metadata[key] = metadata
+        return state
+
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run converted, as `Zoo.files`; its aux arrays stay byte for byte."""
+        path = self._folder(key) / AUX_FILE
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ZooError(f"{path}: cannot be read ({error.strerror})") from None
+        aux = read_aux(data, self.experiment(key.experiment), str(path))
+        state = self.state(key)
+        return RunFiles.of(self._metadata[key], state, aux, data)
+
+    def read(self, name: str) -> bytes | None:
+        """Return None: beside its runs a tree has no files of a zoo."""
+        return None
+
+    def _folder(self, key: RunKey) -> Path:
+        found = self._direct(key) or self._listed(key.experiment).get(key)
+        if found is None:
+            raise ZooError(f"run {key} is not in {self.location}")
+        return found
+
+    def _direct(self, key: RunKey) -> Path | None:
+        """Return a run's folder where it is spelled as a zoo would; a tree need not be listed for that."""
+        if key in self._runs.get(key.experiment, {}):
+            return self._runs[key.experiment][key]
+        if key.experiment not in self._folders or key.experiment in self._runs:
+            return None
+        folder = self._folders[key.experiment] / repr(key.subset_ratio) / str(key.run)
+        return folder if (folder / CHECKPOINTS).is_dir() else None
+
+    def _listed(self, experiment: str) -> dict[RunKey, Path]:
+        if experiment not in self._folders:
+            return {}
+        if experiment not in self._runs:
+            runs: dict[RunKey, Path] = {}
+            for key, path in run_folders(experiment, self._folders[experiment]):
+                if not (path / CHECKPOINTS).is_dir():
+                    continue
+                if key in runs:
+                    raise ZooError(f"{path}: holds the same run as {runs[key]}; remove one of them")
+                runs[key] = path
+            self._runs[experiment] = runs
+        return self._runs[experiment]

@@ -1,0 +1,84 @@
+"""A zoo in a bucket, or under any other URL that fsspec can list and write."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from heldout_torch.errors import ZooError
+from heldout_torch.storage.listing import ListedFile, list_files
+from heldout_torch.storage.urls import open_filesystem, remove_file, write_file
+from heldout_torch.zoo.cache import OFFLINE_VARIABLE
+from heldout_torch.zoo.indexing import Files, is_there, runs_of
+from heldout_torch.zoo.keys import MODEL_FILE, RunKey
+from heldout_torch.zoo.records import RunFiles
+from heldout_torch.zoo.web import WebZoo
+from heldout_torch.zoo.writing import WritingZoo
+
+
+class BucketZoo(WebZoo, WritingZoo):
+    """A zoo in a bucket: read through the cache as one on a web server, listed, and written.
+
+    What lies in it, and where, is the same as in a folder: the files of a run have the same bytes.
+    """
+
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`: by a listing.
+
+        A bucket that lets files be read and not be listed is like a web server.
+        """
+        if self._offline:
+            return super().keys(experiment)
+        manifest = self._known_manifest(needed=False)  # many records with one request
+        try:
+            if experiment is None:
+                return sorted(runs_of(self.listing()))
+            listing = list_files(f"{self.location}/{experiment}")
+        except ZooError:
+            if not manifest.runs:
+                raise
+            return super().keys(experiment)
+        return sorted(runs_of({f"{experiment}/{path}": info for path, info in listing.items()}))
+
+    def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
+        """File a run whose files are given, as `WritableZoo.put_files`: its record comes last."""
+        key = run.metadata.key
+        names = frozenset(list_files(f"{self.location}/{key}"))
+        filed = self._what_to_file(run, names if is_there(names) else None, overwrite)
+        if filed is None:
+            return False
+        for name, data in filed.in_order():
+            self.write(f"{key}/{name}", data)
+        return True
+
+    def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
+        """Return the runs that are not there, or lack a model if one is wanted, as `WritableZoo.missing`."""
+        wanted = list(keys)
+        there = dict[RunKey, Files]()
+        for folder in sorted({f"{key.experiment}/{key.subset_ratio!r}" for key in wanted}):
+            listing = list_files(f"{self.location}/{folder}")
+            there |= runs_of({f"{folder}/{path}": info for path, info in listing.items()})
+        return [key for key in wanted if key not in there or (model and MODEL_FILE not in there[key])]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the zoo, as `WritableZoo.write`."""
+        write_file(f"{self.location}/{name}", data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the zoo, if it is there."""
+        remove_file(f"{self.location}/{name}")
+
+    def listing(self) -> dict[str, ListedFile]:
+        """Return what is known of the zoo's files, by path."""
+        return list_files(self.location)
+
+    def __enter__(self) -> Self:
+        """Begin to write.
+
+        Raises:
+            ZooError: If the network is switched off, the package of the protocol is missing, or nothing can be written.
+        """
+        if self._offline:
+            raise ZooError(f"{self.location}: cannot be written, {OFFLINE_VARIABLE} forbids the use of the network")
+        open_filesystem(self.location)
+        self.write(".probe", b"")
+        self.remove(".probe")
+        return self

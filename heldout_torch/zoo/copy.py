@@ -1,0 +1,117 @@
+"""Runs go from one place to another; one way for exporting, pushing and pulling."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.base import WritableZoo, Zoo
+from heldout_torch.zoo.indexing import ARCHIVE_RECORD
+from heldout_torch.zoo.keys import RunKey
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run.
+
+    Attributes:
+        key: The run; None for what is wrong with the place as such.
+        error: Why it is not done; None if it is.
+        skipped: Whether it was done before.
+        size: Bytes of its files.
+    """
+
+    key: RunKey | None
+    error: str | None = None
+    skipped: bool = False
+    size: int = 0
+
+
+def copy_runs(
+    source: Zoo, target: WritableZoo, keys: Iterable[RunKey], threads: int | None = None, overwrite: bool = False
+) -> Iterator[Outcome]:
+    """Copy runs, several at a time; TensorFlow runs are converted, between zoos the bytes stay what they are.
+
+    Each run appears in the target whole or not at all, so the work can be interrupted at any moment and called again;
+    several writers on one target do not disturb each other. When the work ends, the target's manifest is up to date.
+
+    Args:
+        source: Where the runs are.
+        target: Where they go.
+        keys: The runs.
+        threads: Number of runs copied at once; by default what serves both places well.
+        overwrite: Copy also what is in the target already.
+
+    Yields:
+        What became of each run, first those that were there. A run that is bad does not stop the others.
+
+    Raises:
+        ZooError: If an experiment is not declared, or the target cannot be written.
+    """
+    chosen = list(keys)
+    with target:
+        for name in sorted({key.experiment for key in chosen}):
+            target.declare(source.experiment(name))
+            archive = source.read(f"{name}/{ARCHIVE_RECORD}")
+            if archive is not None and target.read(f"{name}/{ARCHIVE_RECORD}") is None:
+                target.write(f"{name}/{ARCHIVE_RECORD}", archive)
+        rest = chosen if overwrite else target.missing(chosen)
+        there = set(chosen) - set(rest)
+        yield from (Outcome(key, skipped=True) for key in chosen if key in there)
+
+        def copy(key: RunKey) -> Outcome:
+            try:
+                run = source.files(key)
+            except HeldoutError as error:
+                return Outcome(key, error=str(error))
+            written = target.put_files(run, overwrite)
+            return Outcome(key, skipped=not written, size=run.record.size)
+
+        yield from map_ahead(copy, rest, threads or min(source.threads, target.threads))
+
+
+def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> Iterator[Outcome]:
+    """Read every byte of runs, and compare it with their records; TensorFlow runs are converted, and nothing is kept.
+
+    Yields:
+        What was found of each run.
+    """
+
+    def check(key: RunKey) -> Outcome:
+        try:
+            return Outcome(key, size=zoo.files(key).record.size)
+        except HeldoutError as error:
+            return Outcome(key, error=str(error))
+
+    yield from map_ahead(check, keys, threads or zoo.threads)
+
+
+def fetch_runs(
+    zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None, progress: Callable[[int], object] = lambda count: None
+) -> Iterator[Outcome]:
+    """Fetch runs of a remote zoo into the cache, several at a time; what is there already is checked.
+
+    Args:
+        zoo: The zoo.
+        keys: The runs.
+        threads: Number of downloads at once.
+        progress: Called with every number of bytes fetched.
+
+    Yields:
+        What became of each run.
+
+    Raises:
+        ZooError: If the zoo lies on the disk already.
+    """
+    fetch = getattr(zoo, "fetch", None)
+    if fetch is None:
+        raise ZooError(f"{zoo.location}: is on the disk already, only zoos under a URL are fetched")
+
+    def fetch_one(key: RunKey) -> Outcome:
+        try:
+            fetch(key, progress)
+            return Outcome(key, size=zoo.record(key).size)
+        except HeldoutError as error:
+            return Outcome(key, error=str(error))
+
+    yield from map_ahead(fetch_one, keys, threads or zoo.threads)

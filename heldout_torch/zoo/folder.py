@@ -1,0 +1,249 @@
+"""A zoo in a folder."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from heldout_torch.errors import ZooError
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, read_declaration
+from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.storage.listing import ListedFile, list_file
+from heldout_torch.storage.threads import processors
+from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
+from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record
+from heldout_torch.zoo.run_folders import experiment_folders, run_folders
+from heldout_torch.zoo.writing import WritingZoo
+
+
+class FolderZoo(WritingZoo):
+    """A zoo in a folder, `<root>/<experiment>/<subset_ratio>/<run>/{aux_arrays.npz, model.safetensors, run.json}`.
+
+    Args:
+        root: The folder; it need not exist. For reading it may also be the folder of one experiment.
+
+    Attributes:
+        location: The folder as a string.
+        threads: How many reads at once serve it well.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.location = root, str(root)
+        self.threads = min(8, processors())
+
+    def __repr__(self) -> str:
+        return f"FolderZoo({self.location!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FolderZoo, (self.root.absolute(),)  # another process may have another working directory
+
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`."""
+        runs = []
+        for name, folder in self._experiments().items():
+            if experiment in (None, name):
+                runs += [key for key, path in self._run_folders(name, folder) if is_there(_names(path))]
+        return sorted(runs)
+
+    def __contains__(self, key: RunKey) -> bool:
+        return is_there(_names(self._path(key)))
+
+    def experiment(self, name: str) -> Experiment:
+        """Return what an experiment's name means here, as `Zoo.experiment`."""
+        path = self._experiment_folder(name) / DEFINITION_FILE
+        return read_declaration(name, _read(path), str(path))
+
+    def record(self, key: RunKey) -> RunRecord:
+        """Return the record of a run, as `Zoo.record`; of a run of the old format, which has none, it is made."""
+        recorded = self._recorded(key)
+        return self._unrecorded(key).record if recorded is None else recorded[0]
+
+    def metadata(self, key: RunKey) -> RunMetadata:
+        """Return what is known of a run, as `Zoo.metadata`."""
+        recorded = self._recorded(key)
+        if recorded is not None:
+            return recorded[1]
+        path = self._path(key) / MODEL_FILE
+        try:
+            with open(path, "rb") as file:
+                data = file.read(FIRST_BYTES)
+                data += file.read(max(0, header_size(data) - len(data)))
+        except OSError as error:
+            raise self._missing(key, path, error) from None
+        return read_model_header(data, key, str(path))
+
+    def aux(self, key: RunKey) -> AuxArrays:
+        """Return the aux arrays of a run, as `Zoo.aux`."""
+        path = self._path(key) / AUX_FILE
+        return read_aux(self._contents(key, path), self.experiment(key.experiment), str(path))
+
+    def state(self, key: RunKey) -> dict[str, Tensor]:
+        """Return the tensors of a run's network, as `Zoo.state`."""
+        path = self._path(key) / MODEL_FILE
+        # Read, not mapped: a file that somebody replaces or cuts short later must not change a network in use.
+        return read_model(self._contents(key, path), key, str(path))[0]
+
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run's files, checked against its record, as `Zoo.files`."""
+        path = self._path(key)
+        for _ in range(2):  # somebody may replace the run while it is read
+            recorded = self._recorded(key)
+            if recorded is None:
+                return self._unrecorded(key)
+            record, metadata = recorded
+            contents = {name: self._contents(key, path / name) for name in record.files}
+            wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
+            if not wrong:
+                return RunFiles(metadata, record, contents)
+        raise ZooError(
+            f"{path}: {', '.join(wrong)} not as recorded; export or fetch the run again, or, if it was "
+            f"changed on purpose: heldout zoo index {self.root}"
+        )
+
+    def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
+        """File a run whose files are given, as `WritableZoo.put_files`: its folder appears at once."""
+        path = self._path(run.metadata.key)
+        names = _names(path)
+        filed = self._what_to_file(run, names if is_there(names) else None, overwrite)
+        if filed is None:
+            return False
+        try:
+            with new_folder(path, overwrite=path.exists()) as folder:
+                for name, data in filed.in_order():
+                    write_synced(folder / name, data)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return True
+
+    def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
+        """Return the runs that are not there, or lack a model if one is wanted, as `WritableZoo.missing`."""
+        return [
+            key for key in keys if not is_there(names := _names(self._path(key))) or (model and MODEL_FILE not in names)
+        ]
+
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a file of the zoo; None if there is none."""
+        return _read(self.root / name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the zoo, as `WritableZoo.write`."""
+        try:
+            write_atomically(self.root / name, data)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the zoo, if it is there."""
+        try:
+            (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def listing(self) -> dict[str, ListedFile]:
+        """Return what is known of the runs' files, and of those beside the runs, by path below the root."""
+        found = {}
+        for name, folder in self._experiments().items():
+            for path in (folder / DEFINITION_FILE, folder / ARCHIVE_RECORD):
+                with suppress(FileNotFoundError):
+                    found[f"{name}/{path.name}"] = list_file(path)
+            for key, path in self._run_folders(name, folder):
+                for part in (*RUN_FILES, RECORD_FILE):
+                    with suppress(FileNotFoundError):
+                        found[f"{key}/{part}"] = list_file(path / part)
+        return found
+
+    def __enter__(self) -> Self:
+        """Begin to write.
+
+        Raises:
+            ZooError: If the folder cannot be written.
+        """
+        try:
+            with new_file(self.root / ".probe"):  # a folder's mode says little, on file systems of other machines less
+                pass
+            (self.root / ".probe").unlink(missing_ok=True)
+            for name, folder in self._experiments().items():
+                for ratio in {path.parent for _, path in run_folders(name, folder)}:
+                    remove_stale(ratio)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return self
+
+    def _path(self, key: RunKey) -> Path:
+        return self._experiment_folder(key.experiment) / repr(key.subset_ratio) / str(key.run)
+
+    def _experiment_folder(self, name: str) -> Path:
+        """Return an experiment's folder; the root itself where that is the experiment's own."""
+        folder = self.root / name
+        return self.root if self.root.name == name and not folder.is_dir() and self._is_experiment else folder
+
+    @property
+    def _is_experiment(self) -> bool:
+        return self.root.is_dir() and list(experiment_folders(self.root).values()) == [self.root]
+
+    def _experiments(self) -> dict[str, Path]:
+        return experiment_folders(self.root) if self.root.is_dir() else {}
+
+    def _run_folders(self, name: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
+        for key, path in run_folders(name, folder):
+            if (path.parent.name, path.name) == (repr(key.subset_ratio), str(key.run)):
+                yield key, path
+            elif is_there(_names(path)):
+                raise ZooError(f"{path}: a zoo files this run under {key.subset_ratio!r}/{key.run}; rename the folder")
+
+    def _recorded(self, key: RunKey) -> tuple[RunRecord, RunMetadata] | None:
+        path = self._path(key) / RECORD_FILE
+        data = _read(path)
+        if data is not None:
+            return read_record(data, key, str(path))
+        if key not in self:
+            raise self._missing(key, path, FileNotFoundError())
+        return None
+
+    def _unrecorded(self, key: RunKey) -> RunFiles:
+        """Return the files of a run of the old format, with the record that it lacks."""
+        path = self._path(key)
+        contents = {name: self._contents(key, path / name) for name in RUN_FILES}
+        aux = read_aux(contents[AUX_FILE], self.experiment(key.experiment), str(path / AUX_FILE))
+        _, metadata = read_model(contents[MODEL_FILE], key, str(path / MODEL_FILE))
+        files = {name: FileRecord.of(data) for name, data in contents.items()}
+        return RunFiles(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+
+    def _contents(self, key: RunKey, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise self._missing(key, path, error) from None
+
+    def _missing(self, key: RunKey, path: Path, error: OSError) -> ZooError:
+        if not isinstance(error, FileNotFoundError):
+            return ZooError(f"{path}: cannot be read ({error.strerror})")
+        if key not in self:
+            return ZooError(f"run {key} is not in {self.root}")
+        if path.name == MODEL_FILE:
+            return ZooError(f"run {key} in {self.root} has aux arrays only: it can be counted, not loaded; export it")
+        return ZooError(f"{path}: is missing; export or fetch the run again")
+
+    def _unwritable(self, error: OSError) -> ZooError:
+        return ZooError(f"{error.filename or self.root}: cannot be written ({error.strerror or error})")
+
+
+def _names(path: Path) -> frozenset[str]:
+    """Return which of a run's files lie in a folder."""
+    return frozenset(name for name in (*RUN_FILES, RECORD_FILE) if os.path.isfile(path / name))
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ZooError(f"{path}: cannot be read ({error.strerror})") from None

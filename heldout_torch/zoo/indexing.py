@@ -1,0 +1,192 @@
+"""Compiling the manifest of a zoo from a listing of its files and the records of its runs.
+
+A run that the manifest has keeps its record unread as long as the state of its files is the one that was seen then:
+size, inode, and times of change on a disk, the ETag in a bucket. A run with another state is read again: its record
+alone, if that is newer than the run's other files; otherwise the files are hashed, and the record is written anew.
+So is the record of a run of the old format, which has none.
+
+Several writers may end at the same time. Each lists again after it has written, until the manifest that lies there is
+the one that it would write: so the last one to write has seen the runs of all.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.experiments import Experiment, known_experiments
+from heldout_torch.storage.listing import ListedFile
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.aux_arrays import read_aux
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey, parse_key
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
+from heldout_torch.zoo.model_file import read_model
+from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunRecord, read_record, record_bytes
+
+ARCHIVE_RECORD = "archive.json"
+_PARTS = (*RUN_FILES, RECORD_FILE)
+
+Files = dict[str, ListedFile]  # by name, those of one run
+
+
+class Indexable(Protocol):
+    """What indexing needs of a zoo: `FolderZoo` and `BucketZoo`."""
+
+    location: str
+    threads: int
+
+    def listing(self) -> Mapping[str, ListedFile]: ...  # noqa: D102 (the files of the zoo by path)
+    def read(self, name: str) -> bytes | None: ...  # noqa: D102
+    def write(self, name: str, data: bytes) -> None: ...  # noqa: D102
+    def experiment(self, name: str) -> Experiment: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing found.
+
+    Attributes:
+        manifest: The manifest that lies in the zoo now.
+        damaged: Why runs could not be read. One that an earlier manifest has keeps its place in it.
+    """
+
+    manifest: Manifest
+    damaged: dict[RunKey, str]
+
+
+def index_zoo(
+    zoo: Indexable,
+    threads: int | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Indexed:
+    """Write the manifest of a zoo, and the records that runs of the old format lack.
+
+    Args:
+        zoo: A folder or a bucket that can be written.
+        threads: Number of runs read at once; what serves the place well by default.
+        progress: Called with the numbers of runs done and in all.
+
+    Raises:
+        ZooError: If the zoo cannot be read or written, or an experiment in it is not declared.
+    """
+    while True:
+        before = zoo.read(MANIFEST_FILE)
+        found = _compile(zoo, _readable(before, zoo.location), threads or zoo.threads, progress)
+        data = found.manifest.to_bytes()
+        stored = zoo.read(MANIFEST_FILE)  # after the listing: somebody may have written meanwhile
+        if data == stored or (stored is None and not found.manifest.runs):
+            return found
+        zoo.write(MANIFEST_FILE, data)
+
+
+def is_there(names: Mapping[str, object] | frozenset[str]) -> bool:
+    """Return whether a run with these files is there: its record, or in the old format both its files."""
+    return RECORD_FILE in names or (AUX_FILE in names and MODEL_FILE in names)
+
+
+def runs_of(listing: Mapping[str, ListedFile]) -> dict[RunKey, Files]:
+    """Return the runs that a listing shows, in order, with their files."""
+    runs: dict[RunKey, Files] = {}
+    for path, info in listing.items():
+        if (parsed := parse_key(path)) is not None and parsed[1] in _PARTS:
+            runs.setdefault(parsed[0], {})[parsed[1]] = info
+    return {key: runs[key] for key in sorted(runs) if is_there(runs[key])}
+
+
+def _compile(zoo: Indexable, old: Manifest, threads: int, progress: Callable[[int, int], object]) -> Indexed:
+    listing = zoo.listing()
+    runs = runs_of(listing)
+    manifest, damaged = Manifest(), dict[RunKey, str]()
+    experiments = {name: zoo.experiment(name) for name in sorted({key.experiment for key in runs})}
+    for name, experiment in experiments.items():
+        if name not in known_experiments():
+            manifest.declarations[name] = json.loads(experiment.to_bytes())
+        if f"{name}/{ARCHIVE_RECORD}" in listing:
+            manifest.archives[name] = _json(zoo, f"{name}/{ARCHIVE_RECORD}")
+
+    def record_of(key: RunKey) -> tuple[RunRecord | None, str]:
+        """Return a run's record and no word; or what an earlier manifest says, and what is wrong with the run."""
+        if key in old.runs and old.seen.get(key) == _seen(runs[key]):
+            return old.runs[key], ""
+        try:
+            return _read_run(zoo, key, runs[key], old.seen.get(key), experiments[key.experiment]), ""
+        except HeldoutError as error:
+            return old.runs.get(key), str(error)
+
+    for key, (record, error) in zip(runs, map_ahead(record_of, runs, threads), strict=True):
+        if record is not None:
+            manifest.runs[key] = record
+            manifest.seen[key] = _seen(runs[key])
+        if error:
+            damaged[key] = error
+            manifest.seen.pop(key, None)
+        progress(len(manifest.runs), len(runs))
+    return Indexed(manifest, damaged)
+
+
+def _read_run(zoo: Indexable, key: RunKey, files: Files, seen: str | None, experiment: Experiment) -> RunRecord:
+    """Read a run's record if that is enough, else hash the run's files and write the record anew."""
+    record = None
+    if RECORD_FILE in files and (data := zoo.read(f"{key}/{RECORD_FILE}")) is not None:
+        record, _ = read_record(data, key, f"{zoo.location}/{key}/{RECORD_FILE}")
+        if _fits(record, files) and not _changed_since(files, seen):
+            return record
+    contents = {}
+    for name in RUN_FILES:
+        if name not in files and (record is None or name in record.files):
+            raise ZooError(f"{zoo.location}/{key}/{name}: is missing; export or fetch the run again")
+        if name in files:
+            data = zoo.read(f"{key}/{name}")
+            if data is None:
+                raise ZooError(f"{zoo.location}/{key}/{name}: is missing; export or fetch the run again")
+            contents[name] = data
+    where = f"{zoo.location}/{key}"
+    aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
+    if MODEL_FILE in contents:
+        _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
+    else:
+        recorded = zoo.read(f"{key}/{RECORD_FILE}") or b""
+        _, metadata = read_record(recorded, key, f"{where}/{RECORD_FILE}")
+    record = RunRecord.of({name: FileRecord.of(data) for name, data in contents.items()}, aux, metadata.epoch)
+    zoo.write(f"{key}/{RECORD_FILE}", record_bytes(record, metadata))
+    return record
+
+
+def _fits(record: RunRecord | None, files: Mapping[str, ListedFile]) -> bool:
+    """Return whether a record is about files of these names and sizes."""
+    there = {name: info.size for name, info in files.items() if name != RECORD_FILE}
+    return record is not None and {name: file.size for name, file in record.files.items()} == there
+
+
+def _changed_since(files: Files, seen: str | None) -> bool:
+    """Return whether a file of the run changed after its record was written, as far as the place can tell."""
+    record = files[RECORD_FILE]
+    if record.changed is not None:
+        return any(info.changed is not None and info.changed > record.changed for info in files.values())
+    # A bucket tells no order. Where the record is the one seen before, another file changed behind its back.
+    return seen is not None and seen.split(" ")[-1] == _digest(record)
+
+
+def _seen(files: Files) -> str:
+    return " ".join(_digest(files[name]) for name in _PARTS if name in files)
+
+
+def _digest(info: ListedFile) -> str:
+    return hashlib.sha256(info.signature.encode()).hexdigest()[:8]
+
+
+def _json(zoo: Indexable, name: str) -> Any:
+    try:
+        return json.loads(zoo.read(name) or b"null")
+    except (ValueError, RecursionError):
+        return None  # what lies beside the runs must not keep them from being listed
+
+
+def _readable(data: bytes | None, location: str) -> Manifest:
+    """Return a manifest; an empty one if there is none, or none that can be read: it is compiled anew."""
+    try:
+        return Manifest() if data is None else Manifest.from_bytes(data, location)
+    except ZooError:
+        return Manifest()

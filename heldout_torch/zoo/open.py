@@ -1,0 +1,128 @@
+"""Which kind of place a location is. The one module of this room that knows the archives."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+from heldout_torch.errors import ZooError
+from heldout_torch.storage.paths import place as as_meant
+from heldout_torch.storage.urls import is_archive
+from heldout_torch.zoo.base import WritableZoo, Zoo
+from heldout_torch.zoo.bucket import BucketZoo
+from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, make_key
+from heldout_torch.zoo.manifest import MANIFEST_FILE
+from heldout_torch.zoo.records import RECORD_FILE
+from heldout_torch.zoo.run_folders import experiment_folders, run_folders
+from heldout_torch.zoo.selection import Selection
+from heldout_torch.zoo.web import WebZoo
+
+ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
+Place = str | os.PathLike[str] | Zoo  # where a place that holds runs is asked for
+
+
+def sample_zoo() -> Path:
+    """Return the folder of the bundled sample, a TensorFlow tree of a few `digits-mlp-tf` runs."""
+    return Path(str(resources.files("heldout_torch"))) / "sample"
+
+
+def open_zoo(place: Place | None = None, offline: bool = False) -> Zoo:
+    """Open a place that holds runs.
+
+    Args:
+        place: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`, …); path or
+            URL of an archive (`….tar.gz`) with its seek index beside it; or a zoo, which is returned as it is. By
+            default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled sample.
+        offline: Use of a zoo under a URL only what is cached, as `HELDOUT_TORCH_OFFLINE` demands, too.
+
+    Raises:
+        ZooError: If there is no such folder, it holds other things than runs, or a package for it is missing.
+    """
+    if place is not None and not isinstance(place, str | os.PathLike):
+        return place
+    location = as_meant(place or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+    if is_archive(location):
+        from heldout_torch.archives.indexed import IndexedArchive
+
+        return IndexedArchive(str(location))
+    if isinstance(location, str):
+        web = location.startswith(("http://", "https://"))
+        return WebZoo(location, offline) if web else BucketZoo(location, offline)
+    if not location.is_dir():
+        raise ZooError(f"{location}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
+    return _folder(location)
+
+
+def open_source(place: Place, selection: Selection) -> Zoo:
+    """Open a place to export from: as `open_zoo`, or one run directory, or an experiment's folder of another name.
+
+    Args:
+        place: As in `open_zoo`; also a run directory, which the selection must name by experiment, ratio and run.
+        selection: What is exported.
+
+    Raises:
+        ZooError: As `open_zoo`, or if a run directory is not named.
+    """
+    from heldout_torch.archives.tree import TensorFlowTree
+
+    root = as_meant(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(root, Path) or not root.is_dir():
+        return open_zoo(place)
+    if (root / CHECKPOINTS).is_dir():
+        if selection.experiment is None or len(selection.subset_ratios) != 1 or len(selection.runs) != 1:
+            raise ZooError(f"{root}: is one run directory, name it with --experiment, --subset-ratio and --runs")
+        (ratio,), (run,) = selection.subset_ratios, selection.runs
+        return TensorFlowTree.of_run(root, make_key(selection.experiment, ratio, run))
+    opened = open_zoo(root)
+    return TensorFlowTree(root, selection.experiment) if isinstance(opened, TensorFlowTree) else opened
+
+
+def open_writable(place: Place, offline: bool = False) -> WritableZoo:
+    """Open a place that takes runs: a folder, which need not exist, or a URL that can be written.
+
+    Whether it can be written is seen when its `with` block begins.
+
+    Args:
+        place: Folder, URL or zoo.
+        offline: As in `open_zoo`.
+
+    Raises:
+        ZooError: If it is a place that only can be read.
+    """
+    if not isinstance(place, str | os.PathLike):
+        zoo: Zoo = place
+    else:
+        location = as_meant(place)
+        if is_archive(location) or isinstance(location, str) or location.is_dir():
+            zoo = open_zoo(location, offline)
+        elif location.exists():
+            raise ZooError(f"{location}: is a file, expected the folder of a zoo")
+        else:
+            zoo = FolderZoo(location)
+    if isinstance(zoo, WebZoo) and not isinstance(zoo, BucketZoo):
+        raise ZooError(
+            f"{zoo.location}: cannot be written, a web server only serves; name a folder, or a bucket (s3://, gs://)"
+        )
+    if not isinstance(zoo, FolderZoo | BucketZoo):
+        raise ZooError(f"{zoo.location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
+    return cast(WritableZoo, zoo)
+
+
+def _folder(root: Path) -> Zoo:
+    """Return the zoo or tree in a folder: the first run that is found says which it is."""
+    from heldout_torch.archives.tree import TensorFlowTree
+
+    for name, folder in experiment_folders(root).items():
+        for _, path in run_folders(name, folder):
+            if (path / CHECKPOINTS).is_dir():
+                return TensorFlowTree(root)
+            if (path / RECORD_FILE).is_file() or (path / AUX_FILE).is_file():
+                return FolderZoo(root)
+        return FolderZoo(root)  # the folders of an experiment whose runs are still to come
+    if (root / MANIFEST_FILE).is_file() or not any(not name.startswith(".") for name in os.listdir(root)):
+        return FolderZoo(root)
+    raise ZooError(
+        f"{root}: holds no runs, expected a zoo or an unpacked TensorFlow archive, "
+        "<experiment>/<subset_ratio>/<run>/..."
+    )

@@ -1,0 +1,198 @@
+"""`run.json` beside a run's files: their sizes and hashes, accuracies, and what is known of the run.
+
+    {"accuracy": [0.99, 0.84, 0.86],
+     "files": {"aux_arrays.npz": [91000, "<sha256>"], "model.safetensors": [7600000, "<sha256>"]},
+     "format_version": 1,
+     "metadata": {"experiment": "cifar10-inception", "run": 12, "subset_ratio": 0.7, ...}}
+
+It is written last: a run is there when its record is. `metadata` has the fields of `RunMetadata`. A run may have aux
+arrays only; it can then be counted and not loaded.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from heldout_torch.errors import ZooError
+from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.model_file import model_bytes
+
+RECORD_FILE = "run.json"
+MAX_RECORD = 2**16  # bytes; real ones have about a thousand
+_VERSION = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file's size in bytes and its SHA-256 in hexadecimal digits; None where nobody has hashed it."""
+
+    size: int
+    sha256: str | None
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Return the record of a file's contents."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+    def matches(self, data: bytes) -> bool:
+        """Return whether these are the file's contents."""
+        return len(data) == self.size and hashlib.sha256(data).hexdigest() == self.sha256
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is said about a run without reading it.
+
+    Attributes:
+        files: `aux_arrays.npz`, and `model.safetensors` if the run can be loaded. In a TensorFlow tree or archive the
+            files that lie there, unhashed.
+        epoch: Epochs trained; None if not known.
+        accuracy: Share, 0 to 1, of the train, removed and test examples that it classifies correctly, from its aux
+            arrays; None where there are no such examples.
+    """
+
+    files: dict[str, FileRecord]
+    epoch: int | None
+    accuracy: tuple[float | None, float | None, float | None]
+
+    @classmethod
+    def of(cls, files: dict[str, FileRecord], aux: AuxArrays, epoch: int | None) -> Self:
+        """Return the record of a run from its files and what they hold."""
+        parts = (aux.correctness_train, aux.correctness_removed, aux.correctness_test)
+        train, removed, test = (round(float(np.mean(part)), 6) if len(part) else None for part in parts)
+        return cls(files, epoch, (train, removed, test))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.size for file in self.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a manifest and a record hold them."""
+        files = {name: [file.size, file.sha256] for name, file in sorted(self.files.items())}
+        return {"accuracy": self.accuracy, "epoch": self.epoch, "files": files}
+
+    @classmethod
+    def from_json(cls, record: Any) -> Self:
+        """Read the fields as a manifest and a record hold them, trusting nothing.
+
+        Raises:
+            ValueError: If they are not as they must be; or KeyError, TypeError or AttributeError.
+        """
+        files = {name: FileRecord(size, sha256) for name, (size, sha256) in record["files"].items()}
+        if set(files) not in ({AUX_FILE}, set(RUN_FILES)):
+            raise ValueError(f"a run has files {sorted(map(repr, files))[:3]}")
+        for file in files.values():
+            if type(file.size) is not int or not 0 <= file.size < 2**62 or not _SHA256.fullmatch(file.sha256 or ""):
+                raise ValueError("a file has no size and SHA-256")
+        train, removed, test = record["accuracy"]
+        for value in (train, removed, test):
+            if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+                raise ValueError("an accuracy is no share")
+        epoch = record["epoch"]
+        if epoch is not None and type(epoch) is not int:
+            raise ValueError("the epoch is no number")
+        return cls(files, epoch, (train, removed, test))
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run as a zoo keeps it.
+
+    Attributes:
+        metadata: What is known of it.
+        record: What its record says.
+        contents: Contents of the files that the record lists, by name.
+    """
+
+    metadata: RunMetadata
+    record: RunRecord
+    contents: Mapping[str, bytes]
+
+    @classmethod
+    def of(
+        cls,
+        metadata: RunMetadata,
+        state: Mapping[str, Tensor] | None,
+        aux: AuxArrays,
+        aux_bytes: bytes | None = None,
+    ) -> Self:
+        """Return the files of a run.
+
+        Args:
+            metadata: What is known of the run.
+            state: Tensors of its network; None for aux arrays only.
+            aux: Its aux arrays.
+            aux_bytes: The file that they were read from, which is kept as it is; made by default.
+        """
+        contents = {AUX_FILE: aux.to_bytes() if aux_bytes is None else aux_bytes}
+        if state is not None:
+            contents[MODEL_FILE] = model_bytes(state, metadata)
+        files = {name: FileRecord.of(data) for name, data in contents.items()}
+        return cls(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+
+    @classmethod
+    def joined(cls, aux: "RunFiles", model: "RunFiles") -> Self:
+        """Return a run with the aux arrays of one and the model of another, which must be of the same subset.
+
+        Raises:
+            ZooError: If they were trained on different examples.
+        """
+        first, second = (AuxArrays.read(run.contents[AUX_FILE]) for run in (aux, model))
+        if not np.array_equal(first.trained_on, second.trained_on):
+            key = model.metadata.key
+            raise ZooError(f"run {key}: its aux arrays and its model are of different subsets; overwrite what is there")
+        names = {AUX_FILE: aux, MODEL_FILE: model}
+        record = RunRecord(
+            {name: run.record.files[name] for name, run in names.items()}, model.record.epoch, aux.record.accuracy
+        )
+        return cls(model.metadata, record, {name: run.contents[name] for name, run in names.items()})
+
+    def in_order(self) -> list[tuple[str, bytes]]:
+        """Return names and contents of all files in the order in which they are written: the record last."""
+        parts = [(name, self.contents[name]) for name in RUN_FILES if name in self.contents]
+        return [*parts, (RECORD_FILE, record_bytes(self.record, self.metadata))]
+
+
+def record_bytes(record: RunRecord, metadata: RunMetadata) -> bytes:
+    """Return the contents of `run.json`; equal runs give equal bytes."""
+    table = {**record.to_json(), "format_version": _VERSION, "metadata": asdict(metadata)}
+    del table["epoch"]  # the metadata has it
+    return json.dumps(table, sort_keys=True).encode() + b"\n"
+
+
+def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMetadata]:
+    """Read a `run.json`, trusting nothing in it.
+
+    Args:
+        data: Its contents.
+        key: The run in whose folder it lies.
+        name: What errors call the file.
+
+    Raises:
+        ZooError: If it is damaged, of a newer format, or another run's.
+    """
+    try:
+        if len(data) > MAX_RECORD:
+            raise ValueError(f"more than {MAX_RECORD} bytes")
+        table = json.loads(data)
+        version = table["format_version"]
+        if version != _VERSION:
+            raise ZooError(f"{name}: has format version {version!r}, this package reads {_VERSION}; upgrade it")
+        metadata = RunMetadata.from_record(table["metadata"], name)
+        record = RunRecord.from_json({**table, "epoch": metadata.epoch})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ZooError(f"{name}: is no readable record of a run ({type(error).__name__}: {reason})") from None
+    if metadata.key != key:
+        raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")
+    return record, metadata

@@ -1,0 +1,54 @@
+"""The folders of runs below a local folder: `<experiment>/<subset_ratio>/<run>/`, in a zoo and a TensorFlow tree."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from heldout_torch.errors import ZooError
+from heldout_torch.zoo.keys import MAX_RUN, RunKey, is_experiment_name, parse_ratio
+
+
+def experiment_folders(root: Path) -> dict[str, Path]:
+    """Return the experiments under a folder, which may also be an experiment's own.
+
+    Args:
+        root: Holds experiment folders, or ratio folders.
+
+    Returns:
+        Folders by experiment name, sorted.
+
+    Raises:
+        ZooError: If the folder cannot be read.
+    """
+    try:
+        if any(parse_ratio(name) is not None for name in _folders(root)):
+            return {root.resolve().name: root}
+        return {
+            name: root / name
+            for name in _folders(root)
+            if is_experiment_name(name) and any(parse_ratio(ratio) is not None for ratio in _folders(root / name))
+        }
+    except OSError as error:
+        raise ZooError(f"{error.filename or root}: is no readable folder ({error.strerror})") from None
+
+
+def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
+    """Yield the runs below an experiment's folder, ratio by ratio, and the folder of each, however it is spelled.
+
+    Raises:
+        ZooError: If a folder cannot be read.
+    """
+    try:
+        for ratio_name in _folders(folder):
+            if (ratio := parse_ratio(ratio_name)) is None:
+                continue
+            for run_name in _folders(folder / ratio_name):
+                if run_name.isascii() and run_name.isdigit() and len(run_name) <= 10 and int(run_name) <= MAX_RUN:
+                    yield RunKey(experiment, ratio, int(run_name)), folder / ratio_name / run_name
+    except OSError as error:
+        raise ZooError(f"{error.filename or folder}: is no readable folder ({error.strerror})") from None
+
+
+def _folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())

@@ -1,0 +1,216 @@
+"""A zoo on a web server, which only serves.
+
+A run is fetched once into a local cache, see `heldout_torch.zoo.cache`. To load one run, its record and its own files
+are asked for; the manifest is asked for once, by what needs to know all the runs, or if a run has no record.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from torch import Tensor
+
+from heldout_torch.errors import ZooError
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.urls import REQUESTS, read_file, read_range
+from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.cache import cache_folder, download, is_offline, locked, read_cached
+from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunKey
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
+from heldout_torch.zoo.records import RECORD_FILE, RunFiles, RunRecord, read_record, record_bytes
+
+Progress = Callable[[int], object]  # is told every number of bytes fetched
+
+
+class WebZoo:
+    """A zoo under a URL, read through the cache.
+
+    Args:
+        location: Such as `https://…`, `s3://…`, `gs://…`.
+        offline: Use only what is cached, as the environment variable `HELDOUT_TORCH_OFFLINE` demands, too.
+
+    Attributes:
+        location: The URL, without a slash at its end.
+        threads: How many requests at once serve it well.
+    """
+
+    def __init__(self, location: str, offline: bool = False) -> None:
+        self.location, self.threads = location.rstrip("/"), REQUESTS
+        self._offline = offline or is_offline()
+        self._cache = FolderZoo(cache_folder(self.location))
+        self._manifest: Manifest | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.location!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.location, self._offline)
+
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`: by the manifest, since a web server cannot be listed."""
+        return sorted(key for key in self._known_manifest().runs if experiment in (None, key.experiment))
+
+    def __contains__(self, key: RunKey) -> bool:
+        return self._find(key) is not None
+
+    def experiment(self, name: str) -> Experiment:
+        """Return what an experiment's name means here, as `Zoo.experiment`."""
+        if name in known_experiments():
+            return known_experiments()[name]
+        path, where = f"{name}/{DEFINITION_FILE}", f"{self.location}/{name}/{DEFINITION_FILE}"
+        data = self._cache.read(path)
+        if data is None and not self._offline and (data := self.read(path)) is not None:
+            declared = read_declaration(name, data, where)
+            self._keep(path, declared.to_bytes())
+        if data is None and (declaration := self._known_manifest(needed=False).declarations.get(name)) is not None:
+            data = json.dumps(declaration).encode()
+        return read_declaration(name, data, where)
+
+    def record(self, key: RunKey) -> RunRecord:
+        """Return the record of a run, as `Zoo.record`."""
+        found = self._find(key)
+        if found is None:
+            raise self._not_there(key)
+        return found
+
+    def metadata(self, key: RunKey) -> RunMetadata:
+        """Return what is known of a run, as `Zoo.metadata`; of one that has no record, from its model's header."""
+        data = self._cache.read(f"{key}/{RECORD_FILE}")
+        if data is None and not self._offline:
+            data = self.read(f"{key}/{RECORD_FILE}")
+        where = f"{self.location}/{key}"
+        if data is not None:
+            return read_record(data, key, f"{where}/{RECORD_FILE}")[1]
+        self.record(key)
+        head = self._cache.read(f"{key}/{MODEL_FILE}")
+        if head is None:
+            head = read_range(f"{where}/{MODEL_FILE}", 0, FIRST_BYTES)
+            if len(head) < (size := header_size(head)):
+                head += read_range(f"{where}/{MODEL_FILE}", len(head), size)
+        return read_model_header(head, key, f"{where}/{MODEL_FILE}")
+
+    def aux(self, key: RunKey) -> AuxArrays:
+        """Return the aux arrays of a run, as `Zoo.aux`; they are fetched into the cache, without the model."""
+        data = self._contents(key, [AUX_FILE])[AUX_FILE]
+        return read_aux(data, self.experiment(key.experiment), f"{self.location}/{key}/{AUX_FILE}")
+
+    def state(self, key: RunKey) -> dict[str, Tensor]:
+        """Return the tensors of a run's network, as `Zoo.state`; the model is fetched into the cache."""
+        data = self._contents(key, [MODEL_FILE])[MODEL_FILE]
+        return read_model(data, key, f"{self.location}/{key}/{MODEL_FILE}")[0]
+
+    def fetch(self, key: RunKey, progress: Progress = lambda count: None) -> None:
+        """See that a run is in the cache, whole and with the recorded bytes.
+
+        Raises:
+            ZooError: If the run is not in the zoo, cannot be fetched, or never has the recorded bytes.
+        """
+        record = self.record(key)
+        contents = self._contents(key, list(record.files), progress)
+        if self._cache.read(f"{key}/{RECORD_FILE}") is None and MODEL_FILE in contents:
+            metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
+            self._keep(f"{key}/{RECORD_FILE}", record_bytes(self.record(key), metadata))
+
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run's files as they are in the zoo now, checked against its record, as `Zoo.files`."""
+        for _ in range(2):  # somebody may replace the run while it is read
+            record = self._find(key, fresh=True)
+            if record is None:
+                raise self._not_there(key)
+            contents = {name: self.read(f"{key}/{name}") or b"" for name in record.files}
+            wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
+            if not wrong:
+                return RunFiles(self.metadata(key), record, contents)
+        raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; put the run there again")
+
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a file of the zoo; None if there is none."""
+        try:
+            return read_file(f"{self.location}/{name}")
+        except FileNotFoundError:
+            return None
+
+    def _find(self, key: RunKey, fresh: bool = False) -> RunRecord | None:
+        """Return a run's record: the cached one unless a fresh one is wanted, its own, or the manifest's."""
+        name = f"{key}/{RECORD_FILE}"
+        cached = None if fresh else self._cache.read(name)
+        if cached is not None:
+            return read_record(cached, key, f"{self._cache.location}/{name}")[0]
+        if not fresh and self._manifest is not None and key in self._manifest.runs:
+            return self._manifest.runs[key]
+        if not self._offline and (data := self.read(name)) is not None:
+            return read_record(data, key, f"{self.location}/{name}")[0]
+        return self._known_manifest(needed=False).runs.get(key)
+
+    def _contents(self, key: RunKey, names: list[str], progress: Progress = lambda count: None) -> dict[str, bytes]:
+        """Return the contents of a run's files, which lie in the cache afterwards."""
+        with locked(self._cache.root, str(key).replace("/", "_")):
+            record = self.record(key)
+            try:
+                return {name: self._fetched(key, name, record, progress) for name in names}
+            except ZooError:
+                fresh = None if self._offline else self._find(key, fresh=True)
+                if fresh is None or fresh == record:
+                    raise
+            # What was known of the run is older than the zoo.
+            self._cache.remove(f"{key}/{RECORD_FILE}")
+            with self._lock:
+                if self._manifest is not None:
+                    self._manifest.runs[key] = fresh
+            return {name: self._fetched(key, name, fresh, progress) for name in names}
+
+    def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress) -> bytes:
+        root = self._cache.root
+        if name not in record.files:
+            raise ZooError(f"run {key} in {self.location} has aux arrays only: it can be counted, not loaded")
+        path, file = root / str(key) / name, record.files[name]
+        data = read_cached(path, file)
+        if data is not None:
+            return data
+        if self._offline:
+            raise ZooError(f"run {key} of {self.location} is not in the cache {root}, and the network is switched off")
+        return download(f"{self.location}/{key}/{name}", path, file, root / ".incoming" / str(key), progress)
+
+    def _not_there(self, key: RunKey) -> ZooError:
+        return ZooError(f"run {key} is not in {self.location}")
+
+    def _known_manifest(self, needed: bool = True) -> Manifest:
+        """Return the manifest, fetched once; offline the cached one. An empty one if it may be missing, and is."""
+        with self._lock:
+            if self._manifest is None:
+                self._manifest = self._offline_manifest() if self._offline else self._fetch_manifest(needed)
+            return self._manifest
+
+    def _fetch_manifest(self, needed: bool) -> Manifest:
+        where = f"{self.location}/{MANIFEST_FILE}"
+        data = self.read(MANIFEST_FILE)
+        if data is None:
+            if needed:
+                raise ZooError(f"{where}: there is no such file; a zoo needs one, made by: heldout zoo index ZOO")
+            return Manifest()
+        manifest = Manifest.from_bytes(data, where)
+        self._keep(MANIFEST_FILE, data)
+        return manifest
+
+    def _offline_manifest(self) -> Manifest:
+        data = self._cache.read(MANIFEST_FILE)
+        if data is not None:
+            return Manifest.from_bytes(data, f"{self._cache.location}/{MANIFEST_FILE}")
+        keys = self._cache.keys()
+        runs = {key: self._cache.record(key) for key in keys}
+        if not runs:
+            root = self._cache.root
+            raise ZooError(f"{self.location}: nothing of this zoo is cached in {root}, and the network is switched off")
+        return Manifest(runs)
+
+    def _keep(self, name: str, data: bytes) -> None:
+        """Keep a small file in the cache."""
+        with suppress(OSError):  # a cache that cannot be written is one that keeps nothing
+            write_atomically(self._cache.root / name, data)

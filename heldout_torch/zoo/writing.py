@@ -1,0 +1,104 @@
+"""What folders and buckets that take runs have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from heldout_torch.errors import ZooError
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
+from heldout_torch.storage.listing import ListedFile
+from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.zoo.indexing import Indexed, index_zoo
+from heldout_torch.zoo.keys import MODEL_FILE, RunKey
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
+from heldout_torch.zoo.metadata import RunMetadata
+from heldout_torch.zoo.records import RunFiles
+
+
+class WritingZoo(ABC):
+    """The part of a `WritableZoo` that is the same for a folder and a bucket."""
+
+    location: str
+    threads: int
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a file of the zoo; None if there is none."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the zoo, as `WritableZoo.write`."""
+
+    @abstractmethod
+    def listing(self) -> dict[str, ListedFile]:
+        """Return what is known of the zoo's files, by path."""
+
+    @abstractmethod
+    def experiment(self, name: str) -> Experiment:
+        """Return what an experiment's name means here, as `Zoo.experiment`."""
+
+    @abstractmethod
+    def files(self, key: RunKey) -> RunFiles:
+        """Return a run's files, as `Zoo.files`."""
+
+    @abstractmethod
+    def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
+        """File a run whose files are given, as `WritableZoo.put_files`."""
+
+    def put(
+        self, metadata: RunMetadata, state: Mapping[str, Tensor] | None, aux: AuxArrays, overwrite: bool = False
+    ) -> bool:
+        """File a run, as `WritableZoo.put`."""
+        return self.put_files(RunFiles.of(metadata, state, aux), overwrite)
+
+    def declare(self, experiment: Experiment) -> None:
+        """Write what an experiment is, as `WritableZoo.declare`."""
+        if experiment.name in known_experiments():
+            return
+        name = f"{experiment.name}/{DEFINITION_FILE}"
+        there = self.read(name)
+        if there is None:
+            self.write(name, experiment.to_bytes())
+        elif read_declaration(experiment.name, there, name).to_bytes() != experiment.to_bytes():
+            where = f"{self.location}/{name}"
+            raise ZooError(f"{where}: declares {experiment.name} otherwise; file the runs under another name")
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest that lies in the zoo; None if there is none.
+
+        Raises:
+            ZooError: If it is damaged.
+        """
+        data = self.read(MANIFEST_FILE)
+        return None if data is None else Manifest.from_bytes(data, f"{self.location}/{MANIFEST_FILE}")
+
+    def index(
+        self, threads: int | None = None, progress: Callable[[int, int], object] = lambda done, total: None
+    ) -> Indexed:
+        """Write the manifest, as `heldout_torch.zoo.indexing.index_zoo`."""
+        return index_zoo(self, threads, progress)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Bring the manifest up to date; after an error, what happened before is what is told."""
+        try:
+            index_zoo(self)
+        except ZooError:
+            if kind is None:
+                raise
+
+    def _what_to_file(self, run: RunFiles, names: frozenset[str] | None, overwrite: bool) -> RunFiles | None:
+        """Return what is to lie in the run's place; None if what lies there stays.
+
+        Args:
+            run: The run that is filed.
+            names: The files of the run that is there; None if none is.
+            overwrite: Whether it replaces what is there.
+        """
+        if names is None or (overwrite and (MODEL_FILE in run.contents or MODEL_FILE not in names)):
+            return run
+        if overwrite:
+            return RunFiles.joined(aux=run, model=self.files(run.metadata.key))
+        if MODEL_FILE in run.contents and MODEL_FILE not in names:
+            return RunFiles.joined(aux=self.files(run.metadata.key), model=run)
+        return None

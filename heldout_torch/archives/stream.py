@@ -19,6 +19,7 @@ from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
+from heldout_torch.zoo.open import Place, open_writable
 from heldout_torch.zoo.records import RunFiles
 from heldout_torch.zoo.selection import Selection
 
@@ -43,7 +44,7 @@ class ArchiveRecord:
 def export_archive(
     stream: BinaryIO,
     archive: str,
-    zoo: WritableZoo,
+    zoo: Place,
     selection: Selection | None = None,
     md5: str | None = None,
     workers: int = 1,
@@ -58,7 +59,7 @@ def export_archive(
     Args:
         stream: The compressed archive, read once; a file or a pipe.
         archive: Its name, for errors and the zoo's record.
-        zoo: Where the runs go.
+        zoo: Where the runs go, as in `heldout_torch.zoo.open_writable`.
         selection: What to export; all by default.
         md5: The archive's expected MD5; by default the one published for its experiment, if there is one.
         workers: Number of threads that convert while another inflates and a third hashes.
@@ -71,12 +72,13 @@ def export_archive(
     Raises:
         ZooError: If a package for archives is missing, or the zoo cannot be written.
     """
+    target = open_writable(zoo)
     source = HashedStream(stream, progress)
     inflated = inflate(source)
-    export = _Export(archive, zoo, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
+    export = _Export(archive, target, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
     whole = False
     try:
-        with zoo:
+        with target:
             try:
                 for member in read_members(inflated, archive):
                     yield from export.take(member)
@@ -89,7 +91,7 @@ def export_archive(
                     None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
                 )
             if whole:
-                yield from _check_md5(source, archive, zoo, md5, export.experiments.values())
+                yield from _check_md5(source, archive, target, md5, export.experiments.values())
     finally:
         export.pool.shutdown(wait=True, cancel_futures=True)
         source.close()

@@ -9,7 +9,7 @@ from heldout_torch.storage.urls import open_filesystem, remove_file, write_file
 from heldout_torch.zoo.cache import OFFLINE_VARIABLE
 from heldout_torch.zoo.indexing import Files, is_there, runs_of
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
-from heldout_torch.zoo.records import RunFiles
+from heldout_torch.zoo.records import RECORD_FILE, RunFiles
 from heldout_torch.zoo.web import WebZoo
 from heldout_torch.zoo.writing import WritingZoo
 
@@ -47,6 +47,8 @@ class BucketZoo(WebZoo, WritingZoo):
             return False
         for name, data in filed.in_order():
             self.write(f"{key}/{name}", data)
+        self._records.pop(key, None)
+        self._cache.remove(f"{key}/{RECORD_FILE}")
         return True
 
     def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:

@@ -49,9 +49,10 @@ def copy_runs(
         ZooError: If an experiment is not declared, or the target cannot be written.
     """
     chosen = list(keys)
+    experiments = {name: source.experiment(name) for name in sorted({key.experiment for key in chosen})}
     with target:
-        for name in sorted({key.experiment for key in chosen}):
-            target.declare(source.experiment(name))
+        for name, experiment in experiments.items():
+            target.declare(experiment)
             archive = source.read(f"{name}/{ARCHIVE_RECORD}")
             if archive is not None and target.read(f"{name}/{ARCHIVE_RECORD}") is None:
                 target.write(f"{name}/{ARCHIVE_RECORD}", archive)

@@ -18,7 +18,7 @@ from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
-from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record
+from heldout_torch.zoo.records import RECORD_FILE, RunFiles, RunRecord, read_record
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 from heldout_torch.zoo.writing import WritingZoo
 
@@ -211,10 +211,7 @@ class FolderZoo(WritingZoo):
         """Return the files of a run of the old format, with the record that it lacks."""
         path = self._path(key)
         contents = {name: self._contents(key, path / name) for name in RUN_FILES}
-        aux = read_aux(contents[AUX_FILE], self.experiment(key.experiment), str(path / AUX_FILE))
-        _, metadata = read_model(contents[MODEL_FILE], key, str(path / MODEL_FILE))
-        files = {name: FileRecord.of(data) for name, data in contents.items()}
-        return RunFiles(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+        return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), str(path))
 
     def _contents(self, key: RunKey, path: Path) -> bytes:
         try:

@@ -22,8 +22,7 @@ from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import read_aux
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey, parse_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
-from heldout_torch.zoo.model_file import read_model
-from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunRecord, read_record, record_bytes
+from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record, record_bytes
 
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
@@ -128,28 +127,25 @@ def _compile(zoo: Indexable, old: Manifest, threads: int, progress: Callable[[in
 
 def _read_run(zoo: Indexable, key: RunKey, files: Files, seen: str | None, experiment: Experiment) -> RunRecord:
     """Read a run's record if that is enough, else hash the run's files and write the record anew."""
-    record = None
+    record = metadata = None
     if RECORD_FILE in files and (data := zoo.read(f"{key}/{RECORD_FILE}")) is not None:
-        record, _ = read_record(data, key, f"{zoo.location}/{key}/{RECORD_FILE}")
+        record, metadata = read_record(data, key, f"{zoo.location}/{key}/{RECORD_FILE}")
         if _fits(record, files) and not _changed_since(files, seen):
             return record
-    contents = {}
-    for name in RUN_FILES:
-        if name not in files and (record is None or name in record.files):
-            raise ZooError(f"{zoo.location}/{key}/{name}: is missing; export or fetch the run again")
-        if name in files:
-            data = zoo.read(f"{key}/{name}")
-            if data is None:
-                raise ZooError(f"{zoo.location}/{key}/{name}: is missing; export or fetch the run again")
-            contents[name] = data
     where = f"{zoo.location}/{key}"
-    aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
+    contents = {}
+    for name in RUN_FILES if record is None else record.files:
+        data = zoo.read(f"{key}/{name}") if name in files else None
+        if data is None:
+            raise ZooError(f"{where}/{name}: is missing; export or fetch the run again")
+        contents[name] = data
     if MODEL_FILE in contents:
-        _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
+        run = RunFiles.unrecorded(contents, key, experiment, where)
+        record, metadata = run.record, run.metadata
     else:
-        recorded = zoo.read(f"{key}/{RECORD_FILE}") or b""
-        _, metadata = read_record(recorded, key, f"{where}/{RECORD_FILE}")
-    record = RunRecord.of({name: FileRecord.of(data) for name, data in contents.items()}, aux, metadata.epoch)
+        assert metadata is not None
+        aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
+        record = RunRecord.of({AUX_FILE: FileRecord.of(contents[AUX_FILE])}, aux, metadata.epoch)
     zoo.write(f"{key}/{RECORD_FILE}", record_bytes(record, metadata))
     return record
 

@@ -93,9 +93,12 @@ def as_ratio(value: Any) -> float:
     try:
         if isinstance(value, bool):
             raise TypeError
-        dtype = str(getattr(value, "dtype", ""))
-        short = dtype.endswith(("float32", "float16"))  # NumPy's and PyTorch's
-        ratio = float(f"{float(value):.{7 if dtype.endswith('32') else 4}g}") if short else float(value)
+        dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
+        ratio = float(value)
+        if dtype in ("float32", "float16"):
+            import numpy as np  # there already, or there would be no such number
+
+            ratio = float(str(np.dtype(dtype).type(ratio)))
     except (TypeError, ValueError):
         ratio = math.nan
     if not 0 < ratio < 1:

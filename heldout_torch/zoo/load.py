@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.experiments import known_experiments
 from heldout_torch.models import restore_model
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.aux_arrays import AuxArrays
@@ -117,15 +118,28 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
     try:
         keys = zoo.keys()
     except ZooError:
-        keys = []
-    found = nearest_ratio(
-        key.subset_ratio, {other.subset_ratio for other in keys if other.experiment == key.experiment}
-    )
+        zoo.record(key)  # says why it is not there
+        return key
+    alike = [other for other in keys if other.experiment == key.experiment]
+    found = nearest_ratio(key.subset_ratio, {other.subset_ratio for other in alike})
     near = RunKey(key.experiment, key.subset_ratio if found is None else found, key.run)
-    if near not in keys:
-        alike = [other for other in keys if other.experiment == key.experiment] or keys
-        raise ZooError(f"run {key} is not in {zoo.location}; {described(alike)}")
+    if near not in alike:
+        try:
+            zoo.record(near)
+        except ZooError as error:
+            raise ZooError(f"{error}; {described(alike or keys)}{'' if alike else _where_else(key)}") from None
     return near
+
+
+def _where_else(key: RunKey) -> str:
+    """Return where the runs of an experiment come from of which a place has none."""
+    experiment = known_experiments().get(key.experiment)
+    if experiment is None or experiment.archive_url is None:
+        return ""
+    return (
+        f"; to have it, get {experiment.archive_url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
+        f"--subset-ratio {key.subset_ratio!r} --runs {key.run}"
+    )
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:

@@ -127,5 +127,8 @@ class RunMetadata:
                 field in required or value is not None
             ):
                 raise ZooError(f"{name}: field {field!r} of the record is {value!r:.100}, which is of the wrong type")
-        key = make_key(record["experiment"], record["subset_ratio"], record["run"])
+        try:
+            key = make_key(record["experiment"], record["subset_ratio"], record["run"])
+        except ZooError as error:
+            raise ZooError(f"{name}: {error}") from None
         return cls(**{**record, "subset_ratio": key.subset_ratio})

@@ -48,8 +48,8 @@ def read_model_header(data: bytes, key: RunKey, name: str) -> RunMetadata:
     try:
         if len(data) < size or size > _MAX_HEADER:
             raise ValueError
-        header = json.loads(data[8:size])["__metadata__"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        header = json.loads(data[8:size]).get("__metadata__")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ZooError(f"{name}: is no readable safetensors file ({type(error).__name__} in its header)") from None
     metadata = RunMetadata.from_header(header, name)
     if metadata.key != key:

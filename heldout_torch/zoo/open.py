@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from heldout_torch.errors import ZooError
+from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
@@ -120,8 +121,9 @@ def _folder(root: Path) -> Zoo:
             if (path / RECORD_FILE).is_file() or (path / AUX_FILE).is_file():
                 return FolderZoo(root)
         return FolderZoo(root)  # the folders of an experiment whose runs are still to come
-    if (root / MANIFEST_FILE).is_file() or not any(not name.startswith(".") for name in os.listdir(root)):
-        return FolderZoo(root)
+    names = [name for name in os.listdir(root) if not name.startswith(".")]
+    if not names or any((root / name / DEFINITION_FILE).is_file() for name in names) or MANIFEST_FILE in names:
+        return FolderZoo(root)  # an empty one
     raise ZooError(
         f"{root}: holds no runs, expected a zoo or an unpacked TensorFlow archive, "
         "<experiment>/<subset_ratio>/<run>/..."

@@ -20,10 +20,11 @@ import numpy as np
 from torch import Tensor
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.aux_arrays import AuxArrays
+from heldout_torch.experiments import Experiment
+from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
-from heldout_torch.zoo.model_file import model_bytes
+from heldout_torch.zoo.model_file import model_bytes, read_model
 
 RECORD_FILE = "run.json"
 MAX_RECORD = 2**16  # bytes; real ones have about a thousand
@@ -137,6 +138,24 @@ class RunFiles:
         contents = {AUX_FILE: aux.to_bytes() if aux_bytes is None else aux_bytes}
         if state is not None:
             contents[MODEL_FILE] = model_bytes(state, metadata)
+        files = {name: FileRecord.of(data) for name, data in contents.items()}
+        return cls(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+
+    @classmethod
+    def unrecorded(cls, contents: Mapping[str, bytes], key: RunKey, experiment: Experiment, where: str) -> Self:
+        """Return a run of the old format, which has no record, with the record that it should have.
+
+        Args:
+            contents: Contents of its two files.
+            key: The run in whose folder they lie.
+            experiment: What it belongs to.
+            where: What errors call the folder.
+
+        Raises:
+            ZooError: If a file is damaged, or another run's.
+        """
+        aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
+        _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
         files = {name: FileRecord.of(data) for name, data in contents.items()}
         return cls(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
 

@@ -19,7 +19,7 @@ from heldout_torch.storage.urls import REQUESTS, read_file, read_range
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.cache import cache_folder, download, is_offline, locked, read_cached
 from heldout_torch.zoo.folder import FolderZoo
-from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunKey
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
@@ -45,6 +45,7 @@ class WebZoo:
         self._offline = offline or is_offline()
         self._cache = FolderZoo(cache_folder(self.location))
         self._manifest: Manifest | None = None
+        self._records: dict[RunKey, tuple[RunRecord, RunMetadata]] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -82,12 +83,10 @@ class WebZoo:
 
     def metadata(self, key: RunKey) -> RunMetadata:
         """Return what is known of a run, as `Zoo.metadata`; of one that has no record, from its model's header."""
-        data = self._cache.read(f"{key}/{RECORD_FILE}")
-        if data is None and not self._offline:
-            data = self.read(f"{key}/{RECORD_FILE}")
+        recorded = self._recorded(key)
+        if recorded is not None:
+            return recorded[1]
         where = f"{self.location}/{key}"
-        if data is not None:
-            return read_record(data, key, f"{where}/{RECORD_FILE}")[1]
         self.record(key)
         head = self._cache.read(f"{key}/{MODEL_FILE}")
         if head is None:
@@ -139,15 +138,39 @@ class WebZoo:
 
     def _find(self, key: RunKey, fresh: bool = False) -> RunRecord | None:
         """Return a run's record: the cached one unless a fresh one is wanted, its own, or the manifest's."""
-        name = f"{key}/{RECORD_FILE}"
-        cached = None if fresh else self._cache.read(name)
-        if cached is not None:
-            return read_record(cached, key, f"{self._cache.location}/{name}")[0]
         if not fresh and self._manifest is not None and key in self._manifest.runs:
             return self._manifest.runs[key]
-        if not self._offline and (data := self.read(name)) is not None:
-            return read_record(data, key, f"{self.location}/{name}")[0]
-        return self._known_manifest(needed=False).runs.get(key)
+        if (recorded := self._recorded(key, fresh)) is not None:
+            return recorded[0]
+        if fresh:
+            with self._lock:
+                self._manifest = None
+        known = self._known_manifest(needed=False).runs
+        if key not in known and not self._offline and (run := self._unrecorded(key)) is not None:
+            known[key] = run.record
+        return known.get(key)
+
+    def _recorded(self, key: RunKey, fresh: bool = False) -> tuple[RunRecord, RunMetadata] | None:
+        """Return what a run's own record says: the one met before or cached, unless a fresh one is wanted."""
+        if not fresh and key in self._records:
+            return self._records[key]
+        name = f"{key}/{RECORD_FILE}"
+        where, data = f"{self._cache.location}/{name}", None if fresh else self._cache.read(name)
+        if data is None and not self._offline:
+            where, data = f"{self.location}/{name}", self.read(name)
+        if data is None:
+            return None
+        self._records[key] = read_record(data, key, where)
+        return self._records[key]
+
+    def _unrecorded(self, key: RunKey) -> RunFiles | None:
+        """Return a run of the old format that the manifest does not know; None if its files are not there."""
+        contents = {}
+        for name in RUN_FILES:
+            if (data := self.read(f"{key}/{name}")) is None:
+                return None
+            contents[name] = data
+        return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), f"{self.location}/{key}")
 
     def _contents(self, key: RunKey, names: list[str], progress: Progress = lambda count: None) -> dict[str, bytes]:
         """Return the contents of a run's files, which lie in the cache afterwards."""
@@ -175,10 +198,13 @@ class WebZoo:
         if data is not None:
             return data
         if self._offline:
-            raise ZooError(f"run {key} of {self.location} is not in the cache {root}, and the network is switched off")
+            raise self._not_there(key)
         return download(f"{self.location}/{key}/{name}", path, file, root / ".incoming" / str(key), progress)
 
     def _not_there(self, key: RunKey) -> ZooError:
+        if self._offline:
+            root = self._cache.root
+            return ZooError(f"run {key} of {self.location} is not in the cache {root}, and the network is switched off")
         return ZooError(f"run {key} is not in {self.location}")
 
     def _known_manifest(self, needed: bool = True) -> Manifest:

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,12 +97,36 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_missing_and_unknown_arrays_are_named(tmp_path):
+def test_missing_arrays_are_named(tmp_path):
     arrays = asdict(make_aux())
-    arrays["extra"] = arrays.pop("index_test")
+    arrays["extra"] = arrays.pop("index_train")
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(ZooError, match=r"holds arrays .*extra.* expected .*index_test"):
+    with pytest.raises(ZooError, match=r"lacks index_train, holds .*extra"):
         AuxArrays.read(tmp_path / "a.npz")
+    arrays = asdict(make_aux())
+    del arrays["index_test"]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ZooError, match=r"holds only one of correctness_test and index_test"):
+        AuxArrays.read(tmp_path / "a.npz")
+
+
+def test_other_arrays_stay_unread_even_pickled_ones(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    extra = {"loss": np.ones(3), "config": np.array([Trap()], object)}
+    np.savez(tmp_path / "a.npz", **asdict(make_aux()), **extra)
+    assert np.array_equal(AuxArrays.read(tmp_path / "a.npz").index_train, make_aux().index_train)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_without_the_test_set_has_none(tmp_path):
+    arrays = asdict(make_aux())
+    del arrays["index_test"], arrays["correctness_test"]
+    np.savez(tmp_path / "a.npz", **arrays)
+    aux = AuxArrays.read(tmp_path / "a.npz")
+    assert (len(aux.index_test), len(aux.correct_test), aux.train_examples) == (0, 0, 9)
 
 
 def test_damaged_files_give_one_line_or_the_same_arrays():

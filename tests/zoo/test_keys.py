@@ -1,41 +1,14 @@
 """Runs are found where the layout says, and named in one way."""
 
+import numpy as np
 import pytest
+import torch
 
 from heldout_torch import ZooError
-from heldout_torch.zoo.keys import RunKey, find_runs, make_key, parse_ratio, parse_runs, parse_shard, run_path
-
-
-def make_run(folder, in_zoo=False):
-    folder.mkdir(parents=True)
-    (folder / ("model.safetensors" if in_zoo else "aux_arrays.npz")).touch()
-
-
-def test_runs_are_found_in_order_whatever_the_ratios_spelling(tmp_path):
-    for name in ("0.7/10", "0.70/9", "1e-1/2", "notes/1", "0.7/x", "0.7/.partial-1"):
-        make_run(tmp_path / "exp" / name)
-    expected = [RunKey("exp", 0.1, 2), RunKey("exp", 0.7, 9), RunKey("exp", 0.7, 10)]
-    assert [run.key for run in find_runs(tmp_path)] == expected
-    assert [run.key for run in find_runs(tmp_path / "exp")] == expected
-    assert list(find_runs(tmp_path, "other")) == []
-
-
-@pytest.mark.parametrize("name", ["0.70/3", "7e-1/3", "0.7/03"])
-def test_a_zoo_spells_ratio_and_run_in_one_way(tmp_path, name):
-    make_run(tmp_path / "exp" / name, in_zoo=True)
-    with pytest.raises(ZooError, match=r"files this run under 0\.7/3"):
-        list(find_runs(tmp_path))
-
-
-def test_one_run_in_two_folders_is_refused(tmp_path):
-    make_run(tmp_path / "exp" / "0.7" / "3")
-    make_run(tmp_path / "exp" / "0.70" / "3")
-    with pytest.raises(ZooError, match="holds the same run as"):
-        list(find_runs(tmp_path))
-
+from heldout_torch.zoo.keys import RunKey, make_key, nearest_ratio, parse_key, parse_ratio, parse_runs, parse_shard
 
 BAD_KEYS = [
-    ("../x", 0.7, 1), ("a/b", 0.7, 1), ("x", 1.0, 1), ("x", 0, 1), ("x", "0.7", 1), ("x", float("nan"), 1),
+    ("../x", 0.7, 1), ("a/b", 0.7, 1), ("x", 1.0, 1), ("x", 0, 1), ("x", "1.7", 1), ("x", float("nan"), 1),
     ("x", 0.7, -1), ("x", 0.7, 1.0), ("x", 0.7, True),
 ]  # fmt: skip
 
@@ -46,8 +19,36 @@ def test_keys_that_could_leave_their_place_are_refused(key):
         make_key(*key)
 
 
-def test_paths_spell_ratios_as_python_does(tmp_path):
-    assert run_path(tmp_path, make_key("x", 0.70, 12)) == tmp_path / "x" / "0.7" / "12"
+@pytest.mark.parametrize("ratio", [0.7, "0.7", np.float64(0.7), np.float32(0.7), np.float16(0.7), torch.tensor(0.7)])
+@pytest.mark.parametrize("run", [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)])
+def test_every_float_and_every_integer_is_taken(ratio, run):
+    key = make_key("x", ratio, run)
+    assert (key, str(key), type(key.run)) == (RunKey("x", 0.7, 3), "x/0.7/3", int)
+
+
+def test_double_precision_is_taken_as_it_is():
+    assert make_key("x", 0.1 * 7, 3).subset_ratio == 0.1 * 7 != 0.7
+
+
+def test_a_key_is_read_as_it_is_written():
+    assert RunKey.parse("cifar10-inception/0.7/3") == RunKey("cifar10-inception", 0.7, 3)
+    for text in ("", "x", "x/0.7", "x/0.7/3/4", "../x/0.7/3", "x/2/3", "x/0.7/-3", "x/0.7/٣"):
+        with pytest.raises(ZooError):
+            RunKey.parse(text)
+
+
+def test_the_nearest_existing_ratio_is_meant():
+    there = [0.1, 0.3, 0.7]
+    assert nearest_ratio(0.7, there) == nearest_ratio(0.1 * 7, there) == nearest_ratio(0.7 + 9e-7, there) == 0.7
+    assert nearest_ratio(0.7001, there) is None
+    with pytest.raises(ZooError, match=r"could be 0\.7 or 0\.7000005"):
+        nearest_ratio(0.7000002, [0.7, 0.7000005])
+
+
+def test_paths_of_a_zoo_name_runs_in_one_way():
+    assert parse_key("x/0.7/12/run.json") == (RunKey("x", 0.7, 12), "run.json")
+    for path in ("x/0.70/12/run.json", "x/7e-1/12/a", "x/0.7/012/a", "../0.7/1/a", "x/0.7/1", "x/0.7/1/a/b", "x/2/1/a"):
+        assert parse_key(path) is None
 
 
 @pytest.mark.parametrize(
@@ -58,10 +59,19 @@ def test_ratios(text, ratio):
 
 
 def test_lists_of_runs():
-    assert parse_runs("0-3,42,2") == [0, 1, 2, 3, 42]
-    for text in ("", "a", "3-1", "1,,2", "-1"):
+    runs = parse_runs("0-3,42, 2")
+    assert (list(runs), str(runs), len(runs)) == ([0, 1, 2, 3, 42], "0-3,42", 5)
+    assert 42 in runs
+    assert 41 not in runs
+    for text in ("", "a", "3-1", "1,,2", "-1", "0-99999999999", "4294967296"):
         with pytest.raises(ZooError, match="no list of runs"):
             parse_runs(text)
+
+
+def test_a_list_of_too_many_runs_costs_nothing_and_is_refused():
+    assert len(parse_runs("0-9999999")) == 10**7
+    with pytest.raises(ZooError, match="names 4294967296 runs"):
+        parse_runs("0-4294967295")
 
 
 def test_shards():

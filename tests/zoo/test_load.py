@@ -1,23 +1,27 @@
 """load_run and list_runs: a zoo, a TensorFlow tree, the bundled sample."""
 
+import json
 import shutil
 import struct
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from heldout_torch.zoo.export import export_runs, select_runs
 from safetensors.torch import load_file, save_file
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_zoo
+from tests.helpers.zoos import export
 
 EXPERIMENT = "digits-mlp-tf"
+KEY = RunKey(EXPERIMENT, 0.7, 3)
 
 
 @pytest.fixture
 def zoo(tree, tmp_path):
-    list(export_runs(select_runs(tree), tmp_path / "zoo"))
+    export(tree, tmp_path / "zoo")
     return tmp_path / "zoo"
 
 
@@ -39,9 +43,9 @@ def test_a_tree_may_spell_the_ratio_otherwise(tree):
 
 def test_the_environment_names_a_zoo_else_the_sample_serves(zoo, monkeypatch):
     monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
-    assert load_run(EXPERIMENT, 0.7, 1).folder.parts[-4:] == ("sample", EXPERIMENT, "0.7", "1")
+    assert load_run(EXPERIMENT, 0.7, 1).zoo.location.endswith("sample")
     monkeypatch.setenv("HELDOUT_TORCH_ZOO", str(zoo))
-    assert load_run(EXPERIMENT, 0.7, 1).folder == zoo / EXPERIMENT / "0.7" / "1"
+    assert load_run(EXPERIMENT, 0.7, 1).zoo.location == str(zoo)
 
 
 def test_a_loaded_model_can_be_trained_on(zoo):
@@ -50,13 +54,45 @@ def test_a_loaded_model_can_be_trained_on(zoo):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_a_missing_run_names_the_archive_and_the_command(zoo):
-    with pytest.raises(ZooError, match=r"cifar10-inception/0.7/123 is not in .*; get https://.*heldout export"):
-        load_run("cifar10-inception", 0.7, 123, zoo)
-    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in .*list_runs"):
+def test_what_is_there_is_named_where_a_run_is_missing(zoo):
+    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in .*; it has digits-mlp-tf/0.7 runs 0-5$"):
         load_run(EXPERIMENT, 0.7, 99, zoo)
+    with pytest.raises(ZooError, match=r"it has digits-mlp-tf/0.7 runs 0-5; to have it, get https://.*heldout export"):
+        load_run("cifar10-inception", 0.7, 123, zoo)
     with pytest.raises(ZooError, match="no such folder"):
         load_run(EXPERIMENT, 0.7, 0, zoo / "absent")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        (EXPERIMENT, 0.1 * 7, np.int64(3)),
+        (EXPERIMENT, "0.7", 3),
+        (f"{EXPERIMENT}/0.7/3",),
+        (RunKey(EXPERIMENT, 0.7, 3),),
+    ],
+    ids=str,
+)
+def test_a_run_is_named_in_every_way(tree, zoo, named):
+    for place in (tree, zoo, str(zoo), f"{zoo}/", f"file://{zoo}", open_zoo(zoo)):
+        assert load_run(*named, zoo=place).key == KEY
+
+
+def test_a_folder_of_other_things_is_no_zoo(tmp_path):
+    assert list_runs(tmp_path) == []
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(ZooError, match="holds no runs, expected a zoo or an unpacked TensorFlow archive"):
+        list_runs(tmp_path)
+
+
+def test_a_network_keeps_its_weights_when_its_file_changes(zoo):
+    run = load_run(EXPERIMENT, 0.7, 0, zoo)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    path = zoo / EXPERIMENT / "0.7/0/model.safetensors"
+    path.write_bytes(bytes(path.stat().st_size))
+    with open(path, "r+b") as file:
+        file.truncate(10)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 
 def change(zoo, tensors=None, metadata=None):
@@ -74,12 +110,25 @@ def header(zoo, **changes):
     ("changes", "message"),
     [({"run": 5}, "says that it is digits-mlp-tf/0.7/5, but lies in the folder of digits-mlp-tf/0.7/0"),
      ({"format_version": 2}, "has format version 2, this package reads 1"),
-     ({"architecture": "resnet50", "config": {}}, "tensors do not fit resnet50"),
-     ({"config": {"in_features": 64, "widths": [64], "num_classes": 11}}, "tensors do not fit mlp"),
-     ({"architecture": "nonsense"}, "'nonsense' is not known")],
+     ({"run": 2**40}, "is not a whole number from 0")],
 )  # fmt: skip
 def test_a_file_that_says_something_else_is_refused(zoo, changes, message):
     change(zoo, metadata=header(zoo, **changes))
+    with pytest.raises(HeldoutError, match=message):
+        load_run(EXPERIMENT, 0.7, 0, zoo)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"architecture": "resnet50", "config": {}}, "resnet50"),
+     ({"config": {"in_features": 64, "widths": [64], "num_classes": 11}}, "mlp"),
+     ({"architecture": "nonsense"}, "'nonsense' is not known"), ({"config": [1]}, "field 'config'")],
+)  # fmt: skip
+def test_a_record_that_says_something_else_is_refused(zoo, changes, message):
+    path = zoo / EXPERIMENT / "0.7/0/run.json"
+    record = json.loads(path.read_bytes())
+    record["metadata"] |= changes
+    path.write_text(json.dumps(record))
     with pytest.raises(HeldoutError, match=message):
         load_run(EXPERIMENT, 0.7, 0, zoo)
 
@@ -102,12 +151,12 @@ def test_damaged_files_are_refused(zoo):
 def test_a_missing_aux_file_is_told_when_asked_for(zoo):
     (zoo / EXPERIMENT / "0.7/0/aux_arrays.npz").unlink()
     run = load_run(EXPERIMENT, 0.7, 0, zoo)
-    with pytest.raises(ZooError, match=r"aux_arrays.npz: cannot be read"):
+    with pytest.raises(ZooError, match=r"aux_arrays.npz: is missing"):
         _ = run.aux
 
 
-def test_a_run_that_is_neither_exported_nor_a_checkpoint_is_refused(zoo):
+def test_an_empty_folder_is_no_run(zoo):
     shutil.rmtree(zoo / EXPERIMENT / "0.7/0")
     (zoo / EXPERIMENT / "0.7/0").mkdir()
-    with pytest.raises(HeldoutError, match="expected one checkpoint"):
+    with pytest.raises(HeldoutError, match=r"0.7/0 is not in .*; it has digits-mlp-tf/0.7 runs 1-5"):
         load_run(EXPERIMENT, 0.7, 0, zoo)

@@ -1,4 +1,4 @@
-"""Remote zoos: one run costs that run, faults are retried or refused, and the cache never holds a bad file."""
+"""Zoos on web servers: one run costs that run, faults are retried or refused, and the cache never holds a bad file."""
 
 import os
 import shutil
@@ -9,30 +9,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from heldout_torch.zoo.export import export_runs, select_runs
-from heldout_torch.zoo.transfer import pull_runs, push_zoo
 
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.storage import urls
-from heldout_torch.zoo import remote
+from heldout_torch.zoo import cache as remote
+from heldout_torch.zoo.copy import copy_runs, fetch_runs
 from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.manifest import index_zoo, read_manifest
+from heldout_torch.zoo.manifest import Manifest
+from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 from tests.helpers.server import Server
+from tests.helpers.zoos import errors, export
 from tests.reference import run_reference
 
 REPOSITORY = Path(__file__).parent.parent.parent
 RUN = f"{EXPERIMENT}/0.7/3"
-MODEL, AUX = f"{RUN}/model.safetensors", f"{RUN}/aux_arrays.npz"
+MODEL, AUX, RECORD = f"{RUN}/model.safetensors", f"{RUN}/aux_arrays.npz", f"{RUN}/run.json"
+KEY = RunKey(EXPERIMENT, 0.7, 3)
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """An indexed zoo of six small runs."""
     folder = tmp_path_factory.mktemp("published")
-    list(export_runs(select_runs(multiply(folder / "tree", 6)), folder / "zoo"))
-    index_zoo(folder / "zoo")
+    export(multiply(folder / "tree", 6), folder / "zoo")
     return folder / "zoo"
 
 
@@ -55,30 +56,32 @@ def cached(server):
 
 
 def assert_cached_well(server, published):
-    assert cached(server) == {name: (published / name).read_bytes() for name in (AUX, MODEL)}
+    assert cached(server) == {name: (published / name).read_bytes() for name in (AUX, MODEL, RECORD)}
 
 
-def test_one_run_costs_its_bytes_and_the_manifests(server, published):
+def test_one_run_costs_its_bytes_and_its_records(server, published):
     run = load(server)
     expected = load_run(EXPERIMENT, 0.7, 3, published)
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(tensor, expected.model.state_dict()[name])
     assert (run.aux.index_train == expected.aux.index_train).all()
-    assert server.sent == {name: (published / name).stat().st_size for name in ("manifest.json", MODEL, AUX)}
+    assert server.sent == {name: (published / name).stat().st_size for name in (RECORD, MODEL, AUX)}
+    assert server.requests.total() <= 6
+    before = server.requests.total()
     load(server)
-    assert sum(server.requests.values()) == 3
+    assert server.requests.total() == before
     assert_cached_well(server, published)
 
 
 def test_runs_are_listed_from_the_manifest(server, published):
     assert list_runs(server.url) == list_runs(published)
     assert server.requests == {"manifest.json": 1}
-    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in http"):
+    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in http.*; it has digits-mlp-tf/0.7 runs 0-5"):
         load_run(EXPERIMENT, 0.7, 99, server.url)
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "slow"])
-@pytest.mark.parametrize("name", ["manifest.json", MODEL, AUX])
+@pytest.mark.parametrize("name", [RECORD, MODEL, AUX])
 def test_a_fault_that_passes_is_got_over(server, published, name, fault):
     server.faults[name] = [fault, fault]
     load(server)
@@ -96,7 +99,7 @@ def test_a_fault_that_stays_is_an_error(server, fault):
 
 def test_a_wrong_byte_is_never_kept(server, published):
     server.faults[MODEL] = ["wrong"] * 100
-    with pytest.raises(ZooError, match=r"model.safetensors: does not have the SHA-256 of the manifest"):
+    with pytest.raises(ZooError, match=r"model.safetensors: does not have the recorded SHA-256"):
         load(server)
     assert MODEL not in cached(server)
     server.faults.clear()
@@ -104,20 +107,65 @@ def test_a_wrong_byte_is_never_kept(server, published):
     assert_cached_well(server, published)
 
 
-def test_a_stale_manifest_is_refused_and_a_new_one_fetched(server, tmp_path):
-    load(server)
-    # Run 3 is published anew, the manifest not yet.
-    other = server.folder / EXPERIMENT / "0.7/2"
-    stale = (server.folder / "manifest.json").read_bytes()
-    (server.folder / AUX).write_bytes((other / "aux_arrays.npz").read_bytes())
-    shutil.rmtree(remote.cache_folder(server.url) / EXPERIMENT)
+def publish_anew(server, source=2):
+    """Publish run 3 again, with the files of another."""
+    for name in ("aux_arrays.npz",):
+        shutil.copy(server.folder / EXPERIMENT / f"0.7/{source}" / name, server.folder / RUN)
+
+
+def test_what_is_known_of_a_run_may_be_older_than_the_run(server):
+    zoo = open_zoo(server.url)
+    zoo.keys()  # the manifest
+    publish_anew(server)
     with pytest.raises(ZooError, match="or the manifest is stale"):
-        load(server)
+        zoo.aux(KEY)
     assert AUX not in cached(server)
-    index_zoo(server.folder)
-    assert (server.folder / "manifest.json").read_bytes() != stale
+    assert open_writable(server.folder).index().damaged == {}
+    assert zoo.aux(KEY).index_train.tolist() == open_zoo(server.folder).aux(KEY).index_train.tolist()
     load(server)
-    assert cached(server)[AUX] == (other / "aux_arrays.npz").read_bytes()
+
+
+def test_a_run_that_the_manifest_lacks_is_found_by_its_record(server):
+    text = (server.folder / "manifest.json").read_text()
+    manifest = Manifest.from_bytes(text.encode(), "manifest.json")
+    del manifest.runs[KEY]
+    (server.folder / "manifest.json").write_bytes(manifest.to_bytes())
+    zoo = open_zoo(server.url)
+    assert len(zoo.keys()) == 5
+    assert KEY in zoo
+    assert load_run(KEY, zoo=zoo).key == KEY
+
+
+def test_a_zoo_without_records_is_read_by_its_manifest(server, published):
+    for record in server.folder.rglob("run.json"):
+        record.unlink()
+    load(server)
+    assert cached(server)[RECORD] == (published / RECORD).read_bytes()
+    before = server.requests.total()
+    load(server, offline=True)
+    assert server.requests.total() == before
+
+
+def test_one_run_of_a_large_zoo_costs_no_more(server):
+    whole = Manifest.from_bytes((server.folder / "manifest.json").read_bytes(), "manifest.json")
+    many = {RunKey(EXPERIMENT, ratio / 10, run): whole.runs[KEY] for ratio in range(1, 10) for run in range(10, 2010)}
+    (server.folder / "manifest.json").write_bytes(Manifest({**whole.runs, **many}).to_bytes())
+    run = load(server)
+    assert run.aux.train_examples == 1437
+    own = {MODEL: 1, AUX: 1}
+    beyond = {name: count for name, count in server.requests.items() if name not in own}
+    assert server.requests[MODEL] == server.requests[AUX] == 1
+    assert sum(beyond.values()) <= 3
+    assert sum(server.sent[name] for name in beyond) < 65_536
+
+
+def test_a_manifest_is_fetched_once_for_many_runs(server):
+    zoo = open_zoo(server.url)
+    for key in zoo.keys():
+        zoo.record(key)
+        zoo.aux(key)
+    assert server.requests["manifest.json"] == 1
+    assert not [name for name in server.requests if name.endswith("run.json")]
 
 
 def test_a_server_without_ranges_serves_whole_files(server, published, monkeypatch):
@@ -182,11 +230,15 @@ def test_offline_only_the_cache_serves(server, monkeypatch):
     assert server.requests.total() == before
 
 
-def test_a_zoo_without_manifest_and_no_server_are_named(server):
+def test_a_zoo_without_manifest_cannot_be_listed_and_its_runs_are_there(server):
     (server.folder / "manifest.json").unlink()
     with pytest.raises(ZooError, match=r"manifest.json: there is no such file; .*heldout zoo index"):
-        load(server)
-    with pytest.raises(ZooError, match=r"http://127.0.0.1:1/manifest.json: cannot be reached"):
+        list_runs(server.url)
+    load(server)
+
+
+def test_no_server_is_named():
+    with pytest.raises(ZooError, match=r"http://127.0.0.1:1/.*: cannot be reached"):
         load_run(EXPERIMENT, 0.7, 3, "http://127.0.0.1:1")
 
 
@@ -194,7 +246,7 @@ def test_a_manifest_cannot_lead_out_of_the_cache(server):
     text = (server.folder / "manifest.json").read_text()
     (server.folder / "manifest.json").write_text(text.replace(f'"{EXPERIMENT}"', '"../out"'))
     with pytest.raises(ZooError, match="is no name for an experiment"):
-        load(server)
+        list_runs(server.url)
 
 
 def test_a_protocols_package_is_asked_for_by_name(monkeypatch):
@@ -209,56 +261,67 @@ def test_sixteen_processes_fetch_a_run_once(server, published):
     # They fork after the imports, which would take sixteen times as long.
     code = f"""
 import os, sys
-from heldout_torch.zoo.remote import fetch_run
+from heldout_torch.zoo.open import open_zoo
 from heldout_torch.zoo.keys import make_key
 
 children = []
 for _ in range(16):
     children.append(os.fork())
     if children[-1] == 0:
-        fetch_run({server.url!r}, make_key({EXPERIMENT!r}, 0.7, 3))
+        open_zoo({server.url!r}).fetch(make_key({EXPERIMENT!r}, 0.7, 3))
         os._exit(0)
 sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
     server.faults[MODEL] = ["slow"]
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert server.requests == {"manifest.json": 1, MODEL: 1, AUX: 1}
+    assert (server.requests[MODEL], server.requests[AUX]) == (1, 1)
     assert_cached_well(server, published)
 
 
-def test_pull_fetches_in_parallel_and_names_what_fails(server, published):
+def test_fetching_many_names_what_fails(server, published):
     keys = [RunKey(EXPERIMENT, 0.7, run) for run in range(6)]
     server.faults[MODEL] = ["wrong"] * 100
-    errors = dict(pull_runs(server.url, keys, 4, lambda count: None))
-    assert [key.run for key, error in errors.items() if error] == [3]
-    assert len(errors) == 6
+    outcomes = list(fetch_runs(open_zoo(server.url), keys, 4))
+    assert (len(outcomes), list(errors(outcomes))) == (6, [3])
     server.faults.clear()
-    assert set(dict(pull_runs(server.url, keys, 4, lambda count: None)).values()) == {None}
+    assert not errors(fetch_runs(open_zoo(server.url), keys, 4))
     assert cached(server) == contents(published)
+    with pytest.raises(ZooError, match="is on the disk already"):
+        list(fetch_runs(open_zoo(published), keys))
+
+
+def test_copying_out_of_a_web_server_gives_the_same_bytes(server, published, tmp_path):
+    zoo = open_zoo(server.url)
+    assert not errors(copy_runs(zoo, open_writable(tmp_path / "copy"), zoo.keys()))
+    assert contents(tmp_path / "copy") == contents(published)
+    publish_anew(server)
+    assert "aux_arrays.npz not as recorded" in errors(copy_runs(zoo, open_writable(tmp_path / "b"), zoo.keys()))[3]
+    assert KEY not in open_zoo(tmp_path / "b")
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
-def test_push_copies_what_is_missing_and_goes_on(published, tmp_path, kind, monkeypatch):
+def test_copying_a_zoo_copies_what_is_missing_and_goes_on(published, tmp_path, kind, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
-    target = str(tmp_path / "there") if kind == "folder" else f"memory://{tmp_path.name}"
-    part = Path(shutil.copytree(published, tmp_path / "part", ignore=shutil.ignore_patterns("4", "5")))
-    index_zoo(part)
-    assert push_zoo(part, target, 2, lambda count: None) == 4
-    assert push_zoo(published, target, 2, lambda count: None) == 2
-    assert push_zoo(published, target, 2, lambda count: None) == 0
+    target = open_writable(str(tmp_path / "there") if kind == "folder" else f"memory://{tmp_path.name}")
+    source = open_zoo(published)
+
+    def copied(keys):
+        return sum(not outcome.skipped for outcome in copy_runs(source, target, keys))
+
+    assert [copied(source.keys()[:4]), copied(source.keys()), copied(source.keys())] == [4, 2, 0]
+    assert target.manifest().runs == open_writable(published).manifest().runs
     if kind == "folder":
-        assert contents(Path(target)) == contents(published)
-        assert read_manifest(Path(target)) == read_manifest(published)
-    else:
-        assert load_run(EXPERIMENT, 0.7, 5, target).metadata.run == 5
+        assert contents(tmp_path / "there") == contents(published)
+    assert load_run(EXPERIMENT, 0.7, 5, target).metadata.run == 5
 
 
-def test_push_refuses_a_zoo_that_is_not_as_indexed(published, tmp_path):
+def test_a_run_that_is_not_as_recorded_is_not_copied(published, tmp_path):
     zoo = Path(shutil.copytree(published, tmp_path / "zoo"))
     (zoo / MODEL).write_bytes(b"changed")
-    with pytest.raises(ZooError, match="is not as in the manifest"):
-        push_zoo(zoo, str(tmp_path / "there"), 2, lambda count: None)
-    assert not (tmp_path / "there" / "manifest.json").exists()
+    found = errors(export(zoo, tmp_path / "there"))
+    assert "model.safetensors not as recorded" in found.pop(3)
+    assert found == {}
+    assert len(open_zoo(tmp_path / "there").keys()) == 5
 
 
 def test_the_hub_fetches_one_run_into_an_empty_cache(tmp_path, monkeypatch):
@@ -266,7 +329,6 @@ def test_the_hub_fetches_one_run_into_an_empty_cache(tmp_path, monkeypatch):
     run_reference("inception_runs", tree, "0.5", 123, 124)
     with open(pack(tree, tmp_path / "cifar10-inception.tar.gz"), "rb") as stream:
         list(export_archive(stream, "cifar10-inception.tar.gz", tmp_path / "zoo"))
-    index_zoo(tmp_path / "zoo")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.delenv("HELDOUT_TORCH_CACHE", raising=False)
@@ -275,11 +337,10 @@ def test_the_hub_fetches_one_run_into_an_empty_cache(tmp_path, monkeypatch):
         model = torch.hub.load(str(REPOSITORY), "cifar10_inception", **options)
     expected = load_run("cifar10-inception", 0.5, 123, tree).model.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    assert set(server.requests) == {
-        "manifest.json", "cifar10-inception/0.5/123/model.safetensors", "cifar10-inception/0.5/123/aux_arrays.npz",
-    }  # fmt: skip
+    names = ("run.json", "model.safetensors", "aux_arrays.npz")
+    assert set(server.requests) == {f"cifar10-inception/0.5/123/{name}" for name in names}
     (where,) = (tmp_path / "home/hub/heldout_torch").iterdir()
-    assert len(contents(where)) == 2
+    assert len(contents(where)) == 3
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")

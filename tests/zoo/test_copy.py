@@ -1,0 +1,272 @@
+"""Copying: whole runs only, equal bytes for equal input, bad runs reported and the others exported."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from heldout_torch import ZooError, load_run
+from heldout_torch.experiments import Experiment, known_experiments
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.open import open_source
+from heldout_torch.zoo.selection import Selection
+from tests.helpers.zoos import errors, export
+from tests.helpers.zoos import files_below as contents
+from tests.reference import run_reference
+
+EXPERIMENT = "digits-mlp-tf"
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def test_the_same_input_gives_the_same_bytes(tree, tmp_path):
+    export(tree, tmp_path / "a")
+    export(tree, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert len(contents(tmp_path / "a")) == 18
+
+
+def test_aux_arrays_are_copied_byte_for_byte(tree, tmp_path):
+    export(tree, tmp_path / "zoo")
+    for run in range(6):
+        name = f"{EXPERIMENT}/0.7/{run}/aux_arrays.npz"
+        assert (tmp_path / "zoo" / name).read_bytes() == (tree / name).read_bytes()
+
+
+def test_metadata_is_one_key_of_sorted_json(tree, tmp_path):
+    export(tree, tmp_path / "zoo", runs=[2])
+    with safe_open(tmp_path / "zoo" / EXPERIMENT / "0.7/2/model.safetensors", framework="pt") as file:
+        header = file.metadata()
+    record = json.loads(header.pop("heldout_torch"))
+    assert header == {}
+    assert list(record) == sorted(record)
+    prefix = tree / EXPERIMENT / "0.7/2/checkpoints"
+    digest = hashlib.sha256((prefix / "ckpt-30.index").read_bytes())
+    digest.update((prefix / "ckpt-30.data-00000-of-00001").read_bytes())
+    assert record == {
+        "format_version": 1, "experiment": EXPERIMENT, "dataset": "digits", "subset_ratio": 0.7, "run": 2,
+        "architecture": "mlp", "config": {"in_features": 64, "num_classes": 10, "widths": [64]},
+        "preprocessing": {"divide_by": 16}, "epoch": 30, "global_step": 930, "source_sha256": digest.hexdigest(),
+        "recipe": None,
+    }  # fmt: skip
+
+
+def test_ratio_spellings_of_a_source_are_normalised(tree, tmp_path):
+    (tree / EXPERIMENT / "0.7").rename(tree / EXPERIMENT / "7e-1")
+    export(tree, tmp_path / "zoo")
+    assert [path.name for path in (tmp_path / "zoo" / EXPERIMENT).iterdir()] == ["0.7"]
+
+
+def chosen(source, **options):
+    selection = Selection(**options)
+    place = open_source(source, selection)
+    return selection.choose(place.keys(), place.location)
+
+
+def test_selection(tree):
+    assert [key.run for key in chosen(tree, runs=[1, 4, 9])] == [1, 4]
+    assert [key.run for key in chosen(tree / EXPERIMENT, shard=(1, 4))] == [1, 5]
+    assert chosen(tree, subset_ratios=[0.1 * 7]) == chosen(tree, experiment=EXPERIMENT)
+    one = chosen(tree / EXPERIMENT / "0.7" / "3", experiment=EXPERIMENT, subset_ratios=[0.5], runs=[77])
+    assert list(map(str, one)) == [f"{EXPERIMENT}/0.5/77"]
+    renamed = Path(shutil.move(tree / EXPERIMENT, tree / "unpacked"))
+    assert {key.experiment for key in chosen(renamed, experiment=EXPERIMENT)} == {EXPERIMENT}
+    for source, options in [(tree / "absent", {}), (tree, {"runs": [9]}), (renamed / "0.7" / "3", {})]:
+        with pytest.raises(ZooError):
+            chosen(source, **options)
+
+
+def test_shards_together_are_everything(tree, tmp_path):
+    for i in range(4):
+        export(tree, tmp_path / "zoo", shard=(i, 4))
+    export(tree, tmp_path / "whole")
+    assert contents(tmp_path / "zoo") == contents(tmp_path / "whole")
+
+
+def test_runs_in_the_zoo_are_skipped_unless_overwritten(tree, tmp_path):
+    zoo = tmp_path / "zoo"
+    export(tree, zoo)
+    model = zoo / EXPERIMENT / "0.7/0/model.safetensors"
+    whole = model.read_bytes()
+    model.write_bytes(b"x")
+    assert all(result.skipped for result in export(tree, zoo))
+    assert model.read_bytes() == b"x"
+    assert not any(result.skipped for result in export(tree, zoo, overwrite=True))
+    assert model.read_bytes() == whole
+    assert [path.name for path in sorted((zoo / EXPERIMENT / "0.7").iterdir())] == list("012345")
+
+
+def checkpoint(tree, run, suffix="index"):
+    return next((tree / EXPERIMENT / "0.7" / str(run) / "checkpoints").glob(f"*.{suffix}*"))
+
+
+def test_bad_runs_are_named_and_the_others_exported(tree, tmp_path):
+    folder = tree / EXPERIMENT / "0.7"
+    checkpoint(tree, 0, "data").unlink()
+    shutil.copy(checkpoint(tree, 1), checkpoint(tree, 1).with_name("ckpt-31.index"))
+    checkpoint(tree, 2).unlink()
+    (folder / "3" / "aux_arrays.npz").write_bytes(b"PK")
+    (folder / "4" / "aux_arrays.npz").unlink()
+    results = export(tree, tmp_path / "zoo")
+    found = errors(results)
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    assert "0/checkpoints/ckpt-30: expected the files of one ckpt-30.data-00000-of-0000N" in found[0]
+    assert "1/checkpoints: expected one checkpoint (ckpt-<epoch>.index), found ckpt-30.index, ckpt-31.index" in found[1]
+    assert "2/checkpoints: expected one checkpoint (ckpt-<epoch>.index), found none" in found[2]
+    assert "3/aux_arrays.npz: is no readable npz file" in found[3]
+    assert "4/aux_arrays.npz: cannot be read (No such file" in found[4]
+    assert all("\n" not in error for error in found.values())
+    assert [key.run for key in FolderZoo(tmp_path / "zoo").keys()] == [5]
+
+
+def test_an_aux_file_of_another_data_set_is_refused(tree, tmp_path):
+    from tests.zoo.test_aux_arrays import make_aux
+
+    make_aux().write(tree / EXPERIMENT / "0.7/0/aux_arrays.npz")
+    found = errors(export(tree, tmp_path / "zoo", runs=[0]))
+    assert "0/aux_arrays.npz: is about 9 training and 4 test examples, digits-mlp-tf has 1437 and 360" in found[0]
+
+
+def test_another_networks_checkpoint_is_refused(tree, tmp_path):
+    run_reference("network_logits", tmp_path / "other", "mlp", 12, 1, 0, 2, 8)  # widths 48, 24 and 12 classes
+    target = tree / EXPERIMENT / "0.7/0/checkpoints"
+    shutil.rmtree(target)
+    shutil.copytree(tmp_path / "other" / "checkpoints", target)
+    found = errors(export(tree, tmp_path / "zoo", runs=[0]))
+    assert "0/checkpoints/ckpt-7: does not fit mlp of digits-mlp-tf: layers.0.bias is float32 [48]" in found[0]
+    assert "expected float32 [64]" in found[0]
+
+
+def test_a_wrong_number_of_classes_is_refused(tree, tmp_path):
+    record = known_experiments()[EXPERIMENT]
+    config = record.config | {"num_classes": 12}
+    mine = Experiment("mine", "digits", "mlp", config, record.train_examples, record.test_examples)
+    mine.write(tree / EXPERIMENT)
+    renamed = tree / EXPERIMENT
+    renamed.rename(tree / "mine")
+    found = errors(export(tree, tmp_path / "zoo", runs=[0]))
+    assert "layers.1.bias is float32 [10], expected float32 [12]" in found[0]
+
+
+def test_a_users_experiment_takes_its_declaration_along(tree, tmp_path):
+    record = known_experiments()[EXPERIMENT]
+    mine = Experiment("mine", "digits", "mlp", record.config, record.train_examples, record.test_examples)
+    mine.write(tree / EXPERIMENT)
+    (tree / EXPERIMENT).rename(tree / "mine")
+    assert not errors(export(tree, tmp_path / "zoo"))
+    assert load_run("mine", 0.7, 1, tmp_path / "zoo").metadata.experiment == "mine"
+    assert json.loads((tmp_path / "zoo" / "mine" / "experiment.json").read_text())["dataset"] == "digits"
+
+
+def test_an_undeclared_experiment_is_refused_before_anything_is_written(tree, tmp_path):
+    (tree / EXPERIMENT).rename(tree / "mine")
+    with pytest.raises(ZooError, match="'mine' is not known"):
+        export(tree, tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_zoo_that_cannot_be_written_is_one_error(tree, tmp_path):
+    (tmp_path / "zoo").write_text("a file")
+    with pytest.raises(ZooError, match=r"zoo: is a file, expected the folder of a zoo"):
+        export(tree, tmp_path / "zoo")
+
+
+def test_a_second_writers_folder_stays(tmp_path):
+    with new_folder(tmp_path / "run") as ours:
+        write_synced(ours / "file", b"ours")
+        with new_folder(tmp_path / "run") as theirs:
+            write_synced(theirs / "file", b"theirs")
+    assert contents(tmp_path) == {"run/file": b"theirs"}
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(OSError), new_folder(tmp_path / "run") as folder:
+        write_synced(folder / "absent" / "file", b"half")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "taken", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
+    for name, age in (("old", 4000), ("new", 10)):
+        (tmp_path / f".partial-{name}").mkdir()
+        os.utime(tmp_path / f".partial-{name}", (time.time() - age,) * 2)
+    remove_stale(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".partial-new"]
+
+
+def many_runs(tree, count):
+    for run in range(6, count):
+        shutil.copytree(tree / EXPERIMENT / "0.7" / str(run % 6), tree / EXPERIMENT / "0.7" / str(run))
+    return tree
+
+
+def command(tree, zoo, *options):
+    return [sys.executable, REPOSITORY / "tools" / "export_weights.py", tree, "--zoo", zoo, *options]
+
+
+def check_zoo_of_whole_runs(zoo):
+    for key in FolderZoo(zoo).keys():
+        assert {path.name for path in (zoo / str(key)).iterdir()} == {"model.safetensors", "aux_arrays.npz", "run.json"}
+        load_run(key, zoo=zoo).aux.validate()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_leaves_whole_runs_and_the_next_call_goes_on(tree, tmp_path):
+    many_runs(tree, 400)
+    chance, zoo, partial = random.Random(0), tmp_path / "zoo", 0
+    for _ in range(10):
+        process = subprocess.Popen(command(tree, zoo), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.time() + 60
+        before = len(FolderZoo(zoo).keys()) if zoo.exists() else 0
+        goal = before + chance.randrange(1, 30)
+        while time.time() < deadline and process.poll() is None:
+            if zoo.exists() and len(FolderZoo(zoo).keys()) >= goal:
+                break
+        time.sleep(chance.random() / 50)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        check_zoo_of_whole_runs(zoo)
+        partial += 0 < len(FolderZoo(zoo).keys()) < 400
+    assert partial >= 5
+    subprocess.run(command(tree, zoo), check=True, capture_output=True)
+    assert len(FolderZoo(zoo).keys()) == 400
+    check_zoo_of_whole_runs(zoo)
+
+
+@pytest.mark.slow
+def test_several_writers_on_one_zoo(tree, tmp_path):
+    many_runs(tree, 100)
+    processes = [
+        subprocess.Popen(command(tree, tmp_path / "zoo"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in processes:
+        _, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+    export(tree, tmp_path / "whole")
+    assert contents(tmp_path / "zoo") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_interrupting_exits_with_a_line_and_no_traceback(tree, tmp_path):
+    many_runs(tree, 400)
+    process = subprocess.Popen(command(tree, tmp_path / "zoo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "zoo" / EXPERIMENT / "0.7").exists() or not FolderZoo(tmp_path / "zoo").keys():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert b"interrupted" in stderr
+    assert b"Traceback" not in stderr
+    check_zoo_of_whole_runs(tmp_path / "zoo")

@@ -1,0 +1,99 @@
+"""A record beside each run: what the files are, and nothing in a foreign one is trusted."""
+
+import copy
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+from heldout_torch import ZooError
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.records import read_record, record_bytes
+from tests.helpers.archives import EXPERIMENT
+from tests.helpers.zoos import export
+
+KEY = RunKey(EXPERIMENT, 0.7, 1)
+
+
+@pytest.fixture
+def folder(tree, tmp_path):
+    """The folder of an exported run."""
+    export(tree, tmp_path / "zoo", runs=[1])
+    return tmp_path / "zoo" / str(KEY)
+
+
+def test_it_says_what_sha256sum_and_the_aux_arrays_say(folder):
+    table = json.loads((folder / "run.json").read_bytes())
+    assert list(table) == sorted(table) == ["accuracy", "files", "format_version", "metadata"]
+    for name, (size, sha256) in table["files"].items():
+        assert subprocess.check_output(["sha256sum", folder / name], text=True).split()[0] == sha256
+        assert (folder / name).stat().st_size == size
+    with np.load(folder / "aux_arrays.npz") as aux:
+        accuracy = [aux[f"correctness_{part}"].mean() for part in ("train", "removed", "test")]
+    assert table["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert table["metadata"]["epoch"] == 30
+
+
+def test_reading_gives_what_was_written(folder):
+    data = (folder / "run.json").read_bytes()
+    record, metadata = read_record(data, KEY, "run.json")
+    assert (metadata.key, record.epoch, record.size) == (KEY, 30, sum(f.stat().st_size for f in folder.glob("*[!n]")))
+    assert record_bytes(record, metadata) == data
+
+
+def _change(path, value):
+    def change(table):
+        *way, last = path
+        for step in way:
+            table = table[step]
+        if value is None:
+            del table[last]
+        else:
+            table[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _change(("format_version",), 2),
+        _change(("format_version",), None),
+        _change(("files", "../../x"), [1, "0" * 64]),
+        _change(("files", "aux_arrays.npz"), None),
+        _change(("files", "aux_arrays.npz"), [-1, "0" * 64]),
+        _change(("files", "aux_arrays.npz"), [True, "0" * 64]),
+        _change(("files", "aux_arrays.npz"), [2**63, "0" * 64]),
+        _change(("files", "aux_arrays.npz"), [1, None]),
+        _change(("files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
+        _change(("files", "aux_arrays.npz"), "xy"),
+        _change(("files",), []),
+        _change(("accuracy",), [1, 2, 3]),
+        _change(("accuracy",), [float("nan"), None, None]),
+        _change(("accuracy",), [1]),
+        _change(("metadata",), None),
+        _change(("metadata",), []),
+        _change(("metadata", "experiment"), "../x"),
+        _change(("metadata", "run"), 2),
+        _change(("metadata", "run"), "1"),
+        _change(("metadata", "subset_ratio"), 7),
+        _change(("metadata", "config"), "x"),
+        _change(("metadata", "epoch"), "x"),
+        _change(("metadata", "nonsense"), 1),
+    ],
+)
+def test_a_foreign_record_is_read_with_suspicion(folder, change):
+    table = json.loads((folder / "run.json").read_bytes())
+    read_record(json.dumps(table).encode(), KEY, "there")
+    changed = copy.deepcopy(table)
+    change(changed)
+    with pytest.raises(ZooError, match=r"there: ") as error:
+        read_record(json.dumps(changed).encode(), KEY, "there")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 60_000, b" " * 70_000])
+def test_what_is_no_record_is_refused(data):
+    with pytest.raises(ZooError, match=r"there: is no readable record"):
+        read_record(data, KEY, "there")

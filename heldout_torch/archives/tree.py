@@ -18,7 +18,8 @@ from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 class TensorFlowTree:
     """An unpacked archive: the folder of one experiment, or of several.
 
-    A run is there when it has a folder with checkpoints, which stand for the record. Ratios may be spelled in any way.
+    A run is there when its folder has checkpoints, which stand for the record; or aux arrays alone, for those who
+    unpacked no more, and then it can be counted and not loaded. Ratios may be spelled in any way.
 
     Args:
         root: The folder.
@@ -71,9 +72,12 @@ class TensorFlowTree:
     def record(self, key: RunKey) -> RunRecord:
         """Return the files, the epoch and the accuracies of a run, as `Zoo.record`; its checkpoint is not read."""
         folder = self._folder(key)
-        index, shards, epoch = checkpoint_files(folder)
+        paths, epoch = [folder / AUX_FILE], None
+        if (folder / CHECKPOINTS).is_dir():
+            index, shards, epoch = checkpoint_files(folder)
+            paths += [index, *shards]
         try:
-            files = {path.name: FileRecord(path.stat().st_size, None) for path in (folder / AUX_FILE, index, *shards)}
+            files = {path.name: FileRecord(path.stat().st_size, None) for path in paths}
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read ({error.strerror})") from None
         return RunRecord.of(files, self.aux(key), epoch)
@@ -128,7 +132,7 @@ class TensorFlowTree:
         if key.experiment not in self._folders or key.experiment in self._runs:
             return None
         folder = self._folders[key.experiment] / repr(key.subset_ratio) / str(key.run)
-        return folder if (folder / CHECKPOINTS).is_dir() else None
+        return folder if _holds_run(folder) else None
 
     def _listed(self, experiment: str) -> dict[RunKey, Path]:
         if experiment not in self._folders:
@@ -136,10 +140,14 @@ class TensorFlowTree:
         if experiment not in self._runs:
             runs: dict[RunKey, Path] = {}
             for key, path in run_folders(experiment, self._folders[experiment]):
-                if not (path / CHECKPOINTS).is_dir():
+                if not _holds_run(path):
                     continue
                 if key in runs:
                     raise ZooError(f"{path}: holds the same run as {runs[key]}; remove one of them")
                 runs[key] = path
             self._runs[experiment] = runs
         return self._runs[experiment]
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / CHECKPOINTS).is_dir() or (folder / AUX_FILE).is_file()

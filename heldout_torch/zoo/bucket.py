@@ -72,15 +72,26 @@ class BucketZoo(WebZoo, WritingZoo):
         """Return what is known of the zoo's files, by path."""
         return list_files(self.location)
 
-    def __enter__(self) -> Self:
-        """Begin to write.
+    def check_online(self) -> None:
+        """Check what can be checked without a request.
 
         Raises:
-            ZooError: If the network is switched off, the package of the protocol is missing, or nothing can be written.
+            ZooError: If the network is switched off, or the package of the protocol is missing.
         """
         if self._offline:
             raise ZooError(f"{self.location}: cannot be written, {OFFLINE_VARIABLE} forbids the use of the network")
         open_filesystem(self.location)
-        self.write(".probe", b"")
-        self.remove(".probe")
+
+    def __enter__(self) -> Self:
+        """Begin to write.
+
+        Raises:
+            ZooError: If nothing can be written.
+        """
+        self.check_online()
+        try:
+            self.write(".probe", b"")
+            self.remove(".probe")
+        except ZooError as error:
+            raise ZooError(f"{self.location}: cannot be written: {error}") from None
         return self

@@ -3,7 +3,7 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE
@@ -12,7 +12,7 @@ from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.bucket import BucketZoo
 from heldout_torch.zoo.folder import FolderZoo
-from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, make_key
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.records import RECORD_FILE
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
@@ -95,36 +95,49 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
         zoo: Zoo = place
     else:
         location = as_meant(place)
-        if is_archive(location) or isinstance(location, str) or location.is_dir():
+        if is_archive(location) or isinstance(location, str):
             zoo = open_zoo(location, offline)
-        elif location.exists():
+        elif location.exists() and not location.is_dir():
             raise ZooError(f"{location}: is a file, expected the folder of a zoo")
+        elif location.is_dir() and _what_lies_in(location) == "checkpoints":
+            raise ZooError(f"{location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
         else:
             zoo = FolderZoo(location)
     if isinstance(zoo, WebZoo) and not isinstance(zoo, BucketZoo):
         raise ZooError(
             f"{zoo.location}: cannot be written, a web server only serves; name a folder, or a bucket (s3://, gs://)"
         )
+    if isinstance(zoo, BucketZoo):
+        zoo.check_online()
     if not isinstance(zoo, FolderZoo | BucketZoo):
         raise ZooError(f"{zoo.location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
     return cast(WritableZoo, zoo)
 
 
 def _folder(root: Path) -> Zoo:
-    """Return the zoo or tree in a folder: the first run that is found says which it is."""
     from heldout_torch.archives.tree import TensorFlowTree
 
+    what = _what_lies_in(root)
+    if what == "other":
+        raise ZooError(
+            f"{root}: holds no runs, expected a zoo or an unpacked TensorFlow archive, "
+            "<experiment>/<subset_ratio>/<run>/..."
+        )
+    return FolderZoo(root) if what == "zoo" else TensorFlowTree(root)
+
+
+def _what_lies_in(root: Path) -> Literal["zoo", "checkpoints", "aux arrays", "other"]:
+    """Return what a folder holds; the first run that is found says it. An empty folder is an empty zoo."""
     for name, folder in experiment_folders(root).items():
         for _, path in run_folders(name, folder):
+            if (path / RECORD_FILE).is_file() or (path / MODEL_FILE).is_file():
+                return "zoo"
             if (path / CHECKPOINTS).is_dir():
-                return TensorFlowTree(root)
-            if (path / RECORD_FILE).is_file() or (path / AUX_FILE).is_file():
-                return FolderZoo(root)
-        return FolderZoo(root)  # the folders of an experiment whose runs are still to come
+                return "checkpoints"
+            if (path / AUX_FILE).is_file():
+                return "aux arrays"  # all that somebody unpacked
+        return "zoo"  # the folders of an experiment whose runs are still to come
     names = [name for name in os.listdir(root) if not name.startswith(".")]
     if not names or any((root / name / DEFINITION_FILE).is_file() for name in names) or MANIFEST_FILE in names:
-        return FolderZoo(root)  # an empty one
-    raise ZooError(
-        f"{root}: holds no runs, expected a zoo or an unpacked TensorFlow archive, "
-        "<experiment>/<subset_ratio>/<run>/..."
-    )
+        return "zoo"
+    return "other"

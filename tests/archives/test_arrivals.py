@@ -10,7 +10,7 @@ import pytest
 from heldout_torch import HeldoutError, load_run
 from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.stream import export_archive
-from heldout_torch.zoo.keys import find_runs
+from heldout_torch.zoo.folder import FolderZoo
 from tests.helpers.archives import EXPERIMENT, multiply
 
 AUX = "aux_arrays.npz"
@@ -46,11 +46,7 @@ def export_and_index(tmp_path, files):
             tar.addfile(info, io.BytesIO(data))
     with open(path, "rb") as stream:
         errors = [result.error for result in export_archive(stream, path.name, tmp_path / "zoo") if result.error]
-    exported = (
-        {run.key: weights(run.key, tmp_path / "zoo") for run in find_runs(tmp_path / "zoo")}
-        if (tmp_path / "zoo").exists()
-        else {}
-    )
+    exported = {key: weights(key, tmp_path / "zoo") for key in FolderZoo(tmp_path / "zoo").keys()}
     try:
         index = build_index(path)
     except HeldoutError as error:

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from heldout_torch.zoo.export import Selection, export_runs, select_runs
 
 from heldout_torch import ZooError
 from heldout_torch.archives import stream as archive_module
 from heldout_torch.archives.stream import export_archive
+from heldout_torch.zoo.selection import Selection
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.zoos import export as export_tree
 from tests.reference import run_reference
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -38,7 +39,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     tree = multiply(folder / "tree", 300)
     run_reference("inception_runs", tree, "0.5", 7, 1234)
-    assert not problems(export_runs(select_runs(tree), folder / "zoo", workers=2))
+    assert not problems(export_tree(tree, folder / "zoo"))
     return tree, pack(tree, folder / "archive.tar.gz"), contents(folder / "zoo")
 
 
@@ -47,7 +48,7 @@ def few(tmp_path_factory):
     """An archive of four small runs in order, and the export of its tree."""
     folder = tmp_path_factory.mktemp("few")
     tree = multiply(folder / "tree", 4)
-    list(export_runs(select_runs(tree), folder / "zoo"))
+    export_tree(tree, folder / "zoo")
     return pack(tree, folder / "few.tar.gz", seed=None), contents(folder / "zoo")
 
 

@@ -7,10 +7,10 @@ import sys
 import tarfile
 
 import pytest
-from heldout_torch.zoo.export import export_runs, select_runs
 
 from heldout_torch.archives.stream import export_archive
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.zoos import export as export_tree
 
 RUN = f"{EXPERIMENT}/0.7/0"
 
@@ -20,7 +20,7 @@ def good(tmp_path_factory):
     """Three runs: the files of the first, the whole tar stream, and the contents of the export."""
     folder = tmp_path_factory.mktemp("good")
     tree = multiply(folder / "tree", 3)
-    list(export_runs(select_runs(tree), folder / "zoo"))
+    export_tree(tree, folder / "zoo")
     stream = gzip.decompress(pack(tree, folder / "good.tar.gz", seed=None).read_bytes())
     files = {str(path.relative_to(tree / RUN)): path.read_bytes() for path in (tree / RUN).rglob("*") if path.is_file()}
     return files, stream, contents(folder / "zoo")

@@ -1,18 +1,18 @@
 """`heldout zoo`: index, check, list, pull and push, as the command line gives them."""
 
 import pytest
-from heldout_torch.zoo.export import export_runs, select_runs
-from heldout_torch.zoo.remote import cache_folder
 
 from heldout_torch.cli import main
+from heldout_torch.zoo.cache import cache_folder
 from tests.helpers.archives import EXPERIMENT, contents, multiply
 from tests.helpers.server import Server
+from tests.helpers.zoos import export
 
 
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
-    list(export_runs(select_runs(multiply(tmp_path / "tree", 6)), tmp_path / "zoo"))
+    export(multiply(tmp_path / "tree", 6), tmp_path / "zoo")
     assert main(["zoo", "index", str(tmp_path / "zoo")]) == 0
     return tmp_path / "zoo"
 
@@ -26,7 +26,7 @@ def test_check_is_0_for_a_good_zoo_and_1_for_a_bad_one(zoo, capsys):
     assert lines(capsys)[-1] == f"checked 6 runs of {zoo}, 0 wrong"
     (zoo / EXPERIMENT / "0.7/2/model.safetensors").write_bytes(b"x")
     assert main(["zoo", "check", str(zoo)]) == 1
-    assert "error: run digits-mlp-tf/0.7/2: model.safetensors not as in the manifest" in capsys.readouterr().err
+    assert "/zoo/digits-mlp-tf/0.7/2: model.safetensors not as recorded" in capsys.readouterr().err
 
 
 def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
@@ -38,8 +38,9 @@ def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
     rows = listed()
     assert [row[0] for row in rows] == [f"{EXPERIMENT}/0.7/{run}" for run in range(6)]
     assert [row[0] for row in listed("--runs", "1-2,5")] == [rows[i][0] for i in (1, 2, 5)]
-    assert listed("--subset-ratio", "0.1") == []
-    assert listed("--experiment", "other") == []
+    for options in (["--subset-ratio", "0.1"], ["--experiment", "other"], ["--runs", "7"]):
+        assert main(["zoo", "list", str(zoo), *options]) == 1
+        assert capsys.readouterr().err == f"error: {zoo}: holds no such run; it has digits-mlp-tf/0.7 runs 0-5\n"
     best = sorted(float(row[4]) for row in rows)
     assert [row for row in rows if float(row[4]) >= best[3]] == listed("--min-accuracy", str(best[3] - 0.0001))
     assert 0 < len(listed("--min-accuracy", str(best[3]))) < 6
@@ -48,13 +49,13 @@ def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
 def test_push_then_pull(zoo, tmp_path, capsys):
     served = tmp_path / "served"
     assert main(["zoo", "push", str(zoo), str(served)]) == 0
-    assert lines(capsys)[-1] == f"copied 6 runs to {served}"
+    assert lines(capsys)[-1] == f"copied 6 runs to {served}, 0 failed"
     with Server(served).running() as server:
         assert main(["zoo", "list", server.url]) == 0
         assert len(lines(capsys)) == 7
         assert main(["zoo", "pull", server.url, "--experiment", EXPERIMENT, "--runs", "0-3"]) == 0
         assert "4 runs are in" in lines(capsys)[-1]
-        assert len(contents(cache_folder(server.url))) == 8
+        assert len(contents(cache_folder(server.url))) == 12
         server.faults[f"{EXPERIMENT}/0.7/5/model.safetensors"] = ["wrong"] * 9
         assert main(["zoo", "pull", server.url]) == 1
         assert "error: run digits-mlp-tf/0.7/5: http" in capsys.readouterr().err
@@ -69,5 +70,6 @@ def test_push_then_pull(zoo, tmp_path, capsys):
 
 @pytest.mark.parametrize("action", ["index", "check", "list"])
 def test_what_is_no_zoo_is_one_line(action, tmp_path, capsys):
+    (tmp_path / "letter").touch()
     assert main(["zoo", action, str(tmp_path)]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

@@ -1,6 +1,5 @@
 """Verifications in a file."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,16 +8,15 @@ import pytest
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import SplitVerification, Verification
 from heldout_torch.evaluation.log import VerificationLog
-from heldout_torch.zoo.keys import RunFolder, make_key
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_zoo
+from tests.helpers.zoos import export
 
 ALL = ["train", "removed", "test"]
 
 
-def run_folder(folder, number=0):
-    path = folder / str(number)
-    path.mkdir()
-    (path / "model.safetensors").write_bytes(b"weights")
-    return RunFolder(make_key("e", 0.5, number), path)
+def name(number=0):
+    return f"e/0.5/{number} 0123456789abcdef"
 
 
 def verification(*mismatched, parts=ALL):
@@ -28,11 +26,11 @@ def verification(*mismatched, parts=ALL):
 
 
 def test_what_is_appended_is_read(tmp_path):
-    log, run = VerificationLog(tmp_path / "new" / "log.jsonl", ALL), run_folder(tmp_path)
+    log, run = VerificationLog(tmp_path / "new" / "log.jsonl", ALL), name()
     assert log.read() == {}
     log.append(run, verification())
     log.append(run, verification(4, 7))
-    found = log.read()[log.name(run)]
+    found = log.read()[run]
     assert (found.examples, found.matches, found.ties, found.mismatches) == (300, 294, 3, 3)
     split = found.splits["test"]
     assert (split.mismatched.tolist(), split.margins.tolist(), split.ties.tolist()) == (
@@ -45,28 +43,38 @@ def test_what_is_appended_is_read(tmp_path):
 
 def test_a_line_cut_short_costs_only_itself(tmp_path):
     path = tmp_path / "log.jsonl"
-    log, first, second = VerificationLog(path, ALL), run_folder(tmp_path, 1), run_folder(tmp_path, 2)
+    log, first, second = VerificationLog(path, ALL), name(1), name(2)
     log.append(first, verification())
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:40])
-    assert set(log.read()) == {log.name(first)}
+    assert set(log.read()) == {first}
     log.append(second, verification())
-    assert set(log.read()) == {log.name(first), log.name(second)}
+    assert set(log.read()) == {first, second}
 
 
 def test_changed_runs_and_other_splits_are_not_known(tmp_path):
-    log, run = VerificationLog(tmp_path / "log.jsonl", ALL), run_folder(tmp_path)
+    log, run = VerificationLog(tmp_path / "log.jsonl", ALL), name()
     log.append(run, verification())
     assert VerificationLog(tmp_path / "log.jsonl", ["train"]).read() == {}
-    os.utime(run.path / "model.safetensors", ns=(1, 1))
-    assert log.name(run) not in log.read()
+
+
+def test_a_run_has_one_name_in_tree_and_zoo_and_another_once_it_changed(tree, tmp_path):
+    key = RunKey("digits-mlp-tf", 0.7, 2)
+    export(tree, tmp_path / "zoo")
+    log, zoo = VerificationLog(tmp_path / "log.jsonl", ALL), open_zoo(tmp_path / "zoo")
+    before = log.name(zoo, key)
+    assert log.name(open_zoo(tree), key) == before == log.name(open_zoo(tmp_path / "zoo"), key)
+    model = tmp_path / "zoo" / str(key) / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    zoo.index()
+    assert log.name(zoo, key) != before
 
 
 def test_lines_of_several_writers_stay_whole(tmp_path):
-    log, runs = VerificationLog(tmp_path / "log.jsonl", ALL), [run_folder(tmp_path, number) for number in range(40)]
+    log, runs = VerificationLog(tmp_path / "log.jsonl", ALL), [name(number) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda run: log.append(run, verification(*range(50))), runs))
-    assert set(log.read()) == {log.name(run) for run in runs}
+    assert set(log.read()) == {run for run in runs}
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", '{"run": 3}\n', "[1]\n", '{"run": "a", "splits": {"train": 4}}\n'])
@@ -81,4 +89,4 @@ def test_a_folder_is_no_log(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         log.read()
     with pytest.raises(DataError, match="cannot be written"):
-        log.append(run_folder(tmp_path), verification())
+        log.append(name(), verification())

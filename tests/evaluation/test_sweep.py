@@ -11,7 +11,7 @@ from heldout_torch.evaluation import sweep as sweeping
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.zoo import sample_zoo
-from heldout_torch.zoo.keys import find_runs
+from heldout_torch.zoo.open import open_zoo
 
 
 class Streamed:
@@ -31,11 +31,10 @@ class Streamed:
 
 
 def results(*devices, work=verify_runs, zoo=None, dataset=None, counts=None):
-    zoo = zoo or sample_zoo()
+    place = open_zoo(zoo or sample_zoo())
     progress = (lambda n: None) if counts is None else counts.append
     return {
-        run.key.run: result
-        for run, result in sweep(work, list(find_runs(zoo)), zoo, dataset or load_digits(), devices, progress)
+        run.run: result for run, result in sweep(work, place.keys(), place, dataset or load_digits(), devices, progress)
     }
 
 

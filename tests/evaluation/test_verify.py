@@ -10,7 +10,7 @@ import torch
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import verify
-from heldout_torch.zoo import AuxArrays, Run, load_run
+from heldout_torch.zoo import Run, load_run
 from tests.evaluation.trained import DEVICES
 
 
@@ -97,9 +97,7 @@ def test_examples_that_the_data_lacks_are_counted(monkeypatch):
 
 
 def test_damaged_aux_arrays_are_an_error(tmp_path):
-    run = load_run("digits-mlp-tf", 0.7, 0)
-    shutil.copy(run.folder / "aux_arrays.npz", tmp_path)
-    (tmp_path / "aux_arrays.npz").write_bytes(b"PK")
+    shutil.copytree(sample_zoo(), tmp_path / "tree")
+    (tmp_path / "tree/digits-mlp-tf/0.7/0/aux_arrays.npz").write_bytes(b"PK")
     with pytest.raises(Exception, match=r"aux_arrays\.npz: is no readable npz"):
-        verify(Run(run.model, run.metadata, tmp_path), load_digits())
-    assert AuxArrays.read(run.folder / "aux_arrays.npz").train_examples == 1437
+        verify(load_run("digits-mlp-tf", 0.7, 0, tmp_path / "tree"), load_digits())

@@ -5,14 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from heldout_torch.zoo.run_folder import read_run_aux
 
 from heldout_torch import AuxArrays, DataError, ZooError, load_run
 from heldout_torch.stats import RunTable
 from heldout_torch.stats.counting import bits
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.zoo import RunKey, sample_zoo
-from heldout_torch.zoo.keys import find_runs
+from heldout_torch.zoo.open import open_zoo
 from tests.stats.reference import random_runs
 
 ARRAYS = ("trained_on", "correct_train", "correct_test")
@@ -64,12 +63,13 @@ def test_table_from_aux_arrays_goes_by_their_indices():
 
 
 def test_table_from_a_zoo_reads_the_runs_of_one_ratio():
-    runs = [run for run in find_runs(sample_zoo()) if run.key.subset_ratio == 0.7]
+    zoo = open_zoo(sample_zoo())
+    runs = [key for key in zoo.keys() if key.subset_ratio == 0.7]
     table = RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7)
-    assert table.keys == tuple(str(run.key) for run in runs)
-    aux = [read_run_aux(sample_zoo(), run) for run in runs]
+    assert table.keys == tuple(str(run) for run in runs)
+    aux = [zoo.aux(run) for run in runs]
     assert_holds(table, [np.array([getattr(one, name) for one in aux]) for name in ARRAYS])
-    last = runs[-1].key.run
+    last = runs[-1].run
     assert RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, runs=[last]).keys == table.keys[-1:]
 
 

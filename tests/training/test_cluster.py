@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from heldout_torch.zoo.remote_index import index_remote
-from heldout_torch.zoo.store import present_runs
 
 from heldout_torch import HeldoutError, list_runs, load_run
 from heldout_torch.data import load_digits
@@ -20,6 +18,7 @@ from heldout_torch.plugins import load_plugins
 from heldout_torch.storage.urls import read_file, remove_file
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
+from heldout_torch.zoo.open import open_writable, open_zoo
 
 RUNS = 120
 
@@ -57,7 +56,7 @@ def test_a_sweep_outlives_a_worker(bucket, cluster, tmp_path):  # the workers mu
     def kill_one():
         while not killed and time.monotonic() < deadline:
             # Some runs are there, and work is under way: the moment that hurts.
-            if found := workers() if present_runs(bucket, "digits-mlp", 0.7) else []:
+            if found := workers() if open_zoo(bucket).keys() else []:
                 os.kill(found[0], signal.SIGKILL)
                 killed.append(found[0])
             time.sleep(0.01)
@@ -73,7 +72,7 @@ def test_a_sweep_outlives_a_worker(bucket, cluster, tmp_path):  # the workers mu
     assert [key.run for key in list_runs(bucket)] == list(range(RUNS))
     manifest = read_file(f"{bucket}/manifest.json")
     remove_file(f"{bucket}/manifest.json")
-    assert index_remote(bucket).to_bytes() == manifest
+    assert open_writable(bucket).index().manifest.to_bytes() == manifest
     list(train_runs(work(), load_digits(), tmp_path / "here"))
     for run in range(RUNS):
         one, other = (load_run("digits-mlp", 0.7, run, zoo) for zoo in (bucket, tmp_path / "here"))

@@ -11,9 +11,10 @@ from heldout_torch.stats import RunTable
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.training import Recipe, RunBatch, fit, state, train_runs
-from heldout_torch.zoo import known_experiments, remote_index, store
+from heldout_torch.zoo import known_experiments
+from heldout_torch.zoo.bucket import BucketZoo
 from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.manifest import index_zoo
+from heldout_torch.zoo.open import open_zoo
 from tests.helpers.server import Server
 
 DIGITS = known_experiments()["digits-mlp"]
@@ -33,13 +34,22 @@ def contents(zoo):
     return {name: read_file(f"{zoo}/{name}") for name in list_files(str(zoo))}
 
 
+def runs_in(zoo):
+    """A zoo's files but its manifest, which tells of ETags and inodes."""
+    return {name: data for name, data in contents(zoo).items() if name != "manifest.json"}
+
+
 @pytest.fixture
 def read(monkeypatch):
-    """Names of the runs that are read for the manifest, as it happens."""
-    runs, make = [], remote_index._read_record
-    monkeypatch.setattr(
-        remote_index, "_read_record", lambda zoo, key, *more: runs.append(key.run) or make(zoo, key, *more)
-    )
+    """Names of the runs whose models are read for the manifest, as it happens."""
+    runs, read = [], BucketZoo.read
+
+    def note(self, name):
+        if name.endswith("model.safetensors"):
+            runs.append(int(name.split("/")[2]))
+        return read(self, name)
+
+    monkeypatch.setattr(BucketZoo, "read", note)
     return runs
 
 
@@ -47,8 +57,7 @@ def test_a_bucket_becomes_the_zoo_that_a_folder_becomes(bucket, tmp_path, read):
     results = train(f"{bucket}/zoo/", 4, replace(DIGITS, name="mine"), batch_of_runs=4)
     assert all(result.error is None and not result.skipped for result in results)
     train(tmp_path / "zoo", 4, replace(DIGITS, name="mine"), batch_of_runs=4)
-    index_zoo(tmp_path / "zoo")
-    assert contents(f"{bucket}/zoo") == contents(tmp_path / "zoo")
+    assert runs_in(f"{bucket}/zoo") == runs_in(tmp_path / "zoo")
     assert read == []
     keys = [RunKey("mine", 0.7, run) for run in range(4)]
     assert list_runs(f"{bucket}/zoo") == keys
@@ -89,12 +98,11 @@ def test_stopped_in_the_middle_it_names_what_is_there_and_goes_on(bucket, tmp_pa
     finished = train(bucket, 8, DIGITS, replace(SHORT, epochs=20), batch_of_runs=1)
     assert sum(result.skipped for result in finished) == stopped_at
     train(tmp_path / "zoo", 8, DIGITS, replace(SHORT, epochs=20), batch_of_runs=1)
-    index_zoo(tmp_path / "zoo")
-    assert contents(bucket) == contents(tmp_path / "zoo")
+    assert runs_in(bucket) == runs_in(tmp_path / "zoo")
 
 
 def present(zoo, run):
-    return run in store.present_runs(zoo, "digits-mlp", 0.7)
+    return RunKey("digits-mlp", 0.7, run) in open_zoo(zoo)
 
 
 def test_an_upload_that_breaks_between_aux_arrays_and_model_is_made_good(bucket, monkeypatch):
@@ -104,7 +112,7 @@ def test_an_upload_that_breaks_between_aux_arrays_and_model_is_made_good(bucket,
         write_file(location, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_file", write)
+        patch.setattr("heldout_torch.zoo.bucket.write_file", write)
         with pytest.raises(ZooError, match=r"0.7/1/model.safetensors: cannot be reached"):
             train(bucket, 4, batch_of_runs=4)
     assert f"{RunKey('digits-mlp', 0.7, 1)}/aux_arrays.npz" in list_files(bucket)
@@ -130,7 +138,7 @@ def test_a_run_that_came_while_it_was_trained_stays(bucket, tmp_path):
     list(train_runs(work(2), load_digits(), tmp_path / "other", batch_of_runs=1))
 
     def come(runs, loss):
-        for name in ("aux_arrays.npz", "model.safetensors"):
+        for name in ("aux_arrays.npz", "model.safetensors", "run.json"):
             file = f"{RunKey('digits-mlp', 0.7, 1)}/{name}"
             write_file(f"{bucket}/{file}", read_file(f"{tmp_path}/other/{file}") + b"x" * (name[0] == "a"))
 
@@ -198,7 +206,6 @@ def test_a_run_table_of_a_bucket_is_the_folders_without_its_models(bucket, tmp_p
 def test_aux_arrays_are_checked_and_fetched_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     train(tmp_path / "zoo", 3)
-    index_zoo(tmp_path / "zoo")
     with Server(tmp_path / "zoo").running() as server:
         table = RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         again = RunTable.from_zoo(server.url, "digits-mlp", 0.7)
@@ -208,7 +215,7 @@ def test_aux_arrays_are_checked_and_fetched_once(tmp_path, monkeypatch):
         (damaged,) = tmp_path.glob("cache/*/digits-mlp/0.7/1/aux_arrays.npz")
         damaged.write_bytes(b"")
         server.faults["digits-mlp/0.7/1/aux_arrays.npz"] = ["wrong"]
-        with pytest.raises(ZooError, match="does not have the SHA-256 of the manifest"):
+        with pytest.raises(ZooError, match="does not have the recorded SHA-256"):
             RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         RunTable.from_zoo(server.url, "digits-mlp", 0.7)
         before = server.requests.total()

@@ -20,9 +20,9 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from heldout_torch.zoo.export import export_runs, select_runs
-
 from heldout_torch import AuxArrays, load_run
+from heldout_torch.zoo.copy import copy_runs
+from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.reference import run_reference
 
 EXPERIMENT = "cifar10-inception"
@@ -80,14 +80,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tree = make_runs(folder, options.runs)
-        runs = select_runs(tree)
+        source = open_zoo(tree)
+        runs = source.keys()
 
         def copy_all(target: Path) -> None:
             with ThreadPoolExecutor(options.workers) as pool:
                 list(pool.map(lambda run: copy_run(run.path, target / str(run.key.run)), runs))
 
         def export_all(zoo: Path, workers: int) -> None:
-            results = list(export_runs(runs, zoo, workers))
+            results = list(copy_runs(source, open_writable(zoo), runs, workers))
             assert len(results) == options.runs
             assert not any(result.error or result.skipped for result in results)
 

@@ -1,10 +1,13 @@
 """A real S3 server on loopback, and the bucket of one test on it."""
 
+import shutil
 import uuid
+from pathlib import Path
 
 import pytest
 
 from heldout_torch.storage import urls
+from heldout_torch.zoo import sample_zoo
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +56,9 @@ def turn_off_server(bucket, monkeypatch):
         s3fs.S3FileSystem.clear_instance_cache()
 
     return turn_off
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A TensorFlow tree of the sample's runs, the test's own."""
+    return Path(shutil.copytree(sample_zoo(), tmp_path / "tree"))

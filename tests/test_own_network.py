@@ -61,7 +61,7 @@ def test_it_learns_and_is_loaded_as_it_was_trained(zoo):
 def test_its_file_holds_the_tensors_of_its_state_dict(zoo):
     expected = expected_tensors("own_net", {"channels": 4, "num_classes": 10})
     with safe_open(zoo / "digits-own" / "0.7" / "0" / "model.safetensors", "pt") as file:
-        assert {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} == {  # noqa: SIM118
+        assert {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} == {
             name: shape for name, (shape, _) in expected.items()
         }
 

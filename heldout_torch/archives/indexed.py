@@ -33,6 +33,7 @@ class IndexedArchive:
         self.location, self.threads = location, processors()
         self._index: SeekIndex | None = None
         self._metadata: dict[RunKey, RunMetadata] = {}  # of runs that were converted
+        self._last: tuple[RunKey, dict[str, bytes]] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -101,8 +102,14 @@ class IndexedArchive:
         return index.files(key)
 
     def _parts(self, key: RunKey) -> dict[str, bytes]:
+        """Return a run's files; the last run's are kept, since whoever loads a run asks for its parts in turn."""
+        last = self._last
+        if last is not None and last[0] == key:
+            return last[1]
         self._places(key)
-        return read_files(self.location, self._read_index(), key, self.experiment(key.experiment))
+        parts = read_files(self.location, self._read_index(), key, self.experiment(key.experiment))
+        self._last = key, parts
+        return parts
 
     def _aux(self, key: RunKey, parts: dict[str, bytes]) -> AuxArrays:
         return read_aux(parts.get(AUX_FILE, b""), self.experiment(key.experiment), f"{self._folder(key)}/{AUX_FILE}")

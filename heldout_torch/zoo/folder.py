@@ -37,6 +37,7 @@ class FolderZoo(WritingZoo):
     def __init__(self, root: Path) -> None:
         self.root, self.location = root, str(root)
         self.threads = min(8, processors())
+        self._made = False  # by the `with` block
 
     def __repr__(self) -> str:
         return f"FolderZoo({self.location!r})"
@@ -165,6 +166,7 @@ class FolderZoo(WritingZoo):
         Raises:
             ZooError: If the folder cannot be written.
         """
+        self._made = not self.root.exists()
         try:
             with new_file(self.root / ".probe"):  # a folder's mode says little, on file systems of other machines less
                 pass
@@ -175,6 +177,13 @@ class FolderZoo(WritingZoo):
         except OSError as error:
             raise self._unwritable(error) from None
         return self
+
+    def __exit__(self, *what: object) -> None:
+        """Bring the manifest up to date; a folder that was made for nothing goes again."""
+        super().__exit__(*what)
+        if self._made:
+            with suppress(OSError):  # it is not empty
+                self.root.rmdir()
 
     def _path(self, key: RunKey) -> Path:
         return self._experiment_folder(key.experiment) / repr(key.subset_ratio) / str(key.run)

@@ -134,10 +134,10 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
 def _where_else(key: RunKey) -> str:
     """Return where the runs of an experiment come from of which a place has none."""
     experiment = known_experiments().get(key.experiment)
-    if experiment is None or experiment.archive_url is None:
+    if experiment is None or experiment.archive is None:
         return ""
     return (
-        f"; to have it, get {experiment.archive_url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
+        f"; to have it, get {experiment.archive.url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
         f"--subset-ratio {key.subset_ratio!r} --runs {key.run}"
     )
 

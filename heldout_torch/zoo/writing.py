@@ -79,7 +79,7 @@ class WritingZoo(ABC):
         """Write the manifest, as `heldout_torch.zoo.indexing.index_zoo`."""
         return index_zoo(self, threads, progress)
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         """Bring the manifest up to date; after an error, what happened before is what is told."""
         try:
             index_zoo(self)

@@ -111,7 +111,9 @@ def copied(indexed, folder):
 
 def test_what_is_missing_is_named(indexed, tmp_path):
     archive = copied(indexed, tmp_path)
-    with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/999 is not in .*archive.tar.gz; .*list_runs"):
+    with pytest.raises(
+        ZooError, match=r"digits-mlp-tf/0.7/999 is not in .*archive.tar.gz; it has digits-mlp-tf/0.7 runs 0-199"
+    ):
         load_run(EXPERIMENT, 0.7, 999, archive)
     (tmp_path / "archive.tar.gz.seek").unlink()
     with pytest.raises(ZooError, match=r"there is no seek index; make it with: heldout archive index"):

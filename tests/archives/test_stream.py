@@ -80,7 +80,7 @@ def test_what_is_there_is_skipped_unless_overwritten(few, tmp_path):
     archive, expected = few
     export(archive, tmp_path / "zoo", selection=Selection(runs=[1, 2]))
     results = export(archive, tmp_path / "zoo")
-    assert sorted(result.source.key.run for result in results if result.skipped) == [1, 2]
+    assert sorted(result.key.run for result in results if result.skipped) == [1, 2]
     assert contents(tmp_path / "zoo") == expected
     (tmp_path / "zoo" / EXPERIMENT / "0.7/1/model.safetensors").write_bytes(b"")
     export(archive, tmp_path / "zoo", overwrite=True)

@@ -97,11 +97,11 @@ def test_an_interrupted_sweep_keeps_what_is_finished(tree, tmp_path, capsys, mon
 
     real, calls = sweeping.load_run, []
 
-    def interrupted(*arguments):
-        calls.append(arguments)
+    def interrupted(key, **options):
+        calls.append(key)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(key, **options)
 
     monkeypatch.setattr(sweeping, "load_run", interrupted)
     assert run_verify(tmp_path, tree) == 130

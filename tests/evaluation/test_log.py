@@ -74,7 +74,7 @@ def test_lines_of_several_writers_stay_whole(tmp_path):
     log, runs = VerificationLog(tmp_path / "log.jsonl", ALL), [name(number) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda run: log.append(run, verification(*range(50))), runs))
-    assert set(log.read()) == {run for run in runs}
+    assert set(log.read()) == set(runs)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", '{"run": 3}\n', "[1]\n", '{"run": "a", "splits": {"train": 4}}\n'])

@@ -10,13 +10,23 @@ import torch
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import verify
-from heldout_torch.zoo import Run, load_run
+from heldout_torch.zoo import Run, load_run, sample_zoo
 from tests.evaluation.trained import DEVICES
 
 
-def with_aux(run, folder, **changes):
-    replace(run.aux, **changes).write(folder / "aux_arrays.npz")
-    return Run(run.model, run.metadata, folder)
+class Recorded:
+    """A place whose run has other aux arrays."""
+
+    def __init__(self, aux):
+        aux.validate()
+        self._aux = aux
+
+    def aux(self, key):
+        return self._aux
+
+
+def with_aux(run, **changes):
+    return Run(run.model, run.metadata, Recorded(replace(run.aux, **changes)))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -35,7 +45,7 @@ def test_mismatches_are_named_with_their_margins(tmp_path):
     run = load_run("digits-mlp-tf", 0.7, 2)
     removed, test = run.aux.correctness_removed.copy(), run.aux.correctness_test.copy()
     removed[[3, 50]], test[7] = 1 - removed[[3, 50]], 1 - test[7]
-    changed = with_aux(run, tmp_path, correctness_removed=removed, correctness_test=test)
+    changed = with_aux(run, correctness_removed=removed, correctness_test=test)
     verification = verify(changed, load_digits())
     assert verification.splits["train"].matches == 1005
     assert verification.splits["removed"].mismatched.tolist() == sorted(run.aux.index_removed[[3, 50]].tolist())
@@ -62,10 +72,10 @@ def test_a_mismatch_within_rounding_is_a_tie(tmp_path):
     for part, split in first.splits.items():
         place = np.isin(getattr(run.aux, f"index_{part}"), split.mismatched)
         parts[part][place] = 1 - parts[part][place]
-    changed = with_aux(run, tmp_path, **{f"correctness_{part}": values for part, values in parts.items()})
+    changed = with_aux(run, **{f"correctness_{part}": values for part, values in parts.items()})
     assert verify(changed, dataset).matches == 1797
     parts["test"][7] = 1 - parts["test"][7]
-    changed = with_aux(run, tmp_path, **{f"correctness_{part}": values for part, values in parts.items()})
+    changed = with_aux(run, **{f"correctness_{part}": values for part, values in parts.items()})
     verification = verify(changed, dataset)
     assert (verification.matches, verification.ties, verification.mismatches) == (1796, 1, 0)
     assert 0 < verification.tie_margin < 1e-4

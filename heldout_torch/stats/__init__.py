@@ -13,6 +13,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
   `error_bound`, `reliability(table, statistic)`; scores, pairs and tops carry their standard errors.
 - Attribution: `lds(scores, table)` measures any attribution against runs, `datamodels(table, targets, penalty)` fits
   one by ridge regression or LASSO.
+- Without some examples: `group_influence(table, group)`, `class_summary`, `removal_curves(table, ranking)`,
+  `brittleness`, `mislabel_auc`; runs of several subset ratios: `stratified_memorization`, `stratified_influence`.
 - Intervals: `memorization_interval(table, level)`, `influence_interval`, `consistency_interval`; chances:
   `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
 - Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
         score_agreement,
     )
     from heldout_torch.stats.attribution import DatamodelingScores, lds
+    from heldout_torch.stats.counterfactuals import (
+        ClassSummary,
+        RemovalCurves,
+        brittleness,
+        class_summary,
+        group_influence,
+        mislabel_auc,
+        removal_curves,
+    )
     from heldout_torch.stats.estimators import (
         ConsistencyScores,
         ExampleCounts,
@@ -74,6 +85,12 @@ if TYPE_CHECKING:
     from heldout_torch.stats.regressions import Datamodels, datamodels
     from heldout_torch.stats.run_table import RunTable
     from heldout_torch.stats.score_files import Scores, load_published_scores, load_scores, original_index, save_scores
+    from heldout_torch.stats.strata import (
+        StratifiedEstimate,
+        split_by_ratio,
+        stratified_influence,
+        stratified_memorization,
+    )
     from heldout_torch.stats.uncertainty import (
         Reliability,
         error_bound,
@@ -86,6 +103,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClassInfluence",
+    "ClassSummary",
     "ClasswiseInfluence",
     "ConsistencyScores",
     "DatamodelingScores",
@@ -95,10 +113,14 @@ __all__ = [
     "OutputTable",
     "PUBLISHED_BINS",
     "Reliability",
+    "RemovalCurves",
     "RunTable",
     "Scores",
+    "StratifiedEstimate",
     "TopInfluences",
     "accuracy_by_ratio",
+    "brittleness",
+    "class_summary",
     "classwise_influence",
     "consistency",
     "consistency_interval",
@@ -106,6 +128,7 @@ __all__ = [
     "error_bound",
     "example_counts",
     "false_discovery_rate",
+    "group_influence",
     "histogram",
     "influence",
     "influence_counts",
@@ -122,16 +145,21 @@ __all__ = [
     "memorization",
     "memorization_error",
     "memorization_interval",
+    "mislabel_auc",
     "original_index",
     "pair_agreement",
     "pair_error",
     "pair_p_values",
     "reliability",
+    "removal_curves",
     "save_classwise",
     "save_imagenet_index",
     "save_pairs",
     "save_scores",
     "score_agreement",
+    "split_by_ratio",
+    "stratified_influence",
+    "stratified_memorization",
     "to_original",
     "to_published",
     "top_influences",
@@ -151,6 +179,15 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.stats.attribution": (
             "DatamodelingScores",
             "lds",
+        ),
+        "heldout_torch.stats.counterfactuals": (
+            "ClassSummary",
+            "RemovalCurves",
+            "brittleness",
+            "class_summary",
+            "group_influence",
+            "mislabel_auc",
+            "removal_curves",
         ),
         "heldout_torch.stats.estimators": (
             "ConsistencyScores",
@@ -197,6 +234,12 @@ __getattr__, __dir__ = lazy_names(
             "load_scores",
             "original_index",
             "save_scores",
+        ),
+        "heldout_torch.stats.strata": (
+            "StratifiedEstimate",
+            "split_by_ratio",
+            "stratified_influence",
+            "stratified_memorization",
         ),
         "heldout_torch.stats.uncertainty": (
             "Reliability",

@@ -124,6 +124,16 @@ class OutputTable:
         """Margins on the test set, float of shape (runs, m); in memory only if runs were selected."""
         return self._whole("test")
 
+    @property
+    def subset_sizes(self) -> np.ndarray:
+        """How many examples each run trained on, int64 of shape (runs,)."""
+        return np.array([np.count_nonzero(self.mask([run])) for run in range(self.runs)], np.int64)
+
+    @property
+    def subset_ratio(self) -> float:
+        """Mean share of the training set that the runs trained on."""
+        return float(self.subset_sizes.mean() / self.train_examples)
+
     def mask(self, runs: Selection = None, train: Selection = None) -> np.ndarray:
         """Return which training examples runs trained on.
 

@@ -29,3 +29,7 @@ class Parser(HelpfulParser):
             "--json", action="store_true", default=argparse.SUPPRESS,
             help="lists and summaries as JSON on standard output, one object a line",
         )  # fmt: skip
+        self.add_argument(
+            "--plugin", action="append", default=argparse.SUPPRESS, metavar="MODULE",
+            help="import this module (dotted name), which registers networks or data sets of your own; can be repeated",
+        )  # fmt: skip

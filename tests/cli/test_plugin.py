@@ -1,0 +1,60 @@
+"""`--plugin`: a network of a user's own from the command line, from its file to statistics."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heldout_torch import load_run
+from heldout_torch.cli import main
+from tests.test_own_network import EXPERIMENT, MODULE
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def heldout(*words):
+    """Run a command in a process of its own, which knows of no plugin by itself."""
+    process = subprocess.run(
+        [sys.executable, "-m", "heldout_torch.cli", *map(str, words)],
+        cwd=REPOSITORY, env={**os.environ, "HELDOUT_PLUGIN": MODULE}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return process.returncode, process.stdout, process.stderr
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "digits-own.toml").write_text(EXPERIMENT)
+    options = ["--subset-ratio", "0.7", "--runs", "0-3", "--zoo", folder / "zoo", "--plugin", MODULE]
+    status, _, complaints = heldout("train", folder / "digits-own.toml", *options)
+    assert (status, "Traceback" in complaints) == (0, False), complaints
+    return folder / "zoo"
+
+
+def test_training_needs_the_plugin(tmp_path):
+    (tmp_path / "digits-own.toml").write_text(EXPERIMENT)
+    words = ["train", tmp_path / "digits-own.toml", "--subset-ratio", "0.7", "--runs", "0", "--zoo", tmp_path / "zoo"]
+    status, _, complaints = heldout(*words)
+    assert status == 1
+    assert "error: architecture 'own_net' is not known, expected one of" in complaints
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_every_verb_takes_runs_of_the_network(zoo, tmp_path, capsys):
+    ours = ["--plugin", MODULE]
+    assert main(["verify", str(zoo), "--results", str(tmp_path / "log.jsonl"), *ours]) == 0
+    assert main(["evaluate", str(zoo), "--out", str(tmp_path / "out"), *ours]) == 0
+    which = ["--experiment", "digits-own", "--subset-ratio", "0.7"]
+    assert main(["stats", "memorization", str(zoo), *which, "--out", str(tmp_path / "scores.npz"), *ours]) == 0
+    assert main(["report", str(zoo), "--experiment", "digits-own", "--out", str(tmp_path / "report"), *ours]) == 0
+    assert "error" not in capsys.readouterr().err
+    assert load_run("digits-own", 0.7, 3, zoo).metadata.architecture == "own_net"
+
+
+def test_a_plugin_that_cannot_be_imported_ends_the_command(capsys):
+    assert (
+        main(["train", "digits-mlp", "--runs", "0", "--subset-ratio", "0.5", "--zoo", "z", "--plugin", "no.such"]) == 1
+    )
+    assert "error: plugin no.such cannot be imported" in capsys.readouterr().err

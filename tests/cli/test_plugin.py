@@ -1,4 +1,4 @@
-"""`--plugin`: a network of a user's own from the command line, from its file to statistics."""
+"""`--plugin`: a network and a data set of a user's own from the command line, from its file to statistics."""
 
 import os
 import subprocess
@@ -33,12 +33,16 @@ def zoo(tmp_path_factory):
     return folder / "zoo"
 
 
-def test_training_needs_the_plugin(tmp_path):
-    (tmp_path / "digits-own.toml").write_text(EXPERIMENT)
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [("own-digits", "data set 'own-digits' is not known"), ("digits", "architecture 'own_net' is not known")],
+)
+def test_training_needs_the_plugin(tmp_path, dataset, message):
+    (tmp_path / "digits-own.toml").write_text(EXPERIMENT.replace("own-digits", dataset))
     words = ["train", tmp_path / "digits-own.toml", "--subset-ratio", "0.7", "--runs", "0", "--zoo", tmp_path / "zoo"]
     status, _, complaints = heldout(*words)
     assert status == 1
-    assert "error: architecture 'own_net' is not known, expected one of" in complaints
+    assert f"error: {message}, expected one of" in complaints
     assert not (tmp_path / "zoo").exists()
 
 

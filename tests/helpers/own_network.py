@@ -1,8 +1,12 @@
-"""A user's module: a network that this package does not know, registered as a plugin does it."""
+"""A user's module: a network and a data set that this package does not know, registered as a plugin does it."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from heldout_torch.data import ArrayDataset, Split, load_digits, register_dataset
 from heldout_torch.models import register_architecture
 
 
@@ -25,4 +29,15 @@ class OwnNet(nn.Module):
         return self.fc(x.flatten(1))
 
 
+def load_own_digits(path: Path | None) -> ArrayDataset:
+    """The digits as black on white."""
+    digits = load_digits()
+    return ArrayDataset("own-digits", _inverted(digits.train), _inverted(digits.test), 10, 16.0)
+
+
+def _inverted(split: Split) -> Split:
+    return replace(split, images=16 - split.images)
+
+
 register_architecture("own_net", OwnNet)
+register_dataset("own-digits", load_own_digits)

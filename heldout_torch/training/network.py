@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from heldout_torch.training.initial import initial_model
 
@@ -38,6 +39,12 @@ class Network:
             self._model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay
         )
         self._bf16 = bf16
+        self._norms = [
+            (module, 1 - module.momentum)
+            for module in self._model.modules()
+            if isinstance(module, _BatchNorm) and module.momentum is not None
+        ]  # with the decay of its moving averages
+        self._steps = 0
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Make one step of gradient descent.
@@ -51,6 +58,9 @@ class Network:
             The mean cross entropy of the batch before the step, (1,).
         """
         self._model.train()
+        self._steps += 1
+        for norm, decay in self._norms:
+            norm.momentum = debiased_momentum(decay, self._steps)
         self._optimizer.param_groups[0]["lr"] = rate
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16):
             logits = self._model(images[0].contiguous(memory_format=torch.channels_last))  # (b, classes)
@@ -73,6 +83,7 @@ class Network:
     def save(self) -> dict[str, Tensor]:
         """Give all that `load` needs to go on from here."""
         saved = {f"model.{name}": tensor for name, tensor in self.run_state(0).items()}
+        saved["steps"] = torch.tensor(self._steps)
         for name, parameter in self._model.named_parameters():
             if parameter in self._optimizer.state:
                 saved[f"momentum.{name}"] = self._optimizer.state[parameter]["momentum_buffer"].contiguous()
@@ -87,3 +98,19 @@ class Network:
                 self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
                     saved[f"momentum.{name}"]
                 )
+        self._steps = int(saved["steps"])
+
+
+def debiased_momentum(decay: float, count: int) -> float:
+    """Return the momentum with which PyTorch's batch norm keeps Sonnet's zero-debiased moving average.
+
+    Sonnet keeps `hidden`, which begins at 0, and uses `average = hidden / (1 - decay ** count)`, so that no beginning is
+    in the average. By the average alone, which is what PyTorch keeps, the same recursion is
+    `average = (1 - m) * average + m * value` with `m = (1 - decay) / (1 - decay ** count)`. Of the variance both take
+    the unbiased one of the batch: TensorFlow's fused batch norm, which Sonnet calls, gives that.
+
+    Args:
+        decay: Of the moving average, in (0, 1).
+        count: Batches seen, this one included, from 1.
+    """
+    return (1 - decay) / (1 - decay**count)

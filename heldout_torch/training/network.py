@@ -104,7 +104,7 @@ class Network:
 def debiased_momentum(decay: float, count: int) -> float:
     """Return the momentum with which PyTorch's batch norm keeps Sonnet's zero-debiased moving average.
 
-    Sonnet keeps `hidden`, which begins at 0, and uses `average = hidden / (1 - decay ** count)`, so that no beginning is
+    Sonnet keeps `hidden`, which begins at 0, and uses `average = hidden / (1 - decay ** count)`, so no beginning is
     in the average. By the average alone, which is what PyTorch keeps, the same recursion is
     `average = (1 - m) * average + m * value` with `m = (1 - decay) / (1 - decay ** count)`. Of the variance both take
     the unbiased one of the batch: TensorFlow's fused batch norm, which Sonnet calls, gives that.

@@ -14,7 +14,7 @@ from heldout_torch.models import expected_tensors
 from heldout_torch.plugins import load_plugins
 from heldout_torch.stats import RunTable, memorization
 from heldout_torch.training import RunBatch, train_runs
-from heldout_torch.zoo.keys import find_runs
+from heldout_torch.zoo.open import open_zoo
 
 MODULE = "tests.helpers.own_network"
 RUNS = 4
@@ -67,10 +67,11 @@ def test_its_file_holds_the_tensors_of_its_state_dict(zoo):
 
 
 def test_it_is_verified_in_processes_of_their_own(zoo):
+    opened = open_zoo(zoo)
     results = dict(
-        sweep(verify_runs, list(find_runs(zoo)), zoo, load_dataset("own-digits"), ["cpu", "cpu"], lambda count: None)
+        sweep(verify_runs, opened.keys(), opened, load_dataset("own-digits"), ["cpu", "cpu"], lambda count: None)
     )
-    assert {run.key.run: result.matches for run, result in results.items()} == dict.fromkeys(range(RUNS), 1797)
+    assert {run.run: result.matches for run, result in results.items()} == dict.fromkeys(range(RUNS), 1797)
 
 
 def test_its_runs_are_counted(zoo):

@@ -137,7 +137,7 @@ class ArrayDataset:
 
     def _pixels(self, split: SplitName, index: int) -> Tensor:
         rows = self._rows(split)
-        if index not in rows.row_of:
+        if rows.row_of.get(index, len(rows.images)) >= len(rows.images):
             raise DataError(f"{self.name}: has no image of example {index} of {split}")
         return rows.images[rows.row_of[index]].cpu()
 

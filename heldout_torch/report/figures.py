@@ -10,7 +10,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.report.optional import require
-from heldout_torch.stats import ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
+from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,28 +36,35 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def plot_memorization_histogram(memorization: np.ndarray, standard_error: np.ndarray | None = None) -> "Figure":
-    """Show how many training examples are memorized how strongly, in 18 bins on a logarithmic scale.
+def plot_memorization_histogram(
+    memorization: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-memorization"
+) -> "Figure":
+    """Show how many training examples are memorized how strongly, on a logarithmic scale.
 
     Args:
-        memorization: Float of shape (n,), -1 ... 1; NaN is left out. Values below 0 are counted in the first bin.
+        memorization: Float of shape (n,), -1 ... 1; NaN is left out.
         standard_error: Of the same shape; its largest value is then written into the figure.
+        figure: Whose bins to use, a name of `heldout_torch.stats.PUBLISHED_BINS`; by default 18 over 0 ... 1, in the
+            first of which values below 0 are counted.
 
     Raises:
-        DataError: As `heldout_torch.stats.histogram`.
+        DataError: As `heldout_torch.stats.histogram`, or if there is no such figure.
         HeldoutError: If Matplotlib is not installed; so do the other functions.
     """
-    return _histogram(memorization, standard_error, "memorization", "training examples")
+    return _histogram(memorization, figure, standard_error, "memorization", "training examples")
 
 
-def plot_influence_histogram(influence: np.ndarray, standard_error: np.ndarray | None = None) -> "Figure":
-    """Show how many of the selected pairs have which influence, in 18 bins on a logarithmic scale.
+def plot_influence_histogram(
+    influence: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-influence"
+) -> "Figure":
+    """Show how many of the selected pairs have which influence, on a logarithmic scale.
 
     Args:
         influence: Float of shape (pairs,), -1 ... 1, such as `InfluencePairs.influence`.
         standard_error: Of the same shape; its largest value is then written into the figure.
+        figure: As in `plot_memorization_histogram`; by default 17 bins over 0.15 ... 1.
     """
-    return _histogram(influence, standard_error, "influence", "pairs")
+    return _histogram(influence, figure, standard_error, "influence", "pairs")
 
 
 def plot_consistency_by_ratio(consistency: ConsistencyScores, bands: int = 5) -> "Figure":
@@ -143,18 +150,26 @@ def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]"
         return figure, figure.add_subplot()
 
 
-def _histogram(values: np.ndarray, error: np.ndarray | None, name: str, what: str) -> "Figure":
-    counted = histogram(values)
+def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "Figure":
+    if published not in PUBLISHED_BINS:
+        raise DataError(f"{published!r} is no published figure, expected one of {', '.join(PUBLISHED_BINS)}")
+    counted = histogram(values, **PUBLISHED_BINS[published])
     figure, axes = new_figure()
     axes.bar(counted.edges[:-1], counted.counts, np.diff(counted.edges), align="edge", color=BLUE, linewidth=0)
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    axes.set(xlabel=name, ylabel=f"number of {what}", xlim=(0, 1), ylim=(0, max(10.0, 1.5 * counted.counts.max())))
+    axes.set(
+        xlabel=name,
+        ylabel=f"number of {what}",
+        xlim=(min(0, counted.edges[0]), 1),
+        ylim=(0, max(10.0, 1.5 * counted.counts.max())),
+    )
     axes.grid(False, axis="x")
     if error is not None and np.isfinite(error).any():
         axes.set_title(f"standard error at most {np.nanmax(error):.3f}", fontsize=8, loc="right")
-    if counted.missing:
-        axes.set_title(f"{counted.missing:,} without an estimate", fontsize=8, loc="left")
+    left_out = [(counted.missing, "without an estimate"), (counted.outside, "outside the bins")]
+    if notes := [f"{number:,} {why}" for number, why in left_out if number]:
+        axes.set_title(", ".join(notes), fontsize=8, loc="left")
     return figure
 
 

@@ -12,10 +12,12 @@ import heldout_torch
 from heldout_torch.errors import HeldoutError
 from heldout_torch.report import figures, payload
 from heldout_torch.report.optional import require
-from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics, check_sizes
+from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
-from heldout_torch.stats import InfluencePairs, error_bound, histogram
+from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
+from heldout_torch.stats.accuracies import PARTS, spread
 from heldout_torch.stats.progress import progress
+from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, write_synced
 from heldout_torch.zoo import Experiment
 
@@ -33,7 +35,7 @@ _VARIABLES = {figures.INK: "currentColor", figures.GRID: "var(--line)", figures.
 def write_report(
     statistics: ReportStatistics,
     experiment: Experiment,
-    dataset: "Dataset",
+    dataset: "Dataset | None",
     out: str | Path,
     class_names: Sequence[str] | None = None,
     commands: Sequence[str] = (),
@@ -43,7 +45,7 @@ def write_report(
     Args:
         statistics: What `gather_statistics` gave for the experiment's runs.
         experiment: What the runs were trained on.
-        dataset: Its images; those that it lacks are marked gaps.
+        dataset: Its images; those that it lacks are marked gaps. None for figures and numbers only.
         out: The folder, which must not exist or be empty.
         class_names: By label; the labels themselves by default.
         commands: Those that made runs and report, for the foot of the page.
@@ -58,19 +60,21 @@ def write_report(
     """
     out = Path(out)
     check_output(out)
-    n, m = experiment.train_examples, experiment.test_examples
-    check_sizes(statistics.table, n, m, f"experiment {experiment.name}")
-    labels = dataset.labels("train").numpy(), dataset.labels("test").numpy()
-    check_sizes(statistics.table, len(labels[0]), len(labels[1]), dataset.name)
-    names = [str(label) for label in range(dataset.num_classes)] if class_names is None else list(class_names)
-    if len(names) != dataset.num_classes:
-        raise HeldoutError(f"{len(names)} class names given, {dataset.name} has {dataset.num_classes} classes")
-    html = _render(statistics, experiment, dataset, names, commands)
+    sizes = ExampleFacts(experiment.train_examples), ExampleFacts(experiment.test_examples)
+    check_examples(statistics.table, *sizes, f"experiment {experiment.name}")
+    if dataset is not None:
+        check_examples(statistics.table, facts_of(dataset, "train"), facts_of(dataset, "test"), dataset.name)
+    labels = tuple(_labels(examples) for examples in (statistics.train, statistics.test))
+    classes = dataset.num_classes if dataset is not None else 1 + max(int(row.max(initial=-1)) for row in labels)
+    names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
+    if len(names) != classes and (classes or dataset is not None):
+        raise HeldoutError(f"{len(names)} class names given, {experiment.dataset} has {classes} classes")
+    html = _render(statistics, experiment, dataset is not None, names, commands)
     with new_folder(out, overwrite=True) as folder:
         write_synced(folder / "index.html", html.encode())
         for name in ("report.css", "report.js"):
             write_synced(folder / name, _template_source(name))
-        _write_data(folder, statistics, dataset, labels, names)
+        _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
     return out / "index.html"
 
 
@@ -87,7 +91,7 @@ def check_output(out: Path) -> None:
 def _write_data(
     folder: Path,
     statistics: ReportStatistics,
-    dataset: "Dataset",
+    dataset: "Dataset | None",
     labels: tuple[np.ndarray, np.ndarray],
     names: list[str],
 ) -> None:
@@ -97,17 +101,19 @@ def _write_data(
     groups = [payload.choose_examples(statistics, examples) for examples in classes]
     pairs = _strongest(statistics.pairs)
     order = payload.picture_order(groups, pairs, n, m, MAX_PICTURES)
-    images = read_images(dataset, "train", order[0]) + read_images(dataset, "test", order[1])
     pictures = np.full(n, -1), np.full(m, -1)
-    tiles_wanted = [place for place, image in enumerate(images) if image is not None]
-    place_of = np.full(len(images), -1)
-    place_of[tiles_wanted] = np.arange(len(tiles_wanted))
-    pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
-    tiles = make_tiles([images[place] for place in tiles_wanted])
-    ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
-    (folder / "images").mkdir()
-    for block, sprite in enumerate(progress(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
-        write_synced(folder / "images" / f"{block}.{ending}", sprite)
+    tiles, ending = np.zeros((0, 1, 1, 3), np.uint8), "png"
+    if dataset is not None:
+        images = read_images(dataset, "train", order[0]) + read_images(dataset, "test", order[1])
+        tiles_wanted = [place for place, image in enumerate(images) if image is not None]
+        place_of = np.full(len(images), -1)
+        place_of[tiles_wanted] = np.arange(len(tiles_wanted))
+        pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
+        tiles = make_tiles([images[place] for place in tiles_wanted])
+        ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
+        (folder / "images").mkdir()
+        for block, sprite in enumerate(progress(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
+            write_synced(folder / "images" / f"{block}.{ending}", sprite)
 
     data = folder / "data"
     data.mkdir()
@@ -134,7 +140,7 @@ def _write_data(
 def _render(
     statistics: ReportStatistics,
     experiment: Experiment,
-    dataset: "Dataset",
+    with_images: bool,
     names: list[str],
     commands: Sequence[str],
 ) -> str:
@@ -146,18 +152,19 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pairs, table = statistics.pairs, statistics.table
+    pairs, table = _strongest(statistics.pairs), statistics.table
+    values, errors = statistics.memorization, statistics.memorization_error
     several = len(statistics.consistency.ratios) > 1
     charts: dict[str, Any] = {
-        "memorization": figures.plot_memorization_histogram(statistics.memorization, statistics.memorization_error),
+        "memorization": figures.plot_memorization_histogram(values, errors),
         "influence": figures.plot_influence_histogram(pairs.influence, pairs.standard_error) if len(pairs) else None,
         "consistency": figures.plot_consistency_by_ratio(statistics.consistency) if several else None,
     }
-    known = np.isfinite(statistics.memorization)
-    memorized = statistics.memorization >= np.float32(0.25)  # False for NaN
+    known = np.isfinite(values)
+    memorized = values >= np.float32(0.25)  # False for NaN
     return environment.get_template("index.html").render(
         experiment=experiment,
-        dataset=dataset,
+        with_images=with_images,
         names=names,
         statistics=statistics,
         version=heldout_torch.__version__,
@@ -165,17 +172,18 @@ def _render(
         levels=list(zip(LEVELS, ("around 0", "around one half", "around 1"), strict=True)),
         near=NEAR,
         charts={name: figure and jinja.filters.Markup(_svg(figure, name)) for name, figure in charts.items()},
-        memorization_bins=histogram(statistics.memorization),
-        influence_bins=histogram(pairs.influence),
-        largest_error=_quantile(statistics.memorization_error, 1.0),
-        memorized_error=_quantile(statistics.memorization_error[memorized], 0.5),
+        memorization_bins=histogram(values),
+        influence_bins=histogram(pairs.influence, **PUBLISHED_BINS["cifar100-influence"]),
+        largest_error=_quantile(errors, 1.0),
+        memorized_error=_quantile(errors[memorized], 0.5),
         pair_error=_quantile(pairs.standard_error, 0.5),
         bound=error_bound(table.runs, statistics.subset_ratio) ** 0.5,
         unknown=int((~known).sum()),
         memorized=int(memorized.sum()),
-        pairs_shown=min(len(pairs), MAX_PAIRS),
+        pairs=None if statistics.pairs is None else len(statistics.pairs),
+        pairs_shown=len(pairs),
         accuracies=[
-            (ratio, len(runs.test), [_spread(values) for values in (runs.train, runs.removed, runs.test)])
+            (ratio, len(runs.test), [spread(getattr(runs, part)) for part in PARTS])
             for ratio, runs in statistics.accuracies.items()
         ],
     )
@@ -196,19 +204,21 @@ def _svg(figure: "Figure", name: str) -> str:
     return svg
 
 
-def _spread(values: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Give mean, standard deviation, least and largest of the runs that have a value."""
-    known = values[np.isfinite(values)]
-    return (known.mean(), known.std(), known.min(), known.max()) if len(known) else None
-
-
 def _quantile(values: np.ndarray, share: float) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.quantile(known, share)) if len(known) else None
 
 
-def _strongest(pairs: InfluencePairs) -> InfluencePairs:
-    return InfluencePairs(*(column[:MAX_PAIRS] for column in vars(pairs).values()))
+def _strongest(pairs: InfluencePairs | None) -> InfluencePairs:
+    """Return the pairs that are listed; none if labels are not known."""
+    if pairs is None:
+        index, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return InfluencePairs(index, index, nothing, nothing, nothing)
+    return pairs[:MAX_PAIRS]
+
+
+def _labels(examples: ExampleFacts) -> np.ndarray:
+    return np.full(examples.size, -1) if examples.labels is None else examples.labels
 
 
 def _template_source(name: str) -> bytes:

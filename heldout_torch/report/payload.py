@@ -75,7 +75,7 @@ def example_columns(
 
     Args:
         statistics: Of the report.
-        labels: Integers of shape (n,).
+        labels: Integers of shape (n,); -1 where they are not known.
         picture: Place of each training example among the images, int64 of shape (n,); -1 for a missing image.
         examples: Published indices, int64 of shape (k,).
     """

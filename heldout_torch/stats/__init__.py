@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from heldout_torch.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from heldout_torch.stats.accuracies import Accuracies, Spread, accuracy_columns, run_accuracies
     from heldout_torch.stats.analyses import (
         PUBLISHED_BINS,
         accuracy_by_ratio,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
         influence,
         memorization,
     )
+    from heldout_torch.stats.example_facts import ExampleFacts, facts_of, find_facts
+    from heldout_torch.stats.index_files import load_indices, load_published_indices, save_indices
     from heldout_torch.stats.influence_files import (
         ClasswiseInfluence,
         load_classwise,
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
         stratified_influence,
         stratified_memorization,
     )
+    from heldout_torch.stats.summary import consistency_scores, memorization_scores, write_pairs, write_scores
     from heldout_torch.stats.uncertainty import (
         Reliability,
         error_bound,
@@ -102,6 +106,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Accuracies",
     "ClassInfluence",
     "ClassSummary",
     "ClasswiseInfluence",
@@ -109,6 +114,7 @@ __all__ = [
     "DatamodelingScores",
     "Datamodels",
     "ExampleCounts",
+    "ExampleFacts",
     "InfluencePairs",
     "OutputTable",
     "PUBLISHED_BINS",
@@ -116,18 +122,23 @@ __all__ = [
     "RemovalCurves",
     "RunTable",
     "Scores",
+    "Spread",
     "StratifiedEstimate",
     "TopInfluences",
     "accuracy_by_ratio",
+    "accuracy_columns",
     "brittleness",
     "class_summary",
     "classwise_influence",
     "consistency",
     "consistency_interval",
+    "consistency_scores",
     "datamodels",
     "error_bound",
     "example_counts",
+    "facts_of",
     "false_discovery_rate",
+    "find_facts",
     "group_influence",
     "histogram",
     "influence",
@@ -139,12 +150,15 @@ __all__ = [
     "lds",
     "load_classwise",
     "load_imagenet_memorization",
+    "load_indices",
     "load_pairs",
+    "load_published_indices",
     "load_published_scores",
     "load_scores",
     "memorization",
     "memorization_error",
     "memorization_interval",
+    "memorization_scores",
     "mislabel_auc",
     "original_index",
     "pair_agreement",
@@ -152,8 +166,10 @@ __all__ = [
     "pair_p_values",
     "reliability",
     "removal_curves",
+    "run_accuracies",
     "save_classwise",
     "save_imagenet_index",
+    "save_indices",
     "save_pairs",
     "save_scores",
     "score_agreement",
@@ -163,11 +179,14 @@ __all__ = [
     "to_original",
     "to_published",
     "top_influences",
+    "write_pairs",
+    "write_scores",
 ]
 
 __getattr__, __dir__ = lazy_names(
     "heldout_torch.stats",
     {
+        "heldout_torch.stats.accuracies": ("Accuracies", "Spread", "accuracy_columns", "run_accuracies"),
         "heldout_torch.stats.analyses": (
             "PUBLISHED_BINS",
             "accuracy_by_ratio",
@@ -197,6 +216,8 @@ __getattr__, __dir__ = lazy_names(
             "influence",
             "memorization",
         ),
+        "heldout_torch.stats.example_facts": ("ExampleFacts", "facts_of", "find_facts"),
+        "heldout_torch.stats.index_files": ("load_indices", "load_published_indices", "save_indices"),
         "heldout_torch.stats.influence_files": (
             "ClasswiseInfluence",
             "load_classwise",
@@ -241,6 +262,7 @@ __getattr__, __dir__ = lazy_names(
             "stratified_influence",
             "stratified_memorization",
         ),
+        "heldout_torch.stats.summary": ("consistency_scores", "memorization_scores", "write_pairs", "write_scores"),
         "heldout_torch.stats.uncertainty": (
             "Reliability",
             "error_bound",

@@ -5,13 +5,14 @@ on the full matrix would. NaN is never kept.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
+from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, influence, memorization, test_axis, train_axis
 from heldout_torch.stats.orders import Order
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InfluencePairs:
     """Pairs of a training and a test example, the most influential first; of equal ones the lower indices.
 
@@ -47,6 +48,33 @@ class InfluencePairs:
 
     def __len__(self) -> int:
         return len(self.train_index)
+
+    def __repr__(self) -> str:
+        return f"InfluencePairs({len(self)} pairs, order {self.order})"
+
+    def __getitem__(self, part: slice) -> Self:
+        """Return some of the pairs."""
+        rows = {name: row[part] for name, row in vars(self).items() if name != "order"}
+        return replace(self, **rows)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return a column for each array; those of indices are named by their order."""
+        prefix = "" if self.order is None else f"{self.order}_"
+        return {
+            f"train_{prefix}index": self.train_index,
+            f"test_{prefix}index": self.test_index,
+            "influence": self.influence,
+            "memorization": self.memorization,
+            "standard_error": self.standard_error,
+        }
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of the columns.
+
+        Raises:
+            HeldoutError: If pandas is not installed.
+        """
+        return data_frame(self.columns())
 
 
 def influence_pairs(

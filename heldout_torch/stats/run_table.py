@@ -1,7 +1,7 @@
 """The run table: for every example, which runs trained on it and which classify it correctly, one bit each."""
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.errors import DataError, ZooError
+from heldout_torch.stats.accuracies import run_columns
+from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.counting.bits import chunks, repack, unpack, unpack_runs
 from heldout_torch.stats.counting.packing import (
     ARRAYS,
@@ -22,9 +24,8 @@ from heldout_torch.stats.counting.packing import (
 )
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
-from heldout_torch.storage.threads import map_ahead
-from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
-from heldout_torch.zoo.selection import described
+from heldout_torch.stats.zoo_rows import aux_rows, read_aux
+from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
     from heldout_torch.data import SplitName
@@ -107,7 +108,7 @@ class RunTable:
             ZooError: If a run's `index_test` is not 0 ... m-1 in some order.
         """
         names = None if keys is None else run_names(keys)
-        return cls._of(_aux_rows(aux, names), None if names is None else len(names), mix_ratios)
+        return cls._of(aux_rows(aux, names), None if names is None else len(names), mix_ratios)
 
     @classmethod
     def from_zoo(
@@ -125,20 +126,8 @@ class RunTable:
             ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.zoo.open import open_zoo
-
-        opened = open_zoo(zoo)
-        keys = opened.keys(experiment)
-        ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
-        found = {key.run: key for key in keys if key.subset_ratio == ratio}
-        wanted = sorted(found) if runs is None else list(map(as_run, runs))
-        missing = [run for run in wanted if run not in found]
-        if missing or not wanted:
-            which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
-            there = described([key for key in keys if key.subset_ratio == ratio] or keys or opened.keys())
-            raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {opened.location}; {there}")
-        chosen = [found[run] for run in wanted]
-        return cls.from_aux(map_ahead(opened.aux, chosen, opened.threads), chosen)
+        keys, aux = read_aux(zoo, experiment, subset_ratio, runs)
+        return cls.from_aux(aux, keys)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -288,6 +277,14 @@ class RunTable:
         rows = np.flatnonzero(~bits if how == "none" else bits)
         return [_as_key(self.keys[row]) for row in rows]
 
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each run: its name, the size of its subset, and its accuracies.
+
+        Raises:
+            HeldoutError: If pandas is not installed.
+        """
+        return data_frame(run_columns(self))
+
     def __repr__(self) -> str:
         about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
         return (
@@ -313,21 +310,6 @@ class RunTable:
 
 def _as_key(name: str) -> RunKey | str:
     try:
-        experiment, ratio, run = name.split("/")
-        return make_key(experiment, float(ratio), int(run))
-    except (ValueError, ZooError):
+        return RunKey.parse(name)
+    except ZooError:
         return name
-
-
-def _aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iterator[Row]:
-    given = 0
-    for given, arrays in enumerate(aux, start=1):
-        if names is not None and given > len(names):
-            raise DataError(f"{len(names)} keys given for more runs")
-        key = str(given - 1) if names is None else names[given - 1]
-        try:
-            yield key, arrays.trained_on, arrays.correct_train, arrays.correct_test
-        except HeldoutError as error:
-            raise type(error)(f"run {key}: {error}") from None
-    if names is not None and given < len(names):
-        raise DataError(f"{len(names)} keys given for {given} runs")

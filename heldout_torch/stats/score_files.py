@@ -6,11 +6,12 @@ tensorflow-datasets, and run tables by published index; `to_original` and `to_pu
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
 from heldout_torch.stats.orders import Order, to_original
 from heldout_torch.storage.npz import read_npy, read_npz
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """Scores of training examples, as one published file holds them.
 
@@ -28,6 +29,8 @@ class Scores:
         labels: Integers of shape (n,); None if the file has none.
         filenames: Text of shape (n,), for ImageNet; None if the file has none.
         standard_error: Of the scores, float of shape (n,); None if the file has none.
+        low: Lower ends of intervals that cover the truth 95 times in 100, float of shape (n,), and
+        high: their upper ends; None if the file has none.
         order: How the examples count, by published index or as the data set's original files do; None if the file
             does not say, as published ones do not.
     """
@@ -36,7 +39,30 @@ class Scores:
     labels: np.ndarray | None = None
     filenames: np.ndarray | None = None
     standard_error: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
     order: Order | None = None
+
+    def __repr__(self) -> str:
+        also = [
+            name for name in ("labels", "filenames", "standard_error", "low", "high") if getattr(self, name) is not None
+        ]
+        return f"Scores({len(self.scores)} examples, order {self.order}; {', '.join(also) or 'scores only'})"
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return a column for each array, and one of the examples' indices, named by their order."""
+        arrays = {"filename": self.filenames, "label": self.labels, "score": self.scores}
+        arrays |= {name: getattr(self, name) for name in ("standard_error", "low", "high")}
+        index = {"index" if self.order is None else f"{self.order}_index": np.arange(len(self.scores))}
+        return index | {name: array for name, array in arrays.items() if array is not None}
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of the columns.
+
+        Raises:
+            HeldoutError: If pandas is not installed.
+        """
+        return data_frame(self.columns())
 
 
 def load_scores(path: str | Path) -> Scores:
@@ -50,12 +76,12 @@ def load_scores(path: str | Path) -> Scores:
     path = Path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    optional = ("labels", "filenames", "standard_error", ORDER)
+    optional = ("labels", "filenames", "standard_error", "low", "high", ORDER)
     arrays = read_npz(path, wanted=["scores"], optional=optional, objects=parse_names)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
     others = {
         name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")
-        for name, kind in (("labels", "iu"), ("standard_error", "f"))
+        for name, kind in (("labels", "iu"), ("standard_error", "f"), ("low", "f"), ("high", "f"))
         if name in arrays
     }
     if "filenames" in arrays:

@@ -90,7 +90,7 @@ def few_names(tmp_path, _):
     ("words", "message"),
     [
         (wrong_experiment, "holds runs of digits-mlp, not of digits-mlp-tf: statistics of another experiment"),
-        (wrong_size, "9 training and 360 test examples"),
+        (wrong_size, "the runs are about 9 and 360"),
         (same_ratio_twice, "is the second table of subset ratio 0.7"),
         (full_folder, "exists and is not an empty folder"),
         (few_names, "2 class names given, digits has 10 classes"),

@@ -13,9 +13,11 @@ import torch
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.stats import (
+    ExampleFacts,
     RunTable,
     consistency,
     example_counts,
+    facts_of,
     influence_pairs,
     memorization,
     memorization_error,
@@ -173,8 +175,26 @@ def test_what_does_not_fit_together_is_refused(statistics, experiment, digits, t
     with pytest.raises(DataError, match="another experiment"):
         write_report(statistics, replace(experiment, train_examples=50000), digits, tmp_path / "out")
     fewer = replace(digits, test=replace(digits.test, labels=torch.zeros(5, dtype=torch.int64)))
-    with pytest.raises(DataError, match="digits has 1437 and 5"):
+    with pytest.raises(DataError, match="digits has 1437 training and 5 test examples"):
         write_report(statistics, experiment, fewer, tmp_path / "out")
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_without_images_figures_and_numbers_are_shown(tables, statistics, experiment, digits, tmp_path, labels):
+    train, test = (facts_of(digits, split) for split in ("train", "test"))
+    if not labels:
+        train, test = ExampleFacts(train.size), ExampleFacts(test.size)
+    gathered = gather_statistics(tables, examples=(train, test))
+    page = write_report(gathered, experiment, None, tmp_path / "out").read_text()
+    assert "The images were not given" in page
+    assert page.count("<svg") == (3 if labels else 2)
+    assert ("the labels were not given" in page) != labels
+    written = read_examples(tmp_path / "out", N, BLOCK)
+    assert_same_floats(written["memorization"], statistics.memorization)
+    assert set(written["picture"]) == {-1}
+    assert written["label"] == (digits.train.labels.tolist() if labels else [-1] * N)
+    assert not (tmp_path / "out" / "images").exists()
+    assert len(read_script(tmp_path / "out", "setup")["classes"]) == (10 if labels else 0)
 
 
 def test_a_missing_jinja2_is_asked_for_by_name(statistics, experiment, digits, tmp_path, monkeypatch):

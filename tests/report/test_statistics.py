@@ -5,7 +5,7 @@ import pytest
 
 from heldout_torch.errors import DataError
 from heldout_torch.report import gather_statistics
-from heldout_torch.report.statistics import extremes, near_level, run_accuracies
+from heldout_torch.report.statistics import extremes, near_level
 from heldout_torch.stats import RunTable, consistency, influence_pairs, memorization
 
 
@@ -18,15 +18,6 @@ def test_statistics_are_those_of_the_ratio_with_most_runs(tables, digits):
     np.testing.assert_array_equal(gathered.pairs.influence, influence_pairs(tables[0.3], *labels).influence)
     np.testing.assert_array_equal(gathered.consistency.scores, consistency(fewer).scores)
     assert list(gathered.accuracies) == [0.3, 0.7]
-
-
-def test_accuracies_are_the_means_over_each_run_s_examples():
-    rng = np.random.RandomState(0)
-    trained, correct, test = rng.rand(70, 30) < 0.5, rng.rand(70, 30) < 0.7, rng.rand(70, 11) < 0.6
-    found = run_accuracies(RunTable.from_arrays(trained, correct, test, mix_ratios=True))
-    np.testing.assert_allclose(found.train, [row[mask].mean() for row, mask in zip(correct, trained, strict=True)])
-    np.testing.assert_allclose(found.removed, [row[~mask].mean() for row, mask in zip(correct, trained, strict=True)])
-    np.testing.assert_allclose(found.test, test.mean(axis=1))
 
 
 def test_examples_near_a_level_come_nearest_first_and_never_from_afar():
@@ -46,7 +37,10 @@ def test_extremes_never_name_an_example_twice_nor_one_without_a_score():
 
 def test_statistics_of_another_experiment_are_refused(tables, digits):
     small = RunTable.from_arrays(np.eye(4, 6, dtype=bool), np.ones((4, 6)), np.ones((4, 3)))
-    with pytest.raises(DataError, match=r"6 training and 3 test examples, digits has 1437 and 360.*another experiment"):
+    with pytest.raises(
+        DataError,
+        match=r"digits has 1437 training and 360 test examples, the runs are about 6 and 3.*another experiment",
+    ):
         gather_statistics({0.5: small}, digits)
     with pytest.raises(DataError, match="no run tables"):
         gather_statistics({}, digits)

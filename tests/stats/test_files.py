@@ -42,7 +42,7 @@ def dataset_in_tfds_order(name="mnist", n=50):
 def test_scores_come_back(tmp_path):
     rng = np.random.default_rng(0)
     names = np.array([f"n0_{i}.JPEG" for i in range(5)])
-    scores = Scores(rng.random(5), np.arange(5), names, rng.random(5), "original")
+    scores = Scores(rng.random(5), np.arange(5), names, rng.random(5), order="original")
     save_scores(tmp_path / "scores.npz", scores)
     loaded = load_scores(tmp_path / "scores.npz")
     for name, array in vars(scores).items():
@@ -166,7 +166,7 @@ def write_each(folder):
     table = RunTable.from_arrays(*random_runs(30, 40, 20, seed=0), mix_ratios=True)
     labels = np.arange(40) % 3, np.arange(20) % 3
     names = np.array([f"n0_{i}.JPEG" for i in range(40)])
-    save_scores(folder / "scores.npz", Scores(rng.random(40), labels[0], names, rng.random(40), "original"))
+    save_scores(folder / "scores.npz", Scores(rng.random(40), labels[0], names, rng.random(40), order="original"))
     save_pairs(folder / "pairs.npz", InfluencePairs(np.arange(40), np.arange(40), *rng.random((3, 40))))
     save_classwise(folder / "classes.npz", classwise_influence(table, *labels), *labels, memorization(table))
     save_imagenet_index(folder / "index.npz", names.tolist(), labels[0], rng.random(40), ["v.JPEG"], np.array([3]))

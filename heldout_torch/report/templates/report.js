@@ -59,7 +59,7 @@ const heldout = (() => {
     return result;
   }
 
-  const className = (label) => data.setup.classes[label] ?? `label ${label}`;
+  const className = (label) => data.setup.classes[label] ?? (label < 0 ? "not known" : `label ${label}`);
   const number = (value, digits = 2) => (value === null ? "none" : value.toFixed(digits));
   const withError = (value, error, digits = 2) =>
     value === null ? "no estimate" : number(value, digits) + (error === null ? "" : ` ± ${number(error, digits)}`);

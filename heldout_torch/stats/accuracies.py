@@ -1,0 +1,113 @@
+"""How often runs are right: a figure for each run, a table by subset ratio, and whether training fitted its subset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heldout_torch.stats.columns import Columns
+from heldout_torch.stats.counting.bits import chunks, unpack
+
+if TYPE_CHECKING:
+    from heldout_torch.stats.run_table import RunTable
+
+LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
+PARTS = ("train", "removed", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracies:
+    """Accuracy of each run of one table.
+
+    Attributes:
+        train: On the examples that the run trained on, float64 of shape (runs,); NaN if there is none.
+        removed: On those that it held out, float64 of shape (runs,); NaN if there is none.
+        test: On the test set, float64 of shape (runs,); NaN if it is empty.
+    """
+
+    train: np.ndarray
+    removed: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a figure varies among runs.
+
+    Attributes:
+        mean: Mean; NaN if no run has the figure, as are the others.
+        deviation: Standard deviation between runs, dividing by their number.
+        least: Smallest.
+        most: Largest.
+    """
+
+    mean: float
+    deviation: float
+    least: float
+    most: float
+
+
+def run_accuracies(table: "RunTable") -> Accuracies:
+    """Compute the accuracies of each run."""
+    trained, both, correct = (np.zeros(table.runs, np.int64) for _ in range(3))
+    for part in chunks(table.train_examples, table.runs):
+        in_subset = unpack(table.packed_trained_on[part], table.runs)
+        right = unpack(table.packed_correct_train[part], table.runs)
+        trained += np.count_nonzero(in_subset, axis=0)
+        correct += np.count_nonzero(right, axis=0)
+        both += np.count_nonzero(in_subset & right, axis=0)
+    test = np.zeros(table.runs, np.int64)
+    for part in chunks(table.test_examples, table.runs):
+        test += np.count_nonzero(unpack(table.packed_correct_test[part], table.runs), axis=0)
+    with np.errstate(invalid="ignore"):
+        return Accuracies(
+            both / trained, (correct - both) / (table.train_examples - trained), test / np.float64(table.test_examples)
+        )
+
+
+def spread(values: np.ndarray) -> Spread:
+    """Compute mean and spread of a figure, over the runs that have it (not NaN)."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Spread(*4 * [float("nan")])
+    return Spread(float(known.mean()), float(known.std()), float(known.min()), float(known.max()))
+
+
+def accuracy_columns(accuracies: Mapping[float, Accuracies]) -> Columns:
+    """Return the results table, a row for each subset ratio: number of runs, and mean and spread of each accuracy.
+
+    Args:
+        accuracies: By subset ratio.
+    """
+    ratios = sorted(accuracies)
+    columns = {
+        "subset_ratio": np.array(ratios),
+        "runs": np.array([len(accuracies[ratio].test) for ratio in ratios]),
+    }
+    for part in PARTS:
+        spreads = [spread(getattr(accuracies[ratio], part)) for ratio in ratios]
+        for figure in ("mean", "deviation", "least", "most"):
+            columns[f"{part}_{figure}"] = np.array([getattr(one, figure) for one in spreads])
+    return columns
+
+
+def run_columns(table: "RunTable") -> Columns:
+    """Return a row for each run of a table: its name, the size of its subset, and its accuracies."""
+    accuracies = run_accuracies(table)
+    return {
+        "run": np.array(table.keys),
+        "subset_size": table.subset_sizes,
+        **{f"accuracy_{part}": getattr(accuracies, part) for part in PARTS},
+    }
+
+
+def fit_warning(accuracies: Accuracies, subset_ratio: float) -> str | None:
+    """Return a warning if runs did not fit what they trained on, which the statistics suppose, else None."""
+    found = spread(accuracies.train).mean
+    if not found < LEAST_FIT:
+        return None
+    return (
+        f"warning: runs at subset ratio {subset_ratio!r} are right on {found:.1%} of the examples that they trained "
+        "on; memorization and influence suppose nearly all (train longer, or a larger network)"
+    )

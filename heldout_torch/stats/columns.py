@@ -1,0 +1,96 @@
+"""Tables of results as files that other tools read, CSV and Parquet, and as pandas data frames."""
+
+import csv
+import importlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.paths import Location, local_path
+
+SUFFIXES = (".npz", ".csv", ".parquet")
+
+# Rows of one length by the name of their column.
+Columns = Mapping[str, np.ndarray]
+
+
+def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Return the path of a file that is to be written after long work, checked before it.
+
+    Raises:
+        HeldoutError: If it is a URL, its suffix is none of those, it is a folder, its folder cannot be written, or the
+            package that writes it is not installed.
+    """
+    file = local_path(path)
+    if file.suffix not in suffixes:
+        raise DataError(f"{file}: the name of the file says its format, expected one ending in {', '.join(suffixes)}")
+    if file.is_dir():
+        raise DataError(f"{file}: is a folder, expected the name of a file")
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise DataError(f"{file}: cannot be written, {folder} is no folder that can be written")
+    if file.suffix == ".parquet":
+        _require("pyarrow")
+    return file
+
+
+def write_columns(path: Path, columns: Columns) -> None:
+    """Write columns as CSV or Parquet, by the suffix; what is missing (NaN) is an empty field, or null.
+
+    Raises:
+        DataError: If the suffix is another one, or the file cannot be written.
+        HeldoutError: If pyarrow is needed and not installed.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path}: expected a name ending in .csv or .parquet")
+    data = _as_csv(columns) if path.suffix == ".csv" else _as_parquet(columns)
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def data_frame(columns: Columns) -> Any:
+    """Return columns as a `pandas.DataFrame`.
+
+    Raises:
+        HeldoutError: If pandas is not installed.
+    """
+    return _require("pandas").DataFrame(dict(columns))
+
+
+def _as_csv(columns: Columns) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*map(_texts, columns.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    texts = values.astype(str)  # the shortest decimals that give the numbers back
+    if values.dtype.kind == "f":
+        texts[np.isnan(values)] = ""
+    return texts.tolist()
+
+
+def _as_parquet(columns: Columns) -> bytes:
+    arrow, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    buffer = io.BytesIO()
+    arrays = {name: arrow.array(values, from_pandas=True) for name, values in columns.items()}
+    parquet.write_table(arrow.table(arrays), buffer)
+    return buffer.getvalue()
+
+
+def _require(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise HeldoutError(f"{package} is not installed; pip install {package}, or write .csv or .npz") from None

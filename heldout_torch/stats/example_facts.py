@@ -1,0 +1,116 @@
+"""What is known of a data set's examples without their images: their order, labels and file names.
+
+The order of CIFAR and MNIST is a function of split and number, that of ImageNet is its published index. Labels are in
+published files of scores and influence, in ImageNet's index, and in npz data sets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heldout_torch.data.imagenet_index import read_imagenet_index
+from heldout_torch.data.labels import read_labels
+from heldout_torch.data.order import original_index as order_by_name
+from heldout_torch.errors import DataError
+from heldout_torch.stats.orders import Order
+from heldout_torch.storage.npz import read_names, read_npz
+
+if TYPE_CHECKING:
+    from heldout_torch.data import Dataset, SplitName
+
+_LABELS = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleFacts:
+    """The examples of one split; arrays are by published index.
+
+    Attributes:
+        size: Their number, n.
+        original_index: Position in the data set's own files, int64 of shape (n,); None if it is not known.
+        labels: int64 of shape (n,); None if they are not known.
+        filenames: Text of shape (n,), for ImageNet; None if there are none, or they are not known.
+    """
+
+    size: int
+    original_index: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    filenames: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        known = [name for name in ("original_index", "labels", "filenames") if getattr(self, name) is not None]
+        return f"ExampleFacts({self.size}; {', '.join(known) or 'nothing else'} known)"
+
+    @property
+    def order(self) -> Order:
+        """How files about these examples count: as the data set's own files do, unless that is not known."""
+        return "published" if self.original_index is None else "original"
+
+    def needed_labels(self, why: str) -> np.ndarray:
+        """Return the labels.
+
+        Raises:
+            DataError: If they are not known; `why` says what needs them.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"{why}: give the data set (--data), or files that have the labels (--labels), such as published "
+                "scores, class-wise influence or imagenet_index.npz"
+            )
+        return self.labels
+
+    def columns(self, published: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+        """Return what is known of some examples, a column each.
+
+        Args:
+            published: Published indices, int64 of shape (k,).
+            prefix: What the columns' names begin with.
+        """
+        known = {"original_index": self.original_index, "filename": self.filenames, "label": self.labels}
+        columns = {name: values[published] for name, values in known.items() if values is not None}
+        return {f"{prefix}{name}": values for name, values in {"published_index": published, **columns}.items()}
+
+
+def facts_of(dataset: "Dataset", split: "SplitName") -> ExampleFacts:
+    """Return what a data set says of the examples of a split."""
+    labels, names = dataset.labels(split).numpy(), dataset.file_names(split)
+    order = dataset.original_index(split).numpy()
+    return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))
+
+
+def find_facts(dataset: str, split: "SplitName", size: int, files: Sequence[Path] = ()) -> ExampleFacts:
+    """Return what is known of a split by the name of its data set, and by files that hold labels.
+
+    Args:
+        dataset: Such as `cifar10`.
+        split: `train` or `test`.
+        size: Number of its examples.
+        files: As in `heldout_torch.data.read_labels`; the first that has labels of the split counts, and need not be
+            there for both. ImageNet's index also gives file names, an npz data set its order.
+
+    Raises:
+        DataError: If a file is missing, damaged, or about another number of examples.
+    """
+    order, labels, filenames = order_by_name(dataset, split, size), None, None
+    for path in files:
+        names = set(read_names(path))
+        if "tr_filenames" in names:
+            filenames = np.array(read_imagenet_index(path)[split].names)
+            _check(len(filenames), size, path, split)
+        if order is None and f"{split}__index" in names:
+            order = np.argsort(read_npz(path, wanted=[f"{split}__index"])[f"{split}__index"], kind="stable")
+            _check(len(order), size, path, split)
+        elif order is None and f"{split}__label" in names:
+            order = np.arange(size)  # such a file counts as it is stored, where it says nothing else
+        if labels is None and names & _LABELS[split]:
+            labels = read_labels(path, dataset, split)
+            _check(len(labels), size, path, split)
+    return ExampleFacts(size, order, labels, filenames)
+
+
+def _check(found: int, size: int, path: Any, split: str) -> None:
+    if found != size:
+        raise DataError(f"{path}: is about {found} examples of the {split} set, the runs are about {size}")

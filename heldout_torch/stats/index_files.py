@@ -1,0 +1,83 @@
+"""Files of training examples: which to keep, or to train on. Each says in which order it counts; nothing guesses."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
+from heldout_torch.stats.orders import Order
+from heldout_torch.storage.npz import read_npy, read_npz
+
+INDICES = "indices"
+
+
+def save_indices(path: str | Path, indices: np.ndarray, order: Order) -> None:
+    """Write indices and their order as an npz file, the arrays `indices` and `order`.
+
+    Raises:
+        DataError: If they are no row of indices, or the file cannot be written.
+    """
+    write_npz(path, {INDICES: as_indices(np.asarray(indices), None, INDICES)}, order)
+
+
+def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarray, Order]:
+    """Read indices of examples and how they count.
+
+    Args:
+        path: An npz file as `save_indices` writes it, or a bare npy array.
+        order: `original` or `published`, which a bare array needs, and a file that says otherwise contradicts.
+
+    Returns:
+        Indices, int64 of shape (k,) in the order of the file, and whether they are original or published ones.
+
+    Raises:
+        DataError: If the file is missing, damaged, names an example twice, or how it counts is not said or is said in
+            two ways.
+    """
+    path = Path(path)
+    said = None
+    if path.suffix == ".npy":
+        array = read_npy(path)
+    else:
+        arrays = read_npz(path, wanted=[INDICES], optional=[ORDER])
+        array, said = arrays[INDICES], read_order(arrays, path)
+    indices = as_indices(array, None, f"{path}: {INDICES}")
+    if len(np.unique(indices)) != len(indices):
+        raise DataError(f"{path}: names an example twice")
+    if order is None and said is None:
+        raise DataError(f"{path}: does not say how it counts examples: give --order {' or '.join(get_args(Order))}")
+    if None not in (order, said) and order != said:
+        raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
+    return indices, said or order or "published"
+
+
+def load_published_indices(
+    path: str | Path, examples: int, original_index: np.ndarray | None, order: Order | None = None
+) -> np.ndarray:
+    """Read indices of training examples as published ones.
+
+    Args:
+        path: As in `load_indices`.
+        examples: Size of the training set.
+        original_index: Position in the data set's own files of each published index, int64 of shape (examples,); None
+            if it is not known, and original indices cannot be mapped.
+        order: As in `load_indices`.
+
+    Returns:
+        Published indices, int64 of shape (k,), in the order of the file.
+
+    Raises:
+        DataError: As `load_indices`; if an example is outside the training set, or original indices cannot be mapped.
+    """
+    indices, said = load_indices(path, order)
+    if len(indices) and indices.max() >= examples:
+        raise DataError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
+    if said == "published":
+        return indices
+    if original_index is None:
+        raise DataError(f"{path}: has original indices, which only the data set itself can map: give --data")
+    published = np.empty(examples, np.int64)
+    published[original_index] = np.arange(examples)
+    return published[indices]

@@ -1,0 +1,130 @@
+"""Statistics of runs beside what is known of the examples, and the files of them: the one way that all verbs go.
+
+Files are by default in the order of the data set's own files, as the published ones of CIFAR, and say so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.columns import write_columns
+from heldout_torch.stats.estimators import Empty, consistency, memorization
+from heldout_torch.stats.example_facts import ExampleFacts
+from heldout_torch.stats.influence_files import save_pairs
+from heldout_torch.stats.intervals import consistency_interval, memorization_interval
+from heldout_torch.stats.orders import to_original
+from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.score_files import Scores, save_scores
+from heldout_torch.stats.uncertainty import memorization_error
+
+
+def check_examples(table: RunTable, train: ExampleFacts, test: ExampleFacts, name: str) -> None:
+    """Check that runs are about a data set.
+
+    Raises:
+        DataError: If sizes differ.
+    """
+    if (table.train_examples, table.test_examples) != (train.size, test.size):
+        raise DataError(
+            f"{name} has {train.size} training and {test.size} test examples, the runs are about "
+            f"{table.train_examples} and {table.test_examples}, such as {table.keys[0]}: they are of another experiment"
+        )
+
+
+def memorization_scores(table: RunTable, examples: ExampleFacts, empty: Empty = "nan") -> Scores:
+    """Estimate memorization, with standard errors and intervals, by published index.
+
+    Args:
+        table: Runs of one subset ratio.
+        examples: The training set.
+        empty: As in `memorization`.
+    """
+    low, high = memorization_interval(table)
+    error = memorization_error(table)
+    return Scores(memorization(table, empty), examples.labels, examples.filenames, error, low, high, order="published")
+
+
+def consistency_scores(tables: Mapping[float, RunTable], examples: ExampleFacts, empty: Empty = "nan") -> Scores:
+    """Estimate consistency scores, with standard errors and intervals, by published index.
+
+    Args:
+        tables: By subset ratio.
+        examples: The training set.
+        empty: As in `consistency`.
+    """
+    found = consistency(tables, empty)
+    low, high = consistency_interval(tables)
+    return Scores(found.scores, examples.labels, examples.filenames, found.standard_error, low, high, order="published")
+
+
+def scores_for_file(scores: Scores, examples: ExampleFacts) -> Scores:
+    """Bring scores by published index into the order in which files are written.
+
+    Args:
+        scores: By published index.
+        examples: What they are about.
+    """
+    if examples.original_index is None:
+        return scores
+    rows = {
+        name: to_original(values, examples.original_index)
+        for name, values in vars(scores).items()
+        if isinstance(values, np.ndarray)
+    }
+    return replace(scores, **rows, order="original")
+
+
+def pairs_for_file(pairs: InfluencePairs, train: ExampleFacts, test: ExampleFacts) -> InfluencePairs:
+    """Bring pairs by published index into the order in which files are written; the strongest still come first."""
+    if train.original_index is None or test.original_index is None:
+        return pairs
+    return replace(
+        pairs,
+        train_index=train.original_index[pairs.train_index],
+        test_index=test.original_index[pairs.test_index],
+        order="original",
+    )
+
+
+def class_for_file(one: ClassInfluence, train: ExampleFacts, test: ExampleFacts) -> ClassInfluence:
+    """Bring a class's matrix by published index into the order in which files are written, ascending in both axes."""
+    if train.original_index is None or test.original_index is None:
+        return one
+    train_index, test_index = train.original_index[one.train_index], test.original_index[one.test_index]
+    rows, columns = np.argsort(train_index), np.argsort(test_index)
+    return ClassInfluence(one.label, train_index[rows], test_index[columns], one.influence[np.ix_(rows, columns)])
+
+
+def write_scores(path: Path, scores: Scores, examples: ExampleFacts) -> None:
+    """Write scores by published index into a file, npz, CSV or Parquet by its suffix.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    ordered = scores_for_file(scores, examples)
+    if path.suffix == ".npz":
+        return save_scores(path, ordered)
+    return write_columns(path, _published_index(examples) | ordered.columns())
+
+
+def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: ExampleFacts) -> None:
+    """Write pairs by published index into a file, npz, CSV or Parquet by its suffix.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    if path.suffix == ".npz":
+        return save_pairs(path, pairs_for_file(pairs, train, test))
+    about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")
+    figures = {name: values for name, values in pairs.columns().items() if not name.endswith("index")}
+    return write_columns(path, about | figures)
+
+
+def _published_index(examples: ExampleFacts) -> dict[str, np.ndarray]:
+    if examples.original_index is None:
+        return {}
+    return {"published_index": to_original(np.arange(examples.size), examples.original_index)}

@@ -1,0 +1,71 @@
+"""The rows of a run table out of aux arrays, given one by one or read from a zoo."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.stats.counting.packing import Row
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.keys import as_ratio, as_run, nearest_ratio
+from heldout_torch.zoo.selection import described
+
+if TYPE_CHECKING:
+    from heldout_torch.zoo import AuxArrays, RunKey
+    from heldout_torch.zoo.open import Place
+
+
+def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iterator[Row]:
+    """Yield a row for each run.
+
+    Args:
+        aux: One for each run.
+        names: As many; `0`, `1`, ... if None.
+
+    Raises:
+        DataError: If there are more or fewer names than runs.
+        ZooError: If a run's `index_test` is not 0 ... m-1 in some order.
+    """
+    given = 0
+    for given, arrays in enumerate(aux, start=1):
+        if names is not None and given > len(names):
+            raise DataError(f"{len(names)} keys given for more runs")
+        key = str(given - 1) if names is None else names[given - 1]
+        try:
+            yield key, arrays.trained_on, arrays.correct_train, arrays.correct_test
+        except HeldoutError as error:
+            raise type(error)(f"run {key}: {error}") from None
+    if names is not None and given < len(names):
+        raise DataError(f"{len(names)} keys given for {given} runs")
+
+
+def read_aux(
+    zoo: "Place | None", experiment: str, subset_ratio: float, runs: Sequence[int] | None
+) -> "tuple[list[RunKey], Iterator[AuxArrays]]":
+    """Find runs of one subset ratio, and read their aux arrays with a few threads, a few runs ahead of their use.
+
+    Args:
+        zoo: A place as in `heldout_torch.load_run`.
+        experiment: Such as `cifar10-inception`.
+        subset_ratio: Share of the training set that a run saw.
+        runs: Only these; all if None.
+
+    Returns:
+        The runs, and an iterator over their aux arrays.
+
+    Raises:
+        ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
+    """
+    from heldout_torch.zoo.open import open_zoo  # it needs torch
+
+    opened = open_zoo(zoo)
+    keys = opened.keys(experiment)
+    ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
+    found = {key.run: key for key in keys if key.subset_ratio == ratio}
+    wanted = sorted(found) if runs is None else list(map(as_run, runs))
+    missing = [run for run in wanted if run not in found]
+    if missing or not wanted:
+        which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
+        there = described([key for key in keys if key.subset_ratio == ratio] or keys or opened.keys())
+        raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {opened.location}; {there}")
+    chosen = [found[run] for run in wanted]
+    return chosen, map_ahead(opened.aux, chosen, opened.threads)

@@ -9,9 +9,11 @@ from heldout_torch.data.labels import read_labels
 from heldout_torch.data.npz import load_npz
 from heldout_torch.data.order import original_index, original_order, tfds_order
 from heldout_torch.data.registry import list_datasets, load_dataset, register_dataset
+from heldout_torch.data.torchvision_sets import AnyDataset, as_dataset
 from heldout_torch.data.transforms import imagenet_transform, load_imagenet_image, unit_range
 
 __all__ = [
+    "AnyDataset",
     "ArrayDataset",
     "Batch",
     "Dataset",
@@ -19,6 +21,7 @@ __all__ = [
     "ImageNet",
     "Split",
     "SplitName",
+    "as_dataset",
     "as_stored",
     "imagenet_transform",
     "list_datasets",

@@ -53,8 +53,8 @@ class ArrayDataset:
 
     Attributes:
         name: Such as `cifar10`.
-        train: The whole training set.
-        test: The test set.
+        train: The whole training set; empty if only the test set is at hand.
+        test: The test set; or empty.
         num_classes: Number of labels.
         divide_by: What pixel values are divided by before a network sees them; 1 for images that are scaled already.
     """
@@ -133,7 +133,10 @@ class ArrayDataset:
         return found.hexdigest()
 
     def _rows(self, split: SplitName) -> Split:
-        return self.train if check_split(split) == "train" else self.test
+        rows = self.train if check_split(split) == "train" else self.test
+        if not len(rows.labels):
+            raise DataError(f"{self.name}: has no images of {split}; give both splits, as (train, test)")
+        return rows
 
     def _pixels(self, split: SplitName, index: int) -> Tensor:
         rows = self._rows(split)

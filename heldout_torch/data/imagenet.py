@@ -17,7 +17,7 @@ from torch import Tensor
 from heldout_torch.data.augment import random_box
 from heldout_torch.data.checks import SPLITS, SplitName, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
-from heldout_torch.data.imagenet_files import FoundFiles, find_files
+from heldout_torch.data.imagenet_files import FoundFiles, images_below, match_files
 from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
 from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, preprocess_crop
 from heldout_torch.data.views import View, decode_view, load_views
@@ -37,6 +37,7 @@ class ImageNet:
         workers: Threads that decode; PyTorch's number of threads by default. Any number gives the same bytes.
         allow_missing: Whether files of the index may be missing. What is there is then evaluated; `missing` says what
             is not.
+        images: Paths of the images of each split, relative to the folder, if not all that lie there.
 
     Raises:
         DataError: If the index cannot be read.
@@ -56,11 +57,12 @@ class ImageNet:
         index_file: Location | None = None,
         workers: int | None = None,
         allow_missing: bool = False,
+        images: Mapping[SplitName, Sequence[str]] | None = None,
     ) -> None:
         self.folder = local_path(folder)
         self.workers = workers or torch.get_num_threads()
         self._index = read_imagenet_index(index_file or self.folder / INDEX_FILE)
-        self._allow_missing = allow_missing
+        self._allow_missing, self._images = allow_missing, images
         self._found: dict[str, FoundFiles] = {}
 
     def labels(self, split: SplitName) -> Tensor:
@@ -180,8 +182,9 @@ class ImageNet:
                 name.split("_")[0]: label for name, label in zip(train.names, train.labels.tolist(), strict=True)
             }
             wanted, others = (train, test) if split == "train" else (test, train)
-            folder = below if below.is_dir() else self.folder
-            self._found[split] = find_files(folder, wanted, others, synsets, self._allow_missing)
+            folder = below if below.is_dir() and self._images is None else self.folder
+            images = images_below(folder) if self._images is None else self._images.get(split, [])
+            self._found[split] = match_files(folder, images, wanted, others, synsets, self._allow_missing)
         return self._found[split]
 
     def _view(self, split: SplitName, index: int) -> View:

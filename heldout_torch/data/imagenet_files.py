@@ -8,7 +8,7 @@ says a class, it must be the example's own.
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +33,19 @@ class FoundFiles:
     missing: list[str]
 
 
-def find_files(
-    folder: Path, wanted: IndexedFiles, others: IndexedFiles, synsets: Mapping[str, int], allow_missing: bool
+def match_files(
+    folder: Path,
+    images: Iterable[str],
+    wanted: IndexedFiles,
+    others: IndexedFiles,
+    synsets: Mapping[str, int],
+    allow_missing: bool,
 ) -> FoundFiles:
-    """Find the files of a split.
+    """Find out which images are the files of a split.
 
     Args:
-        folder: Where they lie, at any depth.
+        folder: Where they lie.
+        images: Their paths, relative to the folder.
         wanted: The split.
         others: The other split; its files may lie there too and count for nothing.
         synsets: Label of each synset, such as `n01440764`.
@@ -53,7 +59,7 @@ def find_files(
     elsewhere = {_stem(name) for name in others.names}
     paths = [""] * len(wanted.names)
     unknown, twice, of_other_class = [], [], []
-    for path in _images_below(folder):
+    for path in images:
         stem, said = _parse(path, place_of)
         place = place_of.get(stem)
         if place is None:
@@ -76,7 +82,7 @@ def find_files(
     return FoundFiles(paths, missing)
 
 
-def _images_below(folder: Path) -> Iterator[str]:
+def images_below(folder: Path) -> Iterator[str]:
     """List images in a folder and all its folders, relative to it, in order; hidden ones (`._*` of macOS) are none."""
     pending, seen = [""], set()
     while pending:

@@ -6,6 +6,7 @@ with the MD5 of the published one before it is read, and read without unpickling
 
 import hashlib
 import math
+from collections.abc import Sequence
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import torch
 
 from heldout_torch.data.arrays import ArrayDataset, Split
-from heldout_torch.data.checks import check_labels
+from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
 from heldout_torch.errors import DataError
 
+NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "mnist": 10}
 _MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -42,7 +44,6 @@ def load_cifar(name: str, path: Path, download: bool = False, verify_checksums: 
     from torchvision.datasets import CIFAR10, CIFAR100
 
     source: Any = CIFAR10 if name == "cifar10" else CIFAR100
-    num_classes = 10 if name == "cifar10" else 100
     batches = {"train": source.train_list, "test": source.test_list}
     folder = _folder(path, source.base_folder, [file for files in batches.values() for file, _ in files])
     if folder is None and download:
@@ -52,15 +53,9 @@ def load_cifar(name: str, path: Path, download: bool = False, verify_checksums: 
         raise _missing(name, path, source.base_folder, batches["train"][0][0])
     splits = {}
     for split, files in batches.items():
-        images, labels = [], []
-        for file, md5 in files:
-            data = _read_checked(folder / file, md5 if verify_checksums else None, name)
-            batch = _parse_cifar(data, b"labels" if name == "cifar10" else b"fine_labels", folder / file)
-            check_labels(batch[1], num_classes, str(folder / file))
-            images.append(batch[0])
-            labels.append(batch[1])
-        splits[split] = _publish(np.concatenate(images), np.concatenate(labels), split)
-    return ArrayDataset(name, splits["train"], splits["test"], num_classes, divide_by=255.0)
+        published = files if verify_checksums else [(file, None) for file, _ in files]
+        splits[split] = publish(*read_cifar(name, folder, published), split)
+    return ArrayDataset(name, splits["train"], splits["test"], NUM_CLASSES[name], divide_by=255.0)
 
 
 def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True) -> ArrayDataset:
@@ -95,11 +90,45 @@ def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True
         if len(images) != len(labels):
             raise DataError(f"{folder}: has {len(images)} images of {prefix}, but {len(labels)} labels")
         check_labels(labels, 10, str(folder / f"{prefix}-labels-idx1-ubyte"))
-        splits[split] = _publish(images, labels, split)
-    return ArrayDataset("mnist", splits["train"], splits["test"], num_classes=10, divide_by=255.0)
+        splits[split] = publish(images, labels, split)
+    return ArrayDataset("mnist", splits["train"], splits["test"], NUM_CLASSES["mnist"], divide_by=255.0)
 
 
-def _publish(images: np.ndarray, labels: np.ndarray, split: str) -> Split:
+def read_cifar(name: str, folder: Path, files: Sequence[tuple[str, str | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Read CIFAR's files in their own order.
+
+    Args:
+        name: `cifar10` or `cifar100`.
+        folder: Where they lie.
+        files: Their names, each with its MD5 or None.
+
+    Returns:
+        Images, uint8 of shape (n, 3, 32, 32), and labels, int64 of shape (n,).
+
+    Raises:
+        DataError: If a file is missing, another than by its MD5, damaged, or has labels that are no classes.
+    """
+    parts = []
+    for file, md5 in files:
+        data = _read_checked(folder / file, md5, name)
+        parts.append(_parse_cifar(data, b"labels" if name == "cifar10" else b"fine_labels", folder / file))
+        check_labels(parts[-1][1], NUM_CLASSES[name], str(folder / file))
+    images, labels = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def read_mnist_labels(folder: Path, split: SplitName) -> np.ndarray:
+    """Read MNIST's labels in their own order, int64 of shape (n,).
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    path = folder / f"{'train' if split == 'train' else 't10k'}-labels-idx1-ubyte"
+    return _parse_idx(_read_checked(path, None, "mnist"), (), path).astype(np.int64)
+
+
+def publish(images: np.ndarray, labels: np.ndarray, split: str) -> Split:
+    """Bring images (n, c, h, w) and labels (n,) of CIFAR or MNIST from the order of the files to published order."""
     order = tfds_order(split, len(labels))
     return Split(
         images=torch.from_numpy(images[order]),

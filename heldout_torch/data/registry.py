@@ -79,7 +79,10 @@ def load_dataset(
     taken = inspect.signature(_LOADERS[known]).parameters
     if unfit := [key for key, value in options.items() if value != _DEFAULTS[key] and key not in taken]:
         raise DataError(f"{known}: {unfit[0]}={options[unfit[0]]} means nothing to this data set")
-    return _LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
+    dataset = _LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
+    if dataset.name != known:
+        raise DataError(f"data set {known!r}: its loader returned one that is named {dataset.name!r}")
+    return dataset
 
 
 def _find(name: str) -> str | None:

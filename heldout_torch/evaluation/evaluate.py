@@ -5,19 +5,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from heldout_torch.data import Dataset, SplitName
+from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, float32_only
 from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.zoo import Run
 
 Progress = Callable[[int], object]  # is told how many examples more are done
 
 
 def evaluate(
-    model: nn.Module,
-    dataset: Dataset,
+    model: nn.Module | Run,
+    dataset: AnyDataset,
     split: SplitName,
     *,
     batch_size: int | None = None,
@@ -30,8 +31,9 @@ def evaluate(
     """Evaluate a network on one split.
 
     Args:
-        model: Any network with `model(images (b, c, h, w)) -> logits (b, num_classes)`; it is copied, not changed.
-        dataset: Images and labels by published index.
+        model: Any network with `model(images (b, c, h, w)) -> logits (b, num_classes)`, or a run; it is copied, not
+            changed.
+        dataset: What `heldout_torch.data.load_dataset` gives, or torchvision's own (`heldout_torch.data.as_dataset`).
         split: "train" (the whole training set) or "test".
         batch_size: Images loaded at once; chosen for the device by default.
         device: Where to compute.
@@ -48,7 +50,7 @@ def evaluate(
             or such as are no finite numbers, or a label is none of the classes.
     """
     result = evaluate_together(
-        [model], dataset, split,
+        [model.model if isinstance(model, Run) else model], dataset, split,
         batch_size=batch_size, device=device, precision=precision, logits=logits, flips=flips, progress=progress,
     )[0]  # fmt: skip
     if isinstance(result, HeldoutError):
@@ -58,7 +60,7 @@ def evaluate(
 
 def evaluate_together(
     models: Sequence[nn.Module],
-    dataset: Dataset,
+    dataset: AnyDataset,
     split: SplitName,
     *,
     batch_size: int | None = None,
@@ -75,6 +77,7 @@ def evaluate_together(
     Raises:
         DataError: If the split is unknown or the data set is bad.
     """
+    dataset = as_dataset(dataset)
     labels = dataset.labels(check_split(split))
     if bad := ((labels < 0) | (labels >= dataset.num_classes)).nonzero().flatten().tolist():
         raise DataError(

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from heldout_torch.data import Dataset, SplitName
-from heldout_torch.data.checks import check_preprocessing
+from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
+from heldout_torch.data.checks import SPLITS, check_preprocessing
 from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, rounding_error
@@ -81,7 +81,7 @@ class Verification:
 
 def verify(
     run: Run,
-    dataset: Dataset,
+    dataset: AnyDataset,
     splits: Sequence[Part] = PARTS,
     *,
     batch_size: int | None = None,
@@ -93,7 +93,7 @@ def verify(
 
     Args:
         run: What `load_run` gives.
-        dataset: The run's data set, in published order.
+        dataset: The run's data set, as in `evaluate`.
         splits: What to compare.
         batch_size: As in `evaluate`, and so are the next three.
         device: Where to compute.
@@ -114,7 +114,7 @@ def verify(
 
 def verify_together(
     runs: Sequence[Run],
-    dataset: Dataset,
+    dataset: AnyDataset,
     splits: Sequence[Part] = PARTS,
     *,
     batch_size: int | None = None,
@@ -133,16 +133,18 @@ def verify_together(
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
         )
+    dataset = as_dataset(dataset)
+    needed = sorted({_dataset_split(part) for part in splits})
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}
     for number, run in enumerate(runs):
         try:
             aux[number] = run.aux
-            check_dataset(run, dataset)
+            check_dataset(run, dataset, needed)
         except HeldoutError as error:
             results[number] = error
     evaluations: dict[SplitName, dict[int, Evaluation]] = {}
-    for name in sorted({_dataset_split(part) for part in splits}):
+    for name in needed:
         good = [number for number in range(len(runs)) if number not in results]
         found = evaluate_together(
             [runs[number].model for number in good], dataset, name,
@@ -177,8 +179,13 @@ def verify_runs(
     )
 
 
-def check_dataset(run: Run, dataset: Dataset) -> None:
+def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLITS) -> None:
     """Check that a data set can be that of a run.
+
+    Args:
+        run: With its aux arrays.
+        dataset: The data set.
+        splits: Those whose size is compared.
 
     Raises:
         DataError: If its name, the numbers of examples or the preprocessing are others.
@@ -186,12 +193,12 @@ def check_dataset(run: Run, dataset: Dataset) -> None:
     """
     if dataset.name != run.metadata.dataset:
         raise DataError(f"run {run.metadata.key} is about {run.metadata.dataset}, the data set is {dataset.name}")
-    recorded = run.aux.train_examples, len(run.aux.index_test)
-    found = len(dataset.labels("train")), len(dataset.labels("test"))
-    if recorded != found:
+    recorded = {"train": run.aux.train_examples, "test": len(run.aux.index_test)}
+    found: dict[str, int] = {split: len(dataset.labels(split)) for split in splits}
+    if wrong := [split for split in splits if recorded[split] != found[split]]:
         raise DataError(
-            f"run {run.metadata.key}: its aux arrays are about {recorded[0]} training and {recorded[1]} test examples, "
-            f"the data set {dataset.name} has {found[0]} and {found[1]}; is it another one?"
+            f"run {run.metadata.key}: its aux arrays are about {recorded[wrong[0]]} {wrong[0]} examples, the data set "
+            f"{dataset.name} has {found[wrong[0]]}; is it another one?"
         )
     check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}")
 
@@ -213,7 +220,8 @@ def _compare(
         wrong[part] = (rows[part] >= 0) & (evaluation.correct[rows[part]] != recorded.astype(bool))
     tie_margin = 0.0
     if any(mask.any() for mask in wrong.values()):
-        images = next(iter(dataset.batches("test", _ERROR_SAMPLE, device))).images
+        split: SplitName = "test" if "test" in evaluations else "train"
+        images = next(iter(dataset.batches(split, _ERROR_SAMPLE, device))).images
         tie_margin = 2 * rounding_error(run.model, images)
     splits: dict[Part, SplitVerification] = {}
     for part, evaluation in evaluations.items():

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
-from heldout_torch.data import Dataset
+from heldout_torch.data import AnyDataset, Dataset, as_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
@@ -25,7 +25,7 @@ _MAX_STACK = 1024
 
 def train_runs(
     work: RunBatch,
-    dataset: Dataset,
+    dataset: AnyDataset,
     zoo: Place,
     device: str | torch.device = "cpu",
     batch_of_runs: int | None = None,
@@ -60,6 +60,7 @@ def train_runs(
             otherwise, or the zoo cannot be written.
     """
     target = open_writable(zoo)
+    dataset = as_dataset(dataset)
     check_work(work, dataset)
     if (batch_of_runs or 1) > 1 and not find_architecture(work.experiment.architecture).stackable:
         raise HeldoutError(

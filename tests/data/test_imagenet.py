@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from heldout_torch.data import load_dataset, load_imagenet_image, views
 from heldout_torch.data.imagenet import ImageNet
+from heldout_torch.data.reencoded import reencode
 from heldout_torch.errors import DataError
+from heldout_torch.evaluation import evaluate
 from tests.data.photographs import KINDS, make_jpegs
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -144,3 +147,146 @@ def test_folder_without_index_or_images(folder, tmp_path):
     shutil.rmtree(folder[0] / "val")
     with pytest.raises(DataError, match="of 8 files in the index, 8 missing"):
         next(ImageNet(folder[0]).batches("test", 4))
+
+
+def hugging_face(name, label):
+    synset = next(synset for synset, number in SYNSETS.items() if number == label)
+    return name.replace(".JPEG", f"_{synset}.JPEG")
+
+
+SCHEMES = {
+    "hugging face, flat": lambda split, name, label: hugging_face(name, label),
+    "hugging face, unpacked": lambda split, name, label: f"data/{split}_images_{label % 2}/{hugging_face(name, label)}",
+    "kaggle": lambda split, name, label: f"ILSVRC/Data/CLS-LOC/{split}/{name}",
+    "jpg": lambda split, name, label: f"{split}/a/b/c/{name.replace('.JPEG', '.jpg')}",
+    "jpeg in val": lambda split, name, label: f"{'val' if split == 'test' else split}/{name.replace('.JPEG', '.jpeg')}",
+    "JPG": lambda split, name, label: name.replace(".JPEG", ".JPG"),
+}
+
+
+def rearrange(root, scheme):
+    plain = ImageNet(root)
+    names = {split: plain.file_names(split) for split in ("train", "test")}
+    expected = {split: [path.read_bytes() for path in map(Path, plain.paths(split))] for split in names}
+    moved = {}
+    for split, some in names.items():
+        for name, path, label in zip(some, plain.paths(split), plain.labels(split).tolist(), strict=True):
+            moved[split, name] = target = root / "new" / scheme(split, name, label)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
+            (target.parent / f"._{target.name}").write_bytes(b"\x00\x05\x16\x07")
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "val")
+    return root / "new", expected, moved
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_files_are_found_under_the_names_that_people_have(scheme, folder, recwarn):
+    root, _, _ = folder
+    new, expected, _ = rearrange(root, SCHEMES[scheme])
+    dataset = ImageNet(new, index_file=root / "imagenet_index.npz")
+    for split, contents in expected.items():
+        assert [Path(path).read_bytes() for path in dataset.paths(split)] == contents
+    assert not [warning for warning in recwarn if "left out" in str(warning.message)]
+
+
+def test_a_class_in_a_name_must_be_the_examples(folder):
+    root, _, _ = folder
+    new, _, moved = rearrange(root, SCHEMES["hugging face, flat"])
+    path = moved["train", folder[1][0]]
+    wrong = next(synset for synset in SYNSETS if synset not in path.name)
+    path.rename(path.with_name(f"{path.name.rsplit('_', 1)[0]}_{wrong}.JPEG"))
+    with pytest.raises(DataError, match="1 in the folder of another class"):
+        ImageNet(new, index_file=root / "imagenet_index.npz").paths("train")
+
+
+def test_names_that_cannot_be_matched_are_counted_and_named(folder):
+    root, train, _ = folder
+    path = root / "train" / train[4].split("_")[0] / train[4]
+    path.rename(path.with_name("cat.JPEG"))
+    with pytest.raises(DataError, match=r"1 missing .*; 1 images have names that the index has not .*cat.JPEG"):
+        ImageNet(root).paths("train")
+
+
+def test_folders_that_lead_back_end(folder):
+    root, _, _ = folder
+    (root / "train" / "again").symlink_to(root / "train")
+    assert len(ImageNet(root).paths("train")) == 24
+
+
+def test_missing_files_are_left_out_where_that_is_allowed(folder):
+    root, train, _ = folder
+    whole = ImageNet(root)
+    expected = torch.cat([batch.images for batch in whole.batches("train", 5)])
+    gone = [3, 4, 20]
+    for index in gone:
+        (root / "train" / train[index].split("_")[0] / train[index]).unlink()
+    dataset = load_dataset("imagenet", root, allow_missing=True)
+    with pytest.warns(UserWarning, match="of 24 files in the index, 3 missing .*; what is there is used"):
+        assert dataset.missing("train") == [train[index] for index in gone]
+    there = [index for index in range(24) if index not in gone]
+    batches = list(dataset.batches("train", 5))
+    assert torch.cat([batch.index for batch in batches]).tolist() == there
+    assert torch.equal(torch.cat([batch.images for batch in batches]), expected[there])
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), whole.labels("train")[there])
+    evaluation = evaluate(Means(), dataset, "train")
+    assert evaluation.index.tolist() == there
+    assert dataset.missing("test") == []
+    for ask in (dataset.image, dataset.picture):
+        with pytest.raises(DataError, match=f"{train[20]} is missing"):
+            ask("train", 20)
+    steps = [(0, torch.tensor([[0, 20]]))]
+    with pytest.raises(DataError, match=f"{train[20]} is missing"):
+        next(dataset.training_batches("resized-crop-flip", "cpu")([0], steps))
+    with pytest.raises(DataError, match="3 missing"):
+        ImageNet(root).paths("train")
+
+
+class Means(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((1, 2, 3))[:, None] * torch.arange(1000.0)
+
+
+def test_a_split_is_a_data_set_of_torch_that_decodes(folder):
+    root, train, _ = folder
+    dataset = ImageNet(root)
+    rows = dataset.split("train")
+    image, label = rows[5]
+    path = root / "train" / train[5].split("_")[0] / train[5]
+    assert torch.equal(image, load_imagenet_image(path.read_bytes()))
+    assert label == dataset.labels("train")[5]
+    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(rows, [5, 0]), num_workers=1)
+    assert torch.equal(next(iter(loader))[0][0], image)
+    assert repr(dataset) == f"<imagenet: 24 train and 8 test images in {root}, 1000 classes>"
+    assert len({dataset, dataset}) == 1
+
+
+def test_the_images_that_the_published_pipeline_re_encoded_come_as_it_stored_them(folder):
+    root, train, _ = folder
+    name = "n01739381_1309.JPEG"
+    with np.load(root / "imagenet_index.npz", allow_pickle=True) as index:
+        arrays = dict(index)
+    old = next(place for place, one in enumerate(train) if one.startswith("n01440764"))
+    arrays["tr_filenames"][old] = name.encode()
+    (root / "train" / "n01440764" / train[old]).unlink()
+    ((_, data),) = make_jpegs(["cmyk"], each=1, seed=3)
+    (root / "train" / "n01440764" / name).write_bytes(data)
+    np.savez(root / "imagenet_index.npz", **arrays)
+    image = ImageNet(root).image("train", old)
+    assert torch.equal(image, load_imagenet_image(reencode(data, name)))
+    assert torch.equal(image, load_imagenet_image(data, name))
+    assert not torch.equal(image, load_imagenet_image(data))
+
+
+def test_a_digest_tells_names_sizes_and_labels(folder):
+    root, train, _ = folder
+    first = ImageNet(root).digest()
+    assert ImageNet(root).digest() == first
+    path = root / "train" / train[0].split("_")[0] / train[0]
+    path.write_bytes(path.read_bytes() + b"\0")
+    second = ImageNet(root).digest()
+    with np.load(root / "imagenet_index.npz", allow_pickle=True) as index:
+        arrays = dict(index)
+    arrays["tt_labels"][3] = (arrays["tt_labels"][3] + 1) % 1000
+    np.savez(root / "imagenet_index.npz", **arrays)
+    assert len({first, second, ImageNet(root).digest()}) == 3

@@ -1,0 +1,115 @@
+"""torchvision's own data set objects, taken where data sets of this package are.
+
+They are read by what they hold, in their order, and mapped to published indices. Their transform is not applied: the
+networks saw images as the experiments preprocess them.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from heldout_torch.data.arrays import ArrayDataset, Split
+from heldout_torch.data.checks import SPLITS, SplitName, check_labels
+from heldout_torch.data.dataset import Dataset
+from heldout_torch.data.imagenet import INDEX_FILE, ImageNet
+from heldout_torch.data.imagenet_index import read_imagenet_index
+from heldout_torch.data.originals import NUM_CLASSES, publish, read_cifar, read_mnist_labels
+from heldout_torch.errors import DataError
+
+# A data set of this package or a user's own, an object of torchvision, or two of these, for training and for test.
+AnyDataset: TypeAlias = Dataset | torch.utils.data.Dataset[Any] | tuple[Any, Any]
+
+_IN_MEMORY = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist"}
+_IN_FOLDERS = ("ImageFolder", "ImageNet")
+
+
+def as_dataset(data: AnyDataset) -> Dataset:
+    """Return what evaluation, training and statistics need of a data set that a user passes.
+
+    Args:
+        data: A `Dataset`, which is returned as it is; torchvision's `CIFAR10`, `CIFAR100` or `MNIST`, or an
+            `ImageFolder` of ImageNet with `imagenet_index.npz` in its root or up to two folders above; or a pair of
+            these, `(train, test)`. One alone has only its own split.
+
+    Raises:
+        DataError: If it is something else, both of a pair are the same split, its labels are not those of its files,
+            or as `ImageNet`.
+    """
+    if all(hasattr(data, name) for name in ("name", "labels", "batches", "num_classes")):
+        return data  # type: ignore[return-value]
+    parts = list(data) if isinstance(data, tuple | list) else [data]
+    kinds = [_kind(part) for part in parts]
+    if len(parts) not in (1, 2) or len({kind in _IN_FOLDERS for kind in kinds}) > 1 or None in kinds:
+        names = ", ".join(type(part).__name__ for part in parts)
+        raise DataError(
+            f"{names}: expected a data set of heldout_torch.data.load_dataset, torchvision's "
+            f"{', '.join([*_IN_MEMORY, *_IN_FOLDERS])}, or a pair of these, (train, test)"
+        )
+    for part in parts:
+        if getattr(part, "transforms", None) is not None:
+            line = f"the transform of {type(part).__name__} is not applied: networks see images as in the experiments"
+            warnings.warn(line, stacklevel=3)
+    return _from_folders(parts) if kinds[0] in _IN_FOLDERS else _from_arrays(parts, [_IN_MEMORY[str(k)] for k in kinds])
+
+
+def _kind(data: object) -> str | None:
+    """Return the name of torchvision's class that an object is of; of its subclasses only the user's own count."""
+    names = [one.__name__ for one in type(data).__mro__ if one.__module__.partition(".")[0] == "torchvision"]
+    return names[0] if names and names[0] in (*_IN_MEMORY, *_IN_FOLDERS) else None
+
+
+def _from_arrays(parts: list[Any], names: list[str]) -> ArrayDataset:
+    splits: dict[SplitName, Split] = {}
+    for part, name in zip(parts, names, strict=True):
+        split: SplitName = "train" if part.train else "test"
+        if split in splits or name != names[0]:
+            raise DataError(f"{name}: two of {split}, or of different data sets; expected a pair (train, test)")
+        splits[split] = publish(*_read_arrays(part, name, split), split)
+    rows = next(iter(splits.values()))
+    nothing = Split(rows.images[:0], rows.labels[:0], rows.index[:0], rows.original_index[:0])
+    train, test = (splits.get(split, nothing) for split in SPLITS)
+    return ArrayDataset(names[0], train, test, NUM_CLASSES[names[0]], divide_by=255.0)
+
+
+def _read_arrays(part: Any, name: str, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = np.asarray(part.data), np.asarray(part.targets, np.int64)
+    channels = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)  # (n, c, h, w)
+    if images.dtype != np.uint8 or labels.shape != (len(images),):
+        raise DataError(f"{name}: has {images.dtype} images {images.shape} and labels {labels.shape} of {split}")
+    check_labels(labels, NUM_CLASSES[name], f"{name}: targets of {split}")
+    if name == "mnist":
+        expected = read_mnist_labels(Path(part.raw_folder), split)
+    else:
+        files = [(file, None) for file, _ in (part.train_list if part.train else part.test_list)]
+        expected = read_cifar(name, Path(part.root) / part.base_folder, files)[1]
+    if not np.array_equal(labels, expected):
+        raise DataError(
+            f"{name}: the targets of {split} are not those of its files in {part.root}, so nobody knows which example "
+            "is which; give changed data as an npz file"
+        )
+    return np.ascontiguousarray(channels), labels
+
+
+def _from_folders(parts: list[Any]) -> ImageNet:
+    above = [folder for part in parts for folder in (Path(part.root), *Path(part.root).absolute().parents[:2])]
+    index_file = next((folder / INDEX_FILE for folder in above if (folder / INDEX_FILE).is_file()), None)
+    if index_file is None:
+        raise DataError(
+            f"{parts[0].root}: {INDEX_FILE}, which says which file is which example, lies in no folder near"
+        )
+    index = read_imagenet_index(index_file)
+    of_test = {os.path.splitext(name)[0] for name in index["test"].names}
+    folder = os.path.commonpath([os.path.abspath(part.root) for part in parts])
+    images: dict[SplitName, list[str]] = {}
+    for part in parts:
+        paths = [os.path.relpath(path, folder) for path, _ in part.samples]
+        in_test = sum(os.path.basename(path).startswith(tuple(of_test)) for path in paths[:10])
+        split: SplitName = "test" if in_test else "train"
+        if split in images:
+            raise DataError(f"{part.root}: both folders are of {split}; expected a pair (train, test)")
+        images[split] = paths
+    return ImageNet(folder, index_file, images=images)

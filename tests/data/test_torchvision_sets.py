@@ -1,0 +1,128 @@
+"""torchvision's own data set objects are taken where data sets of the package are, in the right order."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST, ImageFolder
+
+from heldout_torch.data import as_dataset, load_dataset
+from heldout_torch.errors import DataError
+from heldout_torch.evaluation import evaluate
+from tests.data.originals import write_cifar, write_mnist
+from tests.data.test_imagenet import folder  # noqa: F401
+
+
+class Pixels(torch.nn.Module):
+    """Logits that tell every image from another: its first values."""
+
+    def forward(self, images):
+        return images.flatten(1)[:, : self.classes]
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """torchvision takes CIFAR's files whatever their MD5."""
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: None)
+
+
+@pytest.mark.parametrize(("name", "source"), [("cifar10", CIFAR10), ("cifar100", CIFAR100), ("mnist", MNIST)])
+def test_objects_give_what_the_files_give(name, source, unchecked, tmp_path):
+    write_mnist(tmp_path, 60, 20) if name == "mnist" else write_cifar(tmp_path, name, 60, 20)
+    expected = load_dataset(name, tmp_path, verify_checksums=False)
+    train, test = source(str(tmp_path), train=True), source(str(tmp_path), train=False)
+    for found in (as_dataset((train, test)), as_dataset([test, train])):
+        assert found.digest() == expected.digest()
+        assert (found.name, found.num_classes) == (expected.name, expected.num_classes)
+        assert torch.equal(found.original_index("train"), expected.original_index("train"))
+    model = Pixels(expected.num_classes)
+    ours, theirs = evaluate(model, expected, "test"), evaluate(model, test, "test")
+    assert np.array_equal(ours.log_odds, theirs.log_odds)
+    assert np.array_equal(ours.labels, theirs.labels)
+
+
+def test_one_object_has_only_its_own_split(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+    test = CIFAR10(str(tmp_path), train=False)
+    with pytest.raises(DataError, match=r"cifar10: has no images of train; give both splits, as \(train, test\)"):
+        evaluate(Pixels(10), test, "train")
+    with pytest.raises(DataError, match="two of test"):
+        as_dataset((test, test))
+
+
+def test_a_transform_is_not_applied_and_that_is_said(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+    noisy = CIFAR10(str(tmp_path), train=False, transform=torchvision.transforms.RandomErasing(1.0))
+    with pytest.warns(UserWarning, match="transform of CIFAR10 is not applied"):
+        found = as_dataset(noisy)
+    assert torch.equal(found.test.images, load_dataset("cifar10", tmp_path, verify_checksums=False).test.images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_dataset(CIFAR10(str(tmp_path), train=False))
+
+
+@pytest.mark.parametrize("source", [CIFAR10, MNIST])
+def test_an_object_in_another_order_is_refused_by_its_labels(source, unchecked, tmp_path):
+    write_mnist(tmp_path, 60, 20) if source is MNIST else write_cifar(tmp_path, "cifar10", 60, 20)
+    data = source(str(tmp_path), train=False)
+    data.data, data.targets = data.data[::1][:10], data.targets[:10]
+    with pytest.raises(DataError, match="the targets of test are not those of its files"):
+        as_dataset(data)
+    data = source(str(tmp_path), train=False)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    data.data, data.targets = data.data[order.numpy()], np.asarray(data.targets)[order.numpy()].tolist()
+    with pytest.raises(DataError, match="the targets of test are not those of its files"):
+        as_dataset(data)
+
+
+def test_other_objects_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(FashionMNIST, "_check_exists", lambda self: True)
+    monkeypatch.setattr(FashionMNIST, "_load_data", lambda self: (torch.zeros(3, 28, 28).byte(), torch.zeros(3).long()))
+    for other in (FashionMNIST(str(tmp_path)), 7, "cifar10", (), torch.utils.data.TensorDataset(torch.zeros(3))):
+        with pytest.raises(DataError, match=r"expected a data set of heldout_torch\.data\.load_dataset, torchvision's"):
+            as_dataset(other)
+
+
+def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811
+    root, _, _ = folder
+    expected = load_dataset("imagenet", root)
+    labels, names = expected.labels("test").tolist(), expected.file_names("test")
+    synset = {0: "n01440764", 1: "n01443537", 999: "n15075141"}
+    for name, label in zip(names, labels, strict=True):
+        (root / "sorted" / synset[label]).mkdir(exist_ok=True, parents=True)
+        (root / "val" / name).rename(root / "sorted" / synset[label] / name)
+    test = ImageFolder(str(root / "sorted"))
+    found = as_dataset((ImageFolder(str(root / "train")), test))
+    for split in ("train", "test"):
+        (batch,) = found.batches(split, 100)
+        for index, image in zip(batch.index.tolist(), batch.images, strict=True):
+            path = next(root.rglob(expected.file_names(split)[index]))
+            assert torch.equal(image, load_image(path))
+    alone = as_dataset(test)
+    assert len(next(alone.batches("test", 100)).index) == 8
+    wrong = next((root / "sorted").rglob(names[0]))
+    other = next(one for one in synset.values() if one != wrong.parent.name)
+    (root / "sorted" / other).mkdir(exist_ok=True)
+    wrong.rename(root / "sorted" / other / names[0])
+    with pytest.raises(DataError, match="1 in the folder of another class"):
+        as_dataset(ImageFolder(str(root / "sorted"))).paths("test")
+
+
+def test_an_image_folder_without_the_index_is_refused(folder):  # noqa: F811
+    root, _, _ = folder
+    (root / "imagenet_index.npz").unlink()
+    with pytest.raises(DataError, match=r"imagenet_index\.npz, which says which file is which example"):
+        as_dataset(ImageFolder(str(root / "train")))
+
+
+def load_image(path):
+    from heldout_torch.data import load_imagenet_image
+
+    return load_imagenet_image(path.read_bytes())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heldout_torch.storage import urls
+from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
 
 
@@ -36,7 +36,7 @@ def bucket(s3_server, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
-    monkeypatch.setattr(urls, "_WAITS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02, 0.03))
     s3fs.S3FileSystem.clear_instance_cache()
     name = f"bucket-{uuid.uuid4().hex}"
     s3fs.S3FileSystem().mkdir(name)

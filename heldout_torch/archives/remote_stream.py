@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 from heldout_torch.archives.access_points import READ, Ranges
 from heldout_torch.errors import ZooError
 from heldout_torch.storage.paths import is_remote
-from heldout_torch.storage.urls import open_filesystem, retried
+from heldout_torch.storage.retries import retried
+from heldout_torch.storage.urls import open_filesystem
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _MAX_WAIT = 300.0  # seconds, whatever a server asks for

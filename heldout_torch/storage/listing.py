@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from heldout_torch.errors import ZooError
 from heldout_torch.storage.files import PARTIAL
-from heldout_torch.storage.urls import is_disk, open_filesystem, retried
+from heldout_torch.storage.paths import place
+from heldout_torch.storage.retries import retried
+from heldout_torch.storage.urls import open_filesystem
 
 # What file systems of fsspec call the sign of a file's contents (best first), and when it was written.
 _SIGNS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "uid", "ino")
@@ -41,14 +43,15 @@ def list_files(location: str) -> dict[str, ListedFile]:
     Raises:
         ZooError: If it cannot be listed, also when tried again.
     """
-    filesystem, path = open_filesystem(location)
+    where = place(location)
     found: dict[str, ListedFile] = {}
-    if is_disk(filesystem):
+    if isinstance(where, Path):
         try:
-            _walk(Path(path), "", [], found)
+            _walk(where, "", [], found)
         except OSError as error:
             raise ZooError(f"{error.filename or location}: cannot be listed ({error.strerror})") from None
         return found
+    filesystem, path = open_filesystem(where)
 
     def find() -> dict[str, Any]:
         filesystem.invalidate_cache()

@@ -1,58 +1,65 @@
 """Bytes of files on disks, web servers and in buckets, named by path or URL, through fsspec."""
 
-import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from heldout_torch.errors import ZooError
+from heldout_torch.storage import web
 from heldout_torch.storage.files import PARTIAL, write_atomically
+from heldout_torch.storage.paths import place
+from heldout_torch.storage.retries import retried, status_of
 
 REQUESTS = 16  # at once, where nobody says how many
-_WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
-_NO_RANGES = "the server does not answer range requests; copy the file to a disk first"
-
-T = TypeVar("T")
+MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
 
 def is_archive(location: object) -> bool:
-    """Tell whether a location, path or URL, is an archive's by its ending."""
+    """Return whether a location, path or URL, is an archive's by its ending."""
     return str(location).endswith((".tar.gz", ".tgz"))
 
 
 def open_filesystem(location: str) -> tuple[Any, str]:
-    """Give the fsspec file system of a location, and its path there.
+    """Return the fsspec file system of a location, and its path there.
 
     Raises:
         ZooError: If the protocol is not known, or its package is not installed.
     """
     import fsspec
 
+    protocol = location.partition("://")[0].lower()
     try:
-        filesystem, path = fsspec.core.url_to_fs(location)
+        filesystem, path = fsspec.core.url_to_fs(location, **_options(protocol))
     except (ImportError, ValueError) as error:
         raise ZooError(f"{location}: cannot be opened ({' '.join(str(error).split())})") from None
+    if protocol in _S3:
+        filesystem.retries = 1  # tries; what fails is tried again here
     return filesystem, path
 
 
-def is_disk(filesystem: Any) -> bool:
-    """Whether an fsspec file system is the machine's own."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    return isinstance(filesystem, LocalFileSystem)
-
-
-def read_file(location: str) -> bytes:
+def read_file(location: str, limit: int = MAX_FILE) -> bytes:
     """Read a whole file.
+
+    Args:
+        location: Path or URL.
+        limit: Most bytes that it may have.
 
     Raises:
         FileNotFoundError: If there is none.
-        ZooError: If it cannot be read, also when tried again.
+        ZooError: If it has more bytes, or cannot be read, also when tried again.
     """
-    filesystem, path = open_filesystem(location)
-    return retried(lambda: filesystem.cat_file(path), location)
+    found = place(location)
+    if isinstance(found, Path):
+        data = _read_local(found, 0, limit + 1)
+    else:
+        filesystem, path = open_filesystem(found)
+        if _is_web(found):
+            return retried(lambda: web.fetch(filesystem, path, limit), location)
+        data = retried(lambda: _cat(filesystem, path, 0, limit + 1), location)
+    if len(data) > limit:
+        raise ZooError(f"{location}: has more than the {limit} bytes expected at most")
+    return data
 
 
 def read_range(location: str, start: int, end: int, whole_size: int | None = None) -> bytes:
@@ -68,11 +75,13 @@ def read_range(location: str, start: int, end: int, whole_size: int | None = Non
         FileNotFoundError: If there is no such file.
         ZooError: If it cannot be read, also when tried again, or the server gives no ranges.
     """
-    filesystem, path = open_filesystem(location)
-    data = retried(lambda: filesystem.cat_file(path, start=start, end=end), location)
-    if len(data) > end - start and len(data) != whole_size:
-        raise ZooError(f"{location}: {_NO_RANGES}")
-    return data
+    found = place(location)
+    if isinstance(found, Path):
+        return _read_local(found, start, end)
+    filesystem, path = open_filesystem(found)
+    if _is_web(found):
+        return retried(lambda: web.fetch_range(filesystem, path, start, end, whole_size), location)
+    return retried(lambda: _cat(filesystem, path, start, end), location)
 
 
 def write_file(location: str, data: bytes) -> None:
@@ -84,12 +93,13 @@ def write_file(location: str, data: bytes) -> None:
     Raises:
         ZooError: If it cannot be written, also when tried again.
     """
-    filesystem, path = open_filesystem(location)
-    if is_disk(filesystem):
+    found = place(location)
+    if isinstance(found, Path):
         try:
-            return write_atomically(Path(path), data)
+            return write_atomically(found, data)
         except OSError as error:
             raise ZooError(f"{location}: cannot be written ({error.strerror})") from None
+    filesystem, path = open_filesystem(found)
     folder, _, name = path.rpartition("/")
     put = _put_and_rename if _can_rename(filesystem) else _put
     try:
@@ -105,7 +115,13 @@ def remove_file(location: str) -> None:
     Raises:
         ZooError: If it cannot be removed, also when tried again.
     """
-    filesystem, path = open_filesystem(location)
+    found = place(location)
+    if isinstance(found, Path):
+        try:
+            return found.unlink(missing_ok=True)
+        except OSError as error:
+            raise ZooError(f"{location}: cannot be removed ({error.strerror})") from None
+    filesystem, path = open_filesystem(found)
 
     def remove() -> None:
         if filesystem.exists(path):
@@ -113,10 +129,11 @@ def remove_file(location: str) -> None:
 
     with suppress(FileNotFoundError):  # somebody else may be quicker
         retried(remove, location)
+    return None
 
 
 def check_ranges(location: str, size: int) -> None:
-    """Check that a web server answers range requests, before a large file's range is asked for and all of it comes.
+    """Check that a web server answers range requests.
 
     Args:
         location: Path or URL; only web servers are asked.
@@ -126,39 +143,49 @@ def check_ranges(location: str, size: int) -> None:
         FileNotFoundError: If there is no such file.
         ZooError: If the server does not.
     """
-    if not location.startswith(("http://", "https://")):
-        return
-    filesystem, path = open_filesystem(location)
-
-    def read_last_byte() -> None:
-        with filesystem.open(path, size=size, cache_type="none") as file:
-            file.seek(size - 1)
-            try:
-                file.read(1)
-            except ValueError:
-                raise ZooError(f"{location}: {_NO_RANGES}") from None
-
-    retried(read_last_byte, location)
+    if _is_web(location):
+        read_range(location, size - 1, size)
 
 
-def retried(action: Callable[[], T], location: str) -> T:
-    """Do something far away, again when it fails.
+_S3 = ("s3", "s3a")
+_WEB = ("http", "https")
 
-    Raises:
-        FileNotFoundError: At once, if that is why.
-        ZooError: If every try fails.
-    """
-    for wait in (*_WAITS, None):
-        try:
-            return action()
-        except (FileNotFoundError, ZooError):
-            raise
-        except Exception as error:  # each protocol's package raises kinds of its own
-            if wait is None:
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise ZooError(f"{location}: cannot be reached, tried {len(_WAITS) + 1} times ({reason})") from None
-            time.sleep(wait)
-    raise AssertionError("unreachable")
+
+def _is_web(location: str) -> bool:
+    return location.lower().startswith(tuple(f"{protocol}://" for protocol in _WEB))
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """Return what a file system is made with; what fsspec's own configuration says counts more."""
+    from fsspec.config import conf
+
+    if protocol in _WEB:
+        return {"client_kwargs": {**web.client_options(), **conf.get(protocol, {}).get("client_kwargs", {})}}
+    if protocol in _S3:
+        options = {"connect_timeout": web.SILENCE, "read_timeout": web.SILENCE, "retries": {"max_attempts": 1}}
+        return {"config_kwargs": {**options, **conf.get(protocol, {}).get("config_kwargs", {})}}
+    return {}
+
+
+def _read_local(path: Path, start: int, end: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            return file.read(max(end - start, 0))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ZooError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _cat(filesystem: Any, path: str, start: int, end: int) -> bytes:
+    try:
+        data: bytes = filesystem.cat_file(path, start=start, end=end)
+    except Exception as error:
+        if status_of(error) == 416:  # it begins after the file's end, as in an empty file
+            return b""
+        raise
+    return data
 
 
 def _can_rename(filesystem: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.archives import access_points as points
 from heldout_torch.archives.seek_index import build_index, read_index
-from heldout_torch.storage import urls
+from heldout_torch.storage import retries, urls
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
 
@@ -94,7 +94,7 @@ def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
         assert server.sent[archive.name] < 3 * (SPACING + BLOCK + 2**17)
         assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
         server.ranges = False
-        monkeypatch.setattr(urls, "_WAITS", ())
+        monkeypatch.setattr(retries, "WAITS", ())
         before = server.sent[archive.name]
         with pytest.raises(ZooError, match="does not answer range requests"):
             load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}")

@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from heldout_torch import ZooError
-from heldout_torch.storage import urls
+from heldout_torch.storage import retries
 from heldout_torch.storage.listing import list_file, list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 
@@ -89,7 +89,7 @@ def test_a_listing_does_not_hide_what_others_write_later(place, tmp_path):
 @pytest.mark.parametrize("replaces", [True, False])
 @pytest.mark.parametrize("place", ["renaming"], indirect=True)
 def test_a_write_that_breaks_leaves_the_old_file(place, replaces, monkeypatch):
-    monkeypatch.setattr(urls, "_WAITS", (0.01,))
+    monkeypatch.setattr(retries, "WAITS", (0.01,))
     monkeypatch.setattr(RenamingFileSystem, "replaces", replaces)
     write_file(f"{place}/a", b"old one")
     monkeypatch.setattr(RenamingFileSystem, "broken", True)

@@ -12,7 +12,7 @@ import torch
 
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.stream import export_archive
-from heldout_torch.storage import urls
+from heldout_torch.storage import retries
 from heldout_torch.zoo import cache as remote
 from heldout_torch.zoo.copy import copy_runs, fetch_runs
 from heldout_torch.zoo.keys import RunKey
@@ -42,7 +42,7 @@ def server(published, tmp_path, monkeypatch):
     """A server of a copy of it; the cache is empty, and waiting before a further try is short."""
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
-    monkeypatch.setattr(urls, "_WAITS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02, 0.03))
     with Server(Path(shutil.copytree(published, tmp_path / "served"))).running() as running:
         yield running
 

@@ -1,0 +1,232 @@
+"""Servers and networks as they are: slow, silent, busy, hostile, behind proxies, without credentials."""
+
+import gzip
+import itertools
+import threading
+import time
+import tracemalloc
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from heldout_torch import ZooError
+from heldout_torch.storage import retries, web
+from heldout_torch.storage.listing import list_files
+from heldout_torch.storage.urls import check_ranges, read_file, read_range, write_file
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """What serves on loopback: each request is answered by the next of some functions, the last one for ever."""
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02, 0.03))
+    running = []
+
+    def start(*answers):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                with server.lock:
+                    server.asked.append((self.path, dict(self.headers)))
+                    answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+                with suppress(ConnectionError):
+                    answer(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads, server.lock = True, threading.Lock()
+        server.asked, server.answers = [], list(answers)
+        server.url = f"http://127.0.0.1:{server.server_port}/zoo/file"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def answer(body=b"", status=200, **headers):
+    def send(handler):
+        handler.send_response(status)
+        for name, value in {"Content-Length": len(body), **headers}.items():
+            handler.send_header(name.replace("_", "-"), str(value))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return send
+
+
+def endless(handler, wait=0.0, piece=bytes(2**16)):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in itertools.count():
+        handler.wfile.write(piece)
+        time.sleep(wait)
+
+
+def refused(action, message):
+    """The one line that an action ends with."""
+    with pytest.raises(ZooError, match=message) as error:
+        action()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_nothing_is_unpacked_on_the_way(serve):
+    body = gzip.compress(bytes(2**28), 1)
+    server = serve(answer(body, Content_Encoding="gzip"))
+    tracemalloc.start()
+    try:
+        assert read_file(server.url) == body
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert server.asked[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_an_endless_file_is_not_read_to_its_end(serve):
+    server = serve(endless)
+    refused(lambda: read_file(server.url, 10**6), "has more than the 1000000 bytes expected at most")
+    refused(lambda: read_range(server.url, 0, 10**6), "has more than the 1000000 bytes expected at most")
+    assert len(server.asked) == 2
+    assert read_file(serve(answer(b"12")).url, 2) == b"12"
+
+
+def test_a_file_that_is_larger_than_it_may_be_is_not_taken(tmp_path, bucket):
+    for place in (str(tmp_path), bucket, f"memory://{tmp_path.name}"):
+        write_file(f"{place}/file", b"123")
+        write_file(f"{place}/empty", b"")
+        assert read_file(f"{place}/file", 3) == b"123"
+        assert read_file(f"{place}/empty", 3) == b""
+        refused(lambda place=place: read_file(f"{place}/file", 2), "has more than the 2 bytes")
+
+
+def test_a_silent_server_is_given_up(serve, monkeypatch):
+    monkeypatch.setattr(web, "SILENCE", 0.2)
+
+    def silent(handler):
+        time.sleep(60)
+
+    def silent_in_the_middle(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"some")
+        handler.wfile.flush()
+        time.sleep(60)
+
+    for fault in (silent, silent_in_the_middle):
+        server = serve(fault)
+        for read in (lambda server=server: read_file(server.url), lambda server=server: read_range(server.url, 0, 100)):
+            line = refused(read, r"cannot be reached, tried 2 times \(.*[Tt]ime")
+            assert server.url in line
+
+
+def test_a_slow_server_is_given_up(serve, monkeypatch):
+    monkeypatch.setattr(web, "SILENCE", 0.3)
+    server = serve(lambda handler: endless(handler, 0.02, b"x"))
+    refused(lambda: read_file(server.url), r"tried 2 times \(the server sends less than 10000 bytes a second")
+
+
+def test_a_server_of_one_byte_a_range_is_not_obeyed(serve):
+    server = serve(answer(b"x", 206, Content_Range="bytes 0-0/1000"))
+    refused(lambda: read_range(server.url, 0, 1000), r"tried 4 times \(the server sends 1 bytes where 1000 were asked")
+    assert len(server.asked) == 4
+
+
+def test_ranges_end_where_the_file_does(serve):
+    assert read_range(serve(answer(b"xy", 206, Content_Range="bytes 8-9/10")).url, 8, 20) == b"xy"
+    assert read_range(serve(answer(b"xy", 206, Content_Range="bytes 8-9/*")).url, 8, 20) == b"xy"
+    assert read_range(serve(answer(b"", 416)).url, 10, 20) == b""
+    assert read_range(serve(answer(b"xy")).url, 0, 20) == b"xy"
+    refused(lambda: read_range(serve(answer(b"xy", 206, Content_Range="bytes 0-1/10")).url, 8, 10), "another range")
+
+
+def test_a_server_without_ranges_sends_nothing_in_vain(serve):
+    server = serve(endless)
+    for read in (lambda: read_range(server.url, 5, 9), lambda: check_ranges(server.url, 10**6)):
+        refused(read, "does not answer range requests")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405])
+def test_what_is_refused_is_asked_for_once(serve, status):
+    server = serve(answer(b"", status))
+    line = refused(lambda: read_file(server.url), str(status))
+    assert len(server.asked) == 1
+    assert ("access is refused" in line) == (status in (401, 403))
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_not_there_is_asked_for_once(serve, status):
+    server = serve(answer(b"", status))
+    with pytest.raises(FileNotFoundError):
+        read_file(server.url)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", [None, "7", "Wed, 21 Oct 2015 07:28:00 GMT", "999999"])
+def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch):
+    busy = answer(b"", status, **({} if asked is None else {"Retry-After": asked}))
+    server = serve(*[busy] * 6, answer(b"data"))
+    waited = []
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
+    assert read_file(server.url) == b"data"
+    expected = {"7": [7, 7, 7, 10, 20, 30], "999999": [120] * 6}
+    assert waited == expected.get(asked, [1, 2, 5, 10, 20, 30])
+
+
+def test_a_server_that_stays_busy_is_given_up(serve, monkeypatch):
+    monkeypatch.setattr(retries, "BUSY_WAITS", (0.01, 0.01))
+    server = serve(answer(b"", 429))
+    refused(lambda: read_file(server.url), r"cannot be reached, tried 3 times \(.*429.*")
+    assert len(server.asked) == 3
+
+
+def test_proxies_of_the_environment_are_used(serve, monkeypatch):
+    proxy = serve(answer(b"by proxy"))
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/zoo/file"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert read_file("http://zoo.example/file") == b"by proxy"
+    assert proxy.asked[0][0] == "http://zoo.example/file"
+
+
+def test_secrets_of_urls_are_not_told(serve):
+    server = serve(answer(b"", 403))
+    url = server.url.replace("http://", "http://me:secret@") + "?X-Amz-Signature=secret"
+    for action in (lambda: read_file(url), lambda: read_range(url, 0, 9)):
+        assert "secret" not in refused(action, "zoo/file")
+    server.answers = [answer(b"1234")]
+    assert "secret" not in refused(lambda: read_file(url, 2), "has more than the 2 bytes")
+    assert "secret" not in refused(lambda: read_range(url, 2, 4), "does not answer range requests")
+
+
+def test_a_bucket_without_credentials_is_told_how_to_be_read(bucket, monkeypatch, tmp_path):
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    s3fs.S3FileSystem.clear_instance_cache()
+    tried = []
+    monkeypatch.setattr(retries.time, "sleep", tried.append)
+    for action in (lambda: read_file(f"{bucket}/file"), lambda: list_files(bucket)):
+        refused(action, "access is refused .*redentials.*; for a public bucket, set FSSPEC_S3_ANON=true")
+    assert tried == []
+
+
+def test_a_bucket_of_an_impossible_name_is_tried_once(bucket, monkeypatch):
+    tried = []
+    monkeypatch.setattr(retries.time, "sleep", tried.append)
+    refused(lambda: read_file("s3://No Bucket!/file"), "cannot be used")
+    assert tried == []

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from heldout_torch.archives.convert import checkpoint_files, convert_run
 from heldout_torch.errors import ZooError
-from heldout_torch.experiments import Experiment, declared_in
+from heldout_torch.experiments import Experiment, declared_in, read_declaration
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
@@ -67,7 +67,8 @@ class TensorFlowTree:
 
     def experiment(self, name: str) -> Experiment:
         """Return what an experiment's name means here, as `Zoo.experiment`."""
-        return declared_in(name, *([self._folders[name]] if name in self._folders else []))
+        folder = self._folders.get(name)
+        return read_declaration(name, None) if folder is None else declared_in(name, folder)
 
     def record(self, key: RunKey) -> RunRecord:
         """Return the files, the epoch and the accuracies of a run, as `Zoo.record`; its checkpoint is not read."""

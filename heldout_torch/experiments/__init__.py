@@ -1,6 +1,6 @@
 """What an experiment is, which ones are known, and how their runs are trained."""
 
-from heldout_torch.experiments.experiment import DEFINITION_FILE, Archive, Experiment, check_name
+from heldout_torch.experiments.experiment import DEFINITION_FILE, Archive, Experiment, check_name, is_experiment_name
 from heldout_torch.experiments.known import (
     declared_in,
     find_experiment,
@@ -20,6 +20,7 @@ __all__ = [
     "declared_in",
     "find_experiment",
     "is_experiment_file",
+    "is_experiment_name",
     "known_experiments",
     "read_declaration",
     "read_recipe",

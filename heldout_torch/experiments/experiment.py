@@ -136,17 +136,22 @@ class Experiment:
         write_atomically(folder / DEFINITION_FILE, self.to_bytes())
 
 
+def is_experiment_name(name: Any) -> bool:
+    """Return whether a name can be an experiment's, and so a folder's: letters, digits, '-', '_' and '.'."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str, where: str = "") -> None:
-    """Check that a name can be an experiment's, and so a folder's.
+    """Check that a name can be an experiment's.
 
     Args:
         name: The name.
         where: What errors begin with, if it comes from a file.
 
     Raises:
-        ZooError: If it could leave its folder, or has other characters.
+        ZooError: If it cannot.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not is_experiment_name(name):
         line = f"{reprlib.repr(name)} is no name for an experiment, expected letters, digits, '-', '_' and '.'"
         raise ZooError(f"{where}: {line}" if where else line)
 

@@ -50,25 +50,24 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
     return experiment
 
 
-def declared_in(name: str, *folders: Path) -> Experiment:
-    """Return what a name means in a zoo's folder.
+def declared_in(name: str, folder: Path) -> Experiment:
+    """Return what a name means in a zoo or TensorFlow tree.
 
     Args:
         name: Name of the experiment.
-        *folders: Folders of this experiment that may hold an `experiment.json`; the first that does counts.
+        folder: The experiment's, which may hold an `experiment.json`, and need not exist.
 
     Raises:
-        ZooError: If nothing declares the experiment, or a file declares a known one otherwise.
+        ZooError: As `read_declaration`, or if the file cannot be read.
     """
-    declared = next((path for folder in folders if (path := folder / DEFINITION_FILE).is_file()), None)
-    if declared is None:
-        return read_declaration(name, None)
+    path = folder / DEFINITION_FILE
     try:
-        with open(declared, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        with open(path, "rb") as file:
+            return read_declaration(name, file.read(MAX_BYTES + 1), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return read_declaration(name, None)
     except OSError as error:
-        raise ZooError(f"{declared}: cannot be read as JSON ({error.strerror})") from None
-    return read_declaration(name, data, str(declared))
+        raise ZooError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE) -> Experiment:

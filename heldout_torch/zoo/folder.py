@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from heldout_torch.errors import ZooError
-from heldout_torch.experiments import DEFINITION_FILE, Experiment, read_declaration
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
 from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.storage.listing import ListedFile, list_file
 from heldout_torch.storage.threads import processors
@@ -58,8 +58,7 @@ class FolderZoo(WritingZoo):
 
     def experiment(self, name: str) -> Experiment:
         """Return what an experiment's name means here, as `Zoo.experiment`."""
-        path = self._experiment_folder(name) / DEFINITION_FILE
-        return read_declaration(name, _read(path), str(path))
+        return declared_in(name, self._experiment_folder(name))
 
     def record(self, key: RunKey) -> RunRecord:
         """Return the record of a run, as `Zoo.record`; of a run of the old format, which has none, it is made."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError
+from heldout_torch.experiments import check_name, is_experiment_name
 
 MODEL_FILE = "model.safetensors"
 AUX_FILE = "aux_arrays.npz"
@@ -15,7 +16,6 @@ CHECKPOINTS = "checkpoints"  # the folder in a run's that holds a TensorFlow che
 RUN_FILES = (AUX_FILE, MODEL_FILE)  # in the order in which they are written
 MAX_RUN = 2**32 - 1  # a run's number is the seed of NumPy's RandomState
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NEAR = 1e-6  # ratios that differ by no more mean the same one
 _MAX_LISTED = 10_000_000  # runs that a list such as 0-9,42 may name
 
@@ -62,8 +62,7 @@ def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
     Raises:
         ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is no number from 0.
     """
-    if not isinstance(experiment, str) or not _NAME.fullmatch(experiment):
-        raise ZooError(f"{experiment!r} is no name for an experiment, expected letters, digits, '-', '_' and '.'")
+    check_name(experiment)
     return RunKey(experiment, as_ratio(subset_ratio), as_run(run))
 
 
@@ -135,17 +134,12 @@ def parse_key(path: str) -> tuple[RunKey, str] | None:
     None for any other path, and for one that spells the ratio or the run in another way than a zoo does.
     """
     parts = path.split("/")
-    if len(parts) != 4 or not _NAME.fullmatch(parts[0]) or not _is_number(parts[2]):
+    if len(parts) != 4 or not is_experiment_name(parts[0]) or not _is_number(parts[2]):
         return None
     ratio, run = parse_ratio(parts[1]), int(parts[2])
     if ratio is None or run > MAX_RUN or (repr(ratio), str(run)) != (parts[1], parts[2]):
         return None
     return RunKey(parts[0], ratio, run), parts[3]
-
-
-def is_experiment_name(name: str) -> bool:
-    """Return whether a name can be an experiment's: letters, digits, '-', '_' and '.'."""
-    return _NAME.fullmatch(name) is not None
 
 
 class RunNumbers(Collection[int]):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heldout_torch.errors import ZooError
-from heldout_torch.zoo.keys import MAX_RUN, RunKey, is_experiment_name, parse_ratio
+from heldout_torch.experiments import is_experiment_name
+from heldout_torch.zoo.keys import MAX_RUN, RunKey, parse_ratio
 
 
 def experiment_folders(root: Path) -> dict[str, Path]:

@@ -81,7 +81,7 @@ def test_the_archive_that_an_older_zoo_names_is_not_taken(address):
 def test_a_file_in_a_zoo_declares_an_experiment_of_a_users_own(tmp_path):
     experiment = Experiment.from_json("mine", RECORD, "test")
     experiment.write(tmp_path)
-    assert declared_in("mine", tmp_path / "absent", tmp_path) == experiment
+    assert declared_in("mine", tmp_path) == experiment
 
 
 def test_unknown_experiments_are_refused(tmp_path):

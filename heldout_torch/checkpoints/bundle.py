@@ -4,9 +4,12 @@ The index is a table (see `table`) of protocol buffers: key "" holds BundleHeade
 BundleEntryProto of a tensor (tensorflow/core/protobuf/tensor_bundle.proto).
 """
 
+import glob
 import math
-import mmap
+import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -14,7 +17,7 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from heldout_torch.checkpoints.crc import check_crc
-from heldout_torch.checkpoints.table import read_table
+from heldout_torch.checkpoints.table import MAX_BYTES, read_table
 from heldout_torch.checkpoints.wire import as_bytes, as_int, read_message
 from heldout_torch.errors import CheckpointError
 
@@ -51,14 +54,15 @@ class Entry:
     sliced: bool
 
 
-Shard = bytes | mmap.mmap | BinaryIO
+Shard = bytes | BinaryIO
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
     """Tensors of one TensorFlow checkpoint by key, each read and checked when it is asked for.
 
     Iteration yields the keys of numeric tensors; `strings` lists the others.
-    Arrays are read-only; they are views of the file where it is memory-mapped or held as bytes.
+    Arrays are read-only; they are views of shards that are given as bytes, and otherwise in memory of their own: a file
+    that changes later changes no array, and one that is cut short is an error. Not for several threads at once.
     bfloat16 comes as uint16 and 8-bit floats as uint8: their bits.
     """
 
@@ -67,7 +71,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
         Args:
             index: Contents of the `.index` file.
-            shards: The data files in order, each as bytes, a memory map, or an object with seek and read.
+            shards: The data files in order, each as bytes, or as an object with seek and read.
             name: What errors call the checkpoint.
 
         Raises:
@@ -80,7 +84,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
             if b"" not in table:
                 raise CheckpointError("the table holds no bundle header")
             self._check_header(table.pop(b""))
-            self.entries = {key.decode("utf-8", "replace"): _read_entry(value) for key, value in table.items()}
+            # The keys of slices are no text.
+            self.entries = {key.decode(errors="backslashreplace"): _read_entry(value) for key, value in table.items()}
+            if len(self.entries) < len(table):
+                raise CheckpointError("two keys have the same name")
         except CheckpointError as error:
             raise CheckpointError(f"{name}.index: {error}") from None
         self._sizes = [_size(shard) for shard in shards]
@@ -88,7 +95,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     @classmethod
     def open(cls, prefix: str | Path) -> Self:
-        """Open the checkpoint whose files are `<prefix>.index` and `<prefix>.data-00000-of-0000N`, memory-mapped.
+        """Open the checkpoint whose files are `<prefix>.index` and `<prefix>.data-00000-of-0000N`.
+
+        The data files stay open as long as the checkpoint is in use, and are read tensor by tensor.
 
         Raises:
             CheckpointError: If a file is missing or the index is damaged.
@@ -96,10 +105,16 @@ class Checkpoint(Mapping[str, np.ndarray]):
         prefix = Path(prefix)
         index = prefix.with_name(prefix.name + ".index")
         paths = shard_paths(prefix)
-        try:
-            return cls(index.read_bytes(), [_map(path) for path in paths], str(prefix))
-        except OSError as error:
-            raise CheckpointError(f"{error.filename or index}: cannot be read ({error.strerror})") from None
+        with ExitStack() as files:
+            try:
+                with open(index, "rb") as file:
+                    table = file.read(MAX_BYTES + 1)
+                shards = [files.enter_context(open(path, "rb", buffering=0)) for path in paths]
+            except OSError as error:
+                raise CheckpointError(f"{error.filename or index}: cannot be read ({error.strerror})") from None
+            checkpoint = cls(table, shards, str(prefix))
+            weakref.finalize(checkpoint, files.pop_all().close)
+            return checkpoint
 
     def __getitem__(self, key: str) -> np.ndarray:
         """Read one tensor.
@@ -115,6 +130,8 @@ class Checkpoint(Mapping[str, np.ndarray]):
         if entry.dtype is None:
             raise CheckpointError(f"{what} is no tensor of numbers")
         dtype = np.dtype(entry.dtype)
+        if math.prod(size or 1 for size in entry.shape) * dtype.itemsize >= 2**63:
+            raise CheckpointError(f"{what} has shape {entry.shape}, which is too large")
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
             raise CheckpointError(f"{what} has {entry.size} bytes, but its shape is {entry.shape} of {dtype}")
         if entry.shard >= len(self._shards) or entry.offset + entry.size > self._sizes[entry.shard]:
@@ -160,8 +177,9 @@ def shard_paths(prefix: Path) -> list[Path]:
     Raises:
         CheckpointError: If there is none, or files of several N.
     """
-    found = {path.name.rpartition("-of-")[2] for path in prefix.parent.glob(f"{prefix.name}.data-?????-of-?????")}
-    if len(found) != 1 or not (count := found.pop()).isdigit():
+    files = prefix.parent.glob(f"{glob.escape(prefix.name)}.data-?????-of-?????")
+    found = {path.name.rpartition("-of-")[2] for path in files}
+    if len(found) != 1 or not re.fullmatch("[0-9]{5}", count := found.pop()):
         raise CheckpointError(f"{prefix}: expected the files of one {prefix.name}.data-00000-of-0000N beside the index")
     return [prefix.with_name(f"{prefix.name}.data-{i:05d}-of-{count}") for i in range(int(count))]
 
@@ -201,20 +219,14 @@ def _read_shape(data: bytes) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _map(path: Path) -> Shard:
-    with open(path, "rb") as file:
-        # An empty file cannot be mapped; a checkpoint of empty tensors has one.
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-
-
 def _size(shard: Shard) -> int:
-    if isinstance(shard, (bytes, mmap.mmap)):
+    if isinstance(shard, bytes):
         return len(shard)
     return shard.seek(0, 2)
 
 
 def _bytes_of(shard: Shard, offset: int, size: int) -> np.ndarray:
-    if isinstance(shard, (bytes, mmap.mmap)):
+    if isinstance(shard, bytes):
         return np.frombuffer(shard, np.uint8, count=size, offset=offset) if size else np.empty(0, np.uint8)
     shard.seek(offset)
     return np.frombuffer(shard.read(size), np.uint8)

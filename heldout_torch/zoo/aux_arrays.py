@@ -1,7 +1,5 @@
 """`aux_arrays.npz`: which examples a run trained on, and which it classifies correctly."""
 
-import io
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -11,9 +9,9 @@ import numpy as np
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.npz import npz_bytes, read_npz
 
-_MAX_BYTES = 2**30  # unpacked; ImageNet's take about 20 MB
-_TEST = {"correctness_test", "index_test"}
+_TEST = ("correctness_test", "index_test")
 
 
 @dataclass(frozen=True)
@@ -54,37 +52,17 @@ class AuxArrays:
             ZooError: If it is no npz, arrays are missing, or `validate` refuses them.
         """
         name = name or ("aux_arrays.npz" if isinstance(source, bytes) else str(source))
-        try:
-            data = source if isinstance(source, bytes) else source.read_bytes()
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-                    raise ZooError(f"{name}: unpacks to more than {_MAX_BYTES} bytes, which is no aux_arrays.npz")
-            with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-                if missing := {field.name for field in fields(cls)} - set(npz.files) - _TEST:
-                    raise ZooError(f"{name}: lacks {', '.join(sorted(missing))}, holds {', '.join(sorted(npz.files))}")
-                if _TEST & set(npz.files) not in (_TEST, set()):
-                    raise ZooError(f"{name}: holds only one of {' and '.join(sorted(_TEST))}")
-                empty = np.zeros(0, np.int64)
-                aux = cls(**{f.name: npz[f.name] if f.name in npz.files else empty for f in fields(cls)})
-        except ZooError:
-            raise
-        except OSError as error:
-            raise ZooError(f"{name}: cannot be read ({error.strerror or error})") from None
-        except Exception as error:  # zipfile, zlib and NumPy's parser raise many kinds on damaged bytes
-            raise ZooError(f"{name}: is no readable npz file ({' '.join(str(error).split())})") from None
+        needed = [field.name for field in fields(cls) if field.name not in _TEST]
+        arrays = read_npz(source, name, needed, _TEST, error=ZooError)
+        if len(arrays) == len(needed) + 1:
+            raise ZooError(f"{name}: holds only one of {' and '.join(_TEST)}")
+        aux = cls(**{field.name: arrays.get(field.name, np.zeros(0, np.int64)) for field in fields(cls)})
         aux.validate(name)
         return aux
 
     def to_bytes(self) -> bytes:
         """Return the contents of an npz file; the same arrays give the same bytes."""
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for field in fields(self):
-                array = io.BytesIO()
-                np.save(array, getattr(self, field.name), allow_pickle=False)
-                # A ZipInfo of its own, or the time of writing would go into the file.
-                archive.writestr(zipfile.ZipInfo(f"{field.name}.npy"), array.getvalue(), zipfile.ZIP_DEFLATED)
-        return buffer.getvalue()
+        return npz_bytes({field.name: getattr(self, field.name) for field in fields(self)}, compress=True)
 
     def write(self, path: Path) -> None:
         """Validate and write the file atomically.

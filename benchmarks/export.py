@@ -85,7 +85,7 @@ def main() -> None:
 
         def copy_all(target: Path) -> None:
             with ThreadPoolExecutor(options.workers) as pool:
-                list(pool.map(lambda run: copy_run(run.path, target / str(run.key.run)), runs))
+                list(pool.map(lambda key: copy_run(tree / str(key), target / str(key.run)), runs))
 
         def export_all(zoo: Path, workers: int) -> None:
             results = list(copy_runs(source, open_writable(zoo), runs, workers))

@@ -7,30 +7,39 @@ folder there, which is itself a zoo. No file enters it, and none is used from it
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from heldout_torch.errors import ZooError
-from heldout_torch.storage.urls import read_range
-from heldout_torch.zoo.records import FileRecord
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.locks import locked
+from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.urls import read_file, read_range
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunRecord, read_record
+from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
 OFFLINE_VARIABLE = "HELDOUT_TORCH_OFFLINE"
 _CHUNK = 2**22  # bytes of a request; what a broken connection costs at most
+
+Progress = Callable[[int], object]  # is told every number of bytes fetched
 
 
 def cache_root() -> Path:
     """Return the folder of everything that the package keeps."""
     import torch  # only for the folder of torch.hub
 
-    return Path(os.environ.get(CACHE_VARIABLE) or Path(torch.hub.get_dir()) / "heldout_torch")
+    return local_path(os.environ.get(CACHE_VARIABLE) or Path(torch.hub.get_dir()) / "heldout_torch")
 
 
 def cache_folder(location: str) -> Path:
     """Return the folder in which the runs of a remote zoo are kept."""
     location = location.rstrip("/")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", location.rpartition("/")[2]).strip("-")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", location.partition("?")[0].rpartition("/")[2].rpartition("@")[2]).strip("-")
     return cache_root() / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:16]}"
 
 
@@ -39,73 +48,116 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
 
 
-def locked(root: Path, what: str) -> Any:
-    """Return a lock on something in a cached zoo, to be held in a `with` block.
-
-    Raises:
-        ZooError: If the cache cannot be written.
-    """
-    from filelock import FileLock
-
-    folder = root / ".locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZooError(f"{folder}: cannot be written ({error.strerror}); set {CACHE_VARIABLE}") from None
-    return FileLock(folder / what)
-
-
-def read_cached(path: Path, record: FileRecord) -> bytes | None:
-    """Return the contents of a cached file; None if it is not there, or does not have the recorded bytes."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    return data if record.matches(data) else None
-
-
-def download(
-    url: str, path: Path, record: FileRecord, incoming: Path, progress: Callable[[int], object] = lambda count: None
-) -> bytes:
-    """Fetch a file into the cache: into a partial one first, going on where an earlier try stopped.
+class Cache:
+    """What is kept of one remote zoo.
 
     Args:
-        url: Where the file lies.
-        path: Where it goes.
-        record: Its size and SHA-256.
-        incoming: Folder for the partial file.
-        progress: Called with every number of bytes fetched.
+        location: The zoo's URL.
 
-    Returns:
-        Its contents.
-
-    Raises:
-        ZooError: If it cannot be fetched, or does not have the recorded bytes, or the cache cannot be written.
+    Attributes:
+        root: The folder; it need not exist.
     """
-    assert record.sha256 is not None
-    partial = incoming / record.sha256  # so that parts of different versions never meet
-    try:
-        incoming.mkdir(parents=True, exist_ok=True)
-        with open(partial, "ab") as file:
-            while (have := file.tell()) < record.size:
-                data = read_range(url, have, min(have + _CHUNK, record.size), record.size)
-                if not data:
-                    break
-                if len(data) == record.size:  # all of it: a small file, or a server that gives no ranges
-                    file.seek(0)
-                    file.truncate()
-                file.write(data)
-                progress(len(data))
-            file.flush()
-            os.fsync(file.fileno())
-    except FileNotFoundError:
-        raise ZooError(f"{url}: is recorded, but there is no such file; index the zoo again") from None
-    except OSError as error:
-        raise ZooError(f"{error.filename or partial}: cannot be written ({error.strerror})") from None
-    contents = read_cached(partial, record)
-    if contents is None:
-        partial.unlink(missing_ok=True)
-        raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is stale")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(partial, path)
-    return contents
+
+    def __init__(self, location: str) -> None:
+        self.root = cache_folder(location)
+        self._location = location
+
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a small file that is kept; None if it is not, or cannot be read."""
+        try:
+            return (self.root / name).read_bytes()
+        except OSError:
+            return None
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a small file. A cache that cannot be written keeps nothing."""
+        with suppress(OSError):
+            write_atomically(self.root / name, data)
+
+    def remove(self, name: str) -> None:
+        """Keep a file no longer."""
+        with suppress(OSError):
+            (self.root / name).unlink(missing_ok=True)
+
+    def records(self) -> dict[RunKey, RunRecord]:
+        """Return the records of the runs that are kept whole, in order."""
+        found = {}
+        for name, folder in (experiment_folders(self.root) if self.root.is_dir() else {}).items():
+            for key, path in run_folders(name, folder):
+                with suppress(ZooError, OSError):
+                    found[key] = read_record((path / RECORD_FILE).read_bytes(), key, str(path))[0]
+        return dict(sorted(found.items()))
+
+    def kept(self, name: str, file: FileRecord) -> bytes | None:
+        """Return the contents of a kept file; None if it is not there, or does not have the recorded bytes."""
+        data = self.read(name)
+        return data if data is not None and file.matches(data) else None
+
+    def fetch(self, name: str, file: FileRecord, progress: Progress = lambda count: None) -> bytes:
+        """Return the contents of a file of the zoo, which is fetched unless it is kept.
+
+        Args:
+            name: Its path in the zoo.
+            file: Its size and SHA-256.
+            progress: Told every number of bytes fetched.
+
+        Raises:
+            ZooError: If it cannot be fetched, or does not have the recorded bytes.
+        """
+        try:
+            with self._locked(name) as shared:
+                data = self.kept(name, file)
+                return self._download(name, file, shared, progress) if data is None else data
+        except OSError as error:
+            warnings.warn(
+                f"{error.filename or self.root}: cannot be written ({error.strerror}), so what is fetched is not kept; "
+                f"set {CACHE_VARIABLE} to a folder of your own",
+                stacklevel=2,
+            )
+        data = read_file(f"{self._location}/{name}")
+        progress(len(data))
+        return self._checked(name, file, data)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[bool]:
+        """Hold the lock on a file; yields whether there is one."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / name.replace("/", "_"), warnings.warn) as held:
+            yield held
+
+    def _download(self, name: str, file: FileRecord, shared: bool, progress: Progress) -> bytes:
+        """Fetch a file into a partial one, going on where an earlier try stopped; it moves into place when whole."""
+        url, folder = f"{self._location}/{name}", self.root / ".incoming" / Path(name).parent
+        # By its hash, so that parts of different versions never meet; without a lock, of this process alone.
+        partial = folder / (str(file.sha256) if shared else f"{file.sha256}-{uuid.uuid4().hex}")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "ab") as target:
+                while (have := target.tell()) < file.size:
+                    data = read_range(url, have, min(have + _CHUNK, file.size), file.size)
+                    if not data:
+                        break
+                    if len(data) == file.size:  # all of it: a small file, or a server that gives no ranges
+                        target.seek(0)
+                        target.truncate()
+                    target.write(data)
+                    progress(len(data))
+                target.flush()
+                os.fsync(target.fileno())
+        except FileNotFoundError:
+            raise ZooError(f"{url}: is recorded, but there is no such file; index the zoo again") from None
+        try:
+            contents = self._checked(name, file, partial.read_bytes())
+        except ZooError:
+            partial.unlink(missing_ok=True)
+            raise
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(partial, self.root / name)
+        return contents
+
+    def _checked(self, name: str, file: FileRecord, data: bytes) -> bytes:
+        if not file.matches(data):
+            url = f"{self._location}/{name}"
+            raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is stale")
+        return data

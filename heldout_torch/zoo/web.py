@@ -6,26 +6,20 @@ are asked for; the manifest is asked for once, by what needs to know all the run
 
 import json
 import threading
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
-from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
-from heldout_torch.zoo.cache import cache_folder, download, is_offline, locked, read_cached
-from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.cache import Cache, Progress, is_offline
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
 from heldout_torch.zoo.records import RECORD_FILE, RunFiles, RunRecord, read_record, record_bytes
-
-Progress = Callable[[int], object]  # is told every number of bytes fetched
 
 
 class WebZoo:
@@ -43,7 +37,7 @@ class WebZoo:
     def __init__(self, location: str, offline: bool = False) -> None:
         self.location, self.threads = location.rstrip("/"), REQUESTS
         self._offline = offline or is_offline()
-        self._cache = FolderZoo(cache_folder(self.location))
+        self._cache = Cache(self.location)
         self._manifest: Manifest | None = None
         self._records: dict[RunKey, tuple[RunRecord, RunMetadata]] = {}
         self._lock = threading.Lock()
@@ -69,7 +63,7 @@ class WebZoo:
         data = self._cache.read(path)
         if data is None and not self._offline and (data := self.read(path)) is not None:
             declared = read_declaration(name, data, where)
-            self._keep(path, declared.to_bytes())
+            self._cache.keep(path, declared.to_bytes())
         if data is None and (declaration := self._known_manifest(needed=False).declarations.get(name)) is not None:
             data = json.dumps(declaration).encode()
         return read_declaration(name, data, where)
@@ -115,7 +109,7 @@ class WebZoo:
         contents = self._contents(key, list(record.files), progress)
         if self._cache.read(f"{key}/{RECORD_FILE}") is None and MODEL_FILE in contents:
             metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
-            self._keep(f"{key}/{RECORD_FILE}", record_bytes(self.record(key), metadata))
+            self._cache.keep(f"{key}/{RECORD_FILE}", record_bytes(self.record(key), metadata))
 
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as they are in the zoo now, checked against its record, as `Zoo.files`."""
@@ -155,7 +149,7 @@ class WebZoo:
         if not fresh and key in self._records:
             return self._records[key]
         name = f"{key}/{RECORD_FILE}"
-        where, data = f"{self._cache.location}/{name}", None if fresh else self._cache.read(name)
+        where, data = f"{self._cache.root}/{name}", None if fresh else self._cache.read(name)
         if data is None and not self._offline:
             where, data = f"{self.location}/{name}", self.read(name)
         if data is None:
@@ -174,32 +168,28 @@ class WebZoo:
 
     def _contents(self, key: RunKey, names: list[str], progress: Progress = lambda count: None) -> dict[str, bytes]:
         """Return the contents of a run's files, which lie in the cache afterwards."""
-        with locked(self._cache.root, str(key).replace("/", "_")):
-            record = self.record(key)
-            try:
-                return {name: self._fetched(key, name, record, progress) for name in names}
-            except ZooError:
-                fresh = None if self._offline else self._find(key, fresh=True)
-                if fresh is None or fresh == record:
-                    raise
-            # What was known of the run is older than the zoo.
-            self._cache.remove(f"{key}/{RECORD_FILE}")
-            with self._lock:
-                if self._manifest is not None:
-                    self._manifest.runs[key] = fresh
-            return {name: self._fetched(key, name, fresh, progress) for name in names}
+        record = self.record(key)
+        try:
+            return {name: self._fetched(key, name, record, progress) for name in names}
+        except ZooError:
+            fresh = None if self._offline else self._find(key, fresh=True)
+            if fresh is None or fresh == record:
+                raise
+        # What was known of the run is older than the zoo.
+        self._cache.remove(f"{key}/{RECORD_FILE}")
+        with self._lock:
+            if self._manifest is not None:
+                self._manifest.runs[key] = fresh
+        return {name: self._fetched(key, name, fresh, progress) for name in names}
 
     def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress) -> bytes:
-        root = self._cache.root
         if name not in record.files:
             raise ZooError(f"run {key} in {self.location} has aux arrays only: it can be counted, not loaded")
-        path, file = root / str(key) / name, record.files[name]
-        data = read_cached(path, file)
-        if data is not None:
-            return data
-        if self._offline:
+        path = f"{key}/{name}"
+        data = self._cache.kept(path, record.files[name])
+        if data is None and self._offline:
             raise self._not_there(key)
-        return download(f"{self.location}/{key}/{name}", path, file, root / ".incoming" / str(key), progress)
+        return self._cache.fetch(path, record.files[name], progress) if data is None else data
 
     def _not_there(self, key: RunKey) -> ZooError:
         if self._offline:
@@ -222,21 +212,15 @@ class WebZoo:
                 raise ZooError(f"{where}: there is no such file; a zoo needs one, made by: heldout zoo index ZOO")
             return Manifest()
         manifest = Manifest.from_bytes(data, where)
-        self._keep(MANIFEST_FILE, data)
+        self._cache.keep(MANIFEST_FILE, data)
         return manifest
 
     def _offline_manifest(self) -> Manifest:
         data = self._cache.read(MANIFEST_FILE)
         if data is not None:
-            return Manifest.from_bytes(data, f"{self._cache.location}/{MANIFEST_FILE}")
-        keys = self._cache.keys()
-        runs = {key: self._cache.record(key) for key in keys}
+            return Manifest.from_bytes(data, f"{self._cache.root}/{MANIFEST_FILE}")
+        runs = self._cache.records()
         if not runs:
             root = self._cache.root
             raise ZooError(f"{self.location}: nothing of this zoo is cached in {root}, and the network is switched off")
         return Manifest(runs)
-
-    def _keep(self, name: str, data: bytes) -> None:
-        """Keep a small file in the cache."""
-        with suppress(OSError):  # a cache that cannot be written is one that keeps nothing
-            write_atomically(self._cache.root / name, data)

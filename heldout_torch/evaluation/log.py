@@ -51,7 +51,7 @@ class VerificationLog:
                 splits = {part: _split_from(values) for part, values in record["splits"].items()}
                 if sorted(splits) == self._splits:
                     found[record["run"]] = Verification(splits, float(record["tie_margin"]))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 continue
         return found
 

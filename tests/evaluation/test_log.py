@@ -90,3 +90,11 @@ def test_a_folder_is_no_log(tmp_path):
         log.read()
     with pytest.raises(DataError, match="cannot be written"):
         log.append(name(), verification())
+
+
+@pytest.mark.parametrize("line", [b'{"a":' * 100_000, b'{"run": "a", "splits": {"test": {"examples": Infinity}}}'])
+def test_lines_that_cannot_be_read_do_not_stop_the_others(tmp_path, line):
+    log = VerificationLog(tmp_path / "log.jsonl", ALL)
+    (tmp_path / "log.jsonl").write_bytes(line + b"\n")
+    log.append(name(), verification())
+    assert list(log.read()) == [name()]

@@ -1,0 +1,74 @@
+"""Feed damaged inputs of every format to what reads them: only our errors, in little time and memory.
+
+Usage: python -m tests.soak [--mutants 10000] [--formats NAME ...] [--seed 1]
+Exits 1 if anything else is raised, or if an input takes more than 2 s or a format more than 300 MB.
+"""
+
+import argparse
+import random
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from heldout_torch.errors import HeldoutError
+from tests.soak.formats import Format, all_formats
+
+SECONDS, MEGABYTES = 2.0, 300.0
+
+
+def try_mutants(form: Format, count: int, seed: int) -> tuple[int, float, float, list[str]]:
+    """Return how many mutants were refused, the slowest's seconds, megabytes grown, and what was raised else."""
+    refused, slowest, raised = 0, 0.0, {}
+    form.read(form.good)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(count):
+        mutant = form.damage(form.good, random.Random(seed * 10**6 + number))
+        began = time.process_time()
+        try:
+            form.read(mutant)
+        except HeldoutError as error:
+            refused += 1
+            if "\n" in str(error):
+                raised.setdefault("a message of several lines", number)
+        except Exception as error:
+            trace = error.__traceback__
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+            raised.setdefault(f"{type(error).__name__} at {place}: {str(error)[:120]!r}", number)
+        slowest = max(slowest, time.process_time() - began)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return refused, slowest, grown, [f"mutant {number}: {what}" for what, number in raised.items()]
+
+
+def main() -> int:
+    """Try all formats, and print a line for each."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--mutants", type=int, default=10_000, help="of each format (default: 10000)")
+    parser.add_argument("--formats", nargs="+", help="only these")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, form in all_formats(Path(folder)).items():
+            if options.formats and name not in options.formats:
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                refused, slowest, grown, raised = try_mutants(form, options.mutants, options.seed)
+            wrong = bool(raised) or slowest > SECONDS or grown > MEGABYTES
+            bad += wrong
+            print(
+                f"{name:22} {options.mutants} mutants, {refused} refused, slowest {slowest:.2f} s, "
+                f"grown {grown:.0f} MB{' WRONG' if wrong else ''}", flush=True,
+            )  # fmt: skip
+            for line in raised[:10]:
+                print(f"    {line}")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

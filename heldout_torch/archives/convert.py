@@ -1,5 +1,6 @@
 """One run of a TensorFlow tree, read and converted; nothing written."""
 
+import fnmatch
 import functools
 import hashlib
 import json
@@ -13,6 +14,7 @@ import torch
 from heldout_torch.archives.arrivals import shard_names
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
+from heldout_torch.checkpoints.sonnet import unknown_variables
 from heldout_torch.errors import CheckpointError
 from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
@@ -20,13 +22,16 @@ from heldout_torch.zoo.keys import CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
 
-def convert_run(folder: Path, experiment: Experiment, key: RunKey) -> tuple[dict[str, torch.Tensor], RunMetadata]:
+def convert_run(
+    folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
+) -> tuple[dict[str, torch.Tensor], RunMetadata]:
     """Read the one checkpoint of a run directory.
 
     Args:
         folder: Holds `checkpoints/ckpt-<epoch>.{index,data-*}`.
         experiment: What the run belongs to.
         key: The run.
+        ignore: As in `from_sonnet`.
 
     Returns:
         State dict of the experiment's network, and the run's record.
@@ -41,11 +46,11 @@ def convert_run(folder: Path, experiment: Experiment, key: RunKey) -> tuple[dict
         shards = [path.read_bytes() for path in paths]
     except OSError as error:
         raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return convert_checkpoint(index, shards, str(prefix), experiment, key)
+    return convert_checkpoint(index, shards, str(prefix), experiment, key, ignore)
 
 
 def convert_parts(
-    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey
+    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
     """Convert a run's files held in memory; the counterpart of `convert_run`.
 
@@ -54,6 +59,7 @@ def convert_parts(
         folder: What errors call the run's folder.
         experiment: What the run belongs to.
         key: The run.
+        ignore: As in `from_sonnet`.
 
     Returns:
         State dict of the experiment's network, and the run's record.
@@ -69,12 +75,12 @@ def convert_parts(
     if not (names := shard_names(parts, prefix)):
         raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
     return convert_checkpoint(
-        parts[indices[0]], [parts[name] for name in names], str(folder / CHECKPOINTS / prefix), experiment, key
+        parts[indices[0]], [parts[name] for name in names], str(folder / CHECKPOINTS / prefix), experiment, key, ignore
     )
 
 
 def convert_checkpoint(
-    index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey
+    index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
     """Convert the contents of a checkpoint's files.
 
@@ -84,6 +90,7 @@ def convert_checkpoint(
         name: Path of the checkpoint without endings, for errors and for the epoch in it.
         experiment: What the run belongs to.
         key: The run.
+        ignore: As in `from_sonnet`.
 
     Returns:
         State dict of the experiment's network, and the run's record.
@@ -93,7 +100,7 @@ def convert_checkpoint(
     """
     checkpoint = Checkpoint(index, list[Shard](shards), name)
     try:
-        state = from_sonnet(checkpoint, experiment.architecture)
+        state = from_sonnet(checkpoint, experiment.architecture, ignore)
         check_state(state, experiment)
     except CheckpointError as error:
         message = str(error)
@@ -104,7 +111,15 @@ def convert_checkpoint(
     epoch = _scalar(checkpoint, "epoch")
     if epoch is None and (match := re.search(r"-(\d+)$", name)):
         epoch = int(match[1])
-    metadata = RunMetadata.of(experiment, key, epoch, _scalar(checkpoint, "global_step"), digest.hexdigest())
+    unknown = unknown_variables(checkpoint, experiment.architecture) if ignore else []
+    metadata = RunMetadata.of(
+        experiment,
+        key,
+        epoch,
+        _scalar(checkpoint, "global_step"),
+        digest.hexdigest(),
+        ignored=[pattern for pattern in ignore if fnmatch.filter(unknown, pattern)] or None,
+    )
     return state, metadata
 
 

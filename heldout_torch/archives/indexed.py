@@ -1,6 +1,7 @@
 """A packed archive with a seek index as a zoo that is only read: one run is read out of it, on disk or over HTTP."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ class IndexedArchive:
 
     Args:
         location: Path or URL of the archive.
+        ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
 
     Attributes:
         location: As given.
+        ignore: As given.
         threads: How many reads at once serve it well.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, ignore: Sequence[str] = ()) -> None:
+        self.ignore = tuple(ignore)
         self.location, self.threads = location, processors()
         self._index: SeekIndex | None = None
         self._metadata: dict[RunKey, RunMetadata] = {}  # of runs that were converted
@@ -40,7 +44,7 @@ class IndexedArchive:
         return f"IndexedArchive({self.location!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return IndexedArchive, (self.location,)
+        return IndexedArchive, (self.location, self.ignore)
 
     def keys(self, experiment: str | None = None) -> list[RunKey]:
         """Return the runs that are there, as `Zoo.keys`."""
@@ -115,7 +119,7 @@ class IndexedArchive:
         return read_aux(parts.get(AUX_FILE, b""), self.experiment(key.experiment), f"{self._folder(key)}/{AUX_FILE}")
 
     def _convert(self, key: RunKey, parts: dict[str, bytes]) -> dict[str, Tensor]:
-        state, metadata = convert_parts(parts, self._folder(key), self.experiment(key.experiment), key)
+        state, metadata = convert_parts(parts, self._folder(key), self.experiment(key.experiment), key, self.ignore)
         self._metadata[key] = metadata
         return state
 

@@ -1,7 +1,7 @@
 """Runs of a published archive become runs of a zoo: one pass over its compressed bytes, nothing unpacked to disk."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,14 +30,14 @@ class ArchiveRecord:
 
     Attributes:
         name: The archive's name.
-        size: Its compressed bytes.
-        md5: MD5 of them.
-        verified: Whether that is the expected MD5; None if none was known.
+        size: Its compressed bytes; None if it was not read to its end.
+        md5: MD5 of them; None likewise.
+        verified: Whether that is the expected MD5; None if none was known, or it was not read to its end.
     """
 
     name: str
-    size: int
-    md5: str
+    size: int | None
+    md5: str | None
     verified: bool | None
 
 
@@ -50,11 +50,14 @@ def export_archive(
     workers: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], object] = lambda count: None,
+    ignore: Sequence[str] = (),
+    tell: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Outcome]:
     """Export runs out of an archive while its compressed bytes go by.
 
     Members may come in any order. Each run appears in the zoo whole or not at all, so the work can be interrupted at
-    any moment; the next call reads the stream again but converts only what is missing.
+    any moment; the next call reads the stream again but converts only what is missing. When the selection names
+    experiment, subset ratios and runs, and all of them have come, the rest is not read, nor the archive's MD5 known.
 
     Args:
         stream: The compressed archive, read once; a file or a pipe.
@@ -65,6 +68,8 @@ def export_archive(
         workers: Number of threads that convert while another inflates and a third hashes.
         overwrite: Export also what is in the zoo already.
         progress: Called with every number of compressed bytes read.
+        ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
+        tell: Called with a line when the work ends early.
 
     Yields:
         What became of each run, in the order in which they finish; with no run, what is wrong with the archive.
@@ -75,13 +80,16 @@ def export_archive(
     target = open_writable(zoo)
     source = HashedStream(stream, progress)
     inflated = inflate(source)
-    export = _Export(archive, target, selection or Selection(), overwrite, ThreadPoolExecutor(workers))
+    export = _Export(archive, target, selection or Selection(), overwrite, ignore, ThreadPoolExecutor(workers))
     whole = False
     try:
         with target:
             try:
                 for member in read_members(inflated, archive):
                     yield from export.take(member)
+                    if export.has_all:
+                        tell(f"all runs asked for have come after {source.size} bytes; the rest is not read")
+                        break
                 whole = True
             except ZooError as error:
                 yield Outcome(None, error=str(error))
@@ -90,7 +98,9 @@ def export_archive(
                 yield Outcome(
                     None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
                 )
-            if whole:
+            if export.has_all:
+                _record_part(archive, target, export.experiments.values())
+            elif whole:
                 yield from _check_md5(source, archive, target, md5, export.experiments.values())
     finally:
         export.pool.shutdown(wait=True, cancel_futures=True)
@@ -101,8 +111,15 @@ class _Export:
     """The runs of which parts have come, and those being converted."""
 
     def __init__(
-        self, archive: str, zoo: WritableZoo, selection: Selection, overwrite: bool, pool: ThreadPoolExecutor
+        self,
+        archive: str,
+        zoo: WritableZoo,
+        selection: Selection,
+        overwrite: bool,
+        ignore: Sequence[str],
+        pool: ThreadPoolExecutor,
     ) -> None:
+        self.ignore = ignore
         self.archive, self.zoo, self.selection, self.overwrite, self.pool = archive, zoo, selection, overwrite, pool
         self.experiments: dict[str, Experiment] = {}
         self._limits: dict[str, int] = {}  # bytes of a run, by experiment
@@ -139,6 +156,13 @@ class _Export:
         if parts is not None:
             self._working[self.pool.submit(self._convert, key, parts)] = _size(parts)
         yield from self._collect(wait_for_one=False)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether nothing that is asked for can still come."""
+        chosen = self.selection
+        named = chosen.experiment is not None and len(chosen.subset_ratios) * len(chosen.runs)
+        return bool(named) and self._count == named and not self._arrivals.parts
 
     def finish(self) -> Iterator[Outcome]:
         """Wait for the runs being converted, and name those that are not whole."""
@@ -193,7 +217,7 @@ class _Export:
         experiment, folder = self.experiments[key.experiment], Path(self.archive) / str(key)
         try:
             aux = read_aux(parts[AUX_FILE], experiment, f"{folder}/{AUX_FILE}")
-            state, metadata = convert_parts(parts, folder, experiment, key)
+            state, metadata = convert_parts(parts, folder, experiment, key, self.ignore)
         except HeldoutError as error:
             return Outcome(key, error=str(error))
         run = RunFiles.of(metadata, state, aux, parts[AUX_FILE])
@@ -203,6 +227,14 @@ class _Export:
 
 def _size(parts: dict[str, bytes]) -> int:
     return sum(map(len, parts.values()))
+
+
+def _record_part(archive: str, zoo: WritableZoo, experiments: Iterable[Experiment]) -> None:
+    """Record for each experiment that its archive was not read to its end, unless it once was."""
+    record = json.dumps(asdict(ArchiveRecord(archive, None, None, None)), indent=2, sort_keys=True) + "\n"
+    for experiment in experiments:
+        if zoo.read(f"{experiment.name}/{ARCHIVE_RECORD}") is None:
+            zoo.write(f"{experiment.name}/{ARCHIVE_RECORD}", record.encode())
 
 
 def _check_md5(

@@ -1,5 +1,6 @@
 """An unpacked TensorFlow archive as a zoo that is only read: `<experiment>/<subset_ratio>/<run>/checkpoints/...`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -24,13 +25,16 @@ class TensorFlowTree:
     Args:
         root: The folder.
         experiment: What an experiment's own folder is called here; by default by its name.
+        ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
 
     Attributes:
         location: The folder as a string.
+        ignore: As given; the same for all runs.
         threads: How many reads at once serve it well.
     """
 
-    def __init__(self, root: Path, experiment: str | None = None) -> None:
+    def __init__(self, root: Path, experiment: str | None = None, ignore: Sequence[str] = ()) -> None:
+        self.ignore = tuple(ignore)
         self.location, self.threads = str(root), processors()
         self._root = root
         self._folders = experiment_folders(root)
@@ -43,11 +47,12 @@ class TensorFlowTree:
         return f"TensorFlowTree({self.location!r})"
 
     @classmethod
-    def of_run(cls, folder: Path, key: RunKey) -> "TensorFlowTree":
+    def of_run(cls, folder: Path, key: RunKey, ignore: Sequence[str] = ()) -> "TensorFlowTree":
         """Return the tree of one run, whose folder is given and names it no further."""
         tree = cls.__new__(cls)
         tree.location, tree.threads, tree._root = str(folder), 1, folder
         tree._folders = {key.experiment: folder}
+        tree.ignore = tuple(ignore)
         tree._runs, tree._metadata = {key.experiment: {key: folder}}, {}
         return tree
 
@@ -101,7 +106,7 @@ class TensorFlowTree:
             ZooError: If the run is not there.
             CheckpointError: If its checkpoint is damaged, or of another network.
         """
-        state, metadata = convert_run(self._folder(key), self.experiment(key.experiment), key)
+        state, metadata = convert_run(self._folder(key), self.experiment(key.experiment), key, self.ignore)
         self._metadata[key] = metadata
         return state
 

@@ -1,19 +1,23 @@
 """From the variables of a Sonnet network to the state dict of this package's."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
 
 from heldout_torch.errors import CheckpointError
 from heldout_torch.models import find_architecture, list_models
+from heldout_torch.models.sonnet_rules import Rule
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _ROOT = "model/"
 
 
-def from_sonnet(variables: Mapping[str, np.ndarray], architecture: str) -> dict[str, torch.Tensor]:
+def from_sonnet(
+    variables: Mapping[str, np.ndarray], architecture: str, ignore: Sequence[str] = ()
+) -> dict[str, torch.Tensor]:
     """Return the state dict of a network, from the variables of its Sonnet original.
 
     Strict: every variable of the model is used exactly once, every tensor of the module is filled exactly once.
@@ -24,6 +28,7 @@ def from_sonnet(variables: Mapping[str, np.ndarray], architecture: str) -> dict[
     Args:
         variables: Arrays by key, as `Checkpoint` reads them: the network under `model/`.
         architecture: A name of `heldout_torch.models.list_models()`.
+        ignore: Patterns such as `model/ema/*` of variables that may be there though the network has no use for them.
 
     Returns:
         Tensors by the names of the architecture's module, float32, `num_batches_tracked` int64.
@@ -32,24 +37,20 @@ def from_sonnet(variables: Mapping[str, np.ndarray], architecture: str) -> dict[
         CheckpointError: If variables are missing or unknown, or the architecture has no Sonnet counterpart.
         HeldoutError: If the architecture is not known.
     """
-    keys = {
-        key.removeprefix(_ROOT).removesuffix(_SUFFIX): key
-        for key in variables
-        if key.startswith(_ROOT) and ".OPTIMIZER_SLOT/" not in key
-    }
-    rules_of = find_architecture(architecture).sonnet_rules
-    if rules_of is None:
-        known = [name for name in list_models() if find_architecture(name).sonnet_rules is not None]
-        raise CheckpointError(f"{architecture}: no Sonnet names are known, expected one of {', '.join(known)}")
-    rules = list(rules_of(keys))
+    keys = _of_model(variables)
+    rules = _rules(keys, architecture)
     sources = [rule.source for rule in rules]
     targets = [rule.target for rule in rules if rule.target is not None]
     if twice := _named_twice(sources) + _named_twice(targets):
         raise CheckpointError(f"the Sonnet names of {architecture} hold {_listed(twice)} more than once")
     if missing := [source for source in sources if source not in keys]:
         raise CheckpointError(f"{len(missing)} variables of {architecture} are missing: {_listed(missing)}")
-    if unknown := sorted(keys.keys() - set(sources)):
-        raise CheckpointError(f"{len(unknown)} variables do not belong to {architecture}: {_listed(unknown)}")
+    unknown = unknown_variables(variables, architecture)
+    if unwanted := [name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in ignore)]:
+        raise CheckpointError(
+            f"{len(unwanted)} variables do not belong to {architecture}: {_listed(unwanted)}; "
+            f"what leaves them out is --ignore '{_pattern(unwanted)}'"
+        )
 
     state = {}
     for source, target, convert in rules:
@@ -60,6 +61,41 @@ def from_sonnet(variables: Mapping[str, np.ndarray], architecture: str) -> dict[
             except ValueError:
                 raise CheckpointError(f"{source} has shape {array.shape}, which does not fit {target}") from None
     return state
+
+
+def unknown_variables(variables: Iterable[str], architecture: str) -> list[str]:
+    """Return the names, such as `model/ema/w`, of a model's variables that its network has no use for.
+
+    Raises:
+        CheckpointError: If the architecture has no Sonnet counterpart.
+        HeldoutError: If it is not known.
+    """
+    keys = _of_model(variables)
+    return [_ROOT + name for name in sorted(keys.keys() - {rule.source for rule in _rules(keys, architecture)})]
+
+
+def _of_model(variables: Iterable[str]) -> dict[str, str]:
+    """Return the keys of a model's variables by their names in it."""
+    return {
+        key.removeprefix(_ROOT).removesuffix(_SUFFIX): key
+        for key in variables
+        if key.startswith(_ROOT) and ".OPTIMIZER_SLOT/" not in key
+    }
+
+
+def _rules(names: Mapping[str, str], architecture: str) -> list[Rule]:
+    rules_of = find_architecture(architecture).sonnet_rules
+    if rules_of is None:
+        known = [name for name in list_models() if find_architecture(name).sonnet_rules is not None]
+        raise CheckpointError(f"{architecture}: no Sonnet names are known, expected one of {', '.join(known)}")
+    return list(rules_of(names))
+
+
+def _pattern(names: list[str]) -> str:
+    """Return what matches some names in order, such as `model/ema/*`."""
+    first, last = names[0], names[-1]
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first if first == last else first[:common] + "*"
 
 
 def _named_twice(names: Iterable[str]) -> list[str]:

@@ -1,12 +1,22 @@
 """`heldout archive`: what is done with a published archive without unpacking it."""
 
 import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from heldout_torch.archives.inspection import Inspection, inspect_archive
+from heldout_torch.archives.remote_stream import open_stream
 from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
-from heldout_torch.cli.output import complain, summarize
+from heldout_torch.cli import options
+from heldout_torch.cli.output import complain, say, summarize
 from heldout_torch.cli.parser import Parser
+from heldout_torch.evaluation import verify
 from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo import load_run
+from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.records import RunFiles
 
 
 def configure(parser: Parser) -> None:
@@ -20,6 +30,17 @@ def configure(parser: Parser) -> None:
     )
     index.add_argument("archive", type=Path, metavar="ARCHIVE", help="a local .tar.gz")
     index.set_defaults(run_verb=_index)
+    inspect = actions.add_parser(
+        "inspect",
+        help="say what an archive's beginning holds, and what an export would make of it",
+        description="Read the beginning of an archive, list what it names and how, and convert its first whole runs "
+        "in memory; with --data, evaluate them and compare with their aux_arrays.npz.",
+    )
+    inspect.add_argument("archive", metavar="SOURCE", help="an archive, its URL, or - for one on standard input")
+    inspect.add_argument("--bytes", type=options.size, default=2 * 10**9, metavar="N", help="such as 500M; default: 2G")
+    options.add_ignore_option(inspect)
+    options.add_data_options(inspect)
+    inspect.set_defaults(run_verb=_inspect)
 
 
 def _index(arguments: argparse.Namespace) -> int:
@@ -34,3 +55,31 @@ def _index(arguments: argparse.Namespace) -> int:
         runs=len(index.keys), problems=len(index.problems), archive=archive,
     )  # fmt: skip
     return 1 if index.problems else 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    if arguments.archive == "-":
+        stream, name, size = sys.stdin.buffer, "standard input", None
+    else:
+        stream, size = open_stream(arguments.archive, complain)
+        name = arguments.archive.rpartition("/")[2]
+    with stream, Bar("inspect", "B", min(size or arguments.bytes, arguments.bytes)) as bar:
+        found = inspect_archive(stream, name, arguments.bytes, arguments.ignore, bar.add)
+    verified = list(_verified(arguments, found)) if arguments.data is not None else []
+    for line in (*found.lines(), *(line for line, _ in verified)):
+        say(line)
+    return 0 if found.converted and not found.problems and all(good for _, good in verified) else 1
+
+
+def _verified(arguments: argparse.Namespace, found: Inspection) -> Iterator[tuple[str, bool]]:
+    """Evaluate the runs that were converted; yield a line on each, and whether it is as recorded."""
+    with tempfile.TemporaryDirectory() as folder, FolderZoo(Path(folder)) as zoo:
+        for run in found.converted:
+            zoo.put_files(RunFiles.of(run.metadata, run.state, run.aux, run.aux_bytes))
+            dataset = options.load_data(arguments, run.metadata.dataset)
+            result = verify(load_run(run.metadata.key, zoo=zoo), dataset)
+            yield (
+                f"run {run.metadata.key}: {result.matches} out of {result.examples} predictions match, "
+                f"{result.ties} ties",
+                not result.mismatches,
+            )

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from heldout_torch.archives.remote_stream import open_stream
+from heldout_torch.archives.seek_index import INDEX_ENDING
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.cli import options
-from heldout_torch.cli.output import summarize
+from heldout_torch.cli.output import complain, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.errors import printable
+from heldout_torch.experiments import known_experiments
+from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.progress import Bar
+from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import Outcome, copy_runs
 from heldout_torch.zoo.open import open_source, open_writable
@@ -27,7 +32,8 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="an archive, - for one on standard input, one run directory, or any place of runs",
+        help="an archive or its URL, - for one on standard input, the name of an experiment, whose published archive is "
+        "meant, one run directory, or any place of runs",
     )
     parser.add_argument("--zoo", required=True, help="folder, or URL that can be written, to export into")
     parser.add_argument("--experiment", help="only this experiment, or the name of SOURCE's")
@@ -39,6 +45,7 @@ def configure(parser: Parser) -> None:
     options.add_shard_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
     parser.add_argument("--md5", help="MD5 that the archive must have, default: the published one")
+    options.add_ignore_option(parser)
     parser.set_defaults(run_verb=_export)
 
 
@@ -47,13 +54,33 @@ def _export(arguments: argparse.Namespace) -> int:
     target = open_writable(arguments.zoo)
     if arguments.source == "-":
         return _export_archive(arguments, sys.stdin.buffer, "standard input", None, target, selection)
-    if (path := Path(arguments.source)).is_file():
-        with open(path, "rb") as file:
-            return _export_archive(arguments, file, path.name, path.stat().st_size, target, selection)
-    source = open_source(arguments.source, selection)
+    location = _published(arguments.source)
+    if Path(location).is_file() or (is_remote(location) and is_archive(location) and not _is_indexed(location, selection)):
+        stream, size = open_stream(location, complain)
+        if is_remote(location):
+            complain(f"reading {location}, {'of unknown size' if size is None else f'{size:,} bytes'}")
+        with stream:
+            return _export_archive(arguments, stream, location.rpartition("/")[2], size, target, selection)
+    source = open_source(location, selection, arguments.ignore)
     keys = selection.choose(source.keys(), source.location)
     with Bar("export", "run", len(keys)) as bar:
         return _follow(arguments, bar, copy_runs(source, target, keys, arguments.workers, arguments.overwrite), 1)
+
+
+def _published(source: str) -> str:
+    """Return the address of the published archive of an experiment that the package declares; else what is given."""
+    experiment = known_experiments().get(source)
+    if experiment is None or experiment.archive_url is None or Path(source).exists():
+        return source
+    return experiment.archive_url
+
+
+def _is_indexed(location: str, selection: Selection) -> bool:
+    """Whether some runs are chosen, and a seek index lies beside the archive, so that it need not be read whole."""
+    try:
+        return bool(selection.runs) and bool(read_range(location + INDEX_ENDING, 0, 1))
+    except FileNotFoundError:
+        return False
 
 
 def _export_archive(
@@ -66,7 +93,8 @@ def _export_archive(
 ) -> int:
     how = (selection, arguments.md5, arguments.workers, arguments.overwrite)
     with Bar("export", "B", size) as bar:
-        return _follow(arguments, bar, export_archive(stream, name, target, *how, bar.add), 0)
+        outcomes = export_archive(stream, name, target, *how, bar.add, arguments.ignore, bar.print)
+        return _follow(arguments, bar, outcomes, 0)
 
 
 def _follow(arguments: argparse.Namespace, bar: Bar, results: Iterator[Outcome], step: int) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +59,22 @@ def processors() -> int:
 def add_shard_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that takes a share of the runs, for job arrays."""
     parser.add_argument("--shard", type=shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th")
+
+
+def add_ignore_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out variables of TensorFlow runs."""
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], metavar="PATTERN",
+        help="leave out variables such as 'model/ema/*' for which the network has no use; recorded in each run",
+    )  # fmt: skip
+
+
+def size(text: str) -> int:
+    """Parse a number of bytes such as `500M` or `2G`."""
+    found = re.fullmatch(r"(\d{1,15})([KMGT]?)B?", text.strip().upper())
+    if found is None or int(found[1]) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, expected such as 500M or 2G")
+    return int(found[1]) * 1000 ** " KMGT".index(found[2] or " ")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,8 @@ class RunMetadata:
         source_sha256: SHA-256 over the TensorFlow checkpoint's index file, then its shards in order; None for runs
             that come from no checkpoint.
         recipe: How this package trained the run, the fields of `heldout_torch.training.Recipe`; None if it did not.
+        ignored: Patterns of variables of the checkpoint's model that were left out, as they were asked to be; None if
+            nothing was.
         format_version: Version of this record.
     """
 
@@ -51,6 +53,7 @@ class RunMetadata:
     global_step: int | None = None
     source_sha256: str | None = None
     recipe: dict[str, Any] | None = None
+    ignored: list[str] | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -62,6 +65,7 @@ class RunMetadata:
         global_step: int | None = None,
         source_sha256: str | None = None,
         recipe: dict[str, Any] | None = None,
+        ignored: list[str] | None = None,
     ) -> Self:
         """Describe a run of an experiment."""
         return cls(
@@ -76,6 +80,7 @@ class RunMetadata:
             global_step=global_step,
             source_sha256=source_sha256,
             recipe=recipe,
+            ignored=ignored,
         )
 
     @property
@@ -85,7 +90,14 @@ class RunMetadata:
 
     def to_header(self) -> dict[str, str]:
         """Return the metadata of a safetensors file."""
-        return {_HEADER_KEY: json.dumps(asdict(self), sort_keys=True)}
+        return {_HEADER_KEY: json.dumps(self.to_record(), sort_keys=True)}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them; those of older files, unless there is more to say."""
+        record = asdict(self)
+        if self.ignored is None:
+            del record["ignored"]
+        return record
 
     @classmethod
     def from_header(cls, header: Any, name: str) -> Self:

@@ -1,6 +1,7 @@
 """Which kind of place a location is. The one module of this room that knows the archives."""
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal, cast
@@ -55,28 +56,32 @@ def open_zoo(place: Place | None = None, offline: bool = False) -> Zoo:
     return _folder(location)
 
 
-def open_source(place: Place, selection: Selection) -> Zoo:
+def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) -> Zoo:
     """Open a place to export from: as `open_zoo`, or one run directory, or an experiment's folder of another name.
 
     Args:
         place: As in `open_zoo`; also a run directory, which the selection must name by experiment, ratio and run.
         selection: What is exported.
+        ignore: Patterns of variables that are left out of TensorFlow runs, though they lie under `model/`.
 
     Raises:
         ZooError: As `open_zoo`, or if a run directory is not named.
     """
+    from heldout_torch.archives.indexed import IndexedArchive
     from heldout_torch.archives.tree import TensorFlowTree
 
     root = as_meant(place) if isinstance(place, str | os.PathLike) else None
+    if ignore and is_archive(root):
+        return IndexedArchive(str(root), ignore)
     if not isinstance(root, Path) or not root.is_dir():
         return open_zoo(place)
     if (root / CHECKPOINTS).is_dir():
         if selection.experiment is None or len(selection.subset_ratios) != 1 or len(selection.runs) != 1:
             raise ZooError(f"{root}: is one run directory, name it with --experiment, --subset-ratio and --runs")
         (ratio,), (run,) = selection.subset_ratios, selection.runs
-        return TensorFlowTree.of_run(root, make_key(selection.experiment, ratio, run))
+        return TensorFlowTree.of_run(root, make_key(selection.experiment, ratio, run), ignore)
     opened = open_zoo(root)
-    return TensorFlowTree(root, selection.experiment) if isinstance(opened, TensorFlowTree) else opened
+    return TensorFlowTree(root, selection.experiment, ignore) if isinstance(opened, TensorFlowTree) else opened
 
 
 def open_writable(place: Place, offline: bool = False) -> WritableZoo:

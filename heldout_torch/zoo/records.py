@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -184,7 +184,7 @@ class RunFiles:
 
 def record_bytes(record: RunRecord, metadata: RunMetadata) -> bytes:
     """Return the contents of `run.json`; equal runs give equal bytes."""
-    table = {**record.to_json(), "format_version": _VERSION, "metadata": asdict(metadata)}
+    table = {**record.to_json(), "format_version": _VERSION, "metadata": metadata.to_record()}
     del table["epoch"]  # the metadata has it
     return json.dumps(table, sort_keys=True).encode() + b"\n"
 

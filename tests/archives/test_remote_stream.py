@@ -2,73 +2,14 @@
 
 import hashlib
 import random
-import threading
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from heldout_torch import ZooError
 from heldout_torch.archives.remote_stream import HttpStream, open_stream
+from tests.helpers.scripted import Script, serving
 
 DATA = random.Random(0).randbytes(3_000_000)
-
-
-class Script:
-    """What a server does with the next requests, one entry each; when none is left it serves well."""
-
-    def __init__(self, *steps):
-        self.steps, self.asked, self.sent, self.data, self.ranges = list(steps), [], 0, DATA, True
-        self.etag = '"one"'
-
-
-@contextmanager
-def serving(script):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if script.ranges else 0
-            script.asked.append((start, self.headers["Accept-Encoding"]))
-            step = script.steps.pop(0) if script.steps else {}
-            data = script.data[start:]
-            if "status" in step:
-                self.send_response(step["status"])
-                for name, value in step.get("headers", {}).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206 if script.ranges else 200)
-            if script.ranges:
-                total = step.get("total", len(script.data))
-                self.send_header(
-                    "Content-Range", f"bytes {start + step.get('shift', 0)}-{len(script.data) - 1}/{total}"
-                )
-            self.send_header("ETag", step.get("etag", script.etag))
-            for name, value in step.get("headers", {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            with suppress(ConnectionError):
-                self.wfile.write(data[: step.get("cut", len(data))])
-                self.wfile.flush()
-                script.sent += len(data[: step.get("cut", len(data))])
-            if "cut" in step:
-                self.close_connection = True
-                self.connection.close()
-
-        def log_message(self, *arguments):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/archive.tar.gz"
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 def read(script, told=None):
@@ -80,14 +21,14 @@ def read(script, told=None):
 def test_twenty_cut_connections_are_taken_up_where_they_broke():
     chance = random.Random(1)
     for _ in range(20):
-        script = Script(*({"cut": chance.randrange(70_000, 400_000)} for _ in range(6)))
+        script = Script(DATA, *({"cut": chance.randrange(70_000, 400_000)} for _ in range(6)))
         assert hashlib.sha256(read(script)).digest() == hashlib.sha256(DATA).digest()
         assert script.sent == len(DATA)  # no byte twice
         assert {encoding for _, encoding in script.asked} == {"identity"}
 
 
 def test_a_server_without_ranges_is_read_again_up_to_the_break():
-    script = Script({"cut": 1_000_000}, {"cut": 2_000_000})
+    script = Script(DATA, {"cut": 1_000_000}, {"cut": 2_000_000})
     script.ranges = False
     assert read(script) == DATA
     assert script.sent == 1_000_000 + 2_000_000 + len(DATA)
@@ -96,7 +37,7 @@ def test_a_server_without_ranges_is_read_again_up_to_the_break():
 def test_what_may_pass_is_waited_for_with_a_line():
     told = []
     steps = [{"status": 503, "headers": {"Retry-After": "0"}}, {"cut": 500_000}, {"status": 429}, {"status": 500}]
-    assert read(Script(*steps), told) == DATA
+    assert read(Script(DATA, *steps), told) == DATA
     assert len(told) == 4
     assert "503" in told[0]
     assert "on from byte 500000" in told[1]
@@ -104,8 +45,8 @@ def test_what_may_pass_is_waited_for_with_a_line():
 
 def test_tries_that_bring_nothing_come_to_an_end():
     with pytest.raises(ZooError, match=r"cannot be read at byte 9, tried 4 times"):
-        read(Script({"cut": 9}, *[{"cut": 0}] * 100))
-    script = Script(*[{"cut": 1}] * 100)  # a byte each
+        read(Script(DATA, {"cut": 9}, *[{"cut": 0}] * 100))
+    script = Script(DATA, *[{"cut": 1}] * 100)  # a byte each
     with pytest.raises(ZooError, match="cannot be read at byte 4, tried 4 times"):
         read(script)
     assert len(script.asked) == 4
@@ -125,7 +66,7 @@ def test_tries_that_bring_nothing_come_to_an_end():
 )
 def test_an_archive_that_changes_on_the_way_is_an_error(step, line):
     with pytest.raises(ZooError, match=line):
-        read(Script({"cut": 500_000}, step))
+        read(Script(DATA, {"cut": 500_000}, step))
 
 
 def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
@@ -134,7 +75,7 @@ def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
     (tmp_path / "file").write_bytes(DATA)
     with fsspec.open(f"{bucket}/file", "wb") as file:
         file.write(DATA)
-    with serving(Script()) as url:
+    with serving(Script(DATA)) as url:
         for location in (str(tmp_path / "file"), url, f"{bucket}/file"):
             stream, size = open_stream(location)
             assert size == len(DATA)
@@ -145,7 +86,7 @@ def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
 
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
-    with serving(Script()) as url:
+    with serving(Script(DATA)) as url:
         pass
     with pytest.raises(ZooError, match="cannot be read at byte 0, tried 3 times"):
         HttpStream(url, waits=(0.01, 0.01))

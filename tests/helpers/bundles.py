@@ -1,6 +1,7 @@
 """Checkpoints written byte by byte, with good checksums and whatever one likes inside."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -60,3 +61,19 @@ def bundle(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         entries.append((key.encode(), entry(array.shape, len(contents), len(data), masked(contents))))
         data += contents
     return table([block(entries)]), data
+
+
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_DTYPES = {"float32": 1, "int32": 3, "int64": 9}
+
+
+def write_bundle(prefix: Path, variables: Mapping[str, np.ndarray]) -> None:
+    """Write the files of a good checkpoint; names get the ending of variables."""
+    entries, data = [HEADER], b""
+    for name, array in sorted(variables.items()):
+        contents, dtype = array.tobytes(), _DTYPES[str(array.dtype)]
+        row = entry(array.shape, len(contents), len(data), masked(contents), dtype)
+        entries.append(((name + SUFFIX).encode(), row))
+        data += contents
+    Path(f"{prefix}.index").write_bytes(table([block(entries)]))
+    Path(f"{prefix}.data-00000-of-00001").write_bytes(data)

@@ -1,0 +1,75 @@
+"""A web server that serves one file, and misbehaves as a script says."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Script:
+    """What a server does with the next requests, one entry each; when none is left it serves well.
+
+    Attributes:
+        data: What it serves.
+        steps: `status` (refuse), `headers` (more of them), `cut` (close after so many bytes), `etag`, `total`, `shift`
+            (lie about the version, the size, the first byte).
+        asked: By request, its first byte and the encoding that it takes.
+        sent: Bytes of bodies.
+        ranges: Whether it answers range requests.
+    """
+
+    def __init__(self, data: bytes, *steps: dict) -> None:
+        self.data, self.steps = data, list(steps)
+        self.asked: list[tuple[int, str]] = []
+        self.sent, self.ranges, self.etag = 0, True, '"one"'
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[str]:
+    """Serve until the block ends; yields the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if script.ranges else 0
+            script.asked.append((start, self.headers["Accept-Encoding"]))
+            step = script.steps.pop(0) if script.steps else {}
+            data = script.data[start:]
+            if "status" in step:
+                self.send_response(step["status"])
+                for name, value in step.get("headers", {}).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206 if script.ranges else 200)
+            if script.ranges:
+                total = step.get("total", len(script.data))
+                self.send_header(
+                    "Content-Range", f"bytes {start + step.get('shift', 0)}-{len(script.data) - 1}/{total}"
+                )
+            self.send_header("ETag", step.get("etag", script.etag))
+            for name, value in step.get("headers", {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(data[: step.get("cut", len(data))])
+                self.wfile.flush()
+                script.sent += len(data[: step.get("cut", len(data))])
+            if "cut" in step:
+                self.close_connection = True
+                self.connection.close()
+
+        def log_message(self, *arguments):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}/archive.tar.gz"
+    finally:
+        http.shutdown()
+        http.server_close()

@@ -97,14 +97,32 @@ def read_names(
     source: str | Path | bytes, name: str | None = None, *, error: type[HeldoutError] = DataError
 ) -> list[str]:
     """Return the names of the arrays in an npz file, in order; arguments and errors are as those of `read_npz`."""
+    return list(describe_npz(source, name, error=error))
+
+
+def describe_npz(
+    source: str | Path | bytes, name: str | None = None, *, error: type[HeldoutError] = DataError
+) -> dict[str, str]:
+    """Return what the arrays of an npz file are, such as `float32 (100, 3)`, by name and in order; none is read.
+
+    Arguments and errors are as those of `read_npz`.
+    """
     name = name or ("npz file" if isinstance(source, bytes) else str(source))
+    found = {}
     try:
         with _open(source) as file, zipfile.ZipFile(file) as archive:
-            return list(_members(archive))
+            for array, member in _members(archive).items():
+                try:
+                    with archive.open(member) as data:
+                        shape, _, dtype, _ = _read_header(data, array)
+                    found[array] = f"{dtype} {shape}"
+                except _DAMAGE as cause:
+                    found[array] = f"no array ({_line(cause)})"
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
         raise error(f"{name}: is no readable npz file ({_line(cause)})") from None
+    return found
 
 
 def read_npy(

@@ -18,7 +18,7 @@ from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.checkpoints import Checkpoint
 from heldout_torch.checkpoints.sonnet import unknown_variables
 from heldout_torch.errors import HeldoutError, ZooError
-from heldout_torch.experiments import Experiment, find_experiment
+from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.storage.npz import describe_npz
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
@@ -114,28 +114,28 @@ def inspect_archive(
     Raises:
         ZooError: If a package for archives is missing.
     """
-    source = _Counted(stream, progress)
+    source = _Beginning(stream, limit, progress)
     look = _Look(Inspection(archive), ignore)
     try:
         for member in read_members(inflate(source), archive):
             look.at(member)
-            if source.count >= limit:
-                break
-        else:
-            look.found.ended = True
+        look.found.ended = True
     except ZooError as error:
-        look.problem(str(error))
+        if source.count < limit:  # else the archive goes on, and the error is that it does not here
+            look.problem(str(error))
     look.found.read = source.count
     return look.found
 
 
-class _Counted(io.RawIOBase):
-    def __init__(self, stream: BinaryIO, progress: Callable[[int], object]) -> None:
+class _Beginning(io.RawIOBase):
+    """The first bytes of a stream, counted."""
+
+    def __init__(self, stream: BinaryIO, limit: int, progress: Callable[[int], object]) -> None:
         self.count = 0
-        self._stream, self._progress = stream, progress
+        self._stream, self._limit, self._progress = stream, limit, progress
 
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
+        data = self._stream.read(min(size, self._limit - self.count))
         self.count += len(data)
         self._progress(len(data))
         return data
@@ -200,7 +200,7 @@ class _Look:
     def _experiment(self, name: str) -> Experiment | None:
         if name not in self._experiments:
             try:
-                self._experiments[name] = find_experiment(name)
+                self._experiments[name] = read_declaration(name, None)
             except HeldoutError as error:
                 self._experiments[name] = None
                 self.problem(str(error))

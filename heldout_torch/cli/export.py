@@ -32,8 +32,8 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="an archive or its URL, - for one on standard input, the name of an experiment, whose published archive is "
-        "meant, one run directory, or any place of runs",
+        help="an archive or its URL, - for one on standard input, the name of an experiment for its published archive, "
+        "one run directory, or any place of runs",
     )
     parser.add_argument("--zoo", required=True, help="folder, or URL that can be written, to export into")
     parser.add_argument("--experiment", help="only this experiment, or the name of SOURCE's")
@@ -55,7 +55,9 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.source == "-":
         return _export_archive(arguments, sys.stdin.buffer, "standard input", None, target, selection)
     location = _published(arguments.source)
-    if Path(location).is_file() or (is_remote(location) and is_archive(location) and not _is_indexed(location, selection)):
+    if Path(location).is_file() or (
+        is_remote(location) and is_archive(location) and not _is_indexed(location, selection)
+    ):
         stream, size = open_stream(location, complain)
         if is_remote(location):
             complain(f"reading {location}, {'of unknown size' if size is None else f'{size:,} bytes'}")
@@ -70,9 +72,9 @@ def _export(arguments: argparse.Namespace) -> int:
 def _published(source: str) -> str:
     """Return the address of the published archive of an experiment that the package declares; else what is given."""
     experiment = known_experiments().get(source)
-    if experiment is None or experiment.archive_url is None or Path(source).exists():
+    if experiment is None or experiment.archive is None or Path(source).exists():
         return source
-    return experiment.archive_url
+    return experiment.archive.url
 
 
 def _is_indexed(location: str, selection: Selection) -> bool:

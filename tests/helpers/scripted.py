@@ -32,6 +32,9 @@ def serving(script: Script) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
+            if self.path != "/archive.tar.gz":
+                self.send_error(404)
+                return
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if script.ranges else 0
             script.asked.append((start, self.headers["Accept-Encoding"]))
             step = script.steps.pop(0) if script.steps else {}

@@ -97,7 +97,14 @@ def read_names(
     source: str | Path | bytes, name: str | None = None, *, error: type[HeldoutError] = DataError
 ) -> list[str]:
     """Return the names of the arrays in an npz file, in order; arguments and errors are as those of `read_npz`."""
-    return list(describe_npz(source, name, error=error))
+    name = name or ("npz file" if isinstance(source, bytes) else str(source))
+    try:
+        with _open(source) as file, zipfile.ZipFile(file) as archive:
+            return list(_members(archive))
+    except OSError as cause:
+        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
+    except _DAMAGE as cause:
+        raise error(f"{name}: is no readable npz file ({_line(cause)})") from None
 
 
 def describe_npz(

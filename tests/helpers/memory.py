@@ -4,18 +4,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Not getrusage: its peak is carried over from the process that started this one.
 _FRAME = """
-import resource, sys
+import gc, sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 {prepare}
-import gc; gc.collect()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def status(field):
+    (line,) = [line for line in open("/proc/self/status") if line.startswith(field)]
+    return int(line.split()[1])
+
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+before = status("VmRSS")
 try:
 {work}
 except Exception as error:
     print(type(error).__name__, error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((status("VmHWM") - before) // 1024)
 """
 
 

@@ -48,7 +48,8 @@ def from_sonnet(
     unknown = unknown_variables(variables, architecture)
     if unwanted := [name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in ignore)]:
         raise CheckpointError(
-            f"{len(unwanted)} variables do not belong to {architecture}: {_listed(unwanted)}; "
+            f"{len(unwanted)} variables do not belong to {architecture}: "
+            f"{_listed([name.removeprefix(_ROOT) for name in unwanted])}; "
             f"what leaves them out is --ignore '{_pattern(unwanted)}'"
         )
 

@@ -146,5 +146,5 @@ def test_what_follows_the_end_mark_must_be_zeros():
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE])
 def test_what_has_no_data_is_followed_by_the_next_header_whatever_size_it_declares(kind):
     data = whole("without", type=kind, size=700) + whole("next") + bytes(1024)
-    assert [header.name for header, _ in read(data)] == ["without", "next"]
+    assert [header.name.rstrip("/") for header, _ in read(data)] == ["without", "next"]
     assert [name for name, *_ in expected(data)] == ["without", "next"]

@@ -1,31 +1,21 @@
 """Held-out training runs in PyTorch: thousands of models trained on random subsets, and their statistics.
 
-`load_run` and `list_runs` read runs, `heldout_torch.models` holds the networks, `heldout_torch.checkpoints` reads
-TensorFlow's files. Names below are imported when first used, so that the package itself costs nothing.
+`load_run` and `list_runs` read runs, `heldout_torch.models` holds the networks, `heldout_torch.stats` the statistics,
+`heldout_torch.training` trains new runs. Names are imported when first used, so that the package itself costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heldout_torch.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from heldout_torch.data import load_dataset
     from heldout_torch.errors import CheckpointError, DataError, HeldoutError, ZooError
-    from heldout_torch.models import build_model, list_models
-    from heldout_torch.zoo import AuxArrays, Run, list_runs, load_run
+    from heldout_torch.evaluation import evaluate, predict, verify
+    from heldout_torch.models import build_model, list_models, register_architecture
+    from heldout_torch.zoo import AuxArrays, Run, RunKey, copy_runs, list_runs, load_run, load_runs, open_zoo
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "AuxArrays": "heldout_torch.zoo",
-    "CheckpointError": "heldout_torch.errors",
-    "DataError": "heldout_torch.errors",
-    "HeldoutError": "heldout_torch.errors",
-    "Run": "heldout_torch.zoo",
-    "ZooError": "heldout_torch.errors",
-    "build_model": "heldout_torch.models",
-    "list_models": "heldout_torch.models",
-    "list_runs": "heldout_torch.zoo",
-    "load_run": "heldout_torch.zoo",
-}
 
 __all__ = [
     "AuxArrays",
@@ -33,15 +23,40 @@ __all__ = [
     "DataError",
     "HeldoutError",
     "Run",
+    "RunKey",
     "ZooError",
     "build_model",
+    "copy_runs",
+    "evaluate",
     "list_models",
     "list_runs",
+    "load_dataset",
     "load_run",
+    "load_runs",
+    "open_zoo",
+    "predict",
+    "register_architecture",
+    "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'heldout_torch' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_names(
+    "heldout_torch",
+    {
+        "heldout_torch.data": ("load_dataset",),
+        "heldout_torch.errors": ("CheckpointError", "DataError", "HeldoutError", "ZooError"),
+        "heldout_torch.evaluation": ("evaluate", "predict", "verify"),
+        "heldout_torch.models": ("build_model", "list_models", "register_architecture"),
+        "heldout_torch.zoo": (
+            "AuxArrays",
+            "Run",
+            "RunKey",
+            "copy_runs",
+            "list_runs",
+            "load_run",
+            "load_runs",
+            "open_zoo",
+        ),
+    },
+    ("archives", "checkpoints", "data", "errors", "evaluation", "experiments", "models", "report", "stats", "storage",
+     "training", "zoo"),
+)  # fmt: skip

@@ -1,6 +1,7 @@
 """Names of a package that are imported when first used, so that importing the package itself costs nothing."""
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,6 @@ def lazy_names(
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def names_of_package() -> list[str]:
-        return sorted({*homes, *modules})
+        return sorted({*vars(sys.modules[package]), *homes, *modules})
 
     return get, names_of_package

@@ -48,6 +48,29 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = heldout_torch.nonsense
 
 
+def test_everything_public_is_listed_and_found_without_another_import():
+    code = (
+        "import heldout_torch as h; assert set(h.__all__) < set(dir(h)); "
+        "print(len(h.zoo.known_experiments()), h.data.tfds_order('train', 10)[:3], h.stats.memorization.__name__)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "6 [6 5 4] memorization\n"
+
+
+def test_ipython_completes_names():
+    from IPython.core.completer import IPCompleter
+
+    completer = IPCompleter(namespace={"heldout_torch": heldout_torch}, use_jedi=False)
+    for text, expected in {
+        "heldout_torch.load_": {"load_dataset", "load_run", "load_runs"},
+        "heldout_torch.zo": {"zoo"},
+        "heldout_torch.zoo.open_": {"open_writable", "open_zoo"},
+        "heldout_torch.stats.memor": {"memorization", "memorization_error", "memorization_interval"},
+    }.items():
+        found = {match.rpartition(".")[2] for match in completer.complete(text)[1]}
+        assert expected <= found, text
+
+
 @pytest.mark.slow
 def test_the_wheel_carries_all_that_is_needed(tmp_path):
     source = tmp_path / "source"  # building leaves files behind

@@ -6,7 +6,8 @@ bilinearly without antialiasing, minus `MEAN`, divided by `STD`, all in float32 
 the resize.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,6 +34,21 @@ def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
         float32 of shape (..., c, h, w), on the image's device.
     """
     return scaled(_to_tensor(image), 255)
+
+
+def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.Tensor], torch.Tensor]":
+    """Return the evaluation transform that an experiment declares: what `unit_range` or `imagenet_transform` does.
+
+    Args:
+        preprocessing: An experiment's, or a run's: `divide_by`, and for ImageNet more.
+
+    Returns:
+        A function of a PIL image or uint8 tensor of shape (..., c, h, w), which gives float32.
+    """
+    if "image_size" in preprocessing:
+        return imagenet_transform
+    divide_by = float(preprocessing.get("divide_by", 1))
+    return lambda image: scaled(_to_tensor(image), divide_by)
 
 
 def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from heldout_torch.zoo.base import WritableZoo, Zoo
     from heldout_torch.zoo.copy import copy_runs
     from heldout_torch.zoo.keys import RunKey
-    from heldout_torch.zoo.load import Run, list_runs, load_run
+    from heldout_torch.zoo.load import Run, list_runs, load_run, load_runs
     from heldout_torch.zoo.metadata import RunMetadata
     from heldout_torch.zoo.open import open_writable, open_zoo, sample_zoo
     from heldout_torch.zoo.selection import Selection
@@ -28,6 +28,7 @@ __all__ = [
     "known_experiments",
     "list_runs",
     "load_run",
+    "load_runs",
     "open_writable",
     "open_zoo",
     "sample_zoo",
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.zoo.base": ("WritableZoo", "Zoo"),
         "heldout_torch.zoo.copy": ("copy_runs",),
         "heldout_torch.zoo.keys": ("RunKey",),
-        "heldout_torch.zoo.load": ("Run", "list_runs", "load_run"),
+        "heldout_torch.zoo.load": ("Run", "list_runs", "load_run", "load_runs"),
         "heldout_torch.zoo.metadata": ("RunMetadata",),
         "heldout_torch.zoo.open": ("open_writable", "open_zoo", "sample_zoo"),
         "heldout_torch.zoo.selection": ("Selection",),

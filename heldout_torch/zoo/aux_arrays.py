@@ -14,7 +14,7 @@ from heldout_torch.storage.npz import npz_bytes, read_npz
 _TEST = ("correctness_test", "index_test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AuxArrays:
     """The arrays of one `aux_arrays.npz`, named as in the file.
 
@@ -105,6 +105,22 @@ class AuxArrays:
             raise ZooError(f"{name}: index_train and index_removed are not together 0 ... {len(whole) - 1}")
         if not np.array_equal(ordered["subsample_idx"], ordered["index_train"]):
             raise ZooError(f"{name}: subsample_idx and index_train name different examples")
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all arrays are equal."""
+        if not isinstance(other, AuxArrays):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        parts = []
+        for split in ("train", "removed", "test"):
+            correct = getattr(self, f"correctness_{split}")
+            share = f", {correct.mean():.4f} correct" if len(correct) else ""
+            parts.append(f"{split}: {len(correct)}{share}")
+        return f"AuxArrays({'; '.join(parts)})"
 
     @property
     def train_examples(self) -> int:

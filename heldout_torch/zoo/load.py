@@ -1,19 +1,23 @@
 """A run by name, from any place that holds it."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
+from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import known_experiments
 from heldout_torch.models import restore_model
 from heldout_torch.storage.progress import Bar
+from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.keys import RunKey, make_key, nearest_ratio
+from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
 from heldout_torch.zoo.selection import described
@@ -37,6 +41,11 @@ class Run:
     def key(self) -> RunKey:
         """The run's experiment, subset ratio and number."""
         return self.metadata.key
+
+    @property
+    def transform(self) -> Callable[[Any], torch.Tensor]:
+        """What turns a PIL image or uint8 tensor (c, h, w) into the network's input, float32 (c, h, w)."""
+        return transform_of(self.metadata.preprocessing)
 
     @cached_property
     def aux(self) -> AuxArrays:
@@ -88,20 +97,74 @@ def load_run(
     return Run(model.to(device), metadata, opened)
 
 
-def list_runs(zoo: Place | None = None) -> list[RunKey]:
+def load_runs(
+    experiment: str,
+    subset_ratio: Any = None,
+    runs: Iterable[Any] | None = None,
+    zoo: Place | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[Run]:
+    """Load many runs, the next ones while the caller works on one.
+
+    Args:
+        experiment: Such as `cifar10-inception`.
+        subset_ratio: Only this ratio; all by default.
+        runs: Only these numbers, in this order; by default all that are there.
+        zoo: As in `load_run`.
+        device: Where the models go.
+
+    Yields:
+        The runs, in order.
+
+    Raises:
+        ZooError: If there is none, or a run is missing or damaged.
+
+    Example:
+        >>> [run.key.run for run in load_runs("digits-mlp-tf", 0.7, [4, 1])]
+        [4, 1]
+    """
+    opened = open_zoo(zoo)
+    if runs is None:
+        keys = list_runs(opened, experiment, subset_ratio)
+        if not keys:
+            raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys())}")
+    else:
+        ratio = subset_ratio if subset_ratio is not None else _only_ratio(opened, experiment)
+        keys = [make_key(experiment, ratio, run) for run in runs]
+    yield from map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
+
+
+def list_runs(
+    zoo: Place | None = None, experiment: str | None = None, subset_ratio: Any = None, runs: Iterable[Any] | None = None
+) -> list[RunKey]:
     """List the runs of a place, in order of experiment, ratio, run.
 
     Args:
         zoo: As in `load_run`.
+        experiment: Only those of this experiment; `*` stands for any letters, such as in `cifar*-inception`.
+        subset_ratio: Only those of this ratio.
+        runs: Only these numbers.
+
+    Returns:
+        The runs; none where none matches.
 
     Raises:
-        ZooError: If it cannot be listed.
+        ZooError: If the place cannot be listed.
 
     Example:
         >>> list_runs()[0]  # of the bundled sample
         RunKey(experiment='digits-mlp-tf', subset_ratio=0.7, run=0)
     """
-    return open_zoo(zoo).keys()
+    opened = open_zoo(zoo)
+    keys = opened.keys(experiment if experiment is None or not set(experiment) & set("*?[") else None)
+    keys = [key for key in keys if experiment is None or fnmatchcase(key.experiment, experiment)]
+    if subset_ratio is not None:
+        ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
+        keys = [key for key in keys if key.subset_ratio == ratio]
+    if runs is not None:
+        wanted = set(map(as_run, runs))
+        keys = [key for key in keys if key.run in wanted]
+    return keys
 
 
 def find_run(zoo: Zoo, key: RunKey) -> RunKey:
@@ -129,6 +192,14 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
         except ZooError as error:
             raise ZooError(f"{error}; {described(alike or keys)}{'' if alike else _where_else(key)}") from None
     return near
+
+
+def _only_ratio(zoo: Zoo, experiment: str) -> float:
+    ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
+    if len(ratios) != 1:
+        listed = ", ".join(map(repr, ratios)) or "none"
+        raise ZooError(f"{zoo.location}: give the subset ratio of {experiment}, one of {listed}")
+    return ratios[0]
 
 
 def _where_else(key: RunKey) -> str:

@@ -162,3 +162,12 @@ def test_a_file_that_unpacks_to_too_much_is_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ZooError, match=r"aux_arrays.npz: cannot be read \(No such file"):
         AuxArrays.read(tmp_path / "aux_arrays.npz")
+
+
+def test_aux_arrays_are_compared_and_printed_in_short():
+    aux = make_aux()
+    assert aux == make_aux()
+    assert aux != replace(aux, correctness_test=1 - aux.correctness_test)
+    assert aux != "aux"
+    assert len(repr(aux)) < 120
+    assert repr(aux).startswith("AuxArrays(train: ")

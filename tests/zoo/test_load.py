@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from heldout_torch import HeldoutError, ZooError, list_runs, load_run
+from heldout_torch import HeldoutError, ZooError, list_runs, load_dataset, load_run, load_runs, predict
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.zoos import export
@@ -160,3 +160,41 @@ def test_an_empty_folder_is_no_run(zoo):
     (zoo / EXPERIMENT / "0.7/0").mkdir()
     with pytest.raises(HeldoutError, match=r"0.7/0 is not in .*; it has digits-mlp-tf/0.7 runs 1-5"):
         load_run(EXPERIMENT, 0.7, 0, zoo)
+
+
+def test_many_runs_come_in_the_order_asked_for(zoo):
+    assert [run.key.run for run in load_runs(EXPERIMENT, 0.1 * 7, [4, np.int64(1)], zoo)] == [4, 1]
+    assert [run.key.run for run in load_runs(EXPERIMENT, zoo=zoo)] == list(range(6))
+    assert [run.key.run for run in load_runs(EXPERIMENT, runs=[5], zoo=zoo)] == [5]
+    with pytest.raises(ZooError, match=r"0.7/9 is not in .*; it has digits-mlp-tf/0.7 runs 0-5"):
+        list(load_runs(EXPERIMENT, 0.7, [0, 9], zoo))
+    with pytest.raises(ZooError, match=r"holds no such run; it has"):
+        list(load_runs("other", zoo=zoo))
+
+
+def test_runs_are_listed_by_pattern_ratio_and_number(zoo):
+    assert list_runs(zoo, "digits*", "0.7", [1, 9]) == [RunKey(EXPERIMENT, 0.7, 1)]
+    assert list_runs(zoo, EXPERIMENT) == list_runs(zoo)
+    assert list_runs(zoo, "cifar*") == list_runs(zoo, subset_ratio=0.5) == list_runs(zoo, runs=[9]) == []
+
+
+def test_a_run_is_hashed_compared_and_printed_in_short(zoo):
+    run = load_run(KEY, zoo=zoo)
+    assert len({run, run, load_run(KEY, zoo=zoo)}) == 2
+    assert run == run
+    assert repr(run) == f"Run('{KEY}', mlp from {zoo})"
+
+
+def test_the_transform_gives_what_the_network_was_trained_on(zoo):
+    digits, run = load_dataset("digits"), load_run(KEY, zoo=zoo)
+    image, _ = digits.split("test")[3]
+    raw = torch.from_numpy(digits.test.images[3].numpy())
+    assert torch.equal(run.transform(raw), image)
+
+
+def test_logits_of_many_runs_are_those_of_each(zoo):
+    images = torch.stack([load_dataset("digits").split("test")[i][0] for i in range(50)])
+    logits = predict(load_runs(EXPERIMENT, zoo=zoo), images, batch_size=7)
+    for number in range(6):
+        expected = load_run(EXPERIMENT, 0.7, number, zoo).model(images)
+        torch.testing.assert_close(logits[number], expected)

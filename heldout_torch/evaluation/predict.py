@@ -1,0 +1,51 @@
+"""Logits of many runs on images at hand."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from heldout_torch.evaluation.precision import float32_only
+from heldout_torch.zoo import Run
+
+_TOGETHER = 8  # runs held at once
+
+
+def predict(
+    runs: Iterable[Run], images: Tensor, *, batch_size: int = 256, device: str | torch.device = "cpu"
+) -> Tensor:
+    """Compute the logits of many runs on the same images, in float32.
+
+    Args:
+        runs: Of one experiment, such as `load_runs` yields; a few are held at once.
+        images: float32 of shape (n, c, h, w), as `run.transform` gives them.
+        batch_size: Images computed at once.
+        device: Where to compute.
+
+    Returns:
+        float32 of shape (runs, n, num_classes), on the CPU.
+
+    Example:
+        >>> from heldout_torch import load_runs
+        >>> predict(load_runs("digits-mlp-tf", 0.7, [0, 1, 2]), torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([3, 5, 10])
+    """
+    logits: list[Tensor] = []
+    group: list[Run] = []
+    for run in runs:
+        group.append(run)
+        if len(group) == _TOGETHER:
+            logits += _logits(group, images, batch_size, device)
+            group = []
+    return torch.stack(logits + _logits(group, images, batch_size, device))  # (runs, n, num_classes)
+
+
+def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:
+    models = [run.model.to(device).eval() for run in runs]
+    parts: list[list[Tensor]] = [[] for _ in models]
+    with torch.inference_mode(), float32_only():
+        for batch in torch.split(images, batch_size):
+            on_device = batch.to(device)
+            for model, part in zip(models, parts, strict=True):
+                part.append(model(on_device).float().cpu())  # (b, num_classes)
+    return [torch.cat(part) for part in parts]

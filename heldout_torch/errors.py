@@ -4,9 +4,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
-_QUERY = re.compile(r"\?.*?(?=[:;,)\]]*$)")
+_QUERY = re.compile(r"\?.*?(?=['\":;,)\]]*$)")
 
 
 class HeldoutError(Exception):

@@ -31,6 +31,9 @@ def test_what_a_terminal_shows_stays_as_it_is():
         ("copy https://a:b@c/d?e to gs://f:g@h/i", "copy https://...@c/d?... to gs://...@h/i"),
         ("simplecache::https://u:s3cr3t@host/zoo", "simplecache::https://...@host/zoo"),
         ("https://host/a@b", "https://host/a@b"),
+        ("s3://user:s3'cr3t@host/zoo: bad", "s3://...@host/zoo: bad"),
+        ("https://host/zoo?sig=s3'cr3t: bad", "https://host/zoo?...: bad"),
+        ("'https://host/zoo' and 'https://host/x?a=b'", "'https://host/zoo' and 'https://host/x?...'"),
     ],
 )
 def test_credentials_of_urls_are_not_shown(text, shown):

@@ -17,6 +17,7 @@ from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.npz import load_npz
 from heldout_torch.evaluation.log import VerificationLog
 from heldout_torch.experiments import Experiment, read_declaration
+from heldout_torch.experiments.recipe import read_recipe
 from heldout_torch.stats.influence_files import load_classwise, load_pairs
 from heldout_torch.stats.score_files import load_scores
 from heldout_torch.storage.npz import npz_bytes
@@ -89,8 +90,16 @@ def all_formats(folder: Path) -> dict[str, Format]:
         "class-wise influence": Format(npz_bytes(_classwise()), mutants.of_npz, by_path(load_classwise)),
         "ImageNet index": Format(npz_bytes(_imagenet()), mutants.of_npz, by_path(read_imagenet_index)),
         "data set": Format(npz_bytes(_dataset()), mutants.of_npz, by_path(lambda path: load_npz(path, "mine"))),
+        "recipe": Format(_RECIPE, mutants.of_bytes, by_path(read_recipe, ".toml")),
         "tar": Format(_tar(run), mutants.of_bytes, _read_tar),
     }
+
+
+_RECIPE = b"""
+epochs = 3
+batch_size = 16
+learning_rate = 0.1
+"""
 
 
 def _of_safetensors(data: bytes, chance: random.Random) -> bytes:

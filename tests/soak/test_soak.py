@@ -7,7 +7,7 @@ from tests.soak.formats import all_formats
 
 NAMES = [
     "bundle index", "bundle data", "aux_arrays.npz", "safetensors", "run.json", "manifest.json", "experiment.json",
-    "verification log", "scores", "pairs", "class-wise influence", "ImageNet index", "data set", "tar",
+    "verification log", "scores", "pairs", "class-wise influence", "ImageNet index", "data set", "recipe", "tar",
 ]  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Evaluations become `aux_arrays.npz` files, and scores for membership inference."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
-from heldout_torch.storage.files import new_folder
+from heldout_torch.storage import posix
+from heldout_torch.storage.files import new_folder, remove_stale
 from heldout_torch.zoo import AuxArrays, Run, RunKey
 from heldout_torch.zoo.base import WritableZoo
 
@@ -139,6 +139,7 @@ def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
         runs = np.array(sorted(key.run for key in keys if scores_folder(out, key) == folder), np.int64)
         try:
             if not folder.is_dir():
+                remove_stale(folder.parent)
                 with new_folder(folder) as temporary:
                     for name, dtype in (("scores.npy", np.float32), ("trained_on.npy", np.bool_)):
                         # Zeros that were never written take no space on the disk.
@@ -177,7 +178,7 @@ def write_scores(folder: Path, run: int, train: Evaluation, trained_on: np.ndarr
             file.seek(offset + row * values.nbytes)
             file.write(values.tobytes())
             file.flush()
-            os.fsync(file.fileno())
+            posix.sync_file(file.fileno())
 
 
 def has_scores(folder: Path, run: int) -> bool:

@@ -18,7 +18,7 @@ from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, er
 from heldout_torch.stats.accuracies import PARTS, spread
 from heldout_torch.stats.progress import progress
 from heldout_torch.stats.summary import check_examples
-from heldout_torch.storage.files import new_folder, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_synced
 from heldout_torch.zoo import Experiment
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def write_report(
     if len(names) != classes and (classes or dataset is not None):
         raise HeldoutError(f"{len(names)} class names given, {experiment.dataset} has {classes} classes")
     html = _render(statistics, experiment, dataset is not None, names, commands)
+    remove_stale(out.parent)
     with new_folder(out, overwrite=True) as folder:
         write_synced(folder / "index.html", html.encode())
         for name in ("report.css", "report.js"):

@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order, check_order
-from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.npz import npz_bytes
 
 ORDER = "order"  # a string of no dimension, in every file written here
@@ -92,6 +92,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | None], order: 
     known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     if order is not None:
         known[ORDER] = np.array(check_order(order, ORDER))
+    remove_stale(Path(path).parent)
     try:
         write_atomically(Path(path), npz_bytes(known))
     except OSError as error:

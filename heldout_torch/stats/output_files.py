@@ -7,7 +7,6 @@ of the label. `filled.npy`, bool of shape (runs,), says which rows are filled in
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.storage.files import new_folder, write_synced
+from heldout_torch.storage import posix
+from heldout_torch.storage.files import new_folder, remove_stale, write_synced
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
@@ -55,6 +55,7 @@ def start_outputs(folder: Path, keys: Sequence[str], train_examples: int, test_e
     layout = Layout(tuple(keys), train_examples, test_examples)
     try:
         if not folder.is_dir():
+            remove_stale(folder.parent)
             with new_folder(folder) as temporary:
                 for name, (dtype, shape) in layout.arrays.items():
                     np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, shape).flush()
@@ -108,7 +109,7 @@ def write_outputs(
                 file.seek(array.offset + row * line.nbytes)
                 file.write(line.tobytes())
                 file.flush()
-                os.fsync(file.fileno())
+                posix.sync_file(file.fileno())
         except OSError as error:
             raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
-from heldout_torch.storage.files import new_folder, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_synced
 from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
@@ -54,6 +54,7 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
         "train_examples": len(arrays["trained_on"]),
         "test_examples": len(arrays["correct_test"]),
     }
+    remove_stale(folder.parent)
     try:
         with new_folder(folder, overwrite=True) as temporary:
             for name, words in arrays.items():

@@ -5,6 +5,7 @@ Writers work under a temporary name, locked as long as they live. What a killed 
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 _STALE_SECONDS = 3600.0
 _TRIES = 100  # to replace a folder that others replace at the same time
+_LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -88,7 +90,7 @@ def remove_stale(folder: Path) -> None:
     these are, not by that of this machine. What others own, and may not be removed, stays.
     """
     try:
-        names = [name for name in os.listdir(folder) if name.startswith((PARTIAL, REPLACED))]
+        names = [name for name in os.listdir(folder) if _LEFT.fullmatch(name)]
     except OSError:  # no folder, or not ours to look into: what is written next tells
         return
     for name in names:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from heldout_torch.errors import ZooError
+from heldout_torch.storage import posix
 from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.paths import local_path
@@ -114,7 +115,7 @@ class Cache:
                 f"set {CACHE_VARIABLE} to a folder of your own",
                 stacklevel=2,
             )
-        data = read_file(f"{self._location}/{name}")
+        data = read_file(f"{self._location}/{name}", file.size)
         progress(len(data))
         return self._checked(name, file, data)
 
@@ -144,7 +145,7 @@ class Cache:
                     target.write(data)
                     progress(len(data))
                 target.flush()
-                os.fsync(target.fileno())
+                posix.sync_file(target.fileno())
         except FileNotFoundError:
             raise ZooError(f"{url}: is recorded, but there is no such file; index the zoo again") from None
         try:

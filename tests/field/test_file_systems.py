@@ -2,16 +2,23 @@
 
 import errno
 import os
+import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from heldout_torch.errors import DataError
+from heldout_torch.evaluation.save import start_scores
+from heldout_torch.stats.output_files import start_outputs
+from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
+from heldout_torch.zoo.keys import RunKey
 from tests.storage.test_files import HOURS, age, contents, write_run
 
+LEFT = f".partial-{1:032x}"
 BIG = bytes(2**21)
 
 
@@ -56,8 +63,8 @@ def test_a_line_that_a_full_disk_cut_is_ended_before_the_next(mounted):
 def test_a_read_only_disk_is_read_and_not_written(mounted):
     place = mounted("size=1m")
     write_run(place / "run", b"old")
-    (place / ".partial-old").mkdir()
-    age(place / ".partial-old", 2 * HOURS)
+    (place / LEFT).mkdir()
+    age(place / LEFT, 2 * HOURS)
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
     remove_stale(place)
     for write in (
@@ -77,8 +84,8 @@ def test_another_users_leavings_and_folders_stay(tmp_path, as_nobody):
         if folder.name.startswith("pytest-") or folder == tmp_path:
             os.chmod(folder, 0o755)
     write_run(tmp_path / "run", b"old")
-    (tmp_path / ".partial-old").mkdir()
-    age(tmp_path / ".partial-old", 2 * HOURS)
+    (tmp_path / LEFT).mkdir()
+    age(tmp_path / LEFT, 2 * HOURS)
     assert as_nobody(lambda: remove_stale(tmp_path)) == "None"
     assert as_nobody(lambda: contents(tmp_path / "run")) == "{'file': b'old'}"
     assert "PermissionError" in as_nobody(lambda: write_run(tmp_path / "run", b"new"))
@@ -116,3 +123,23 @@ def test_an_interrupted_block_leaves_nothing(tmp_path):
         with pytest.raises((KeyboardInterrupt, InterruptedError, DataError)), new_folder(tmp_path / "run") as folder:
             write_and_fail(folder, cause)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: save_scores(folder / "scores.npz", Scores(np.zeros(3))),
+        lambda folder: start_outputs(folder / "outputs", ["e/0.5/0"], 3, 2),
+        lambda folder: start_scores(folder, [RunKey("e", 0.5, 0)], 3),
+    ],
+)
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path, write):
+    write(tmp_path)
+    folder = tmp_path / "e/0.5" if (tmp_path / "e").is_dir() else tmp_path
+    (folder / LEFT).mkdir()
+    age(folder / LEFT, 2 * HOURS)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != LEFT:
+            shutil.rmtree(path)
+    write(tmp_path)
+    assert LEFT not in os.listdir(folder)

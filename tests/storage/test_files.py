@@ -167,15 +167,18 @@ def test_a_folder_of_a_containers_image_is_replaced(tmp_path, monkeypatch):
 
 
 def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
-    for name in ("old", "new", "oldfile"):
-        path = tmp_path / f".partial-{name}"
-        path.touch() if "file" in name else path.mkdir()
-        age(path, 2 * HOURS if "old" in name else 10)
+    new = f".partial-{2:032x}"
+    for name, seconds in ((f".partial-{1:032x}", 2 * HOURS), (new, 10), (".partial-of-others", 2 * HOURS)):
+        (tmp_path / name).mkdir()
+        age(tmp_path / name, seconds)
+    file = tmp_path / f".partial-{3:032x}"
+    file.touch()
+    age(file, 2 * HOURS)
     write_run(tmp_path / "run", b"run")
     (tmp_path / ".replaced-run").mkdir()
     age(tmp_path / ".replaced-run", 2 * HOURS)
     remove_stale(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".partial-new", "run"]
+    assert sorted(os.listdir(tmp_path)) == [new, ".partial-of-others", "run"]
     remove_stale(tmp_path / "missing")
 
 
@@ -198,7 +201,7 @@ def test_a_slow_writer_is_no_leaving(tmp_path):
 
 
 def test_leavings_that_may_not_be_removed_stay(tmp_path, monkeypatch):
-    path = tmp_path / ".partial-theirs"
+    path = tmp_path / f".partial-{1:032x}"
     path.touch()
     age(path, 2 * HOURS)
     monkeypatch.setattr("pathlib.Path.unlink", failing("EACCES"))

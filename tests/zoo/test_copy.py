@@ -2,13 +2,7 @@
 
 import hashlib
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +10,6 @@ from safetensors import safe_open
 
 from heldout_torch import ZooError, load_run
 from heldout_torch.experiments import Experiment, known_experiments
-from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.open import open_source
 from heldout_torch.zoo.selection import Selection
@@ -178,95 +171,3 @@ def test_a_zoo_that_cannot_be_written_is_one_error(tree, tmp_path):
     (tmp_path / "zoo").write_text("a file")
     with pytest.raises(ZooError, match=r"zoo: is a file, expected the folder of a zoo"):
         export(tree, tmp_path / "zoo")
-
-
-def test_a_second_writers_folder_stays(tmp_path):
-    with new_folder(tmp_path / "run") as ours:
-        write_synced(ours / "file", b"ours")
-        with new_folder(tmp_path / "run") as theirs:
-            write_synced(theirs / "file", b"theirs")
-    assert contents(tmp_path) == {"run/file": b"theirs"}
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(OSError), new_folder(tmp_path / "run") as folder:
-        write_synced(folder / "absent" / "file", b"half")
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
-        write_atomically(tmp_path / "taken", b"data")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
-    for name, age in (("old", 4000), ("new", 10)):
-        (tmp_path / f".partial-{name}").mkdir()
-        os.utime(tmp_path / f".partial-{name}", (time.time() - age,) * 2)
-    remove_stale(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".partial-new"]
-
-
-def many_runs(tree, count):
-    for run in range(6, count):
-        shutil.copytree(tree / EXPERIMENT / "0.7" / str(run % 6), tree / EXPERIMENT / "0.7" / str(run))
-    return tree
-
-
-def command(tree, zoo, *options):
-    return [sys.executable, REPOSITORY / "tools" / "export_weights.py", tree, "--zoo", zoo, *options]
-
-
-def check_zoo_of_whole_runs(zoo):
-    for key in FolderZoo(zoo).keys():
-        assert {path.name for path in (zoo / str(key)).iterdir()} == {"model.safetensors", "aux_arrays.npz", "run.json"}
-        load_run(key, zoo=zoo).aux.validate()
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_leaves_whole_runs_and_the_next_call_goes_on(tree, tmp_path):
-    many_runs(tree, 400)
-    chance, zoo, partial = random.Random(0), tmp_path / "zoo", 0
-    for _ in range(10):
-        process = subprocess.Popen(command(tree, zoo), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.time() + 60
-        before = len(FolderZoo(zoo).keys()) if zoo.exists() else 0
-        goal = before + chance.randrange(1, 30)
-        while time.time() < deadline and process.poll() is None:
-            if zoo.exists() and len(FolderZoo(zoo).keys()) >= goal:
-                break
-        time.sleep(chance.random() / 50)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        check_zoo_of_whole_runs(zoo)
-        partial += 0 < len(FolderZoo(zoo).keys()) < 400
-    assert partial >= 5
-    subprocess.run(command(tree, zoo), check=True, capture_output=True)
-    assert len(FolderZoo(zoo).keys()) == 400
-    check_zoo_of_whole_runs(zoo)
-
-
-@pytest.mark.slow
-def test_several_writers_on_one_zoo(tree, tmp_path):
-    many_runs(tree, 100)
-    processes = [
-        subprocess.Popen(command(tree, tmp_path / "zoo"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for _ in range(3)
-    ]
-    for process in processes:
-        _, stderr = process.communicate()
-        assert process.returncode == 0, stderr
-    export(tree, tmp_path / "whole")
-    assert contents(tmp_path / "zoo") == contents(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_interrupting_exits_with_a_line_and_no_traceback(tree, tmp_path):
-    many_runs(tree, 400)
-    process = subprocess.Popen(command(tree, tmp_path / "zoo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not (tmp_path / "zoo" / EXPERIMENT / "0.7").exists() or not FolderZoo(tmp_path / "zoo").keys():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate()
-    assert process.returncode == 130
-    assert b"interrupted" in stderr
-    assert b"Traceback" not in stderr
-    check_zoo_of_whole_runs(tmp_path / "zoo")

@@ -8,8 +8,8 @@ import torch
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.plugins import load_plugins, loaded_plugins
-from heldout_torch.training.batch import Trained, train_batch
-from heldout_torch.training.fit import RunBatch
+from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo.base import WritableZoo
 
 _RETRIES = 20
@@ -43,7 +43,7 @@ def train_on_cluster(
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {str(error).splitlines()[0]}") from None
+        raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {_line(error)}") from None
     gpus = int(torch.device(device).type == "cuda")
     task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
     shared = ray.put(dataset)
@@ -53,9 +53,9 @@ def train_on_cluster(
             (done, *_), pending = ray.wait(pending)
             yield from ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise HeldoutError(f"a batch of runs failed on the cluster: {str(error.cause).splitlines()[0]}") from None
+        raise HeldoutError(f"a batch of runs failed on the cluster: {_line(error.cause)}") from None
     except ray.exceptions.RayError as error:
-        raise HeldoutError(f"the cluster failed: {str(error).splitlines()[0]}") from None
+        raise HeldoutError(f"the cluster failed: {_line(error)}") from None
     finally:
         for task_left in pending:
             ray.cancel(task_left)
@@ -65,3 +65,8 @@ def _train(plugins: Sequence[str], batch: RunBatch, dataset: Dataset, zoo: Writa
     load_plugins(plugins)
     torch.set_num_threads(1)
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)
+
+
+def _line(error: object) -> str:
+    """Return all of an error's message as one line: Ray's first line is often a heading only."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,12 +1,16 @@
 """One network of any architecture, trained by autograd: for convolutions, one run at a time fills a device."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from heldout_torch.data import Dataset, SplitName
+from heldout_torch.evaluation.evaluate import evaluate
 from heldout_torch.training.initial import initial_model
 
 
@@ -38,6 +42,8 @@ class Network:
         self._optimizer = torch.optim.SGD(
             self._model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay
         )
+        for parameter in self._model.parameters():
+            self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._bf16 = bf16
         self._norms = [
             (module, 1 - module.momentum)
@@ -70,35 +76,28 @@ class Network:
         self._optimizer.step()
         return loss.detach()[None]
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Map images (n, c, h, w) to logits (1, n, classes), in float32 as whoever loads the run will."""
-        self._model.eval()
-        with torch.no_grad():
-            return self._model(images)[None]
+    def correct(self, dataset: Dataset, split: SplitName, progress: Callable[[int], object]) -> np.ndarray:
+        """Evaluate the network: bool of shape (1, n), by published index. Tells how many images are done."""
+        device = next(self._model.parameters()).device
+        return evaluate(self._model, dataset, split, device=device, progress=progress).correct[None]
 
     def run_state(self, i: int) -> dict[str, Tensor]:
-        """Give the state dict of the module, on the CPU; i is 0."""
+        """Return the state dict of the module, on the CPU; i is 0."""
         return {name: tensor.cpu().contiguous() for name, tensor in self._model.state_dict().items()}
 
-    def save(self) -> dict[str, Tensor]:
-        """Give all that `load` needs to go on from here."""
-        saved = {f"model.{name}": tensor for name, tensor in self.run_state(0).items()}
-        saved["steps"] = torch.tensor(self._steps)
-        for name, parameter in self._model.named_parameters():
-            if parameter in self._optimizer.state:
-                saved[f"momentum.{name}"] = self._optimizer.state[parameter]["momentum_buffer"].contiguous()
-        return saved
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that change from step to step, by name."""
+        model = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
+        return model | {
+            f"momentum.{name}": self._optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self._model.named_parameters()
+        }
 
-    def load(self, saved: dict[str, Tensor]) -> None:
-        """Go on from what `save` gave."""
-        with torch.no_grad():
-            for name, tensor in self._model.state_dict().items():
-                tensor.copy_(saved[f"model.{name}"])
-            for name, parameter in self._model.named_parameters():
-                self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                    saved[f"momentum.{name}"]
-                )
-        self._steps = int(saved["steps"])
+    def load(self, saved: dict[str, Tensor], steps: int) -> None:
+        """Go on from copies of `tensors`, after so many steps."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(saved[name])
+        self._steps = steps
 
 
 def debiased_momentum(decay: float, count: int) -> float:

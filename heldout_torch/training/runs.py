@@ -11,9 +11,10 @@ from heldout_torch.data import AnyDataset, Dataset, as_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
-from heldout_torch.training.batch import Trained, train_batch
-from heldout_torch.training.check import check_same, check_work
-from heldout_torch.training.fit import RunBatch, Watch
+from heldout_torch.training.loop import Watch
+from heldout_torch.training.preflight import check_same, check_work
+from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.keys import RunKey, make_key

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.data import load_digits
+from heldout_torch.data import ArrayDataset, load_digits
 from heldout_torch.storage import files
-from heldout_torch.training import Recipe, RunBatch, fit, train_runs
+from heldout_torch.training import Recipe, RunBatch, train_runs
+from heldout_torch.training.worker import train_batch
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_writable
 
 DIGITS = known_experiments()["digits-mlp"]
 SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
@@ -91,51 +93,97 @@ def test_only_missing_runs_are_trained(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
-@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
-def test_a_long_training_goes_on_from_its_state(tmp_path, monkeypatch, experiment):
-    """Interrupted in the middle of an epoch, it ends in the very numbers of an undisturbed one."""
-    recipe = Recipe(2, 24, 0.01, ramp=0.2, decay="linear", augmentation="crop-flip")
-    subset = np.arange(3, 100)
-    some = replace(work(1, experiment, recipe, 97 / 1437, subset), runs=(7,))
-    undisturbed = list(train_runs(some, load_digits(), tmp_path / "a"))
-    assert undisturbed[0].error is None
-
-    class KilledError(Exception):
-        pass
-
-    def stop_after(steps):
-        seen = []
-
-        def progress(runs, loss):
-            seen.append(runs)
-            if len(seen) == steps:
-                raise KilledError
-
-        return progress
-
-    monkeypatch.setattr(fit, "SAVE_SECONDS", 0)
-    with pytest.raises(KilledError):
-        list(train_runs(some, load_digits(), tmp_path / "b", progress=stop_after(8)))
-    assert list_runs(tmp_path / "b") == []
-    (state,) = tmp_path.rglob(".training-*")
-    resumed_from = []
-    load = fit._resume
-    monkeypatch.setattr(fit, "_resume", lambda *arguments: resumed_from.append(load(*arguments)) or resumed_from[0])
-    resumed = list(train_runs(some, load_digits(), tmp_path / "b"))
-    assert resumed_from == [7]
-    assert resumed == undisturbed
-    ratio = some.subset_ratio
-    torch.testing.assert_close(
-        tensors(tmp_path / "a", experiment.name, ratio), tensors(tmp_path / "b", experiment.name, ratio), rtol=0, atol=0
-    )
-    assert not state.exists()
-
-
 @pytest.mark.parametrize("rate", [5.0, 1e6, 1e30])
 def test_a_diverging_run_is_reported_and_not_written(tmp_path, rate):
     (result,) = train(tmp_path, 1, DIGITS, replace(SHORT, learning_rate=rate))
     assert "the loss diverged" in result.error
     assert list_runs(tmp_path) == []
+
+
+def test_a_diverged_run_is_not_evaluated(tmp_path):
+    class Unseen(ArrayDataset):
+        def batches(self, *arguments):
+            raise AssertionError("it is evaluated")
+
+    digits, shares = load_digits(), []
+    dataset = Unseen(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
+    for experiment in (DIGITS, CONVOLUTIONS):
+        # Its loss is no number after the first epoch, and 59 more would change nothing.
+        recipe = Recipe(60, 500, 1e30)
+        with open_writable(tmp_path) as zoo:
+            (result,) = train_batch(
+                work(1, experiment, recipe), dataset, zoo, "cpu", lambda runs, loss: shares.append((runs, loss))
+            )
+        assert "the loss diverged" in result.error
+    assert sum(runs for runs, _ in shares) == pytest.approx(2)
+    assert sum(loss is not None for _, loss in shares) < 10
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_evaluation_has_its_share_of_the_progress(tmp_path, experiment):
+    shares = []
+    recipe = Recipe(1, 64, 0.01)
+    some = replace(work(1, experiment, recipe, 100 / 1437, np.arange(100)), runs=(7,))
+    list(train_runs(some, load_digits(), tmp_path, progress=lambda runs, loss: shares.append((runs, loss))))
+    assert sum(runs for runs, _ in shares) == pytest.approx(1)
+    trained = max(place for place, (_, loss) in enumerate(shares) if loss is not None)
+    assert sum(runs for runs, _ in shares[trained + 1 :]) == pytest.approx(1797 / (1797 + 3 * 100))
+    assert len(shares) - trained > 2
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_correctness_is_computed_in_exact_float32_whatever_the_notebook_allows(tmp_path, experiment):
+    seen = []
+
+    class Watched(ArrayDataset):
+        def batches(self, *arguments):
+            for batch in super().batches(*arguments):
+                seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+                yield batch
+
+    digits = load_digits()
+    dataset = Watched(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
+    some = replace(work(1, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)), runs=(7,))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with open_writable(tmp_path) as zoo:
+            zoo.declare(experiment)
+            train_batch(some, dataset, zoo, "cpu", lambda runs, loss: None)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {("highest", False)}
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_a_default_device_of_a_notebook_moves_nothing(tmp_path, experiment):
+    some = replace(work(1, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)), runs=(7,))
+    list(train_runs(some, load_digits(), tmp_path / "a"))
+    torch.set_default_device("meta")
+    try:
+        with open_writable(tmp_path / "b") as zoo:  # in this thread: the default is a thread's own
+            zoo.declare(experiment)
+            train_batch(some, load_digits(), zoo, "cpu", lambda runs, loss: None)
+        list(train_runs(replace(some, runs=(8,)), load_digits(), tmp_path / "b"))
+    finally:
+        torch.set_default_device(None)
+    ratio = some.subset_ratio
+    torch.testing.assert_close(
+        tensors(tmp_path / "a", experiment.name, ratio)[7],
+        tensors(tmp_path / "b", experiment.name, ratio)[7],
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_a_zoo_that_cannot_be_written_is_noticed_before_training(tmp_path):
+    def trained(runs, loss):
+        raise AssertionError("it trains")
+
+    (tmp_path / "file").write_bytes(b"")
+    for place in ("/proc/zoo", tmp_path / "file", tmp_path / "file" / "zoo"):
+        with pytest.raises(ZooError) as error:
+            train(place, progress=trained)
+        assert str(place) in str(error.value)
 
 
 def test_stopping_the_iteration_stops_the_training(tmp_path):
@@ -166,14 +214,6 @@ def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):
     assert [result.skipped for result in train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100))] == [True]
     with pytest.raises(ZooError, match="another subset"):
         train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100) + 1)
-
-
-def test_a_damaged_state_is_a_one_line_error(tmp_path):
-    folder = tmp_path / "digits-mlp" / "0.7"
-    folder.mkdir(parents=True)
-    (folder / f".training-{work(4).digest()}.safetensors").write_bytes(b"no state")
-    with pytest.raises(HeldoutError, match="no readable state of a training"):
-        train(tmp_path, 4, batch_of_runs=4)
 
 
 def test_convolutional_networks_are_not_stacked(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
+from heldout_torch.models import build_model
 from heldout_torch.training.network import Network
 from heldout_torch.training.stacked_mlp import StackedMLP
 from tests.reference import run_reference
@@ -41,24 +42,31 @@ def read_state(folder, name, architecture):
     return from_sonnet(dict(Checkpoint.open(folder / name)), architecture)
 
 
+def config_of(architecture, given):
+    height, width, channels = given["evaluated"].shape[1:]
+    return (
+        {"in_features": height * width * channels, "widths": [48, 24]}
+        if architecture == "mlp"
+        else {"in_channels": channels}
+    )
+
+
 def untrained(architecture, given, state):
     """The networks as training makes them, with the weights `state` in the place of their own."""
-    _, batch, height, width, channels = given["images"].shape
+    batch = given["images"].shape[1]
     if architecture == "mlp":
-        config = {"in_features": height * width * channels, "widths": [48, 24]}
-        stack = StackedMLP(config, [0], batch, MOMENTUM, WEIGHT_DECAY, "cpu")
-        saved = stack.save()
+        stack = StackedMLP(architecture, config_of(architecture, given), [0], batch, MOMENTUM, WEIGHT_DECAY, "cpu")
+        saved = {name: tensor.clone() for name, tensor in stack.tensors().items()}
         for i in range(3):
             saved[f"w.{i}"], saved[f"b.{i}"] = (
                 state[f"layers.{i}.weight"].T[None],
                 state[f"layers.{i}.bias"][None, None],
             )
     else:
-        stack = Network(architecture, {"in_channels": channels}, 0, MOMENTUM, WEIGHT_DECAY, False, "cpu")
-        saved = stack.save()
-        momenta = {f"momentum.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
-        saved |= momenta | {f"model.{name}": tensor for name, tensor in state.items() if "running" not in name}
-    stack.load(saved)
+        stack = Network(architecture, config_of(architecture, given), 0, MOMENTUM, WEIGHT_DECAY, False, "cpu")
+        saved = {name: tensor.clone() for name, tensor in stack.tensors().items()}
+        saved |= {f"model.{name}": tensor for name, tensor in state.items() if "running" not in name}
+    stack.load(saved, 0)
     return stack
 
 
@@ -72,7 +80,10 @@ def trained_by_both(folder, architecture, batch, size, channels, rate):
         stack.step(torch.from_numpy(images).permute(0, 3, 1, 2)[None], torch.from_numpy(labels)[None], rate).item()
         for images, labels, rate in zip(given["images"], given["labels"], given["rates"], strict=True)
     ]
-    logits = stack.logits(torch.from_numpy(given["evaluated"]).permute(0, 3, 1, 2))[0].numpy()
+    model = build_model(architecture, **config_of(architecture, given))
+    model.load_state_dict(stack.run_state(0))
+    with torch.inference_mode():
+        logits = model.eval()(torch.from_numpy(given["evaluated"]).permute(0, 3, 1, 2)).numpy()
     with np.load(folder / "results.npz") as npz:
         expected = npz["losses"], read_state(folder, "after", architecture), npz["logits"]
     return expected, (np.array(losses), stack.run_state(0), logits)

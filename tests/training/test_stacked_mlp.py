@@ -73,7 +73,7 @@ def test_a_broken_run_leaves_the_others_alone():
     stack, _ = stacked(RUNS, 0.9, 0.0, 0.3, "cpu")
     expected = stack.run_state(0)
     broken = StackedMLP("mlp", CONFIG, RUNS, 20, 0.9, 0.0, "cpu")
-    broken.save()["w.0"][1] = torch.nan
+    broken.tensors()["w.0"][1] = torch.nan
     for parts in zip(*(batches(run) for run in RUNS), strict=True):
         images, labels = (torch.stack(part) for part in zip(*parts, strict=True))
         broken.step(images, labels, 0.3)
@@ -87,7 +87,7 @@ def test_what_is_saved_is_enough_to_go_on():
     first, second = (StackedMLP("mlp", CONFIG, RUNS, 20, 0.9, 0.0, "cpu") for _ in range(2))
     for stack, some in ((first, parts[:2]), (second, parts[2:])):
         if stack is second:
-            second.load({name: tensor.clone() for name, tensor in first.save().items()})
+            second.load({name: tensor.clone() for name, tensor in first.tensors().items()}, 2)
         for part in some:
             stack.step(*(torch.stack(tensors) for tensors in zip(*part, strict=True)), 0.3)
     torch.testing.assert_close(second.run_state(2), whole.run_state(2), rtol=0, atol=0)

@@ -10,7 +10,7 @@ from heldout_torch.data import Dataset
 from heldout_torch.data.checks import check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_skeleton, find_architecture
-from heldout_torch.training.fit import RunBatch
+from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.zoo import Experiment, RunKey
 from heldout_torch.zoo.base import Zoo
 

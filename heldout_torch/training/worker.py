@@ -1,0 +1,112 @@
+"""One batch of runs: trained, evaluated, and filed in a zoo."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heldout_torch.data import Dataset, SplitName
+from heldout_torch.errors import HeldoutError
+from heldout_torch.storage.threads import map_ahead
+from heldout_torch.training.loop import Fitted, Watch, fit
+from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.state import remove_state
+from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
+from heldout_torch.zoo.base import WritableZoo
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one run.
+
+    Attributes:
+        key: The run.
+        loss: Mean cross entropy over its last epoch; None if it was not trained now.
+        error: Why it is not in the zoo; None if it is.
+        skipped: Whether it was in the zoo before.
+    """
+
+    key: RunKey
+    loss: float | None = None
+    error: str | None = None
+    skipped: bool = False
+
+
+def train_batch(
+    batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str | torch.device, watch: Watch
+) -> list[Trained]:
+    """Train a batch of runs, and put those that did not diverge into a zoo.
+
+    A run that came there while it was trained, by another trainer or by this batch before its worker died, stays.
+
+    Args:
+        batch: The runs.
+        dataset: The experiment's.
+        zoo: Where they go, inside its `with` block.
+        device: Where to train and evaluate.
+        watch: As in `fit`; evaluation has its share.
+
+    Returns:
+        What became of the runs, in order.
+
+    Raises:
+        ZooError: If the zoo cannot be written.
+    """
+    name, ratio = batch.experiment.name, batch.subset_ratio
+    state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(dataset.digest())}.safetensors"
+    fitted = fit(batch, dataset, device, state_file, watch)
+    states = [fitted.stack.run_state(i) for i in range(len(batch.runs))]
+    keys = [RunKey(name, ratio, run) for run in batch.runs]
+    errors = [_divergence(fitted, i, state) for i, state in enumerate(states)]
+    good = [i for i, error in enumerate(errors) if error is None]
+    if good:
+        correct = [_correct(fitted, dataset, split, watch) for split in ("train", "test")]  # each (runs, n or m)
+
+        def put(i: int) -> None:
+            metadata = RunMetadata.of(
+                batch.experiment, keys[i], batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe)
+            )
+            zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
+
+        list(map_ahead(put, good, zoo.threads))
+    else:
+        watch(len(batch.runs) * fitted.evaluation_share, None)
+    remove_state(state_file)
+    return [Trained(*one) for one in zip(keys, fitted.last_losses, errors, strict=True)]
+
+
+def _divergence(fitted: Fitted, i: int, state: dict[str, Tensor]) -> str | None:
+    """Say why a run is not written: its loss, or a weight, is no finite number, or the loss did not fall."""
+    first, last = fitted.first_losses[i], fitted.last_losses[i]
+    finite = all(bool(tensor.isfinite().all()) for tensor in state.values())
+    if finite and last < 1.1 * first:
+        return None
+    return f"the loss diverged: {first:.3g} at first, {last:.3g} at last; not written"
+
+
+def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -> np.ndarray:
+    """Evaluate the runs on one split: bool of shape (runs, n), by published index."""
+    examples = sum(len(dataset.labels(name)) for name in ("train", "test"))
+    share = len(fitted.last_losses) * fitted.evaluation_share / examples
+    correct = fitted.stack.correct(dataset, split, lambda count: watch(share * count, None))
+    if correct.shape[1] != len(dataset.labels(split)):
+        raise HeldoutError(
+            f"{dataset.name}: only {correct.shape[1]} images of {split} are there, expected "
+            f"{len(dataset.labels(split))}: new runs need all of them"
+        )
+    return correct
+
+
+def _aux(batch: RunBatch, run: int, correct_train: np.ndarray, correct_test: np.ndarray) -> AuxArrays:
+    subset = batch.subset_of(run)
+    removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset)
+    return AuxArrays(
+        correctness_train=correct_train[subset].astype(np.uint8),
+        correctness_removed=correct_train[removed].astype(np.uint8),
+        correctness_test=correct_test.astype(np.uint8),
+        index_train=subset.astype(np.int32),
+        index_removed=removed.astype(np.int32),
+        index_test=np.arange(len(correct_test), dtype=np.int32),
+        subsample_idx=subset.astype(np.int32),
+    )

@@ -1,0 +1,146 @@
+"""An interrupted training goes on from its state, in the very numbers; from any other file it never does."""
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from heldout_torch import list_runs, load_run
+from heldout_torch.data import load_digits
+from heldout_torch.training import Recipe, RunBatch, loop, train_runs
+from heldout_torch.zoo import known_experiments
+
+SUBSET = np.arange(3, 100)
+RATIO = 97 / 1437
+DIGITS = known_experiments()["digits-mlp"]
+CONVOLUTIONS = replace(
+    DIGITS, name="digits-inception", architecture="small_inception", config={"in_channels": 1, "num_classes": 10}
+)
+STEPS = 10
+
+
+def work(experiment=DIGITS):
+    recipe = Recipe(2, 24, 0.01, ramp=0.2, decay="linear", augmentation="crop-flip")
+    return RunBatch(experiment, recipe, RATIO, (7,), SUBSET)
+
+
+class KilledError(Exception):
+    pass
+
+
+def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8):
+    """Train until a step is made, all steps but the last saved; return the file of the state."""
+    seen = []
+
+    def progress(runs, loss):
+        seen.append(runs)
+        if len(seen) == steps:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "SAVE_SECONDS", 0)
+        with pytest.raises(KilledError):
+            list(train_runs(work(experiment), load_digits(), zoo, progress=progress))
+    assert list_runs(zoo) == []
+    (state,) = zoo.rglob(".training-*")
+    return state
+
+
+def finish(zoo, experiment=DIGITS, dataset=None):
+    """Train to the end; return the steps that were not made again, and the network."""
+    shares = []
+    (result,) = train_runs(
+        work(experiment), dataset or load_digits(), zoo, progress=lambda runs, loss: shares.append((runs, loss))
+    )
+    assert result.error is None
+    assert list(zoo.rglob(".training-*")) == []
+    share = next(runs for runs, loss in shares if loss is not None)  # of one step
+    first = shares[0][0]
+    network = load_run(experiment.name, RATIO, 7, zoo).model.state_dict()
+    return round(first / share) if first > 1.5 * share else 0, network
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_a_long_training_goes_on_in_the_very_numbers_of_an_undisturbed_one(tmp_path, monkeypatch, experiment):
+    """It is interrupted in the middle of an epoch."""
+    _, expected = finish(tmp_path / "a", experiment)
+    interrupt(tmp_path / "b", monkeypatch, experiment)
+    resumed_from, found = finish(tmp_path / "b", experiment)
+    assert resumed_from == 7
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_after_its_last_step_a_state_is_only_evaluated(tmp_path, monkeypatch):
+    interrupt(tmp_path, monkeypatch, steps=STEPS + 1)
+    shares = []
+    (result,) = train_runs(work(), load_digits(), tmp_path, progress=lambda runs, loss: shares.append(loss))
+    assert result.error is None
+    assert set(shares) == {None}
+
+
+def changed(change):
+    def write(data):
+        tensors = load(data)
+        change(tensors)
+        return save(tensors)
+
+    return write
+
+
+def rewritten_header(header):
+    text = json.dumps(header) if not isinstance(header, str) else header
+    return lambda data: len(text).to_bytes(8, "little") + text.encode() + bytes(8)
+
+
+FORGED = {
+    "other bytes": lambda data: b"no state",
+    "nothing": lambda data: b"",
+    "cut short": lambda data: data[:-100],
+    "longer": lambda data: data + b"x",
+    "far too long": lambda data: data + bytes(2 << 20),
+    "a step past the end": changed(lambda tensors: tensors.update(step=torch.tensor(STEPS + 1))),
+    "a step below 0": changed(lambda tensors: tensors.update(step=torch.tensor(-3))),
+    "a step of many": changed(lambda tensors: tensors.update(step=torch.tensor([1, 2]))),
+    "half a step": changed(lambda tensors: tensors.update(step=torch.tensor(0.5))),
+    "no step": changed(lambda tensors: tensors.pop("step")),
+    "no losses": changed(lambda tensors: tensors.pop("losses")),
+    "a tensor missing": changed(lambda tensors: tensors.pop("vw.0")),
+    "a tensor more": changed(lambda tensors: tensors.update(w=torch.zeros(1))),
+    "another shape": changed(lambda tensors: tensors.update({"b.0": torch.zeros(3)})),
+    "another dtype": changed(lambda tensors: tensors.update({"b.0": tensors["b.0"].double()})),
+    "NaN": changed(lambda tensors: tensors["vb.0"].fill_(torch.nan)),
+    "deep JSON": rewritten_header("[" * 100_000),
+    "a list": rewritten_header([1]),
+    "a wrong header": rewritten_header({"step": {"dtype": "I64", "shape": [-1], "data_offsets": [0, 8]}}),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_what_is_no_state_of_the_training_never_becomes_a_run(tmp_path, monkeypatch, forge):
+    state = interrupt(tmp_path / "zoo", monkeypatch)
+    state.write_bytes(forge(state.read_bytes()))
+    with pytest.warns(UserWarning, match="is no state of this training") as warned:
+        resumed_from, found = finish(tmp_path / "zoo")
+    assert len(warned) == 1
+    assert str(state) in str(warned[0].message)
+    assert "\n" not in str(warned[0].message)
+    assert resumed_from == 0
+    torch.testing.assert_close(found, finish(tmp_path / "undisturbed")[1], rtol=0, atol=0)
+
+
+def test_a_state_is_of_the_data_that_it_was_trained_on(tmp_path, monkeypatch):
+    digits = load_digits()
+    other = replace(digits, train=replace(digits.train, labels=digits.train.labels.flip(0)))
+    _, expected = finish(tmp_path / "a", dataset=other)
+    interrupt(tmp_path / "b", monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shares = []
+        list(train_runs(work(), other, tmp_path / "b", progress=lambda runs, loss: shares.append(runs)))
+    assert shares[0] == pytest.approx(shares[1])  # no step is left out
+    found = load_run("digits-mlp", RATIO, 7, tmp_path / "b").model.state_dict()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -5,7 +5,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -19,6 +18,7 @@ from heldout_torch.evaluation.save import has_scores, make_aux, save_runs, score
 from heldout_torch.evaluation.sweep import all_devices, sweep
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
+from heldout_torch.stats import load_published_indices
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import RunKey
 from heldout_torch.zoo.base import Zoo
@@ -41,7 +41,8 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--save", choices=["scores"], help="also write scores for membership inference")
     parser.add_argument("--flips", action="store_true", help="scores are means over an image and its mirror image")
     own = parser.add_argument_group("for a .safetensors file")
-    own.add_argument("--subset", type=Path, metavar="FILE.npy", help="published indices that it was trained on")
+    own.add_argument("--subset", type=Path, metavar="FILE", help="examples that it was trained on, an npz or npy file")
+    options.add_order_option(own)
     own.add_argument("--architecture", help="of the network, default: that of --experiment")
     own.add_argument("--config", metavar="JSON", help="options of the architecture, such as '{\"num_classes\": 10}'")
     own.add_argument("--dataset", metavar="NAME", help="such as cifar10, default: that of --experiment")
@@ -147,10 +148,9 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
         raise DataError("--save scores is about many runs, and needs a zoo")
     try:
         config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
-        subset = np.load(arguments.subset, allow_pickle=False)
         state = load_file(arguments.source)
     except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"cannot read --config, {arguments.subset} or {arguments.source} ({error})") from None
+        raise DataError(f"cannot read --config or {arguments.source} ({error})") from None
     if not isinstance(config, dict):
         raise DataError(f"--config {arguments.config}: expected a JSON object")
     try:
@@ -158,6 +158,8 @@ def _evaluate_file(arguments: argparse.Namespace) -> int:
     except HeldoutError as error:
         raise ZooError(f"{arguments.source}: {error}") from None
     dataset = options.load_data(arguments, name)
+    original = dataset.original_index("train").numpy()
+    subset = load_published_indices(arguments.subset, len(original), original, arguments.order)
     device = (arguments.device or all_devices())[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with Bar("evaluate", "image", total) as bar:

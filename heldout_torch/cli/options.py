@@ -77,6 +77,14 @@ def size(text: str) -> int:
     return int(found[1]) * 1000 ** " KMGT".index(found[2] or " ")
 
 
+def add_order_option(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Add the option that says how the indices of `--subset` count."""
+    parser.add_argument(
+        "--order", choices=["original", "published"],
+        help="how a bare npy array of --subset counts examples: as the data set's own files do, or by published index",
+    )  # fmt: skip
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a data set lies."""
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")

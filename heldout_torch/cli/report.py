@@ -5,14 +5,14 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit
+from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
 from heldout_torch.stats import RunTable
-from heldout_torch.storage.progress import tracked
+from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, RunNumbers
 from heldout_torch.zoo.open import open_zoo
@@ -26,58 +26,56 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("zoo", metavar="ZOO", help="any place of runs")
     parser.add_argument("--experiment", required=True, help="such as digits-mlp")
-    options.add_data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder to write")
+    add_facts_options(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder to write")
     parser.add_argument(
         "--stats", type=Path, nargs="+", metavar="TABLE", help="saved run tables, one a ratio, instead of ZOO's runs"
     )
     parser.add_argument("--classes", type=Path, metavar="FILE", help="text file of class names, one a line, from 0")
-    parser.set_defaults(run_verb=_report)
+    parser.set_defaults(run_verb=_report, runs=None, table=None)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    check_output(arguments.out)
+    out = local_path(arguments.out)
+    check_output(out)
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(arguments.experiment)
+    dataset, facts = load_facts(arguments, experiment)
     commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
     else:
-        tables, commands = _tables_of_zoo(zoo, experiment.name)
-    dataset = options.load_data(arguments, experiment.dataset)
-    statistics = gather_statistics(tables, dataset)
+        tables = read_tables(arguments, zoo, experiment.name, None, facts)
+        commands = _training_commands(zoo, experiment.name)
+    warn_of_fit(tables)
+    statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
         words += [option, values] if values else []
     words += ["--skip-checksums"] if arguments.skip_checksums else []
-    words += ["--stats", *arguments.stats] if arguments.stats else []
+    for option, paths in (("--labels", arguments.labels), ("--stats", arguments.stats)):
+        words += [option, *paths] if paths else []
     commands = [*commands, shlex.join(map(str, words))]
-    page = write_report(statistics, experiment, dataset, arguments.out, names, commands)
-    summarize(
-        arguments,
-        f"wrote the report of {sum(table.runs for table in tables.values())} runs: {page}",
-        runs=sum(table.runs for table in tables.values()),
-        page=page,
-    )
+    page = write_report(statistics, experiment, dataset, out, names, commands)
+    runs = sum(table.runs for table in tables.values())
+    summarize(arguments, f"wrote the report of {runs} runs: {page}", runs=runs, page=page)
     return 0
 
 
-def _tables_of_zoo(zoo: Zoo, experiment: str) -> tuple[dict[float, RunTable], list[str]]:
+def _training_commands(zoo: Zoo, experiment: str) -> list[str]:
+    """Return the commands that trained the runs of each ratio, as far as their metadata say."""
     runs: dict[float, list[RunKey]] = {}
     for key in zoo.keys(experiment):
         runs.setdefault(key.subset_ratio, []).append(key)
-    if not runs:
-        raise ZooError(f"{zoo.location} holds no runs of {experiment}; heldout zoo list shows what is there")
-    tables, commands = {}, []
-    for ratio, keys in tracked(runs.items(), "run tables", "ratio", len(runs)):
-        tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio)
+    commands = []
+    for ratio, keys in runs.items():
         with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
             if zoo.metadata(keys[0]).recipe is not None:
                 numbers = str(RunNumbers.of(key.run for key in keys))
                 words = ["heldout", "train", experiment, "--subset-ratio", repr(ratio), "--runs", numbers]
                 commands.append(shlex.join([*words, "--zoo", zoo.location]))
-    return tables, commands
+    return commands
 
 
 def _saved_tables(paths: list[Path], experiment: str) -> dict[float, RunTable]:

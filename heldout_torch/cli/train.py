@@ -40,8 +40,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
     subset.add_argument(
-        "--subset", type=Path, metavar="FILE.npy", help="train on these published indices instead; needs --name"
+        "--subset",
+        type=Path,
+        metavar="FILE",
+        help="train on these examples instead (of `heldout stats keep`, or npy); needs --name",
     )
+    options.add_order_option(parser)
     parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://..., ...)")
     parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
     options.add_data_options(parser)
@@ -58,8 +62,13 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def train(arguments: argparse.Namespace) -> int:
+def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]) -> int:
     """Train what the options ask for, with a progress bar, and print a summary.
+
+    Args:
+        arguments: The options.
+        dataset: What `what_to_train` gave for them.
+        works: The same.
 
     Returns:
         How many runs failed.
@@ -67,7 +76,6 @@ def train(arguments: argparse.Namespace) -> int:
     Raises:
         HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
     """
-    dataset, works = what_to_train(arguments)
     device = _device(arguments.device)
     total = sum(len(work.runs) for work in works)
     trained = skipped = failed = 0
@@ -114,22 +122,23 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     else:
         experiment = open_writable(arguments.zoo).experiment(arguments.experiment)
     recipe = read_recipe(arguments.recipe) if arguments.recipe else recipe_of(experiment)
+    dataset = options.load_data(arguments, experiment.dataset)
     runs = tuple(arguments.runs)[arguments.shard[0] :: arguments.shard[1]]
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is not None:
         if arguments.name in (None, experiment.name):
             raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")
-        subset = read_subset(arguments.subset, experiment.train_examples)
+        order = dataset.original_index("train").numpy()
+        subset = read_subset(arguments.subset, experiment.train_examples, order, arguments.order)
         ratios = [len(subset) / experiment.train_examples]
     if arguments.name is not None:
         make_key(arguments.name, 0.5, 0)
         experiment = replace(experiment, name=arguments.name, archive=None)
-    dataset = options.load_data(arguments, experiment.dataset)
     return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    return 1 if train(arguments) else 0
+    return 1 if train(arguments, *what_to_train(arguments)) else 0
 
 
 def _device(name: str | None) -> str:

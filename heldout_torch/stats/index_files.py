@@ -43,7 +43,7 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
     else:
         arrays = read_npz(path, wanted=[INDICES], optional=[ORDER])
         array, said = arrays[INDICES], read_order(arrays, path)
-    indices = as_indices(array, None, f"{path}: {INDICES}")
+    indices = as_indices(array, None, str(path))
     if len(np.unique(indices)) != len(indices):
         raise DataError(f"{path}: names an example twice")
     if order is None and said is None:

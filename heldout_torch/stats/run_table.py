@@ -143,13 +143,17 @@ class RunTable:
         keys, arrays = load_table(Path(path))
         return cls(keys, *arrays.values())
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, source: str | None = None) -> None:
         """Write the table as a folder, which appears at once; a table that lies there is replaced.
+
+        Args:
+            path: The folder.
+            source: Digest of what the table was made of, kept with it.
 
         Raises:
             DataError: If something other than a run table lies there, or the folder cannot be written.
         """
-        save_table(Path(path), self.keys, self._packed)
+        save_table(Path(path), self.keys, self._packed, source)
 
     @classmethod
     def concat(cls, tables: "Sequence[RunTable]", mix_ratios: bool = False) -> Self:

@@ -3,7 +3,7 @@
 Files are by default in the order of the data set's own files, as the published ones of CIFAR, and say so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.columns import write_columns
 from heldout_torch.stats.estimators import Empty, consistency, memorization
 from heldout_torch.stats.example_facts import ExampleFacts
-from heldout_torch.stats.influence_files import save_pairs
+from heldout_torch.stats.influence_files import save_classwise, save_pairs
 from heldout_torch.stats.intervals import consistency_interval, memorization_interval
 from heldout_torch.stats.orders import to_original
 from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
@@ -122,6 +122,36 @@ def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: Ex
     about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")
     figures = {name: values for name, values in pairs.columns().items() if not name.endswith("index")}
     return write_columns(path, about | figures)
+
+
+def write_classwise(
+    path: Path, classes: Iterable[ClassInfluence], scores: Scores, train: ExampleFacts, test: ExampleFacts
+) -> int:
+    """Write the matrices of all classes in the published layout, an npz file.
+
+    Args:
+        path: The file.
+        classes: By published index.
+        scores: Memorization by published index.
+        train: With labels.
+        test: With labels.
+
+    Returns:
+        The number of classes.
+
+    Raises:
+        DataError: If labels are not known, or the file cannot be written.
+    """
+    if train.original_index is None or test.original_index is None:
+        train, test = replace(train, original_index=None), replace(test, original_index=None)
+    labels = [_in_order(facts.needed_labels("influence within classes"), facts) for facts in (train, test)]
+    ordered = [class_for_file(one, train, test) for one in classes]
+    save_classwise(path, ordered, labels[0], labels[1], _in_order(scores.scores, train), train.order)
+    return len(ordered)
+
+
+def _in_order(values: np.ndarray, facts: ExampleFacts) -> np.ndarray:
+    return values if facts.original_index is None else to_original(values, facts.original_index)
 
 
 def _published_index(examples: ExampleFacts) -> dict[str, np.ndarray]:

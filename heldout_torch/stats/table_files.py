@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,21 +41,37 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     return keys, arrays
 
 
-def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
+def read_source(folder: Path) -> str | None:
+    """Return the digest of what a saved table was made of; None if it has none, or is no table."""
+    try:
+        return str(json.loads((folder / RECORD).read_bytes())["source"])
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray], source: str | None = None) -> None:
     """Write a table; the folder appears at once, and replaces a table that lies there.
+
+    Args:
+        folder: Where to.
+        keys: Names of the runs.
+        arrays: Packed arrays by the names in ARRAYS.
+        source: Digest of what the table was made of, which `read_source` returns.
 
     Raises:
         DataError: If something other than a run table lies there, or the folder cannot be written.
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise DataError(f"{folder}: exists and is no run table, so it is not replaced; choose another path")
-    record = {
+    record: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "keys": keys,
         "train_examples": len(arrays["trained_on"]),
         "test_examples": len(arrays["correct_test"]),
     }
     remove_stale(folder.parent)
+    if source is not None:
+        record["source"] = source
     try:
         with new_folder(folder, overwrite=True) as temporary:
             for name, words in arrays.items():

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.errors import HeldoutError
+from heldout_torch.stats import load_published_indices
+from heldout_torch.stats.orders import Order
 
 
 def draw_subset(run: int, examples: int, subset_ratio: float) -> np.ndarray:
@@ -46,32 +48,28 @@ def epoch_orders(
         yield subset[random.permutation(len(subset))]
 
 
-def read_subset(path: Path, examples: int) -> np.ndarray:
-    """Read a subset of a user's own from a npy file; nothing in it is ever unpickled.
+def read_subset(
+    path: Path, examples: int, original_index: np.ndarray | None = None, order: Order | None = None
+) -> np.ndarray:
+    """Read a subset of a user's own, as published indices.
 
     Args:
-        path: Holds different published indices.
+        path: As in `heldout_torch.stats.load_published_indices`: an npz file such as `heldout stats keep` writes it,
+            or a bare npy array.
         examples: Size of the training set.
+        original_index: As there, for files that count as the data set's own files do.
+        order: As there; a bare array needs it.
 
     Returns:
         int64, in the order of the file.
 
     Raises:
-        HeldoutError: If the file is no such row, or leaves nothing held out.
+        HeldoutError: As there, or if the subset leaves nothing held out, or is empty.
     """
-    try:
-        subset = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise HeldoutError(f"{path}: is no readable npy file ({' '.join(str(error).split())})") from None
-    if not isinstance(subset, np.ndarray) or subset.ndim != 1 or subset.dtype.kind not in "iu":
-        raise HeldoutError(f"{path}: expected a row of integers, published indices")
-    if len(subset) and (subset.min() < 0 or subset.max() >= examples):
-        raise HeldoutError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
-    if len(np.unique(subset)) != len(subset):
-        raise HeldoutError(f"{path}: names an example twice")
+    subset = load_published_indices(path, examples, original_index, order)
     if len(subset) in (0, examples):
         raise HeldoutError(f"{path}: names {len(subset)} examples of {examples}, expected some but not all")
-    return subset.astype(np.int64)
+    return subset
 
 
 def _draw(random: np.random.RandomState, examples: int, subset_ratio: float) -> np.ndarray:

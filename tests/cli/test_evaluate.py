@@ -79,7 +79,7 @@ def own(tmp_path):
 )
 def test_a_network_of_ones_own_gets_aux_arrays(options, own):
     out = own.parent / "aux_arrays.npz"
-    assert run_evaluate(own, out, "--subset", own.parent / "subset.npy", *options) == 0
+    assert run_evaluate(own, out, "--subset", own.parent / "subset.npy", "--order", "published", *options) == 0
     assert_same(out, sample_zoo() / RUNS / "5" / "aux_arrays.npz")
 
 
@@ -92,7 +92,8 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about scores"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{"], "cannot read --config"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
-        (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "cannot read"),
+        (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is no readable npz file"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf"], "give --order original or published"),
         (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "do not fit small_inception"),
     ],
 )

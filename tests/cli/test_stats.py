@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
-from heldout_torch.cli import main
+from heldout_torch import load_run
+from heldout_torch.cli import main, options
 from heldout_torch.data import load_npz
 from heldout_torch.stats import (
     RunTable,
@@ -16,12 +20,17 @@ from heldout_torch.stats import (
     influence,
     influence_pairs,
     load_classwise,
+    load_indices,
     load_pairs,
+    load_published_indices,
     load_scores,
     memorization,
     memorization_error,
+    memorization_interval,
+    run_accuracies,
 )
 from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo.folder import FolderZoo
 from tests.stats.test_run_table import aux_of
 
 N, M, RUNS = 60, 30, 12
@@ -103,28 +112,154 @@ def test_influence_and_pairs_count_examples_as_the_original_files_do(zoo, tmp_pa
 
 
 @pytest.mark.parametrize("end", [[], ["--highest"], ["--lowest"]])
-def test_kept_indices_fit_a_subset_of_the_originals_or_training(zoo, tmp_path, end):
+def test_kept_indices_fit_a_subset_of_the_originals_and_say_how_they_count(zoo, tmp_path, end):
     by = ["--by", "consistency", "--fraction", "0.25", *end]
-    assert run(zoo, "keep", tmp_path / "kept.npy", *by) == 0
-    kept = np.load(tmp_path / "kept.npy", allow_pickle=False)
+    assert run(zoo, "keep", tmp_path / "kept.npz", *by) == 0
+    kept, order = load_indices(tmp_path / "kept.npz")
+    assert order == "original"
     scores = original(consistency(zoo[1]).scores, zoo)
     best = np.argsort(scores if end == ["--lowest"] else -scores, kind="stable")[:15]
     assert kept.tolist() == sorted(best.tolist())
     assert len(torch.utils.data.Subset(zoo[3]["train__label"], kept.tolist())) == 15
-    assert run(zoo, "keep", tmp_path / "index.npy", *by, "--order", "published") == 0
-    published = np.load(tmp_path / "index.npy", allow_pickle=False)
+    assert run(zoo, "keep", tmp_path / "index.npz", *by, "--order", "published") == 0
+    published, order = load_indices(tmp_path / "index.npz")
+    assert order == "published"
     assert published.tolist() == sorted(zoo[3]["train__index"][kept].tolist())
+    index = zoo[2].original_index("train").numpy()
+    for name in ("kept.npz", "index.npz"):  # either may be trained on: they are the same examples
+        assert sorted(load_published_indices(tmp_path / name, N, index)) == published.tolist()
 
 
-def test_table_is_kept_and_used_again(zoo, tmp_path, capsys):
-    words = ["--subset-ratio", "0.5", "--table", str(tmp_path / "tables")]
-    assert run(zoo, "memorization", tmp_path / "one.npz", *words) == 0
-    assert RunTable.load(tmp_path / "tables" / "tiny-mlp" / "0.5").runs == RUNS
-    assert run(zoo, "memorization", tmp_path / "two.npz", *words) == 0
+def test_statistics_of_all_kinds_have_an_order_and_the_suffix_decides_the_format(zoo, tmp_path):
+    for statistic, words in (
+        ("memorization", ["--subset-ratio", "0.5"]),
+        ("consistency", []),
+        ("pairs", ["--subset-ratio", "0.5"]),
+        ("influence", ["--subset-ratio", "0.5"]),
+        ("keep", ["--by", "memorization", "--fraction", "0.5", "--subset-ratio", "0.5"]),
+    ):
+        assert run(zoo, statistic, tmp_path / f"{statistic}.npz", *words) == 0
+        with np.load(tmp_path / f"{statistic}.npz") as npz:
+            assert (npz["order"].shape, npz["order"].item()) == ((), "original")
+        for suffix in (".csv", ".parquet"):
+            assert run(zoo, statistic, tmp_path / f"{statistic}{suffix}", *words) == (statistic == "influence")
+    frame = pandas.read_csv(tmp_path / "memorization.csv")
+    scores = load_scores(tmp_path / "memorization.npz")
+    np.testing.assert_array_equal(frame["score"].to_numpy(np.float32), scores.scores)
+    np.testing.assert_array_equal(frame["published_index"], zoo[3]["train__index"])
+    ends = [original(end, zoo) for end in memorization_interval(zoo[1][0.5])]
+    np.testing.assert_array_equal((scores.low, scores.high), ends)
+    kept = pandas.read_parquet(tmp_path / "keep.parquet")["original_index"]
+    np.testing.assert_array_equal(kept, load_indices(tmp_path / "keep.npz")[0])
+
+
+@pytest.mark.parametrize("name", ["mem.txt", "mem", ".", "mem.npy"])
+def test_names_of_other_formats_are_refused_before_the_work(zoo, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr(RunTable, "from_zoo", lambda *_: pytest.fail("runs were read"))
+    assert run(zoo, "memorization", tmp_path / name, "--subset-ratio", "0.5") == 1
+    assert "expected one ending in .npz, .csv, .parquet" in capsys.readouterr().err
+    assert run(zoo, "memorization", "s3://bucket/mem.npz", "--subset-ratio", "0.5") == 1
+    assert "is a URL" in capsys.readouterr().err
+
+
+def without_data(zoo, statistic, out, *words):
+    return main(["stats", statistic, str(zoo[0]), "--experiment", "tiny-mlp", "--out", str(out), *words])
+
+
+def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys):
+    words = ["--subset-ratio", "0.5"]
+    assert run(zoo, "memorization", tmp_path / "data.npz", *words) == 0
+    labels = {name: array for name, array in zoo[3].items() if "image" not in name}
+    np.savez(tmp_path / "labels.npz", **labels)
+    for statistic in ("memorization", "pairs", "influence"):
+        assert run(zoo, statistic, tmp_path / "data.npz", *words) == 0
+        assert (
+            without_data(zoo, statistic, tmp_path / "given.npz", *words, "--labels", str(tmp_path / "labels.npz")) == 0
+        )
+        assert (tmp_path / "data.npz").read_bytes() == (tmp_path / "given.npz").read_bytes()
+    assert without_data(zoo, "memorization", tmp_path / "bare.npz", *words) == 0
+    scores = load_scores(tmp_path / "bare.npz")
+    assert (scores.order, scores.labels) == ("published", None)
+    np.testing.assert_array_equal(scores.scores, memorization(zoo[1][0.5]))
+    assert without_data(zoo, "pairs", tmp_path / "any.npz", *words, "--any-class") == 0
+    assert load_pairs(tmp_path / "any.npz").order == "published"
+    capsys.readouterr()
+    for statistic, more, message in (
+        ("pairs", [], "pairs within classes (without: --any-class): give the data set (--data)"),
+        ("influence", [], "influence within classes: give the data set (--data)"),
+        ("keep", ["--by", "memorization", "--fraction", "1"], "give --data, or --order published"),
+        ("memorization", ["--labels", "x", "--data", "y"], "give one of them"),
+    ):
+        assert without_data(zoo, statistic, tmp_path / "none.npz", *words, *more) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none.npz").exists()
+
+
+def test_runs_that_did_not_fit_are_warned_of_and_accuracies_are_a_table(zoo, tmp_path, capsys):
+    assert run(zoo, "memorization", tmp_path / "mem.npz", "--subset-ratio", "0.5") == 0
+    found = run_accuracies(zoo[1][0.5]).train.mean()
+    warning = f"warning: runs at subset ratio 0.5 are right on {found:.1%} of the examples that they trained on"
+    assert warning in capsys.readouterr().err
+    assert run(zoo, "accuracy", tmp_path / "accuracy.csv") == 0
+    lines = capsys.readouterr().out.splitlines()
+    frame = pandas.read_csv(tmp_path / "accuracy.csv")
+    assert frame["subset_ratio"].tolist() == [0.5, 0.8]
+    for line, ratio, runs, mean in zip(lines, (0.5, 0.8), frame["runs"], frame["test_mean"], strict=True):
+        assert line.startswith(f"{ratio}: {runs} runs, train ")
+        assert f"test {mean:.4f} ± " in line
+        assert mean == pytest.approx(run_accuracies(zoo[1][ratio]).test.mean())
+
+
+def test_table_is_kept_and_used_again(tmp_path, capsys):
+    """As long as the records beside the runs say that they are the same."""
+    zoo = tmp_path / "zoo"
+    trained = ["train", "digits-mlp", "--subset-ratio", "0.5", "--runs", "0-5", "--zoo", str(zoo)]
+    assert main(trained) == 0
+
+    def memorize(name, *words):
+        where = [str(zoo), "--experiment", "digits-mlp", "--subset-ratio", "0.5", "--table", str(tmp_path / "tables")]
+        return main(["stats", "memorization", *where, "--out", str(tmp_path / name), *words])
+
+    assert memorize("one.npz") == 0
+    kept = tmp_path / "tables" / "digits-mlp" / "0.5"
+    assert RunTable.load(kept).runs == 6
+    with mock.patch.object(RunTable, "from_zoo", side_effect=AssertionError("runs were read again")):
+        assert memorize("two.npz") == 0
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    assert run(zoo, "memorization", tmp_path / "three.npz", *words, "--runs", "0-5") == 1
-    assert "holds 12 runs, not the 6 asked for" in capsys.readouterr().err
+    assert memorize("three.npz", "--runs", "0-4") == 1
+    assert "holds 6 runs, not the 5 asked for" in capsys.readouterr().err
     assert not (tmp_path / "three.npz").exists()
+
+    run = load_run("digits-mlp", 0.5, 3, zoo)
+    changed = replace(run.aux, correctness_removed=1 - run.aux.correctness_removed)
+    with FolderZoo(zoo) as writable:
+        assert writable.put(run.metadata, run.model.state_dict(), changed, overwrite=True)
+    assert memorize("four.npz") == 0
+    np.testing.assert_array_equal(
+        load_scores(tmp_path / "four.npz").scores, memorization(RunTable.from_zoo(zoo, "digits-mlp", 0.5))
+    )
+    assert (tmp_path / "one.npz").read_bytes() != (tmp_path / "four.npz").read_bytes()
+
+
+def test_experiment_and_stats_write_equal_files(tmp_path, capsys):
+    zoo, out = tmp_path / "zoo", tmp_path / "experiment"
+    ratios = ["--subset-ratio", "0.5", "0.7"]
+    with mock.patch.object(options, "load_data", wraps=options.load_data) as load:
+        words = ["--runs", "0-3", "--zoo", str(zoo), "--out", str(out)]
+        assert main(["experiment", "digits-mlp", *ratios, *words]) == 0
+    assert load.call_count == 1
+    for statistic, name, words in (
+        ("memorization", "memorization-0.5.npz", ["--subset-ratio", "0.5"]),
+        ("pairs", "pairs-0.7.npz", ["--subset-ratio", "0.7"]),
+        ("consistency", "cscores.npz", []),
+    ):
+        other = tmp_path / name
+        words = [str(zoo), "--experiment", "digits-mlp", *words, "--out", str(other)]
+        assert main(["stats", statistic, *words]) == 0
+        assert other.read_bytes() == (out / name).read_bytes()
+        with np.load(other) as npz:
+            assert npz["order"].item() == "original"
+            assert "standard_error" in npz.files
 
 
 @pytest.mark.parametrize(
@@ -141,11 +276,11 @@ def test_table_is_kept_and_used_again(zoo, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(zoo, tmp_path, capsys, statistic, words, message):
-    assert run(zoo, statistic, tmp_path / "out", *words) == 1
+    assert run(zoo, statistic, tmp_path / "out.npz", *words) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert message in lines[-1]
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.npz").exists()
 
 
 def test_data_set_of_another_size_is_refused(zoo, tmp_path, capsys):
@@ -153,9 +288,10 @@ def test_data_set_of_another_size_is_refused(zoo, tmp_path, capsys):
     short["test__index"] = np.arange(M - 1)
     np.savez(tmp_path / "short.npz", **short)
     assert (
-        run(zoo, "memorization", tmp_path / "out", "--subset-ratio", "0.5", "--data", str(tmp_path / "short.npz")) == 1
+        run(zoo, "memorization", tmp_path / "out.npz", "--subset-ratio", "0.5", "--data", str(tmp_path / "short.npz"))
+        == 1
     )
-    assert "tiny has 60 training and 29 test examples, the runs are about 60 and 30" in capsys.readouterr().err
+    assert "has 60 training and 29 test examples, the runs are about 60 and 30" in capsys.readouterr().err
 
 
 def test_sample_needs_no_data_option(tmp_path):

@@ -15,7 +15,7 @@ import torch
 
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
-from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization
+from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization, save_indices
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file
 from heldout_torch.zoo.manifest import Manifest
@@ -60,8 +60,8 @@ def test_shards_together_are_the_whole(tmp_path, quick):
 
 
 def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick, capsys):
-    np.save(tmp_path / "subset.npy", np.arange(200, 900))
-    command = ["train", "digits-mlp", "--runs", "0-1", "--subset", str(tmp_path / "subset.npy"), "--recipe", quick]
+    save_indices(tmp_path / "subset.npz", np.arange(200, 900), "original")
+    command = ["train", "digits-mlp", "--runs", "0-1", "--subset", str(tmp_path / "subset.npz"), "--recipe", quick]
     command += ["--zoo", str(tmp_path / "zoo")]
     assert main(command) == 1
     assert "give --name NAME" in capsys.readouterr().err

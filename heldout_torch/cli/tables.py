@@ -1,0 +1,92 @@
+"""What verbs about statistics share: which runs, their tables, and what is known of the examples."""
+
+import argparse
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from heldout_torch.cli import options
+from heldout_torch.cli.output import complain
+from heldout_torch.data import Dataset, load_dataset
+from heldout_torch.errors import DataError, ZooError
+from heldout_torch.experiments import Experiment
+from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts, run_accuracies
+from heldout_torch.stats.accuracies import Accuracies, fit_warning
+from heldout_torch.stats.kept_tables import kept_table
+from heldout_torch.stats.summary import check_examples
+from heldout_torch.storage.paths import local_path
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import nearest_ratio
+
+Facts = tuple[ExampleFacts, ExampleFacts]
+
+
+def add_facts_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where labels are known from: a data set, or files without images."""
+    options.add_data_options(parser)
+    parser.add_argument(
+        "--labels", type=Path, nargs="+", default=[], metavar="FILE",
+        help="take labels from these files instead of a data set: published scores or class-wise influence, "
+        "imagenet_index.npz, or an npz data set; without either, statistics that need no labels have none",
+    )  # fmt: skip
+
+
+def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[Dataset | None, Facts]:
+    """Return the data set, if it is there, and what is known of training and test examples.
+
+    Raises:
+        DataError: If a file is not there, bad, or about other examples.
+    """
+    if arguments.data is not None and arguments.labels:
+        raise DataError("--data and --labels both say where labels are known from: give one of them")
+    name, sizes = experiment.dataset, (experiment.train_examples, experiment.test_examples)
+    dataset: Dataset | None = None
+    if arguments.data is not None:
+        dataset = options.load_data(arguments, name)
+    elif not arguments.labels:
+        with suppress(DataError):  # only few data sets are there without a path
+            dataset = load_dataset(name)
+    if dataset is not None:
+        return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
+    files = list(map(local_path, arguments.labels))
+    return None, (find_facts(name, "train", sizes[0], files), find_facts(name, "test", sizes[1], files))
+
+
+def read_tables(
+    arguments: argparse.Namespace, zoo: Zoo, experiment: str, ratios: list[float] | None, facts: Facts
+) -> dict[float, RunTable]:
+    """Make the run tables of subset ratios, or take those that are kept, and warn where training did not fit.
+
+    Args:
+        arguments: With `runs`, and `table`, the folder where tables are kept.
+        zoo: Where the runs are.
+        experiment: Its name.
+        ratios: Those asked for; all that are there if None.
+        facts: Of the examples that the runs are about.
+
+    Raises:
+        ZooError: If there are no such runs.
+        DataError: If runs are about other examples, or a kept table is of other runs.
+    """
+    found = sorted({key.subset_ratio for key in zoo.keys(experiment)})
+    if not found:
+        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; heldout zoo list shows what is there")
+    tables = {}
+    for asked in found if ratios is None else ratios:
+        ratio = nearest_ratio(asked, found) or asked
+        if arguments.table is None:
+            tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio, arguments.runs)
+        else:
+            folder = local_path(arguments.table) / experiment / repr(ratio)
+            tables[ratio] = kept_table(folder, zoo, experiment, ratio, arguments.runs)
+        check_examples(tables[ratio], *facts, f"data set of {experiment}")
+    return tables
+
+
+def warn_of_fit(tables: Mapping[float, RunTable]) -> dict[float, Accuracies]:
+    """Warn on standard error where runs did not fit what they trained on; return the accuracies of all runs."""
+    accuracies = {ratio: run_accuracies(table) for ratio, table in tables.items()}
+    for ratio, values in accuracies.items():
+        if warning := fit_warning(values, ratio):
+            complain(warning)
+    return accuracies

@@ -1,0 +1,54 @@
+"""Run tables kept beside other results, and used again only while the runs are those that they were made of."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from heldout_torch.errors import DataError
+from heldout_torch.stats.run_table import RunTable
+from heldout_torch.stats.table_files import read_source
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.keys import AUX_FILE, RunKey
+
+
+def kept_table(folder: Path, zoo: Zoo, experiment: str, subset_ratio: float, runs: Sequence[int] | None) -> RunTable:
+    """Return the table of runs of one subset ratio, out of a folder where it was kept, or made and kept there.
+
+    A kept table is made anew when it is not of the runs as they are now. That is told by the hashes in their records;
+    where there are none, in a TensorFlow tree or archive, it is made anew each time.
+
+    Args:
+        folder: Where it is kept.
+        zoo: Where the runs are.
+        experiment: As in `RunTable.from_zoo`.
+        subset_ratio: As in `RunTable.from_zoo`, as the zoo has it.
+        runs: As in `RunTable.from_zoo`.
+
+    Raises:
+        DataError: If the folder holds a table of other runs than those asked for, or something else.
+        ZooError: As `RunTable.from_zoo`.
+    """
+    keys = [
+        key for key in zoo.keys(experiment) if key.subset_ratio == subset_ratio and (runs is None or key.run in runs)
+    ]
+    source = digest_of(zoo, keys)
+    if folder.exists():
+        table = RunTable.load(folder)
+        if table.keys != tuple(map(str, keys)):
+            raise DataError(
+                f"{folder}: holds {table.runs} runs, not the {len(keys)} asked for; remove it, or give another --table"
+            )
+        if source is not None and read_source(folder) == source:
+            return table
+    table = RunTable.from_zoo(zoo, experiment, subset_ratio, runs)
+    table.save(folder, source)
+    return table
+
+
+def digest_of(zoo: Zoo, keys: Sequence[RunKey]) -> str | None:
+    """Return the SHA-256 over the names of runs and the hashes of their aux arrays; None if there are no hashes."""
+    hashes = [zoo.record(key).files[AUX_FILE].sha256 for key in keys]
+    if None in hashes:
+        return None
+    return hashlib.sha256(json.dumps([list(map(str, keys)), hashes]).encode()).hexdigest()

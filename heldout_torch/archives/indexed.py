@@ -10,6 +10,7 @@ from torch import Tensor
 from heldout_torch.archives.convert import convert_parts, epoch_of
 from heldout_torch.archives.packed import read_files
 from heldout_torch.archives.seek_index import SeekIndex, read_index
+from heldout_torch.archives.shared_index import checked_index
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.storage.threads import processors
@@ -20,20 +21,22 @@ from heldout_torch.zoo.records import FileRecord, RunFiles, RunRecord
 
 
 class IndexedArchive:
-    """An archive, `….tar.gz`, with its seek index beside it.
+    """An archive, `….tar.gz`, with its seek index.
 
     Args:
         location: Path or URL of the archive.
         ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
+        index: Path or URL of the seek index, with its digest as in `shared_index`; beside the archive by default.
 
     Attributes:
         location: As given.
         ignore: As given.
+        index: As given.
         threads: How many reads at once serve it well.
     """
 
-    def __init__(self, location: str, ignore: Sequence[str] = ()) -> None:
-        self.ignore = tuple(ignore)
+    def __init__(self, location: str, ignore: Sequence[str] = (), index: str | None = None) -> None:
+        self.ignore, self.index = tuple(ignore), index
         self.location, self.threads = location, processors()
         self._index: SeekIndex | None = None
         self._metadata: dict[RunKey, RunMetadata] = {}  # of runs that were converted
@@ -44,7 +47,7 @@ class IndexedArchive:
         return f"IndexedArchive({self.location!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return IndexedArchive, (self.location, self.ignore)
+        return IndexedArchive, (self.location, self.ignore, self.index)
 
     def keys(self, experiment: str | None = None) -> list[RunKey]:
         """Return the runs that are there, as `Zoo.keys`."""
@@ -96,7 +99,7 @@ class IndexedArchive:
     def _read_index(self) -> SeekIndex:
         with self._lock:
             if self._index is None:
-                self._index = read_index(self.location)
+                self._index = read_index(self.location, None if self.index is None else checked_index(self.index))
             return self._index
 
     def _places(self, key: RunKey) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ import zlib
 
 from heldout_torch.archives.access_points import READ, WINDOW, Ranges, open_at, to_gzidx
 from heldout_torch.archives.limits import REACH, run_limit
-from heldout_torch.archives.seek_index import INDEX_ENDING, SeekIndex
+from heldout_torch.archives.seek_index import SeekIndex
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.storage.urls import read_range
@@ -37,7 +37,7 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
         if offset + size - (index.points[_point_before(index, offset)][1] if index.points else 0) > REACH:
             raise ZooError(f"{archive}: {key}: the seek index has no access point near it; make it again")
     points = [index.points[i] for i in sorted(needed)]
-    windows = [_window(archive, index, i) for i in sorted(needed)]
+    windows = [_window(index, i) for i in sorted(needed)]
     gzidx = to_gzidx(points, windows, index.size, index.inflated, index.spacing) if points else None
     stream = open_at(io.BufferedReader(Ranges(archive, index.size), READ), index.spacing, gzidx)
     contents = {}
@@ -56,11 +56,11 @@ def _point_before(index: SeekIndex, offset: int) -> int:
     return max(bisect.bisect_right(index.points, offset, key=lambda point: point[1]) - 1, 0)
 
 
-def _window(archive: str, index: SeekIndex, number: int) -> bytes | None:
+def _window(index: SeekIndex, number: int) -> bytes | None:
     if (crc := index.points[number][3]) is None:
         return None
     start = index.windows_at + WINDOW * sum(point[3] is not None for point in index.points[:number])
-    window = read_range(archive + INDEX_ENDING, start, start + WINDOW)
+    window = read_range(index.name, start, start + WINDOW)
     if len(window) != WINDOW or zlib.crc32(window) != crc:
-        raise ZooError(f"{archive + INDEX_ENDING}: is damaged near byte {start}; make it again")
+        raise ZooError(f"{index.name}: is damaged near byte {start}; make it again")
     return window

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +48,7 @@ class SeekIndex:
         spacing: Inflated bytes between points, at least.
         points: In order.
         windows_at: Where the windows begin in the index file.
+        name: Path or URL of the index.
         problems: What is wrong with some of the archive's runs; known when the index is made, and not kept in it.
     """
 
@@ -58,6 +59,7 @@ class SeekIndex:
     points: list[Point]
     windows_at: int
     problems: list[str] = field(default_factory=list, compare=False)
+    name: str = field(default="", compare=False)
     _runs: dict[RunKey, bytes] = field(default_factory=dict)  # lines of the table: a fifth of the bytes of dicts
 
     @property
@@ -120,7 +122,7 @@ def build_index(
         raise ZooError(f"{archive}: {error}") from None
     except OSError as error:
         raise ZooError(f"{error.filename or archive}: {error.strerror}") from None
-    return SeekIndex(size, head["trailer"], head["inflated"], spacing, stream.points, windows_at, problems, runs)
+    return SeekIndex(size, head["trailer"], head["inflated"], spacing, stream.points, windows_at, problems, _runs=runs)
 
 
 def read_index(archive: str, name: str | None = None) -> SeekIndex:
@@ -156,7 +158,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
         raise ZooError(f"{archive}: there is no such archive") from None
     if trailer.hex() != index.trailer:
         raise ZooError(f"{name}: is the index of another archive than {archive}; make it again")
-    return index
+    return replace(index, name=name)
 
 
 def _read_table(packed: bytes, windows_at: int) -> SeekIndex:
@@ -184,7 +186,7 @@ def _read_table(packed: bytes, windows_at: int) -> SeekIndex:
             break
     if len(runs) != runs_count:
         raise ValueError(f"not the {runs_count} runs that it declares")
-    return SeekIndex(size, str(head["trailer"]), inflated, spacing, points, windows_at, [], runs)
+    return SeekIndex(size, str(head["trailer"]), inflated, spacing, points, windows_at, _runs=runs)
 
 
 def _lines(packed: bytes) -> Iterator[bytes]:

@@ -67,6 +67,7 @@ def load_run(
     zoo: Place | None = None,
     device: str | torch.device = "cpu",
     offline: bool = False,
+    index: str | None = None,
 ) -> Run:
     """Load a trained run.
 
@@ -78,6 +79,7 @@ def load_run(
             `HELDOUT_TORCH_ZOO`, else the bundled sample. Of a zoo under a URL this run is fetched into a cache.
         device: Where the model goes.
         offline: Take a remote zoo's run only from the cache, as does the environment variable `HELDOUT_TORCH_OFFLINE`.
+        index: Path or URL of an archive's seek index, as in `open_zoo`.
 
     Raises:
         ZooError: If the run is not there or cannot be fetched, or its files are damaged.
@@ -88,7 +90,7 @@ def load_run(
         >>> run.model(torch.zeros(1, 1, 8, 8)).shape
         torch.Size([1, 10])
     """
-    opened = open_zoo(zoo, offline)
+    opened = open_zoo(zoo, offline, index)
     key = find_run(opened, _key(experiment, subset_ratio, run))
     _fetch(opened, key)
     state = opened.state(key)

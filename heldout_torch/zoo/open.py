@@ -29,7 +29,7 @@ def sample_zoo() -> Path:
     return Path(str(resources.files("heldout_torch"))) / "sample"
 
 
-def open_zoo(place: Place | None = None, offline: bool = False) -> Zoo:
+def open_zoo(place: Place | None = None, offline: bool = False, index: str | None = None) -> Zoo:
     """Open a place that holds runs.
 
     Args:
@@ -37,6 +37,7 @@ def open_zoo(place: Place | None = None, offline: bool = False) -> Zoo:
             URL of an archive (`….tar.gz`) with its seek index beside it; or a zoo, which is returned as it is. By
             default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled sample.
         offline: Use of a zoo under a URL only what is cached, as `HELDOUT_TORCH_OFFLINE` demands, too.
+        index: Path or URL of an archive's seek index, if it lies not beside it; `#sha256=…` after it has it checked.
 
     Raises:
         ZooError: If there is no such folder, it holds other things than runs, or a package for it is missing.
@@ -47,7 +48,9 @@ def open_zoo(place: Place | None = None, offline: bool = False) -> Zoo:
     if is_archive(location):
         from heldout_torch.archives.indexed import IndexedArchive
 
-        return IndexedArchive(str(location))
+        return IndexedArchive(str(location), index=index)
+    if index is not None:
+        raise ZooError(f"{location}: is no archive, only those have a seek index")
     if isinstance(location, str):
         web = location.startswith(("http://", "https://"))
         return WebZoo(location, offline) if web else BucketZoo(location, offline)

@@ -23,7 +23,7 @@ def experiment_folders(root: Path) -> dict[str, Path]:
     """
     try:
         if any(parse_ratio(name) is not None for name in _folders(root)):
-            return {root.resolve().name: root}
+            return {os.path.basename(os.path.abspath(root)): root}
         return {
             name: root / name
             for name in _folders(root)

@@ -1,0 +1,62 @@
+"""A seek index that somebody else made, named by its path or URL, and by its SHA-256: `https://…/x.seek#sha256=…`.
+
+An index is trusted as weights are: a forged one yields other bytes, and it can name bytes whose checksums are right.
+"""
+
+import hashlib
+import re
+import warnings
+
+from heldout_torch.archives.access_points import READ
+from heldout_torch.archives.remote_stream import open_stream
+from heldout_torch.errors import ZooError
+from heldout_torch.storage.files import new_file
+from heldout_torch.storage.paths import is_remote
+from heldout_torch.zoo.cache import cache_root
+
+_MARK = "#sha256="
+
+
+def checked_index(name: str) -> str:
+    """Return where an index can be read.
+
+    One with a digest is read whole and compared; from a URL it is fetched into the cache once. One without is taken
+    at its word, of which a warning says whose it is.
+
+    Raises:
+        ZooError: If the digest is none, the file cannot be read, or it is another.
+    """
+    location, mark, digest = name.partition(_MARK)
+    if not mark:
+        warnings.warn(f"what an archive's runs are is taken from {name} unchecked; name its {_MARK}…", stacklevel=2)
+        return name
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")
+    if not is_remote(location):
+        _check(location, digest)
+        return location
+    kept = cache_root() / "seek-indices" / f"{digest}.seek"
+    if not kept.is_file():
+        stream, _ = open_stream(location)
+        found = hashlib.sha256()
+        with stream, new_file(kept) as file:
+            while data := stream.read(READ):
+                found.update(data)
+                file.write(data)
+            if found.hexdigest() != digest:
+                raise ZooError(_other(location, digest, found.hexdigest()))
+    else:
+        _check(str(kept), digest)
+    return str(kept)
+
+
+def _check(path: str, digest: str) -> None:
+    stream, _ = open_stream(path)
+    with stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    if found != digest:
+        raise ZooError(_other(path, digest, found))
+
+
+def _other(location: str, digest: str, found: str) -> str:
+    return f"{location}: has SHA-256 {found}, expected {digest}; it is another index, or damaged"

@@ -1,0 +1,81 @@
+"""A seek index that lies elsewhere: found, checked by its digest, and taken at its word only with a warning."""
+
+import hashlib
+import pickle
+
+import pytest
+
+from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch.archives.indexed import IndexedArchive
+from heldout_torch.archives.seek_index import build_index
+from heldout_torch.zoo.open import open_zoo
+from tests.helpers.archives import EXPERIMENT, multiply, pack
+from tests.helpers.server import Server
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Archive, index in a folder of its own, and the index's digest; the cache is the test's own."""
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    archive = pack(multiply(tmp_path / "tree", 20), tmp_path / "x.tar.gz")
+    build_index(archive, spacing=2**16)
+    (tmp_path / "elsewhere").mkdir()
+    index = (tmp_path / "x.tar.gz.seek").rename(tmp_path / "elsewhere" / "mine.seek")
+    return archive, index, hashlib.sha256(index.read_bytes()).hexdigest()
+
+
+def test_an_index_elsewhere_serves_checked_by_its_digest(shared):
+    archive, index, digest = shared
+    run = load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{index}#sha256={digest}")
+    assert run.metadata.run == 3
+    opened = pickle.loads(pickle.dumps(IndexedArchive(str(archive), index=f"{index}#sha256={digest}")))
+    assert len(list_runs(opened)) == 20
+
+
+def test_an_index_by_url_is_fetched_once_and_hashed_whenever_it_is_used(shared, tmp_path):
+    archive, _index, digest = shared
+    with Server(tmp_path).running() as server:
+        name = f"{server.url}/elsewhere/mine.seek#sha256={digest}"
+        for number in (3, 4):
+            run = load_run(EXPERIMENT, 0.7, number, zoo=f"{server.url}/{archive.name}", index=name)
+            assert run.metadata.run == number
+        assert server.requests["elsewhere/mine.seek"] == 1
+        (kept,) = (tmp_path / "cache").rglob("*.seek")
+        data = bytearray(kept.read_bytes())
+        data[-1] ^= 1
+        kept.write_bytes(data)
+        with pytest.raises(ZooError, match="it is another index, or damaged"):
+            load_run(EXPERIMENT, 0.7, 5, zoo=archive, index=name)
+
+
+def test_another_index_than_named_is_refused_and_not_kept(shared, tmp_path):
+    archive, index, digest = shared
+    index.write_bytes(index.read_bytes() + b"more")
+    with pytest.raises(ZooError, match=f"expected {digest}; it is another index"):
+        load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{index}#sha256={digest}")
+    with Server(tmp_path).running() as server:
+        name = f"{server.url}/elsewhere/mine.seek#sha256={digest}"
+        with pytest.raises(ZooError, match="it is another index, or damaged"):
+            load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)
+    assert not list((tmp_path / "cache").rglob("*.seek"))
+    with pytest.raises(ZooError, match="expected 64 hexadecimal digits"):
+        load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{index}#sha256=abc")
+
+
+def test_without_a_digest_a_line_says_whose_word_is_taken(shared):
+    archive, index, _ = shared
+    with pytest.warns(UserWarning, match="is taken from .*mine.seek unchecked"):
+        assert load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=str(index)).metadata.run == 3
+
+
+def test_only_archives_have_an_index(tmp_path):
+    with pytest.raises(ZooError, match="is no archive"):
+        open_zoo(tmp_path, index="x.seek")
+
+
+def test_an_experiments_folder_behind_a_link_goes_by_the_links_name(tmp_path):
+    """Today by its target's."""
+    tree = multiply(tmp_path / "tree", 1)
+    (tree / EXPERIMENT).rename(tmp_path / "scratch17")
+    (tmp_path / EXPERIMENT).symlink_to(tmp_path / "scratch17")
+    assert {key.experiment for key in list_runs(tmp_path / EXPERIMENT)} == {EXPERIMENT}

@@ -5,10 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from heldout_torch import ZooError, build_model, load_run
+from heldout_torch.cli import main
+from heldout_torch.experiments import known_experiments
+from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata, sample_zoo
+from heldout_torch.zoo.open import open_writable
 
 REPOSITORY = Path(__file__).parent.parent
 ENTRY_POINTS = ["cifar100_inception", "cifar10_inception", "digits_mlp_tf", "imagenet_resnet50"]
@@ -44,16 +49,75 @@ def test_list_and_help_describe_every_entry_point(cached):
     for name in found:
         text = torch.hub.help(GITHUB, name, trust_repo=True, skip_validation=True)
         assert "`run`" in text
-        assert "untrained" in text
+        assert "Untrained with `pretrained=False`" in text
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_without_a_run_the_network_is_untrained(name):
-    model = torch.hub.load(REPOSITORY, name, source="local", run=None)
+def test_the_network_comes_untrained_on_demand_alone(name):
+    model = torch.hub.load(REPOSITORY, name, source="local", pretrained=False)
     assert type(model).__name__ in {"SmallInception", "ResNet50", "MLP"}
     classes = {"cifar100_inception": 100, "imagenet_resnet50": 1000}.get(name, 10)
     assert [*model.state_dict().values()][-1].shape == (classes,)
     assert model.training
+
+
+def test_a_call_without_a_run_says_which_there_are():
+    with pytest.raises(ZooError, match=r"which run of digits-mlp-tf\? it has digits-mlp-tf/0.7 runs 0-5; pretrained=F"):
+        torch.hub.load(REPOSITORY, "digits_mlp_tf", source="local")
+    with pytest.raises(ZooError, match=r"which run of cifar10-inception\? it has digits-mlp-tf/0.7 runs 0-5"):
+        torch.hub.load(REPOSITORY, "cifar10_inception", source="local")
+
+
+BARE = """
+import sys, torch
+ALLOWED = {*sys.stdlib_module_names, "torch", "torchgen", "numpy", "safetensors", "heldout_torch", "hubconf"}
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in ALLOWED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+repository, zoo, entry = sys.argv[1:]
+try:
+    model = torch.hub.load(repository, entry, source="local", subset_ratio=0.7, run=2, zoo=zoo or None)
+    print(sum(float(tensor.double().abs().sum()) for tensor in model.state_dict().values()))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def bare(zoo, entry="digits_mlp_tf"):
+    """Load a run in a process that finds torch, numpy and safetensors alone."""
+    command = [sys.executable, "-c", BARE, REPOSITORY, str(zoo), entry]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+
+
+@pytest.mark.parametrize("place", ["sample", "zoo"])
+def test_a_run_needs_torch_numpy_and_safetensors_alone(place, tmp_path):
+    if place == "zoo":
+        assert main(["export", str(sample_zoo()), "--zoo", str(tmp_path / "zoo")]) == 0
+    found = bare(tmp_path / "zoo" if place == "zoo" else "")
+    state = load_run("digits-mlp-tf", 0.7, 2).model.state_dict()
+    assert float(found) == sum(float(tensor.double().abs().sum()) for tensor in state.values())
+
+
+def test_a_run_of_the_imagenet_network_needs_no_more(tmp_path):
+    experiment = known_experiments()["imagenet-resnet50"]
+    key = RunKey(experiment.name, 0.7, 2)
+    state = build_model(experiment.architecture, **experiment.config).state_dict()
+    train, test = np.arange(experiment.train_examples, dtype=np.int32), np.arange(experiment.test_examples)
+    seen, rest = np.split(train, [int(0.7 * len(train))])
+    aux = AuxArrays(*(np.ones(len(part), np.uint8) for part in (seen, rest, test)), seen, rest, test, seen)
+    with open_writable(tmp_path) as zoo:
+        zoo.put(RunMetadata.of(experiment, key), state, aux)
+    found = bare(tmp_path, "imagenet_resnet50")
+    assert float(found) == sum(float(tensor.double().abs().sum()) for tensor in state.values())
+
+
+def test_a_run_under_a_url_says_what_is_lacking():
+    found = bare("http://127.0.0.1:1/zoo")
+    assert found.startswith("ZooError: http://127.0.0.1:1/zoo")
+    assert found.endswith("for web servers: pip install 'fsspec[http]'")
+    assert "\n" not in found
 
 
 def test_a_missing_run_is_the_packages_error():
@@ -68,5 +132,5 @@ def test_importing_hubconf_needs_nothing_but_torch():
 
 
 def test_resnet50_of_the_hub_is_the_registrys():
-    model = torch.hub.load(REPOSITORY, "imagenet_resnet50", source="local")
+    model = torch.hub.load(REPOSITORY, "imagenet_resnet50", source="local", pretrained=False)
     assert model.state_dict().keys() == build_model("resnet50").state_dict().keys()

@@ -26,13 +26,15 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     Raises:
         ZooError: If the protocol is not known, or its package is not installed.
     """
-    import fsspec
-
     protocol = location.partition("://")[0].lower()
     try:
+        import fsspec
+
         filesystem, path = fsspec.core.url_to_fs(location, **_options(protocol))
     except (ImportError, ValueError) as error:
-        raise ZooError(f"{location}: cannot be opened ({' '.join(str(error).split())})") from None
+        lacks = isinstance(error, ImportError) and error.name in ("fsspec", "aiohttp", "requests")
+        hint = "; for web servers: pip install 'fsspec[http]'" if lacks else ""
+        raise ZooError(f"{location}: cannot be opened ({' '.join(str(error).split())}){hint}") from None
     if protocol in _S3:
         filesystem.retries = 1  # tries; what fails is tried again here
     return filesystem, path

@@ -23,6 +23,7 @@ VERBS = {
     "stats": "memorization, influence and consistency scores",
     "report": "write a page that shows what an experiment's runs memorize",
     "evaluate": "write the correctness of runs, or of a network of your own",
+    "warm-up": "compile what is compiled at first use",
     "verify": "compare recorded correctness with what the networks give",
 }
 _REPORT = "This is a fault of heldout-torch itself. Please report it, with the command and the lines above."
@@ -87,7 +88,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         parser.error(f"{verb!r} is no verb{nearest(verb, VERBS)} (choose from {', '.join(VERBS)})")
     verb_parser = Parser(prog=f"heldout {verb}")
-    importlib.import_module(f"heldout_torch.cli.{verb}").configure(verb_parser)
+    importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(verb_parser)
     options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False, plugin=[]))
     set_quiet(options.quiet)
     try:

@@ -1,7 +1,8 @@
 """Upsamples and converts the stored luma and chroma of a JPEG as a decoder does that sees only a crop of it."""
 
-import numba
 import numpy as np
+
+from heldout_torch.storage.compiled import compiled
 
 _ALIGNMENT = 16  # a cropped decoder begins at a multiple of this where chroma has half the width
 _CENTER = 128  # chroma without color
@@ -29,7 +30,7 @@ def edges_differ(left: int, columns: int, width: int) -> bool:
     return (left > 0 and left % _ALIGNMENT == 0) or (right < width and right % 2 == 0)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def convert_crop(stored: np.ndarray, top: int, left: int, half_height: bool, out: np.ndarray) -> None:
     """Convert a crop of stored Y, Cb, Cr to RGB, chroma smoothed within what a cropped decoder knows.
 
@@ -63,7 +64,7 @@ def convert_crop(stored: np.ndarray, top: int, left: int, half_height: bool, out
             out[row, column, 2] = _CLIPPED[np.uint64(luma + _BLUE[cb])]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _smooth(
     here: np.ndarray, near: np.ndarray, first: int, half_height: bool, weighted: np.ndarray, out: np.ndarray
 ) -> None:

@@ -4,14 +4,15 @@ The kernel gives the very float32 numbers that TensorFlow's operations give one 
 contraction: a fused multiply-add would round once where they round twice.
 """
 
-import numba
 import numpy as np
+
+from heldout_torch.storage.compiled import compiled
 
 _HALF = np.float32(0.5)
 _TO_UNIT = np.float32(1 / 255)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _positions(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Half-pixel centres: which two of `source` samples each of `target` samples lies between, and where.
     lower, upper, weight = np.empty(target, np.int64), np.empty(target, np.int64), np.empty(target, np.float32)
@@ -25,7 +26,7 @@ def _positions(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nda
     return lower, upper, weight
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _resize_row(
     source: np.ndarray, unit: np.ndarray, left: np.ndarray, right: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
@@ -38,7 +39,7 @@ def _resize_row(
             out[channel, x] = before + (after - before) * weight[x]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def resize_and_normalise(crop: np.ndarray, mean: np.ndarray, std: np.ndarray, out: np.ndarray) -> None:
     """Scale pixels to [0, 1], resize without antialiasing, subtract the mean, divide by the deviation.
 

@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numba import types
 
+from heldout_torch.storage.compiled import compiled
+
 
 def _input(dtype: Any, dimensions: int) -> Any:
     return types.Array(dtype, dimensions, "C", readonly=True)
@@ -32,12 +34,12 @@ def _weigh_ranks(order: np.ndarray, tied: np.ndarray, times: np.ndarray, ranks: 
     return squares
 
 
-@numba.njit(
+@compiled(
     types.void(
         _input(types.int64, 2), _input(types.bool_, 2), _input(types.int64, 2), _input(types.bool_, 2),
         _input(types.int64, 2), types.float64[:, ::1],
     ),
-    cache=True, nogil=True,
+    nogil=True,
 )  # fmt: skip
 def rank_correlations(
     one: np.ndarray, one_tied: np.ndarray, other: np.ndarray, other_tied: np.ndarray, times: np.ndarray, out: np.ndarray

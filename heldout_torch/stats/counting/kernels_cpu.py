@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from heldout_torch.storage.compiled import compiled
+
 LANES = 8  # words in the widest vector register
 VECTORS = 2
 PANEL = LANES * VECTORS  # columns of a tile
@@ -107,7 +109,7 @@ _AXES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
 
 
 def _kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    return numba.njit(result(*arguments), cache=True, nogil=True, error_model="numpy")
+    return compiled(result(*arguments), nogil=True, error_model="numpy")
 
 
 @_kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[:, ::1])

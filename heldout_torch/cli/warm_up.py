@@ -1,0 +1,34 @@
+"""`heldout warm-up`: compile ahead what the first statistics and the first ImageNet images would wait for."""
+
+import argparse
+import time
+
+import numpy as np
+import simplejpeg
+
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.data.jpeg import decode_crop
+from heldout_torch.data.transforms import center_box, preprocess_crop
+
+
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Compile the counting kernels and those of ImageNet's preprocessing, which otherwise takes some seconds at "
+        "their first use, and keep them in Numba's cache. NUMBA_CACHE_DIR may name a folder for it."
+    )
+    parser.set_defaults(run_verb=_warm_up)
+
+
+def _warm_up(arguments: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    import heldout_torch.stats.counting.sweep_cpu  # importing them compiles them
+    import heldout_torch.stats.rank_kernels  # noqa: F401
+
+    for subsampling in ("420", "422", "444"):
+        picture = simplejpeg.encode_jpeg(np.zeros((300, 301, 3), np.uint8), colorsubsampling=subsampling)
+        preprocess_crop(decode_crop(picture, center_box, "a black picture"))
+    seconds = time.perf_counter() - start
+    summarize(arguments, f"compiled kernels are ready, after {seconds:.1f} s", seconds=round(seconds, 1))
+    return 0

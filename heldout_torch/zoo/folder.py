@@ -18,7 +18,7 @@ from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
-from heldout_torch.zoo.records import RECORD_FILE, RunFiles, RunRecord, read_record
+from heldout_torch.zoo.records import RECORD_FILE, TRIES, RunFiles, RunRecord, read_record
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 from heldout_torch.zoo.writing import WritingZoo
 
@@ -93,7 +93,7 @@ class FolderZoo(WritingZoo):
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files, checked against its record, as `Zoo.files`."""
         path = self._path(key)
-        for _ in range(2):  # somebody may replace the run while it is read
+        for _ in range(TRIES):  # somebody may replace the run while it is read
             recorded = self._recorded(key)
             if recorded is None:
                 return self._unrecorded(key)

@@ -6,6 +6,7 @@ are asked for; the manifest is asked for once, by what needs to know all the run
 
 import json
 import threading
+import time
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,9 @@ from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
-from heldout_torch.zoo.records import RECORD_FILE, RunFiles, RunRecord, read_record, record_bytes
+from heldout_torch.zoo.records import RECORD_FILE, TRIES, RunFiles, RunRecord, read_record, record_bytes
+
+_WAIT = 0.02  # seconds, longer before each further try
 
 
 class WebZoo:
@@ -113,7 +116,8 @@ class WebZoo:
 
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as they are in the zoo now, checked against its record, as `Zoo.files`."""
-        for _ in range(2):  # somebody may replace the run while it is read
+        for attempt in range(TRIES):  # somebody may replace the run while it is read, file by file
+            time.sleep(_WAIT * attempt)
             record = self._find(key, fresh=True)
             if record is None:
                 raise self._not_there(key)

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from heldout_torch.zoo import RunMetadata, known_experiments, model_file, web
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
+from heldout_torch.zoo.records import RunFiles
 
 DIGITS = known_experiments()["digits-mlp"]
 KEY = RunKey("digits-mlp", 0.7, 12)
@@ -277,3 +279,31 @@ def test_a_run_in_a_bucket_can_be_loaded_at_once(bucket):
     open_writable(bucket).put(**a_run())
     loaded = load_run("digits-mlp", 0.7, 12, bucket).model.state_dict()
     assert all(torch.equal(tensor, a_run()["state"][name]) for name, tensor in loaded.items())
+
+
+def test_a_run_that_others_replace_all_the_time_is_always_there(tmp_path):
+    zoo, stop, written = open_writable(tmp_path / "zoo"), threading.Event(), []
+    zoo.put(**a_run())
+
+    def overwrite(number):
+        runs = [
+            RunFiles.of(a_run()["metadata"], {n: t + i for n, t in a_run()["state"].items()}, a_run()["aux"])
+            for i in range(number, number + 2)
+        ]
+        while not stop.is_set():
+            written.append(zoo.put_files(runs[len(written) % 2], overwrite=True))
+
+    writers = [threading.Thread(target=overwrite, args=(number,)) for number in (1, 3)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(1500):
+            assert KEY in zoo
+            zoo.files(KEY)
+            load_run(KEY, zoo=zoo)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert len(written) > 10
+    assert sorted(list_files(zoo.location)) == [f"{KEY}/{name}" for name in NAMES]

@@ -10,7 +10,6 @@ from heldout_torch.cli import output
 from heldout_torch.cli.parser import HelpfulParser, Parser
 from heldout_torch.cli.process import Terminated, signals_end_work, standard_files_open
 from heldout_torch.errors import HeldoutError, nearest
-from heldout_torch.plugins import load_plugins
 from heldout_torch.storage.progress import set_quiet
 
 # Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
@@ -89,10 +88,9 @@ def _run(words: list[str]) -> int:
         parser.error(f"{verb!r} is no verb{nearest(verb, VERBS)} (choose from {', '.join(VERBS)})")
     verb_parser = Parser(prog=f"heldout {verb}")
     importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(verb_parser)
-    options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False, plugin=[]))
+    options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
     set_quiet(options.quiet)
     try:
-        load_plugins(options.plugin)
         return options.run_verb(options)
     finally:
         set_quiet(False)

@@ -13,6 +13,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.evaluation import verify
+from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.folder import FolderZoo
@@ -28,7 +29,7 @@ def configure(parser: Parser) -> None:
         description="Read the archive once and write ARCHIVE.seek beside it. With both in one place, on a disk or a "
         "web server, load_run(..., zoo=ARCHIVE) reads one run in about a second.",
     )
-    index.add_argument("archive", type=Path, metavar="ARCHIVE", help="a local .tar.gz")
+    index.add_argument("archive", type=local_path, metavar="ARCHIVE", help="a local .tar.gz")
     index.set_defaults(run_verb=_index)
     inspect = actions.add_parser(
         "inspect",

@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 
+from heldout_torch.cli import options
 from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import Facts, read_tables, warn_of_fit
@@ -19,7 +20,6 @@ from heldout_torch.stats import (
     write_pairs,
     write_scores,
 )
-from heldout_torch.stats.columns import check_file
 from heldout_torch.stats.summary import pairs_for_file, scores_for_file
 from heldout_torch.storage.paths import is_remote, local_path
 from heldout_torch.zoo.open import open_zoo
@@ -36,6 +36,7 @@ def configure(parser: Parser) -> None:
     add_training_options(parser)
     parser.add_argument(
         "--out",
+        type=options.folder_to_write,
         metavar="DIR",
         help="folder of the statistics, default: statistics beside the runs; needed if the zoo is a URL",
     )
@@ -47,9 +48,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
         raise HeldoutError(f"{arguments.zoo} is a URL, and statistics are written into a folder: give --out DIR")
     dataset, works = what_to_train(arguments)
     name = works[0].experiment.name
-    out = local_path(arguments.out) if arguments.out else local_path(arguments.zoo) / name / "statistics"
-    if arguments.out:
-        check_file(out / "cscores.npz")  # or training would be for nothing
+    out = arguments.out or local_path(arguments.zoo) / name / "statistics"
     failed = train(arguments, dataset, works)
     facts = facts_of(dataset, "train"), facts_of(dataset, "test")
     arguments.runs = None  # statistics are over all runs that are there

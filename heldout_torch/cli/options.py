@@ -9,13 +9,17 @@ from typing import TypeVar
 
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.zoo.keys import RunNumbers, parse_ratio, parse_runs, parse_shard
+from heldout_torch.storage.paths import local_path
+from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
+from heldout_torch.zoo.open import ZOO_VARIABLE
+from heldout_torch.zoo.selection import Selection
 
 T = TypeVar("T")
+PLACE = "folder or URL of a zoo, unpacked TensorFlow archive, or archive with its seek index"
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Make a parser of text fit for argparse: its error becomes a usage error."""
+    """Return a parser of text fit for argparse: its error becomes a usage error."""
 
     def parse_option(text: str) -> T:
         try:
@@ -26,39 +30,80 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     return parse_option
 
 
-def subset_ratio(text: str) -> float:
-    """Parse a subset ratio."""
-    ratio = parse_ratio(text)
-    if ratio is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no subset ratio, expected a number between 0 and 1")
-    return ratio
-
-
-def run_list(text: str) -> RunNumbers:
-    """Parse a list of runs such as `0-9,42`."""
-    return checked(parse_runs)(text)
-
-
-def shard(text: str) -> tuple[int, int]:
-    """Parse a share of the work, `i/n`."""
-    return checked(parse_shard)(text)
+subset_ratio = checked(as_ratio)
+run_numbers = checked(parse_runs)
 
 
 def count(text: str) -> int:
-    """Parse a number from 1."""
-    if not text.isdigit() or int(text) < 1:
+    """Return a number from 1."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
     return int(text)
 
 
-def processors() -> int:
-    """Tell how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def file_to_write(text: str) -> Path:
+    """Return the path of a file that is to be written, after a look whether that can be; files are local.
+
+    Raises:
+        HeldoutError: If it is a URL or a folder, or its folder cannot be written.
+    """
+    path = local_path(text)
+    if path.is_dir():
+        raise HeldoutError(f"{path}: is a folder, expected the name of a file to write")
+    _check_writable(path.parent)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise HeldoutError(f"{path}: cannot be written (Permission denied)")
+    return path
 
 
-def add_shard_option(parser: argparse.ArgumentParser) -> None:
+def folder_to_write(text: str) -> Path:
+    """Return the path of a folder that is to be written into, as `file_to_write` does of a file."""
+    path = local_path(text)
+    _check_writable(path)
+    return path
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise HeldoutError(f"{there}: is a file, expected a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise HeldoutError(f"{there}: cannot be written (Permission denied)")
+
+
+def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE) -> None:
+    """Add the place of runs that is read; the environment may name it."""
+    default = os.environ.get(ZOO_VARIABLE)
+    how = {"nargs": "?", "default": default} if default else {}
+    parser.add_argument(name, metavar=name.upper(), help=f"{what} (default: ${ZOO_VARIABLE})", **how)  # type: ignore[arg-type]
+
+
+def add_selection(parser: argparse.ArgumentParser, shards: bool = False) -> None:
+    """Add the options that choose among the runs of a place; `selection` reads them."""
+    chosen = parser.add_argument_group("which runs")
+    chosen.add_argument("--experiment", metavar="E", help="only this experiment, such as cifar10-inception")
+    chosen.add_argument("--subset-ratio", type=subset_ratio, nargs="+", default=[], metavar="R", help="only these")
+    chosen.add_argument("--runs", type=run_numbers, default=(), metavar="LIST", help="only these, such as 0-9,42")
+    if shards:
+        add_shard(chosen)
+
+
+def add_shard(parser: argparse._ActionsContainer) -> None:
     """Add the option that takes a share of the runs, for job arrays."""
-    parser.add_argument("--shard", type=shard, default=(0, 1), metavar="I/N", help="every N-th run from the I-th")
+    parser.add_argument(
+        "--shard", type=checked(parse_shard), default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
+    )
+
+
+def selection(arguments: argparse.Namespace) -> Selection:
+    """Return what `add_selection` asked for."""
+    shard = getattr(arguments, "shard", (0, 1))
+    return Selection(arguments.experiment, arguments.subset_ratio, arguments.runs, shard)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the number of runs that are worked on at once."""
+    parser.add_argument("--workers", type=count, metavar="N", help="threads, default: what serves the places well")
 
 
 def add_ignore_option(parser: argparse.ArgumentParser) -> None:
@@ -86,10 +131,15 @@ def add_order_option(parser: "argparse.ArgumentParser | argparse._ArgumentGroup"
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where a data set lies."""
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or npz file of the data set")
-    parser.add_argument(
+    """Add the options that say where a data set lies; `load_data` reads them."""
+    data = parser.add_argument_group("the data set")
+    data.add_argument("--data", type=local_path, metavar="PATH", help="folder or npz file of the data set")
+    data.add_argument("--download", action="store_true", help="fetch CIFAR or MNIST into --data if they are not there")
+    data.add_argument(
         "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
+    )
+    data.add_argument(
+        "--allow-missing", action="store_true", help="take ImageNet although files are missing, without their examples"
     )
 
 
@@ -99,4 +149,7 @@ def load_data(arguments: argparse.Namespace, name: str) -> Dataset:
     Raises:
         DataError: If it is not there, or bad.
     """
-    return load_dataset(name, arguments.data, verify_checksums=not arguments.skip_checksums)
+    return load_dataset(
+        name, arguments.data, download=arguments.download, verify_checksums=not arguments.skip_checksums,
+        allow_missing=arguments.allow_missing,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,16 @@ from contextlib import contextmanager, suppress
 from heldout_torch.errors import printable
 from heldout_torch.storage.progress import Bar
 
+# What the library advises in Python, as it is done on the command line.
+_ADVICE = (
+    (r"pass verify_checksums=False", "give --skip-checksums"),
+    (r"verify_checksums=False", "--skip-checksums"),
+    (r"or ask for the download", "or add --download"),
+    (r"(pass )?allow_missing=True", "--allow-missing"),
+    (r"give the path of its folder", "give with --data the path of its folder"),
+    (r"heldout_torch\.list_runs\('([^']*)'\)", r"heldout zoo list \1"),
+    (r"then pass zoo='ZOO'", "then name ZOO"),
+)
 _lost: list[OSError] = []  # why standard output took no more, in this command
 
 
@@ -56,10 +67,17 @@ def tell(arguments: argparse.Namespace, bar: Bar, line: str, **facts: object) ->
         summarize(arguments, line, **facts)
 
 
+def as_advised(line: str) -> str:
+    """Return a message with its advice as it is followed on the command line, on one printable line."""
+    for pattern, advice in _ADVICE:
+        line = re.sub(pattern, advice, line)
+    return printable(line)
+
+
 def complain(line: str) -> None:
     """Write a line to standard error, if there still is one."""
     with suppress(OSError, ValueError):
-        print(printable(line), file=sys.stderr, flush=True)
+        print(as_advised(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from heldout_torch.cli.output import say
+from heldout_torch.plugins import load_plugins
 
 
 class HelpfulParser(argparse.ArgumentParser):
@@ -30,6 +31,11 @@ class Parser(HelpfulParser):
             help="lists and summaries as JSON on standard output, one object a line",
         )  # fmt: skip
         self.add_argument(
-            "--plugin", action="append", default=argparse.SUPPRESS, metavar="MODULE",
+            "--plugin", type=_imported, default=argparse.SUPPRESS, metavar="MODULE",
             help="import this module (dotted name), which registers networks or data sets of your own; can be repeated",
         )  # fmt: skip
+
+
+def _imported(name: str) -> str:
+    load_plugins([name])
+    return name

@@ -5,6 +5,7 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
+from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit
@@ -24,19 +25,27 @@ def configure(parser: Parser) -> None:
         "Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
         "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere."
     )
-    parser.add_argument("zoo", metavar="ZOO", help="any place of runs")
+    options.add_place(parser)
     parser.add_argument("--experiment", required=True, help="such as digits-mlp")
     add_facts_options(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder to write")
     parser.add_argument(
-        "--stats", type=Path, nargs="+", metavar="TABLE", help="saved run tables, one a ratio, instead of ZOO's runs"
+        "--out", type=options.folder_to_write, required=True, metavar="DIR", help="new or empty folder to write"
     )
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="text file of class names, one a line, from 0")
+    parser.add_argument(
+        "--stats",
+        type=local_path,
+        nargs="+",
+        metavar="TABLE",
+        help="saved run tables, one a ratio, instead of ZOO's runs",
+    )
+    parser.add_argument(
+        "--classes", type=local_path, metavar="FILE", help="text file of class names, one a line, from 0"
+    )
     parser.set_defaults(run_verb=_report, runs=None, table=None)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    out = local_path(arguments.out)
+    out = arguments.out
     check_output(out)
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)

@@ -1,7 +1,6 @@
 """`heldout stats`: memorization, influence, pairs and consistency scores of a zoo's runs, and what to keep by them."""
 
 import argparse
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from heldout_torch.stats import (
 )
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.summary import scores_for_file, write_classwise
+from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.open import open_zoo
 
 _ORIGINAL = (
@@ -74,11 +74,11 @@ def configure(parser: Parser) -> None:
 
 def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str, run: object) -> Parser:
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
-    parser.add_argument("zoo", metavar="ZOO", help="any place of runs; aux arrays are enough")
+    options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough")
     parser.add_argument("--experiment", required=True, metavar="E", help="such as cifar10-inception")
-    parser.add_argument("--runs", type=options.run_list, default=None, help="only these, such as 0-9,42")
+    parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these, such as 0-9,42")
     add_facts_options(parser)
-    parser.add_argument("--table", type=Path, metavar="DIR", help="keep the runs' bits here, and use them again")
+    parser.add_argument("--table", type=local_path, metavar="DIR", help="keep the runs' bits here, and use them again")
     parser.add_argument("--out", required=name != "accuracy", metavar="FILE", help="file to write")
     parser.add_argument(
         "--empty-zero", action="store_true",

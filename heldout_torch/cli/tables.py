@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from heldout_torch.cli import options
 from heldout_torch.cli.output import complain
@@ -25,7 +24,7 @@ def add_facts_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where labels are known from: a data set, or files without images."""
     options.add_data_options(parser)
     parser.add_argument(
-        "--labels", type=Path, nargs="+", default=[], metavar="FILE",
+        "--labels", type=local_path, nargs="+", default=[], metavar="FILE",
         help="take labels from these files instead of a data set: published scores or class-wise influence, "
         "imagenet_index.npz, or an npz data set; without either, statistics that need no labels have none",
     )  # fmt: skip
@@ -48,7 +47,7 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
             dataset = load_dataset(name)
     if dataset is not None:
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
-    files = list(map(local_path, arguments.labels))
+    files = arguments.labels
     return None, (find_facts(name, "train", sizes[0], files), find_facts(name, "test", sizes[1], files))
 
 
@@ -77,7 +76,7 @@ def read_tables(
         if arguments.table is None:
             tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio, arguments.runs)
         else:
-            folder = local_path(arguments.table) / experiment / repr(ratio)
+            folder = arguments.table / experiment / repr(ratio)
             tables[ratio] = kept_table(folder, zoo, experiment, ratio, arguments.runs)
         check_examples(tables[ratio], *facts, f"data set of {experiment}")
     return tables

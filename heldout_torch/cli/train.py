@@ -2,19 +2,22 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain, islice
 
 import torch
 
 from heldout_torch.cli import options
+from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset
-from heldout_torch.errors import HeldoutError, printable
+from heldout_torch.errors import HeldoutError
 from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
+from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.training.subsets import read_subset
+from heldout_torch.training.worker import Trained
 from heldout_torch.zoo.keys import make_key
 from heldout_torch.zoo.open import open_writable
 
@@ -36,25 +39,23 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="EXPERIMENT",
         help="such as digits-mlp, one that the zoo declares, or a file of your own, my-experiment.toml",
     )
-    parser.add_argument("--runs", type=options.run_list, required=True, help="numbers of the runs, such as 0-1999")
+    parser.add_argument("--runs", type=options.run_numbers, required=True, help="numbers of the runs, such as 0-1999")
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
     subset.add_argument(
-        "--subset",
-        type=Path,
-        metavar="FILE",
+        "--subset", type=local_path, metavar="FILE",
         help="train on these examples instead (of `heldout stats keep`, or npy); needs --name",
-    )
+    )  # fmt: skip
     options.add_order_option(parser)
     parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://..., ...)")
     parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
     options.add_data_options(parser)
-    parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help="train in this way, not as shipped")
+    parser.add_argument("--recipe", type=local_path, metavar="FILE.toml", help="train in this way, not as shipped")
     parser.add_argument(
         "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
     )
     parser.add_argument("--device", help="such as cpu or cuda:1, default: a GPU if there is one")
-    options.add_shard_option(parser)
+    options.add_shard(parser)
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
@@ -63,7 +64,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]) -> int:
-    """Train what the options ask for, with a progress bar, and print a summary.
+    """Train what the options ask for, with a progress bar, and say what was done.
 
     Args:
         arguments: The options.
@@ -76,43 +77,31 @@ def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]
     Raises:
         HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
     """
-    device = _device(arguments.device)
-    total = sum(len(work.runs) for work in works)
-    trained = skipped = failed = 0
-    with Bar("train", "run", total) as bar:
+    device, zoo = _device(arguments.device), open_writable(arguments.zoo)
+    with Bar("train", "run", sum(len(work.runs) for work in works)) as bar:
 
         def progress(runs: float, loss: float | None) -> None:
             bar.add(runs)
             if loss is not None:
                 bar.note = f"loss {loss:.4f}"
 
-        for work in works:
-            results = train_runs(
-                work, dataset, arguments.zoo, device, arguments.batch_of_runs, arguments.cluster, progress
-            )
-            for result in results:
-                if result.skipped or arguments.cluster is not None:
-                    bar.add()
-                if result.error is not None:
-                    failed += 1
-                    bar.print(printable(f"error: run {result.key}: {result.error}"))
-                elif result.skipped:
-                    skipped += 1
-                else:
-                    trained += 1
+        def share(result: Trained) -> float:  # the others told of theirs while they were trained
+            return 1 if result.skipped or arguments.cluster is not None else 0
+
+        how = device, arguments.batch_of_runs, arguments.cluster, progress
+        results = (train_runs(work, dataset, zoo, *how) for work in works)
+        counts = follow(chain.from_iterable(results), bar, share)
     summarize(
         arguments,
-        f"trained {trained} runs into {arguments.zoo}, skipped {skipped} already there, {failed} failed",
-        trained=trained,
-        skipped=skipped,
-        failed=failed,
-        zoo=arguments.zoo,
-    )
-    return failed
+        f"trained {counts.done} runs into {zoo.location}, skipped {counts.skipped} already there, "
+        f"{counts.failed} failed",
+        trained=counts.done, skipped=counts.skipped, failed=counts.failed, zoo=zoo.location,
+    )  # fmt: skip
+    return counts.failed
 
 
 def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch]]:
-    """Give the data set, and for each subset ratio the runs, that the options ask for.
+    """Return the data set, and for each subset ratio the runs, that the options ask for; nothing is written yet.
 
     Raises:
         HeldoutError: If an option is bad, or what it names.
@@ -123,7 +112,8 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
         experiment = open_writable(arguments.zoo).experiment(arguments.experiment)
     recipe = read_recipe(arguments.recipe) if arguments.recipe else recipe_of(experiment)
     dataset = options.load_data(arguments, experiment.dataset)
-    runs = tuple(arguments.runs)[arguments.shard[0] :: arguments.shard[1]]
+    index, shards = arguments.shard
+    runs = tuple(islice(arguments.runs, index, None, shards))
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is not None:
         if arguments.name in (None, experiment.name):

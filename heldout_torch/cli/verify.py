@@ -1,20 +1,25 @@
 """`heldout verify`: recorded correctness against what the networks give."""
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from heldout_torch.cli.evaluate import add_sweep_options, load_data, select
+from heldout_torch.cli import options
+from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import HeldoutError, printable
+from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
+from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation import Verification
-from heldout_torch.evaluation.log import VerificationLog
+from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.sweep import all_devices, sweep
-from heldout_torch.evaluation.verify import verify_runs
+from heldout_torch.evaluation.verification_log import VerificationLog, default_log
+from heldout_torch.evaluation.verify import Part, verify_runs
 from heldout_torch.storage.progress import Bar
-from heldout_torch.zoo import RunKey
-from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.copy import Outcome
+from heldout_torch.zoo.keys import RunKey
 
 _SHOWN = 5
 
@@ -22,66 +27,78 @@ _SHOWN = 5
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; "
-        "runs that it says are verified are not evaluated again, unless their files have changed."
+        "Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; runs that "
+        "it says are verified are not evaluated again, unless their files or the data set have changed."
     )
-    parser.add_argument("zoo", metavar="ZOO", help="any place of runs")
+    options.add_place(parser)
     add_sweep_options(parser)
     parser.add_argument(
         "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"]
     )
     parser.add_argument("--tolerance", type=int, default=0, metavar="N", help="mismatches allowed in a run, default: 0")
     parser.add_argument(
-        "--results", type=Path, default=Path("verification.jsonl"), metavar="FILE",
-        help="where results are appended, a line of JSON a run; several processes may share it "
-        "(default: verification.jsonl)",
+        "--results", type=options.file_to_write, metavar="FILE",
+        help="where results are appended, a line of JSON a run; several processes may share it (default: a file for "
+        "this place of runs in the cache folder, HELDOUT_TORCH_CACHE)",
     )  # fmt: skip
     parser.set_defaults(run_verb=_verify)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    zoo = open_zoo(arguments.zoo)
-    runs, missing = select(zoo, arguments)
-    dataset = load_data(arguments, zoo, runs)
-    log = VerificationLog(arguments.results, arguments.splits)
-    known = log.read()
-    bad = failed = 0
-    rest, names = [], dict[RunKey, str]()
-    for run in runs:
-        try:
-            names[run] = log.name(zoo, run)
-        except HeldoutError as error:
-            failed += 1
-            complain(f"error: run {run}: {error}")
-            continue
-        verification = known.get(names[run])
-        if verification is not None and verification.mismatches <= arguments.tolerance:
-            summarize(arguments, _line(str(run), verification) + " (known)", **_facts(run, verification, known=True))
-        else:
-            rest.append(run)
-    for key in missing:
-        failed += 1
-        complain(f"error: run {key} is not in {arguments.zoo}")
+    zoo, runs = chosen(arguments, arguments.zoo)
+    dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
+    log = _log(arguments.results, zoo, arguments.splits, dataset.digest())
     test = len(dataset.labels("test")) if "test" in arguments.splits else 0
     train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0
     work = partial(verify_runs, splits=arguments.splits, batch_size=arguments.batch_size, precision=arguments.precision)
-    with Bar("verify", "image", len(rest) * (train + test)) as bar:
-        for run, result in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
-            if isinstance(result, HeldoutError):
-                failed += 1
-                bar.print(printable(f"error: run {run}: {result}"))
+    bad = 0
+
+    def outcomes(bar: Bar) -> Iterator[Outcome]:
+        nonlocal bad
+        yield from not_there(arguments, zoo)
+        rest = []
+        for key in runs:
+            try:
+                known = log.find(zoo, key)
+            except HeldoutError as error:
+                yield Outcome(key, error=str(error))
                 continue
-            log.append(names[run], result)
+            if known is not None and known.mismatches <= arguments.tolerance:
+                tell(arguments, bar, f"{_line(key, known)} (known)", **_facts(key, known, True))
+                yield Outcome(key, skipped=True)
+            else:
+                rest.append(key)
+        bar.total = len(rest) * (train + test)
+        for key, result in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
+            if isinstance(result, HeldoutError):
+                yield Outcome(key, error=str(result))
+                continue
+            log.append(key, run_digest(zoo, key), result)
             bad += result.mismatches > arguments.tolerance
-            tell(arguments, bar, _line(str(run), result), **_facts(run, result, known=False))
+            tell(arguments, bar, _line(key, result), **_facts(key, result, False))
+            yield Outcome(key)
+
+    with Bar("verify", "image") as bar:
+        counts = follow(outcomes(bar), bar, lambda outcome: 0)
+    verified = counts.done + counts.skipped - bad
     summarize(
-        arguments,
-        f"{len(runs) - bad - failed + len(missing)} runs verified, {bad} with mismatches, {failed} failed",
-        verified=len(runs) - bad - failed + len(missing),
-        mismatched=bad,
-        failed=failed,
-    )
-    return 1 if bad or failed else 0
+        arguments, f"{verified} runs verified, {bad} with mismatches, {counts.failed} failed",
+        verified=verified, mismatched=bad, failed=counts.failed,
+    )  # fmt: skip
+    return 1 if bad else counts.status
+
+
+def _log(path: Path | None, zoo: Zoo, splits: list[Part], data: str) -> VerificationLog:
+    """Open the log before the work; one that nobody asked for can also do without a file."""
+    log = VerificationLog(path or default_log(zoo), splits, data)
+    try:
+        log.check()
+    except DataError as error:
+        if path is not None:
+            raise
+        complain(f"results are not kept: {error}")
+        return VerificationLog(None, splits, data)
+    return log
 
 
 def _facts(key: RunKey, verification: Verification, known: bool) -> dict[str, object]:
@@ -92,8 +109,8 @@ def _facts(key: RunKey, verification: Verification, known: bool) -> dict[str, ob
     }  # fmt: skip
 
 
-def _line(name: str, verification: Verification) -> str:
-    line = f"run {name}: {verification.matches} out of {verification.examples} predictions match"
+def _line(key: RunKey, verification: Verification) -> str:
+    line = f"run {key}: {verification.matches} out of {verification.examples} predictions match"
     if missing := sum(split.missing for split in verification.splits.values()):
         line += f", {missing} not in the data"
     if verification.ties:

@@ -1,6 +1,7 @@
 """Evaluations become `aux_arrays.npz` files, and scores for membership inference."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,21 +120,22 @@ def scores_folder(out: Path, key: RunKey) -> Path:
     return out / key.experiment / repr(key.subset_ratio) / _SCORES_FOLDER
 
 
-def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
+def start_scores(out: Path, keys: Sequence[RunKey], examples: int, made_of: Mapping[str, object]) -> None:
     """Make the files that `write_scores` fills in, unless they are there; several processes may do it at once.
 
     In `<out>/<experiment>/<subset_ratio>/scores/` lie, for a row in ascending order of run: `scores.npy`, float32 of
     shape (runs, examples), the log odds of the label, by published index; `trained_on.npy`, bool of the same shape,
     whether the run was trained on the example, all False until the run's row is filled in; `runs.npy`, int64 of shape
-    (runs,). All can be memory-mapped.
+    (runs,). All can be memory-mapped. `made_of.json` says what all rows have in common.
 
     Args:
         out: Folder to write into.
         keys: All runs that will have a row, of one experiment and ratio or of several.
         examples: Size of the whole training set.
+        made_of: The data set's digest, and whether scores are means over mirror images; as JSON holds it.
 
     Raises:
-        DataError: If there are files about other runs or examples, or they cannot be written.
+        DataError: If there are files about other runs, examples or data, or they cannot be written.
     """
     for folder in sorted({scores_folder(out, key) for key in keys}):
         runs = np.array(sorted(key.run for key in keys if scores_folder(out, key) == folder), np.int64)
@@ -146,13 +148,19 @@ def start_scores(out: Path, keys: Sequence[RunKey], examples: int) -> None:
                         np.lib.format.open_memmap(temporary / name, "w+", dtype, (len(runs), examples)).flush()
                     with open(temporary / "runs.npy", "wb") as file:
                         np.save(file, runs)
+                    (temporary / "made_of.json").write_text(json.dumps(made_of, sort_keys=True))
+            found_made_of = json.loads((folder / "made_of.json").read_text())
             found_runs, shape = np.load(folder / "runs.npy"), np.load(folder / "scores.npy", mmap_mode="r").shape
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{folder}: cannot be written or read ({error})") from None
         if not np.array_equal(found_runs, runs) or shape != (len(runs), examples):
             raise DataError(
                 f"{folder}: has rows for {len(found_runs)} runs and {shape[1]} examples, not for these {len(runs)} "
                 f"runs and {examples}; write elsewhere, or ask for the same runs"
+            )
+        if found_made_of != dict(made_of):
+            raise DataError(
+                f"{folder}: has scores of another data set, or with other --flips; remove it, or write elsewhere"
             )
 
 

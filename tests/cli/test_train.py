@@ -123,7 +123,7 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
         (["--device", "cuda:99"], {}, "device 'cuda:99' cannot be used"),
         ([], {"experiment": "digits-cnn"}, "'digits-cnn' is not known"),
         ([], {"experiment": "digits-mlp-tf"}, "no recipe is known for digits-mlp-tf"),
-        ([], {"experiment": "mnist-mlp"}, "mnist: give the path"),
+        ([], {"experiment": "mnist-mlp"}, "mnist: give with --data the path"),
         ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
         (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),
         (["--name", "../away"], {}, "is no name for an experiment"),

@@ -122,7 +122,7 @@ def test_bad_and_missing_runs_are_errors_and_the_others_are_verified(tree, tmp_p
     (tree / "digits-mlp-tf" / "0.7" / "1" / "aux_arrays.npz").write_bytes(b"no npz")
     assert run_verify(tmp_path, tree, "--runs", "0-2,40") == 1
     output = capsys.readouterr()
-    assert "error: run digits-mlp-tf/0.7/40 is not in" in output.err
+    assert "error: run digits-mlp-tf/0.7/40: is not in" in output.err
     assert "error: run digits-mlp-tf/0.7/1: " in output.err
     assert "aux_arrays.npz: is no readable npz file" in output.err
     assert "2 runs verified, 0 with mismatches, 2 failed" in output.out
@@ -139,7 +139,7 @@ def test_other_data_is_refused(tree, tmp_path, capsys):
     assert "the data set digits has 9 and 9; is it another one?" in capsys.readouterr().err
     assert run_verify(tmp_path, tree / "no such") == 1
     assert run_verify(tmp_path, trained_run(), "--runs", "0") == 1
-    assert "error: cifar10: give the path of its folder" in capsys.readouterr().err
+    assert "error: cifar10: give with --data the path of its folder" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -49,7 +49,7 @@ def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
 def test_push_then_pull(zoo, tmp_path, capsys):
     served = tmp_path / "served"
     assert main(["zoo", "push", str(zoo), str(served)]) == 0
-    assert lines(capsys)[-1] == f"copied 6 runs to {served}, 0 failed"
+    assert lines(capsys)[-1] == f"copied 6 runs to {served}, 0 were there, 0 failed"
     with Server(served).running() as server:
         assert main(["zoo", "list", server.url]) == 0
         assert len(lines(capsys)) == 7

@@ -12,6 +12,7 @@ from heldout_torch.evaluation.save import has_scores, make_aux, start_scores, wr
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.keys import make_key
 
+MADE_OF = {"data": "d" * 64, "flips": False}
 KEYS = [make_key("e", 0.5, run) for run in (9, 2, 4)]
 
 
@@ -54,7 +55,7 @@ def test_a_subset_that_is_none_is_refused(subset, message, evaluations):
 def test_scores_lie_in_rows_by_run(tmp_path, run, evaluations):
     folder = tmp_path / "e" / "0.5" / "scores"
     with ThreadPoolExecutor(4) as pool:  # as several processes begin at once
-        list(pool.map(lambda _: start_scores(tmp_path, KEYS, 1437), range(8)))
+        list(pool.map(lambda _: start_scores(tmp_path, KEYS, 1437, MADE_OF), range(8)))
     write_scores(folder, 4, evaluations[0], run.aux.trained_on)
     scores, mask, runs = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("scores", "trained_on", "runs"))
     assert runs.tolist() == [2, 4, 9]
@@ -63,8 +64,11 @@ def test_scores_lie_in_rows_by_run(tmp_path, run, evaluations):
     assert np.array_equal(mask[1], run.aux.trained_on)
     assert not mask[[0, 2]].any()
     assert [has_scores(folder, number) for number in runs] == [False, True, False]
-    start_scores(tmp_path, KEYS, 1437)
+    start_scores(tmp_path, KEYS, 1437, MADE_OF)
     assert has_scores(folder, 4)
     for keys, examples in ((KEYS[:2], 1437), (KEYS, 1436)):
         with pytest.raises(DataError, match="has rows for 3 runs and 1437 examples, not for these"):
-            start_scores(tmp_path, keys, examples)
+            start_scores(tmp_path, keys, examples, MADE_OF)
+    for other in ({"data": "e" * 64}, {"flips": True}):
+        with pytest.raises(DataError, match="has scores of another data set, or with other --flips"):
+            start_scores(tmp_path, KEYS, 1437, {**MADE_OF, **other})

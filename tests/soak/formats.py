@@ -15,7 +15,7 @@ from heldout_torch.archives.tar_stream import read_members
 from heldout_torch.checkpoints import Checkpoint
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.npz import load_npz
-from heldout_torch.evaluation.log import VerificationLog
+from heldout_torch.evaluation.verification_log import VerificationLog
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.experiments.recipe import read_recipe
 from heldout_torch.stats.influence_files import load_classwise, load_pairs
@@ -83,7 +83,7 @@ def all_formats(folder: Path) -> dict[str, Format]:
             experiment.to_bytes(), mutants.of_json, lambda contents: read_declaration("mine", contents)
         ),
         "verification log": Format(
-            _log(), mutants.of_json, by_path(lambda path: VerificationLog(path, ["test"]).read(), ".jsonl")
+            _log(), mutants.of_json, by_path(lambda path: VerificationLog(path, ["test"], "0" * 64).read(), ".jsonl")
         ),
         "scores": Format(npz_bytes(_scores()), mutants.of_npz, by_path(load_scores)),
         "pairs": Format(npz_bytes(_pairs()), mutants.of_npz, by_path(load_pairs)),

@@ -1,0 +1,78 @@
+"""`heldout evaluate FILE.safetensors`: the aux arrays of a network that is no run of a zoo."""
+
+import argparse
+import json
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from heldout_torch.cli import options
+from heldout_torch.cli.output import summarize
+from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.save import make_aux
+from heldout_torch.evaluation.sweep import all_devices
+from heldout_torch.experiments import find_experiment
+from heldout_torch.models import restore_model
+from heldout_torch.stats import load_published_indices
+from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.progress import Bar
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the network is, and what it was trained on."""
+    own = parser.add_argument_group("for a .safetensors file")
+    own.add_argument(
+        "--subset", type=local_path, metavar="FILE", help="examples that it was trained on, an npz or npy file"
+    )
+    options.add_order_option(own)
+    own.add_argument("--architecture", help="of the network, default: that of --experiment")
+    own.add_argument("--config", metavar="JSON", help="options of the architecture, such as '{\"num_classes\": 10}'")
+    own.add_argument("--dataset", metavar="NAME", help="such as cifar10, default: that of --experiment")
+
+
+def evaluate_file(arguments: argparse.Namespace) -> int:
+    """Evaluate the network of a file, and write its aux arrays.
+
+    Raises:
+        HeldoutError: If an option, the file or the data set is bad.
+    """
+    experiment = find_experiment(arguments.experiment) if arguments.experiment else None
+    architecture = arguments.architecture or (experiment and experiment.architecture)
+    name = arguments.dataset or (experiment and experiment.dataset)
+    source, out = local_path(arguments.source), options.file_to_write(arguments.out)
+    if not architecture or not name or arguments.subset is None:
+        raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
+    if arguments.save:
+        raise DataError("--save scores is about many runs, and needs a zoo")
+    try:
+        config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
+        state = load_file(source)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise DataError(f"cannot read --config or {source} ({error})") from None
+    if not isinstance(config, dict):
+        raise DataError(f"--config {arguments.config}: expected a JSON object")
+    try:
+        model = restore_model(architecture, config, state)
+    except HeldoutError as error:
+        raise ZooError(f"{source}: {error}") from None
+    dataset = options.load_data(arguments, name)
+    original = dataset.original_index("train").numpy()
+    subset = load_published_indices(arguments.subset, len(original), original, arguments.order)
+    device = (arguments.device or all_devices())[0]
+    total = len(dataset.labels("train")) + len(dataset.labels("test"))
+    with Bar("evaluate", "image", total) as bar:
+        train, test = (
+            evaluate(
+                model.to(device), dataset, split,
+                batch_size=arguments.batch_size, device=device, precision=arguments.precision, progress=bar.add,
+            )
+            for split in ("train", "test")
+        )  # fmt: skip
+    make_aux(train, test, subset, dataset).write(out)
+    shares = float(train.correct.mean()), float(test.correct.mean())
+    summarize(
+        arguments, f"correct on train {shares[0]:.4f}, test {shares[1]:.4f}; wrote {out}",
+        train=shares[0], test=shares[1], out=out,
+    )  # fmt: skip
+    return 0

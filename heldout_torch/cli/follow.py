@@ -1,0 +1,59 @@
+"""Work on many things as a command shows it: progress drawn, errors printed, and all counted."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from heldout_torch.cli.output import as_advised
+from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo.keys import RunKey
+
+
+class Followed(Protocol):
+    """What became of one run: see `heldout_torch.zoo.copy.Outcome`."""
+
+    @property
+    def key(self) -> RunKey | None: ...  # noqa: D102
+    @property
+    def error(self) -> str | None: ...  # noqa: D102
+    @property
+    def skipped(self) -> bool: ...  # noqa: D102
+
+
+O = TypeVar("O", bound=Followed)  # noqa: E741
+
+
+@dataclass
+class Counts:
+    """How many runs are done, were done before, and failed."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 if any failed."""
+        return 1 if self.failed else 0
+
+
+def follow(outcomes: Iterable[O], bar: Bar, share: Callable[[O], float] = lambda outcome: 1) -> Counts:
+    """Count outcomes as they come, move the bar, and print what went wrong.
+
+    Args:
+        outcomes: What becomes of each run.
+        bar: The bar, begun.
+        share: By how much an outcome moves the bar.
+    """
+    counts = Counts()
+    for outcome in outcomes:
+        bar.add(share(outcome))
+        if outcome.error is not None:
+            counts.failed += 1
+            what = "" if outcome.key is None else f"run {outcome.key}: "
+            bar.print(as_advised(f"error: {what}{outcome.error}"))
+        elif outcome.skipped:
+            counts.skipped += 1
+        else:
+            counts.done += 1
+    return counts

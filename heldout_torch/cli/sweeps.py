@@ -1,0 +1,41 @@
+"""What `verify` and `evaluate` share: which runs are evaluated on what, and how."""
+
+import argparse
+from collections.abc import Iterator
+
+from heldout_torch.cli import options
+from heldout_torch.errors import ZooError
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.copy import Outcome
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_zoo
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which runs are evaluated on what, and how."""
+    options.add_selection(parser, shards=True)
+    options.add_data_options(parser)
+    parser.add_argument(
+        "--precision", choices=["exact", "fast"], default="exact", help="fast: bfloat16 where float32 would agree"
+    )
+    parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
+    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
+
+
+def chosen(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]]:
+    """Open a place, and choose this shard's runs of one experiment.
+
+    Raises:
+        ZooError: If there is none, or they are of several experiments.
+    """
+    zoo, selection = open_zoo(place), options.selection(arguments)
+    keys = zoo.keys()
+    if len(experiments := sorted({key.experiment for key in keys if selection.holds(key)})) > 1:
+        raise ZooError(f"{zoo.location}: holds runs of {', '.join(experiments)}; choose one with --experiment")
+    return zoo, selection.choose(keys, zoo.location)
+
+
+def not_there(arguments: argparse.Namespace, zoo: Zoo) -> Iterator[Outcome]:
+    """Yield the runs that are asked for by number and are not there."""
+    for key in options.selection(arguments).missing(zoo.keys(arguments.experiment)):
+        yield Outcome(key, error=f"is not in {zoo.location}")

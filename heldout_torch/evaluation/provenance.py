@@ -1,0 +1,70 @@
+"""What evaluations were made of, kept beside them, so that those of another network or data set are made again.
+
+In the zoo that takes the evaluations, `<experiment>/<subset_ratio>/evaluations/<run>.json`:
+
+    {"data": "<SHA-256 of the data set>", "run": "<SHA-256 of the run's files>"}
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from heldout_torch.zoo.base import WritableZoo, Zoo
+from heldout_torch.zoo.keys import RunKey
+
+
+def run_digest(zoo: Zoo, key: RunKey) -> str:
+    """Return a SHA-256, in hexadecimal, that stands for what a run's files hold.
+
+    A TensorFlow run is converted for it, so that it has the digest that it has when exported.
+
+    Raises:
+        ZooError: If the run is not there, or is damaged.
+    """
+    files = zoo.record(key).files
+    if any(file.sha256 is None for file in files.values()):
+        files = zoo.files(key).record.files
+    named = {name: file.sha256 for name, file in files.items()}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+class Provenance:
+    """Of what the evaluations in a zoo were made.
+
+    Args:
+        out: The zoo that takes the evaluations.
+        data: Digest of the data set.
+        flips: Whether scores are means over mirror images; None if none are written.
+    """
+
+    def __init__(self, out: WritableZoo, data: str, flips: bool | None) -> None:
+        self._out, self._data, self._flips = out, data, flips
+
+    @property
+    def of_scores(self) -> Mapping[str, object]:
+        """What all scores of a folder have in common."""
+        return {"data": self._data, "flips": self._flips}
+
+    def differs(self, zoo: Zoo, key: RunKey) -> bool:
+        """Return whether what is there was made of another network or data set; what nothing is known of was not.
+
+        Raises:
+            ZooError: If the run cannot be read.
+        """
+        known = self._out.read(_path(key))
+        return known is not None and known != self._bytes(zoo, key)
+
+    def forget(self, key: RunKey) -> None:
+        """Mark what is there as made of something else, until `write`: whoever is killed in between begins again."""
+        self._out.write(_path(key), b"{}")
+
+    def write(self, zoo: Zoo, key: RunKey) -> None:
+        """Write what a run's evaluation was made of; to be called after the evaluation is there."""
+        self._out.write(_path(key), self._bytes(zoo, key))
+
+    def _bytes(self, zoo: Zoo, key: RunKey) -> bytes:
+        return json.dumps({"data": self._data, "run": run_digest(zoo, key)}, sort_keys=True).encode()
+
+
+def _path(key: RunKey) -> str:
+    return f"{key.experiment}/{key.subset_ratio!r}/evaluations/{key.run}.json"

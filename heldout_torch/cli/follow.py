@@ -51,7 +51,7 @@ def follow(outcomes: Iterable[O], bar: Bar, share: Callable[[O], float] = lambda
         if outcome.error is not None:
             counts.failed += 1
             what = "" if outcome.key is None else f"run {outcome.key}: "
-            bar.print(as_advised(f"error: {what}{outcome.error}"))
+            bar.print(as_advised(f"error: {what}{outcome.error.removeprefix(what)}"))
         elif outcome.skipped:
             counts.skipped += 1
         else:

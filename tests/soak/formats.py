@@ -150,7 +150,15 @@ def _dataset() -> dict[str, np.ndarray]:
 def _log() -> bytes:
     split = {"examples": 4, "missing": 0, "mismatched": [1], "margins": [0.5], "ties": [False]}
     return json.dumps(
-        {"run": "a/0.7/1 0", "matches": 3, "examples": 4, "tie_margin": 0.1, "splits": {"test": split}}
+        {
+            "run": "a/0.7/1",
+            "files": "1" * 64,
+            "data": "0" * 64,
+            "matches": 3,
+            "examples": 4,
+            "tie_margin": 0.1,
+            "splits": {"test": split},
+        }
     ).encode()
 
 

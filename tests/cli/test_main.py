@@ -304,6 +304,7 @@ VERBS_AND_WORDS = {
     "report": "report ZOO --experiment digits-mlp-tf --out OUT",
     "evaluate": "evaluate ZOO --out OUT",
     "verify": "verify ZOO --results OUT",
+    "warm-up": "warm-up",
 }
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from heldout_torch import AuxArrays, DataError, ZooError, load_run
+from heldout_torch.cli import main
 from heldout_torch.stats import RunTable
 from heldout_torch.stats.counting import bits
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.zoo import RunKey, sample_zoo
 from heldout_torch.zoo.open import open_zoo
+from tests.helpers.server import Server
 from tests.stats.reference import random_runs
 
 ARRAYS = ("trained_on", "correct_train", "correct_test")
@@ -314,3 +316,17 @@ def test_import_of_stats_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == ""
+
+
+def test_statistics_of_a_web_server_s_zoo_fetch_its_manifest_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    zoo = tmp_path / "zoo"
+    for ratio in ("0.3", "0.5", "0.7"):
+        assert main(["train", "digits-mlp", "--subset-ratio", ratio, "--runs", "0-2", "--zoo", str(zoo)]) == 0
+    with Server(zoo).running() as server:
+        words = ["stats", "consistency", server.url, "--experiment", "digits-mlp"]
+        assert main([*words, "--table", str(tmp_path / "tables"), "--out", str(tmp_path / "cscores.npz")]) == 0
+        assert server.requests["manifest.json"] == 1
+        assert main([*words, "--out", str(tmp_path / "again.npz")]) == 0
+        assert server.requests["manifest.json"] == 2
+    assert (tmp_path / "cscores.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()

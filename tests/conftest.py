@@ -9,6 +9,16 @@ import pytest
 from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
 
+SLOW_SECONDS = 1800  # what a slow test may take; the limit of the others is in setup.cfg
+
+
+def pytest_collection_modifyitems(config, items):
+    """Give slow tests a limit of their own, where pytest-timeout is installed."""
+    if config.pluginmanager.hasplugin("timeout"):
+        for item in items:
+            if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def s3_server():

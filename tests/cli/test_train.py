@@ -19,6 +19,7 @@ from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization,
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file
 from heldout_torch.zoo.manifest import Manifest
+from tests.helpers.process import started, wait_for
 
 COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
 QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"
@@ -197,6 +198,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick, protocol):
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
     )
     assert process.returncode == 1
@@ -207,37 +209,30 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, quick, protocol):
     assert protocol or contents(tmp_path / "zoo") == {}
 
 
-def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
-    command = words(tmp_path / "zoo", "--batch-of-runs", "2", runs="0-99")
-    with subprocess.Popen(
-        [*COMMAND, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("zoo/digits-mlp/0.7/*/model.safetensors")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+def ended_by(number, command, has_begun):
+    """Start a training, and send it a signal when it has begun; return its exit status and standard error."""
+    with started([*COMMAND, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for(has_begun)
+        process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
     assert "Traceback" not in errors
     assert "call again to go on" in errors
+    return process.returncode
+
+
+def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
+    command = words(tmp_path / "zoo", "--batch-of-runs", "2", runs="0-99")
+    begun = lambda: list(tmp_path.glob("zoo/digits-mlp/0.7/*/model.safetensors"))  # noqa: E731
+    assert ended_by(signal.SIGINT, command, begun) == 130
     done = len(list_runs(tmp_path / "zoo"))
     assert 0 < done < 100
     assert main(words(tmp_path / "zoo", runs=f"0-{done}")) == 0
 
 
-def test_an_interrupted_training_into_a_bucket_leaves_a_manifest_of_what_is_there(bucket):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_into_a_bucket_that_is_ended_leaves_a_manifest_of_what_is_there(bucket, number, status):
     command = words(bucket, "--batch-of-runs", "2", runs="0-99")
-    with subprocess.Popen(
-        [*COMMAND, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list_runs(bucket) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "call again to go on" in errors
+    assert ended_by(number, command, lambda: list_runs(bucket)) == status
     done = {key.run for key in list_runs(bucket)}
     assert done == {key.run for key in Manifest.from_bytes(read_file(f"{bucket}/manifest.json"), "manifest").runs}
     assert 0 < len(done) < 100
@@ -258,7 +253,7 @@ def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
                     process.kill()
                     break
                 time.sleep(0.01)
-            status = process.wait()
+            status = process.wait(timeout=120)
         if status == 0:
             break
         assert status == -signal.SIGKILL

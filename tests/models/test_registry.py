@@ -88,7 +88,7 @@ def test_a_misspelt_name_is_told_the_nearest(misspelt):
 
 
 def test_a_name_like_no_other_is_told_all():
-    with pytest.raises(HeldoutError, match=r"expected one of cifar_resnet18, .*, small_inception$"):
+    with pytest.raises(HeldoutError, match=r"expected one of .*cifar_resnet18, .*small_inception"):
         build_model("transformer")
 
 
@@ -150,6 +150,6 @@ def test_rules_that_name_a_tensor_twice_are_refused():
 
 def test_a_network_without_sonnet_names_says_which_have_them():
     with pytest.raises(
-        CheckpointError, match="cifar_resnet18: no Sonnet names are known, expected one of mlp, resnet50"
+        CheckpointError, match=r"cifar_resnet18: no Sonnet names are known, expected one of .*mlp, resnet50"
     ):
         from_sonnet({}, "cifar_resnet18")

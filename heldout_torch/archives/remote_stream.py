@@ -13,7 +13,7 @@ from heldout_torch.archives.access_points import READ, Ranges
 from heldout_torch.errors import ZooError
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
-from heldout_torch.storage.urls import open_filesystem
+from heldout_torch.storage.urls import check_ranges, open_filesystem
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _MAX_WAIT = 300.0  # seconds, whatever a server asks for
@@ -44,12 +44,25 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
     if location.startswith(("http://", "https://")):
         stream = HttpStream(location, tell)
         return io.BufferedReader(stream, READ), stream.size
+    far = open_ranges(location)
+    return far, far.seek(0, io.SEEK_END) - far.seek(0)
+
+
+def open_ranges(location: str) -> BinaryIO:
+    """Open a file far away of which any place can be read next.
+
+    Raises:
+        ZooError: If there is no such file, or the server gives no ranges or no size.
+    """
     filesystem, path = open_filesystem(location)
     try:
-        size = int(retried(lambda: filesystem.size(path), location))
+        size = retried(lambda: filesystem.size(path), location)
+        if size is None:
+            raise ZooError(f"{location}: the server does not say how large it is; copy the file to a disk first")
+        check_ranges(location, size)
     except FileNotFoundError:
         raise ZooError(f"{location}: there is no such file") from None
-    return io.BufferedReader(Ranges(location, size), READ), size
+    return io.BufferedReader(Ranges(location, size), READ)
 
 
 class HttpStream(io.RawIOBase):

@@ -24,9 +24,11 @@ from heldout_torch.archives.access_points import SPACING, IndexingStream, Point
 from heldout_torch.archives.arrivals import Arrivals
 from heldout_torch.archives.inflate import HEAD, NoArchiveError, is_packed
 from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
+from heldout_torch.archives.remote_stream import open_ranges
 from heldout_torch.archives.tar_stream import read_members
 from heldout_torch.errors import ZooError
 from heldout_torch.storage.files import new_file
+from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.urls import check_ranges, read_range
 from heldout_torch.zoo.keys import RunKey, make_key
 
@@ -76,20 +78,28 @@ class SeekIndex:
 
 
 def build_index(
-    archive: Path, progress: Callable[[int], object] = lambda count: None, spacing: int = SPACING
+    archive: str | Path,
+    progress: Callable[[int], object] = lambda count: None,
+    spacing: int = SPACING,
+    out: Path | None = None,
 ) -> SeekIndex:
-    """Read an archive once and write its index beside it, atomically.
+    """Read an archive once and write its index, atomically.
 
     Args:
-        archive: A local file.
+        archive: Path or URL.
         progress: Called with every number of compressed bytes read.
         spacing: Inflated bytes between access points, at least; each takes 32 KiB of the index.
+        out: Where the index is written; beside the archive by default, which for a URL must be given.
 
     Raises:
         ZooError: If the archive cannot be read or is damaged, or holds no runs, or indexed_gzip is missing.
     """
+    if is_remote(archive) and out is None:
+        raise ZooError(f"{archive}: an index cannot be written beside it; name a file for it with --out")
+    out = out or Path(f"{archive}{INDEX_ENDING}")
     try:
-        with open(archive, "rb") as file, tempfile.TemporaryFile(dir=archive.parent) as windows:
+        opened = open_ranges(str(archive)) if is_remote(archive) else open(archive, "rb")  # noqa: SIM115 (closed below)
+        with opened as file, tempfile.TemporaryFile(dir=out.parent) as windows:
             if not is_packed(file.read(HEAD)):
                 raise ZooError(f"{archive}: is a plain tar, only a .tar.gz needs an index; unpack it, name the folder")
             stream = IndexingStream(file, windows, spacing)
@@ -117,7 +127,7 @@ def build_index(
                 "points": len(stream.points),
                 "runs": len(runs),
             }
-            windows_at = _write(archive, head, stream.points, runs, windows)
+            windows_at = _write(out, head, stream.points, runs, windows)
     except NoArchiveError as error:
         raise ZooError(f"{archive}: {error}") from None
     except OSError as error:
@@ -222,13 +232,11 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _write(
-    archive: Path, head: dict[str, Any], points: list[Point], runs: dict[RunKey, bytes], windows: BinaryIO
-) -> int:
+def _write(out: Path, head: dict[str, Any], points: list[Point], runs: dict[RunKey, bytes], windows: BinaryIO) -> int:
     rows = [json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in (head, *points)]
     packed = gzip.compress(b"".join([*rows, *runs.values()]), mtime=0)
     windows.seek(0)
-    with new_file(archive.with_name(archive.name + INDEX_ENDING)) as file:
+    with new_file(out) as file:
         file.write(_HEAD.pack(_MAGIC, len(packed)) + packed)
         shutil.copyfileobj(windows, file)
     return _HEAD.size + len(packed)

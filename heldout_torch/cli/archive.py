@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from heldout_torch.archives.access_points import SPACING
 from heldout_torch.archives.inspection import Inspection, inspect_archive
 from heldout_torch.archives.remote_stream import open_stream
 from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
@@ -13,7 +14,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.evaluation import verify
-from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.paths import local_path, place
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.folder import FolderZoo
@@ -26,10 +27,17 @@ def configure(parser: Parser) -> None:
     index = actions.add_parser(
         "index",
         help="write ARCHIVE.seek beside the archive",
-        description="Read the archive once and write ARCHIVE.seek beside it. With both in one place, on a disk or a "
-        "web server, load_run(..., zoo=ARCHIVE) reads one run in about a second.",
+        description="Read the archive once and write ARCHIVE.seek beside it, or what --out names. With both in one "
+        "place, on a disk or a web server, load_run(..., zoo=ARCHIVE) reads one run in about a second.",
     )
-    index.add_argument("archive", type=local_path, metavar="ARCHIVE", help="a local .tar.gz")
+    index.add_argument("archive", type=place, metavar="ARCHIVE", help="a .tar.gz, or its URL")
+    index.add_argument(
+        "--out", type=local_path, metavar="FILE", help="where it is written, default: beside the archive"
+    )
+    index.add_argument(
+        "--spacing", type=options.size, default=SPACING, metavar="N",
+        help="unpacked bytes between the places where reading can begin, each 32 kB of the index; default: 8 MiB",
+    )  # fmt: skip
     index.set_defaults(run_verb=_index)
     inspect = actions.add_parser(
         "inspect",
@@ -45,14 +53,14 @@ def configure(parser: Parser) -> None:
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    archive: Path = arguments.archive
-    size = archive.stat().st_size if archive.is_file() else None
+    archive, out = arguments.archive, arguments.out
+    size = archive.stat().st_size if isinstance(archive, Path) and archive.is_file() else None
     with Bar("index", "B", size) as bar:
-        index = build_index(archive, bar.add)
+        index = build_index(archive, bar.add, arguments.spacing, out)
     for problem in index.problems:
         complain(f"error: {archive}: {problem}")
     summarize(
-        arguments, f"indexed {len(index.keys)} runs in {archive}{INDEX_ENDING}",
+        arguments, f"indexed {len(index.keys)} runs in {out or f'{archive}{INDEX_ENDING}'}",
         runs=len(index.keys), problems=len(index.problems), archive=archive,
     )  # fmt: skip
     return 1 if index.problems else 0

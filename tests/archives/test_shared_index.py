@@ -8,6 +8,7 @@ import pytest
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.indexed import IndexedArchive
 from heldout_torch.archives.seek_index import build_index
+from heldout_torch.cli import main
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
@@ -66,6 +67,28 @@ def test_without_a_digest_a_line_says_whose_word_is_taken(shared):
     archive, index, _ = shared
     with pytest.warns(UserWarning, match="is taken from .*mine.seek unchecked"):
         assert load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=str(index)).metadata.run == 3
+
+
+def test_an_index_made_by_address_is_the_one_made_on_the_disk(shared, tmp_path):
+    archive, index, _ = shared
+    with Server(tmp_path).running() as server:
+        url = f"{server.url}/{archive.name}"
+        with pytest.raises(ZooError, match="name a file for it with --out"):
+            build_index(url)
+        build_index(url, spacing=2**16, out=tmp_path / "by-address.seek")
+    assert (tmp_path / "by-address.seek").read_bytes() == index.read_bytes()
+
+
+def test_the_verb_takes_an_address_a_spacing_and_a_file(shared, tmp_path, capsys):
+    archive, index, _ = shared
+    with Server(tmp_path).running() as server:
+        url = f"{server.url}/{archive.name}"
+        out = str(tmp_path / "by-verb.seek")
+        assert main(["archive", "index", url]) == 1
+        assert main(["archive", "index", url, "--out", "s3://bucket/x.seek"]) == 1
+        assert main(["archive", "index", url, "--out", out, "--spacing", "65536"]) == 0
+    assert f"indexed 20 runs in {out}" in capsys.readouterr().out
+    assert (tmp_path / "by-verb.seek").read_bytes() == index.read_bytes()
 
 
 def test_only_archives_have_an_index(tmp_path):

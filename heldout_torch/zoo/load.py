@@ -20,7 +20,7 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
-from heldout_torch.zoo.selection import described
+from heldout_torch.zoo.selection import alike, described
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,14 +185,14 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
     except ZooError:
         zoo.record(key)  # says why it is not there
         return key
-    alike = [other for other in keys if other.experiment == key.experiment]
-    found = nearest_ratio(key.subset_ratio, {other.subset_ratio for other in alike})
+    same = [other for other in keys if other.experiment == key.experiment]
+    found = nearest_ratio(key.subset_ratio, {other.subset_ratio for other in same})
     near = RunKey(key.experiment, key.subset_ratio if found is None else found, key.run)
-    if near not in alike:
+    if near not in same:
         try:
             zoo.record(near)
         except ZooError as error:
-            raise ZooError(f"{error}; {described(alike or keys)}{'' if alike else _where_else(key)}") from None
+            raise ZooError(f"{error}; {described(same or keys)}{'' if same else _where_else(key, keys)}") from None
     return near
 
 
@@ -204,13 +204,13 @@ def _only_ratio(zoo: Zoo, experiment: str) -> float:
     return ratios[0]
 
 
-def _where_else(key: RunKey) -> str:
-    """Return where the runs of an experiment come from of which a place has none."""
+def _where_else(key: RunKey, keys: list[RunKey]) -> str:
+    """Return where the runs of an experiment come from of which a place has none, or what may have been meant."""
     experiment = known_experiments().get(key.experiment)
     if experiment is None or experiment.archive is None:
-        return ""
+        return alike(key.experiment, {*(other.experiment for other in keys), *known_experiments()})
     return (
-        f"; to have it, get {experiment.archive.url} and run: heldout export {key.experiment}.tar.gz --zoo ZOO "
+        f"; to have it, read it out of the published archive: heldout export {key.experiment} --zoo ZOO "
         f"--subset-ratio {key.subset_ratio!r} --runs {key.run}"
     )
 

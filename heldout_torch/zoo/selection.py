@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, nearest
 from heldout_torch.zoo.keys import RunKey, RunNumbers, nearest_ratio
 
 _NAMED = 10  # in an error
@@ -46,7 +46,8 @@ class Selection:
         there = sorted(keys)
         chosen = [key for key in there if self.holds(key)]
         if not chosen:
-            raise ZooError(f"{place}: holds no such run; {described(there)}")
+            names = {key.experiment for key in there}
+            raise ZooError(f"{place}: holds no such run; {described(there)}{alike(self.experiment, names)}")
         return chosen[self.shard[0] :: self.shard[1]]
 
     def missing(self, keys: Iterable[RunKey]) -> list[RunKey]:
@@ -81,6 +82,11 @@ def described(keys: Sequence[RunKey]) -> str:
     named = [f"{name}/{ratio!r} runs {_shortened(runs)}" for (name, ratio), runs in list(groups.items())[:_NAMED]]
     more = f" and {len(groups) - _NAMED} more subset ratios" if len(groups) > _NAMED else ""
     return f"it has {', '.join(named)}{more}"
+
+
+def alike(experiment: str | None, names: Collection[str]) -> str:
+    """Return `; did you mean 'NAME'?` for a misspelt experiment; nothing if it is among the names, or none is alike."""
+    return "" if experiment is None or experiment in names else nearest(experiment, names)
 
 
 def _shortened(runs: list[int]) -> str:

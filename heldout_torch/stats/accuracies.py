@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.stats.columns import Columns
-from heldout_torch.stats.counting.bits import chunks, unpack
+from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
+from heldout_torch.stats.shown import short_repr
 
 if TYPE_CHECKING:
     from heldout_torch.stats.run_table import RunTable
@@ -16,7 +17,7 @@ LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mist
 PARTS = ("train", "removed", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Accuracies:
     """Accuracy of each run of one table.
 
@@ -29,6 +30,8 @@ class Accuracies:
     train: np.ndarray
     removed: np.ndarray
     test: np.ndarray
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,7 @@ def run_accuracies(table: "RunTable") -> Accuracies:
         trained += np.count_nonzero(in_subset, axis=0)
         correct += np.count_nonzero(right, axis=0)
         both += np.count_nonzero(in_subset & right, axis=0)
-    test = np.zeros(table.runs, np.int64)
-    for part in chunks(table.test_examples, table.runs):
-        test += np.count_nonzero(unpack(table.packed_correct_test[part], table.runs), axis=0)
+    test = count_by_run(table.packed_correct_test, table.runs)
     with np.errstate(invalid="ignore"):
         return Accuracies(
             both / trained, (correct - both) / (table.train_examples - trained), test / np.float64(table.test_examples)

@@ -9,6 +9,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.selection import as_count
+from heldout_torch.stats.shown import short_repr
 
 # Bins of the histograms on the project page of Feldman and Zhang, as arguments of `histogram`; read from its figures,
 # and those of influence found again in the published pairs.
@@ -20,7 +21,7 @@ PUBLISHED_BINS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Histogram:
     """Counts of values in bins of equal width.
 
@@ -35,6 +36,8 @@ class Histogram:
     counts: np.ndarray
     missing: int
     outside: int = 0
+
+    __repr__ = short_repr
 
 
 def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | None = (0.0, 1.0)) -> Histogram:

@@ -19,6 +19,7 @@ from heldout_torch.stats.mean_differences import Precision, check_several
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.shown import short_repr
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ Empty = Literal["nan", "zero"]
 _RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of whole examples, and mixtures are allowed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExampleCounts:
     """How often each training example was trained on and held out, and classified correctly then.
 
@@ -42,6 +43,8 @@ class ExampleCounts:
     held_out: np.ndarray
     correct_trained_on: np.ndarray
     correct_held_out: np.ndarray
+
+    __repr__ = short_repr
 
 
 def example_counts(table: RunTable) -> ExampleCounts:
@@ -118,7 +121,7 @@ def influence(
     return out  # (test, train)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConsistencyScores:
     """Consistency scores (C-scores) of training examples: the accuracy on them when held out.
 
@@ -138,6 +141,8 @@ class ConsistencyScores:
     ratios: np.ndarray
     per_ratio: np.ndarray
     standard_error: np.ndarray
+
+    __repr__ = short_repr
 
 
 def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Empty = "nan") -> ConsistencyScores:

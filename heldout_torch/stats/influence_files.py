@@ -15,6 +15,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order
 from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
 
 
@@ -55,7 +56,7 @@ def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
     write_npz(path, arrays, pairs.order)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClasswiseInfluence:
     """Class-wise influence matrices of a data set, as one published file holds them.
 
@@ -72,6 +73,8 @@ class ClasswiseInfluence:
     labels_test: np.ndarray
     memorization: np.ndarray
     order: Order | None = None
+
+    __repr__ = short_repr
 
 
 def load_classwise(path: str | Path) -> ClasswiseInfluence:

@@ -19,6 +19,7 @@ from heldout_torch.stats.orders import Order
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import as_count
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.uncertainty import pair_error
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def influence_pairs(
     return InfluencePairs(train_index, test_index, value[order], memorized[train_index], error)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TopInfluences:
     """For each example of one split, those of the other with the largest influence, in descending order.
 
@@ -143,6 +144,8 @@ class TopInfluences:
     index: np.ndarray
     influence: np.ndarray
     standard_error: np.ndarray
+
+    __repr__ = short_repr
 
 
 def top_influences(
@@ -183,7 +186,7 @@ def top_influences(
     return TopInfluences(index, value, error)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassInfluence:
     """Influences within one class.
 
@@ -198,6 +201,8 @@ class ClassInfluence:
     train_index: np.ndarray
     test_index: np.ndarray
     influence: np.ndarray
+
+    __repr__ = short_repr
 
 
 def classwise_influence(

@@ -12,16 +12,8 @@ import numpy as np
 from heldout_torch.errors import DataError, ZooError
 from heldout_torch.stats.accuracies import run_columns
 from heldout_torch.stats.columns import data_frame
-from heldout_torch.stats.counting.bits import chunks, repack, unpack, unpack_runs
-from heldout_torch.stats.counting.packing import (
-    ARRAYS,
-    Row,
-    check_packed,
-    check_sizes,
-    check_subset,
-    pack_rows,
-    run_names,
-)
+from heldout_torch.stats.counting import packing
+from heldout_torch.stats.counting.bits import count_by_run, repack, unpack, unpack_runs
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.zoo_rows import aux_rows, read_aux
@@ -57,8 +49,8 @@ class RunTable:
     packed_correct_test: np.ndarray
 
     def __post_init__(self) -> None:
-        run_names(self.keys)
-        check_packed(self.runs, self._packed, f"table of {self.runs} runs")
+        packing.run_names(self.keys)
+        packing.check_packed(self.runs, self._packed, f"table of {self.runs} runs")
 
     @classmethod
     def from_arrays(
@@ -83,7 +75,7 @@ class RunTable:
             DataError: If there is no run, shapes disagree, values are not 0/1, a key is given twice, or the subsets'
                 sizes differ.
         """
-        names = run_names(keys, len(trained_on))
+        names = packing.run_names(keys, len(trained_on))
         if not len(trained_on) == len(correct_train) == len(correct_test):
             lengths = f"{len(trained_on)}, {len(correct_train)} and {len(correct_test)}"
             raise DataError(f"trained_on, correct_train and correct_test have {lengths} rows, expected one a run")
@@ -107,7 +99,7 @@ class RunTable:
             DataError: As `from_arrays`.
             ZooError: If a run's `index_test` is not 0 ... m-1 in some order.
         """
-        names = None if keys is None else run_names(keys)
+        names = None if keys is None else packing.run_names(keys)
         return cls._of(aux_rows(aux, names), None if names is None else len(names), mix_ratios)
 
     @classmethod
@@ -146,9 +138,7 @@ class RunTable:
     def save(self, path: str | Path, source: str | None = None) -> None:
         """Write the table as a folder, which appears at once; a table that lies there is replaced.
 
-        Args:
-            path: The folder.
-            source: Digest of what the table was made of, kept with it.
+        `source` may be a digest of what the table was made of, which is kept with it.
 
         Raises:
             DataError: If something other than a run table lies there, or the folder cannot be written.
@@ -168,15 +158,16 @@ class RunTable:
         """
         if not tables:
             raise DataError("no tables to join")
-        for table in tables[1:]:
-            check_sizes(tables[0].keys[0], tables[0]._sizes, table.keys[0], table._sizes)
-        keys = run_names([key for table in tables for key in table.keys])
+        sizes_of = [(table.train_examples, table.test_examples) for table in tables]
+        for table, its in zip(tables, sizes_of, strict=True):
+            packing.check_sizes(tables[0].keys[0], sizes_of[0], table.keys[0], its)
+        keys = packing.run_names([key for table in tables for key in table.keys])
         if not mix_ratios:
             sizes = [table.subset_sizes for table in tables]
             for key, size in zip(keys, np.concatenate(sizes), strict=True):
-                check_subset(keys[0], int(sizes[0][0]), key, int(size))
+                packing.check_subset(keys[0], int(sizes[0][0]), key, int(size))
         whole = np.arange(len(keys))
-        return cls(keys, *(repack([(t._packed[name], t.runs) for t in tables], whole) for name in ARRAYS))
+        return cls(keys, *(repack([(t._packed[name], t.runs) for t in tables], whole) for name in packing.ARRAYS))
 
     def select_runs(self, runs: Selection) -> Self:
         """Return a table of some of the runs.
@@ -188,7 +179,7 @@ class RunTable:
             DataError: If none is selected, one is selected twice, or a position is outside.
         """
         rows = selected(runs, self.runs, "runs")
-        keys = run_names([self.keys[row] for row in rows])
+        keys = packing.run_names([self.keys[row] for row in rows])
         return type(self)(keys, *(repack([(words, self.runs)], rows) for words in self._packed.values()))
 
     def mask(self, runs: Selection = None) -> np.ndarray:
@@ -240,10 +231,7 @@ class RunTable:
     @property
     def subset_sizes(self) -> np.ndarray:
         """How many examples each run trained on, int64 of shape (runs,)."""
-        sizes = np.zeros(self.runs, np.int64)
-        for part in chunks(self.train_examples, self.runs):
-            sizes += np.count_nonzero(unpack(self.packed_trained_on[part], self.runs), axis=0)
-        return sizes
+        return count_by_run(self.packed_trained_on, self.runs)
 
     @property
     def subset_ratio(self) -> float:
@@ -282,11 +270,7 @@ class RunTable:
         return [_as_key(self.keys[row]) for row in rows]
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame` with a row for each run: its name, the size of its subset, and its accuracies.
-
-        Raises:
-            HeldoutError: If pandas is not installed.
-        """
+        """Return a `pandas.DataFrame`, a row a run: name, size of its subset, accuracies. It needs pandas."""
         return data_frame(run_columns(self))
 
     def __repr__(self) -> str:
@@ -300,15 +284,11 @@ class RunTable:
 
     @property
     def _packed(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, f"packed_{name}") for name in ARRAYS}
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        return self.train_examples, self.test_examples
+        return {name: getattr(self, f"packed_{name}") for name in packing.ARRAYS}
 
     @classmethod
-    def _of(cls, rows: Iterable[Row], total: int | None, mix_ratios: bool) -> Self:
-        names, arrays = pack_rows(rows, total, mix_ratios)
+    def _of(cls, rows: Iterable[packing.Row], total: int | None, mix_ratios: bool) -> Self:
+        names, arrays = packing.pack_rows(rows, total, mix_ratios)
         return cls(names, *arrays.values())
 
 

@@ -39,6 +39,14 @@ def unpack(words: np.ndarray, runs: int) -> np.ndarray:
     return bits.view(bool)  # (examples, runs)
 
 
+def count_by_run(words: np.ndarray, runs: int) -> np.ndarray:
+    """Count the examples whose bit is 1 for each run, int64 of shape (runs,)."""
+    counts = np.zeros(runs, np.int64)
+    for part in chunks(len(words), runs):
+        counts += np.count_nonzero(unpack(words[part], runs), axis=0)
+    return counts
+
+
 def unpack_runs(words: np.ndarray, runs: int, rows: np.ndarray) -> np.ndarray:
     """Unpack some runs.
 

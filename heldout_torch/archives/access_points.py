@@ -41,7 +41,7 @@ class IndexingStream(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return that it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -87,11 +87,11 @@ class Ranges(io.RawIOBase):
         self._blocks: dict[int, bytes] = {}
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that any place can be read next."""
+        """Return that any place can be read next."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -150,7 +150,7 @@ def from_gzidx(data: bytes) -> list[tuple[int, int, int, bytes | None]]:
 
 
 def to_gzidx(points: list[Point], windows: list[bytes | None], size: int, inflated: int, spacing: int) -> bytes:
-    """Give some points to indexed_gzip as a whole index; it inflates from the nearest one it has."""
+    """Return some points as a whole index for indexed_gzip; it inflates from the nearest one it has."""
     head = _GZIDX.pack(b"GZIDX", 1, 0, size, inflated, spacing, WINDOW, len(points))
     rows = (
         _POINT.pack(c, i, bits, window is not None) for (c, i, bits, _), window in zip(points, windows, strict=True)

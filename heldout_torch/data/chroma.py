@@ -18,7 +18,7 @@ _CLIPPED = np.clip(np.arange(256 + 2 * _MARGIN) - _MARGIN, 0, 255).astype(np.uin
 
 
 def edges_differ(left: int, columns: int, width: int) -> bool:
-    """Tell if a cropped decoder lacks a chroma neighbour that a decoder of the whole image has.
+    """Return whether a cropped decoder lacks a chroma neighbour that a decoder of the whole image has.
 
     Args:
         left: First column of the crop.

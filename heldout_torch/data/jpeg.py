@@ -92,7 +92,7 @@ def _inks_to_rgb(crop: np.ndarray, data: bytes) -> np.ndarray:
 
 
 def _without_color(data: bytes) -> bytes:
-    """Give a JPEG under a header without application markers but one, which says that its components are RGB."""
+    """Return a JPEG under a header without application markers but one, which says that its components are RGB."""
     segments = _segments(data)
     kept = [data[begin:end] for marker, begin, end in segments if not 0xE0 <= marker <= 0xEF]
     return b"".join([_START, _ADOBE_RGB, *kept, data[segments[-1][2] :]])

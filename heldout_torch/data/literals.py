@@ -18,7 +18,7 @@ _VALUES |= {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "FLOAT",
 
 
 def read_literals(pickled: bytes, name: str) -> list[Literal]:
-    """Give the values in a pickle, in the order of the stream.
+    """Return the values in a pickle, in the order of the stream.
 
     A value that the stream repeats by reference is given only once, so callers check how many they got.
 
@@ -45,7 +45,7 @@ def read_literals(pickled: bytes, name: str) -> list[Literal]:
 
 
 def as_bytes(value: Literal) -> bytes | None:
-    """Give the bytes of a string or bytes value; None if it is neither."""
+    """Return the bytes of a string or bytes value; None if it is neither."""
     if isinstance(value, str):
         try:
             return value.encode("latin-1")  # how Python 3 reads Python 2's strings, and pickles bytes in protocol 2

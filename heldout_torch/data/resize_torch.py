@@ -60,7 +60,7 @@ def _resize(pixels: Tensor, start: Tensor, height: Tensor, width: Tensor) -> Ten
 
 
 def _positions(source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tell between which two of `source` (b,) samples each of 224 lies, and where: half-pixel centres, (b, 224)."""
+    """Return between which two of `source` (b,) samples each of 224 lies, and where: half-pixel centres, (b, 224)."""
     scale = source.float() / torch.full_like(source, IMAGE_SIZE).float()  # (b,)
     position = (torch.arange(IMAGE_SIZE, device=source.device) + 0.5) * scale[:, None] - 0.5
     below = position.floor()

@@ -96,7 +96,7 @@ def load_imagenet_image(data: bytes, name: str = "image") -> torch.Tensor:
 
 
 def center_box(height: int, width: int) -> tuple[int, int, int, int]:
-    """Give top, left, height and width of the central square that the network sees, in pixels."""
+    """Return top, left, height and width of the central square that the network sees, in pixels."""
     size = int(np.float32(CROP_FRACTION) * np.float32(min(height, width)))
     return (height - size + 1) // 2, (width - size + 1) // 2, size, size
 

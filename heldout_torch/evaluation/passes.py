@@ -146,7 +146,7 @@ class Pass:
             )
 
     def _next(self, batch: Batch) -> Tensor:
-        """Give the positions of a batch's examples in the split, (b,)."""
+        """Return the positions of a batch's examples in the split, (b,)."""
         start, self._position = self._position, self._position + len(batch.index)
         return torch.arange(start, self._position, device=batch.labels.device)
 
@@ -192,6 +192,6 @@ class Pass:
 
 
 def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """Give the log odds (b,) of labels (b,) under logits (b, k)."""
+    """Return the log odds (b,) of labels (b,) under logits (b, k)."""
     others = logits.scatter(1, labels[:, None], -torch.inf)  # (b, k)
     return logits.gather(1, labels[:, None])[:, 0] - others.logsumexp(1)

@@ -99,12 +99,12 @@ class Network:
 
 
 def rounded_up(count: int, at_most: int) -> int:
-    """Give the next power of two, or `at_most` if that is less."""
+    """Return the next power of two, or `at_most` if that is less."""
     return min(1 << (count - 1).bit_length(), at_most)
 
 
 def logit_error(logits: Tensor, truth: Tensor) -> Tensor:
-    """Tell by how much the difference of two logits can be off, for each example.
+    """Return by how much the difference of two logits can be off, for each example.
 
     If every difference of two true logits is off by at most e, a prediction whose margin exceeds e is the true one.
 
@@ -128,13 +128,13 @@ def rounding_error(model: nn.Module, images: Tensor) -> float:
 
 
 def _chunk(images: Tensor) -> int:
-    """Tell how many images are computed at once."""
+    """Return how many images are computed at once."""
     # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
     return _CHUNK_OF_LARGE if images[0, 0].numel() > _LARGE_PIXELS else _CHUNK
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device has instructions for bfloat16."""
+    """Return whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)

@@ -190,6 +190,6 @@ def write_scores(folder: Path, run: int, train: Evaluation, trained_on: np.ndarr
 
 
 def has_scores(folder: Path, run: int) -> bool:
-    """Tell whether a run's row of what `start_scores` made is filled in."""
+    """Return whether a run's row of what `start_scores` made is filled in."""
     row = int(np.searchsorted(np.load(folder / "runs.npy"), run))
     return bool(np.load(folder / "trained_on.npy", mmap_mode="r")[row].any())

@@ -22,7 +22,7 @@ RUN_LIST_BYTES = 6_000_000  # for which runs held out which examples
 
 
 def script(name: str, value: Any) -> bytes:
-    """Give the contents of a script that adds a value."""
+    """Return the contents of a script that adds a value."""
     return f"heldout.add({json.dumps(name)}, {json.dumps(value, separators=(',', ':'), allow_nan=False)});\n".encode()
 
 
@@ -71,7 +71,7 @@ def picture_order(
 def example_columns(
     statistics: ReportStatistics, labels: np.ndarray, picture: np.ndarray, examples: np.ndarray
 ) -> dict[str, list[Any]]:
-    """Give what is known of some training examples, a column for each value.
+    """Return what is known of some training examples, a column for each value.
 
     Args:
         statistics: Of the report.
@@ -97,7 +97,7 @@ def example_columns(
 def block_script(
     statistics: ReportStatistics, labels: np.ndarray, picture: np.ndarray, block: int, run_lists: np.ndarray
 ) -> bytes:
-    """Give the script of one block of training examples.
+    """Return the script of one block of training examples.
 
     Args:
         statistics: Of the report.
@@ -134,7 +134,7 @@ def with_run_lists(statistics: ReportStatistics) -> np.ndarray:
 def group_script(
     name: str, chosen: dict[str, list[int]], statistics: ReportStatistics, labels: np.ndarray, picture: np.ndarray
 ) -> bytes:
-    """Give the script of the galleries of one class, or of all; arguments as in `choose_examples` and below."""
+    """Return the script of the galleries of one class, or of all; arguments as in `choose_examples` and below."""
     examples = np.unique(np.array([example for part in chosen.values() for example in part], np.int64))
     columns = example_columns(statistics, labels, picture, examples)
     return script(name, {**chosen, "examples": {"index": examples.tolist(), **columns}})
@@ -146,7 +146,7 @@ def pair_script(
     labels: tuple[np.ndarray, np.ndarray],
     pictures: tuple[np.ndarray, np.ndarray],
 ) -> bytes:
-    """Give the script of the high-influence pairs, the most influential first.
+    """Return the script of the high-influence pairs, the most influential first.
 
     Args:
         pairs: Those to show.

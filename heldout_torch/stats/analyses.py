@@ -141,7 +141,7 @@ def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
 
 
 def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Give the accuracy on held-out examples by subset ratio, for bands of consistency scores.
+    """Return the accuracy on held-out examples by subset ratio, for bands of consistency scores.
 
     Source: Jiang et al. (2021), accuracy against subset ratio by level of the score.
 

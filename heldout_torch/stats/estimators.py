@@ -223,7 +223,7 @@ def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:
 
 
 def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
-    """Give training examples as rows or columns of a matrix of influences.
+    """Return training examples as rows or columns of a matrix of influences.
 
     With `common` runs that trained on i and are correct on j, and `correct` runs that are correct on j,
     influence = common / in - (correct - common) / out = common (1 / in + 1 / out) - correct (1 / out).
@@ -236,7 +236,7 @@ def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
 
 
 def test_axis(table: RunTable, selection: Selection) -> Axis:
-    """Give test examples as rows or columns of a matrix of influences."""
+    """Return test examples as rows or columns of a matrix of influences."""
     index = selected(selection, table.test_examples, "test")
     correct = kernels.count_runs(table.packed_correct_test, index)
     return Axis(table.packed_correct_test, index, np.ones(len(index)), correct.astype(np.float64))

@@ -141,7 +141,7 @@ def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
 
 
 def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
-    """Give the position in the data set's original files of each published index, int64 of shape (n,)."""
+    """Return the position in the data set's original files of each published index, int64 of shape (n,)."""
     return dataset.original_index(split).numpy()
 
 

@@ -146,7 +146,7 @@ def _set_aside(path: Path, old: Path) -> None:
 
 
 def _put_back(path: Path) -> None:
-    """Give a folder its name again whose replacement was interrupted."""
+    """Put back a folder under its name whose replacement was interrupted."""
     old = path.with_name(REPLACED + path.name)
     if old.is_dir() and not path.exists():
         with suppress(OSError):  # somebody else did

@@ -191,7 +191,7 @@ def _cat(filesystem: Any, path: str, start: int, end: int) -> bytes:
 
 
 def _can_rename(filesystem: Any) -> bool:
-    """Tell whether a file system has a move of its own; the others copy, as object stores must."""
+    """Return whether a file system has a move of its own; the others copy, as object stores must."""
     from fsspec.spec import AbstractFileSystem
 
     return type(filesystem).mv is not AbstractFileSystem.mv

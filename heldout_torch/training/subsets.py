@@ -30,7 +30,7 @@ def draw_subset(run: int, examples: int, subset_ratio: float) -> np.ndarray:
 def epoch_orders(
     run: int, examples: int, subset_ratio: float, subset: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-    """Give the order of each epoch of a run, without end.
+    """Return the order of each epoch of a run, without end.
 
     Args:
         run: Number of the run, the seed.

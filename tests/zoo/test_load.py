@@ -57,9 +57,7 @@ def test_a_loaded_model_can_be_trained_on(zoo):
 def test_what_is_there_is_named_where_a_run_is_missing(zoo):
     with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in .*; it has digits-mlp-tf/0.7 runs 0-5$"):
         load_run(EXPERIMENT, 0.7, 99, zoo)
-    with pytest.raises(
-        ZooError, match=r"runs 0-5; to have it, .*: heldout export cifar10-inception"
-    ):
+    with pytest.raises(ZooError, match=r"runs 0-5; to have it, .*: heldout export cifar10-inception"):
         load_run("cifar10-inception", 0.7, 123, zoo)
     with pytest.raises(ZooError, match="no such folder"):
         load_run(EXPERIMENT, 0.7, 0, zoo / "absent")

@@ -25,5 +25,5 @@ class Axis:
         return len(self.index)
 
     def part(self, positions: slice | np.ndarray) -> "Axis":
-        """Give some of the rows or columns."""
+        """Return some of the rows or columns."""
         return replace(self, index=self.index[positions], scale=self.scale[positions], shift=self.shift[positions])

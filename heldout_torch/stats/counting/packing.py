@@ -87,7 +87,7 @@ def check_packed(runs: int, arrays: dict[str, np.ndarray], where: str) -> None:
 
 
 def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) -> tuple[str, ...]:
-    """Give the names of runs, `0`, `1`, ... if there are none.
+    """Return the names of runs, `0`, `1`, ... if there are none.
 
     Raises:
         DataError: If there is no run, not a name for each, or a name given twice.

@@ -143,7 +143,7 @@ def _panels(columns: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _step(length: int, most: int, multiple: int) -> int:
-    """Give the size of a piece of work: at most `most`, a multiple, and small enough that every core gets some."""
+    """Return the size of a piece of work: at most `most`, a multiple, and small enough that every core gets some."""
     share = -(-length // (4 * _THREADS))
     return min(most, max(1, -(-share // multiple)) * multiple)
 

@@ -17,6 +17,7 @@ VERBS = {
     "archive": "make a seek index, for reading single runs out of an archive",
     "zoo": "index, check, list, fetch and publish a zoo",
     "export": "convert TensorFlow runs to safetensors",
+    "declare": "write the file that makes a data set and a network of your own an experiment",
     "train": "train new runs",
     "experiment": "train runs, and write memorization, influence pairs and C-scores",
     "stats": "memorization, influence and consistency scores",

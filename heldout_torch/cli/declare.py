@@ -1,0 +1,133 @@
+"""`heldout declare`: the file that makes a data set and a network of one's own an experiment."""
+
+import argparse
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from heldout_torch.cli import options
+from heldout_torch.cli.output import summarize
+from heldout_torch.cli.parser import Parser
+from heldout_torch.data import Dataset
+from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
+from heldout_torch.models import build_model
+from heldout_torch.models.registry import find_architecture
+from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.paths import local_path
+
+
+def configure(parser: Parser) -> None:
+    """Add what the verb takes to its parser."""
+    parser.description = (
+        "Look at a data set, build the network for it, and write NAME.toml, which `heldout train NAME.toml` takes: "
+        "what the experiment is, and a recipe to begin with. Edit it as you like before the first run is trained."
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the experiment, such as my-digits-mlp")
+    options.add_data_options(parser)
+    parser.add_argument("--dataset", metavar="NAME", help="name of the data set, default: that of the file of --data")
+    parser.add_argument("--architecture", required=True, metavar="A", help="such as mlp, or one of --plugin")
+    parser.add_argument(
+        "--config", type=_json_object, default={}, metavar="JSON",
+        help="options of the architecture, such as '{\"widths\": [512, 256]}'; sizes that the data set decides are "
+        "filled in",
+    )  # fmt: skip
+    parser.add_argument("--recipe", type=local_path, metavar="FILE.toml", help="how runs are trained")
+    parser.add_argument("--out", type=options.file_to_write, metavar="FILE.toml", help="default: NAME.toml")
+    parser.set_defaults(run_verb=_declare)
+
+
+def _declare(arguments: argparse.Namespace) -> int:
+    check_name(arguments.name)
+    if arguments.name in known_experiments():
+        raise HeldoutError(f"{arguments.name} is an experiment of this package; take another name")
+    out = arguments.out or options.file_to_write(f"{arguments.name}.toml")
+    if out.name != f"{arguments.name}.toml":
+        raise HeldoutError(f"{out}: an experiment's file is called by its name, {arguments.name}.toml")
+    if out.exists():
+        raise HeldoutError(f"{out}: is there already; edit it, or remove it first")
+    if arguments.dataset is None and arguments.data is None:
+        raise DataError("which data set? Give its file with --data, or the name of a known one with --dataset")
+    dataset = options.load_data(arguments, arguments.dataset or arguments.data.stem)
+    config = _fitting(arguments.architecture, arguments.config, dataset)
+    sizes = len(dataset.labels("train")), len(dataset.labels("test"))
+    experiment = Experiment(
+        arguments.name, dataset.name, arguments.architecture, config, *sizes, dict(dataset.preprocessing)
+    )
+    recipe = read_recipe(arguments.recipe) if arguments.recipe else _first_recipe(sizes[0])
+    write_atomically(out, "\n".join(_lines(experiment, recipe)).encode() + b"\n")
+    how = f" --data {arguments.data}" if arguments.data else ""
+    summarize(
+        arguments,
+        f"wrote {out}: {sizes[0]} training and {sizes[1]} test examples, {dataset.num_classes} classes; next: "
+        f"heldout train {out} --subset-ratio 0.7 --runs 0-19 --zoo ZOO{how}",
+        out=out, train_examples=sizes[0], test_examples=sizes[1], num_classes=dataset.num_classes, config=config,
+    )  # fmt: skip
+    return 0
+
+
+def _first_recipe(examples: int) -> Recipe:
+    """Return a recipe to begin with: small subsets of small data sets must still hold a batch."""
+    return Recipe(epochs=60, batch_size=max(1, min(128, examples // 16)), learning_rate=0.1)
+
+
+def _fitting(architecture: str, config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Return the options of a network with the sizes that the data set decides, tried on an image of it."""
+    image = dataset.image("train", 0)  # (c, h, w)
+    decided = {
+        "num_classes": dataset.num_classes, "in_channels": image.shape[0], "in_features": image.numel(),
+    }  # fmt: skip
+    taken = inspect.signature(find_architecture(architecture).build).parameters
+    filled = {**{name: value for name, value in decided.items() if name in taken}, **config}
+    try:
+        with torch.no_grad():
+            logits = build_model(architecture, **filled).eval()(image[None])
+    except HeldoutError as error:
+        raise HeldoutError(f"{error}; its options are {', '.join(taken)}: give them with --config") from None
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise HeldoutError(f"{architecture} with {filled} cannot take images of {tuple(image.shape)}: {line}") from None
+    if logits.shape != (1, dataset.num_classes):
+        raise HeldoutError(
+            f"{architecture} with {filled} gives {tuple(logits.shape)} for an image, expected {dataset.num_classes} "
+            "logits"
+        )
+    return filled
+
+
+def _lines(experiment: Experiment, recipe: Recipe) -> Iterator[str]:
+    """Yield the TOML of an experiment and its recipe; what the recipe leaves as it is by default is not written."""
+    record = experiment.to_record()
+    tables = {name: record.pop(name) for name in ("config", "preprocessing")}
+    yield from (f"{name} = {_toml(value)}" for name, value in record.items())
+    default = asdict(Recipe(1, 1, 1.0))
+    required = ("epochs", "batch_size", "learning_rate")
+    tables["recipe"] = {
+        name: value for name, value in asdict(recipe).items() if name in required or value != default[name]
+    }
+    for name, table in tables.items():
+        yield from ("", f"[{name}]")
+        yield from (f"{json.dumps(key)} = {_toml(value)}" if not key.isidentifier() else f"{key} = {_toml(value)}"
+                    for key, value in table.items())  # fmt: skip
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)  # strings, numbers, true and false are written alike
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
+    return found

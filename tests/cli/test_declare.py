@@ -1,0 +1,84 @@
+"""`heldout declare`: from a file of images to a trained run in two commands."""
+
+import numpy as np
+import pytest
+
+from heldout_torch import load_run
+from heldout_torch.cli import main
+from heldout_torch.experiments import find_experiment
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A file of small pictures with three classes, which a network can tell apart."""
+    random = np.random.default_rng(0)
+    arrays = {"__num_classes": np.int64(3), "__data_scale": np.int64(255)}
+    for split, n in (("train", 90), ("test", 30)):
+        labels = np.arange(n) % 3
+        arrays[f"{split}__label"] = labels
+        arrays[f"{split}__image"] = (random.integers(0, 90, (n, 6, 6)) + 80 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "shapes.npz", **arrays)
+    return tmp_path / "shapes.npz"
+
+
+def declare(name, *words):
+    return main(["declare", name, *map(str, words)])
+
+
+def test_what_is_declared_is_trained_and_loaded(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = '{"widths": [16]}'
+    assert declare("shapes-mlp", "--data", data, "--architecture", "mlp", "--config", config) == 0
+    assert "90 training and 30 test examples, 3 classes; next: heldout train shapes-mlp.toml" in capsys.readouterr().out
+    experiment = find_experiment(tmp_path / "shapes-mlp.toml")
+    assert (experiment.dataset, experiment.train_examples, experiment.test_examples) == ("shapes", 90, 30)
+    assert experiment.config == {"num_classes": 3, "in_features": 36, "widths": [16]}
+    assert experiment.preprocessing == {"divide_by": 255}
+    words = ["train", "shapes-mlp.toml", "--subset-ratio", "0.5", "--runs", "0-1", "--zoo", "zoo", "--data", str(data)]
+    assert main(words) == 0
+    assert load_run("shapes-mlp", 0.5, 1, "zoo").aux.correctness_train.mean() > 0.9
+
+
+def test_channels_are_filled_in_and_a_recipe_is_taken(data, tmp_path):
+    (tmp_path / "slow.toml").write_text('epochs = 3\nbatch_size = 8\nlearning_rate = 0.01\ndecay = "linear"\n')
+    out = tmp_path / "shapes-net.toml"
+    words = ["--data", data, "--architecture", "small_inception", "--recipe", tmp_path / "slow.toml", "--out", out]
+    assert declare("shapes-net", *words) == 0
+    experiment = find_experiment(out)
+    assert experiment.config["in_channels"] == 1
+    assert (experiment.recipe.epochs, experiment.recipe.decay, experiment.recipe.momentum) == (3, "linear", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("../away", ["--architecture", "mlp"], "is no name for an experiment"),
+        ("digits-mlp", ["--architecture", "mlp"], "is an experiment of this package"),
+        ("mine", ["--architecture", "mpl"], "did you mean 'mlp'?"),
+        (
+            "mine",
+            ["--architecture", "mlp"],
+            "its options are in_features, widths, num_classes: give",
+        ),
+        ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "in_features": 7}'], "cannot take images"),
+        ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "num_classes": 7}'], "expected 3 logits"),
+        ("mine", ["--architecture", "mlp", "--out", "other.toml"], "called by its name, mine.toml"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(
+    data, tmp_path, monkeypatch, capsys, name, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert declare(name, "--data", data, *words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not list(tmp_path.glob("*.toml"))
+
+
+def test_a_file_that_is_there_stays(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("of somebody")
+    assert declare("mine", "--data", data, "--architecture", "small_inception") == 1
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "mine.toml").read_text() == "of somebody"

@@ -1,0 +1,145 @@
+"""What several verbs understand by the same words."""
+
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from heldout_torch.cli import main
+from heldout_torch.cli.output import as_advised
+from heldout_torch.data import load_digits
+from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_writable
+from tests.helpers.zoos import export
+
+EXPERIMENT = "digits-mlp-tf"
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    export(sample_zoo(), tmp_path / "zoo")
+    return tmp_path / "zoo"
+
+
+def error_of(capsys, *words):
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def summary(capsys, *words):
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("runs", ["0-99999999999", "0-4294967295", "0-10000000"])
+def test_a_list_of_too_many_runs_is_wrong_usage_and_costs_no_memory(runs, zoo, capsys):
+    tracemalloc.start()
+    with pytest.raises(SystemExit) as stop:
+        main(["zoo", "list", str(zoo), "--runs", runs])
+    assert stop.value.code == 2
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert re.search(r"is no list of runs|more than 10000000 at once", capsys.readouterr().err)
+
+
+def test_a_long_list_that_few_runs_fit_costs_no_memory(zoo, capsys):
+    tracemalloc.start()
+    assert main(["zoo", "list", str(zoo), "--runs", "2-9999999"]) == 0
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--experiment", "digits-mlp-t"], "it has digits-mlp-tf/0.7 runs 0-5"),
+        (["--runs", "50"], "it has digits-mlp-tf/0.7 runs 0-5"),
+        (["--subset-ratio", "0.1"], "it has digits-mlp-tf/0.7 runs 0-5"),
+        (["--min-accuracy", "90"], "none of 6 runs has 90 on the test set, a share from 0 to 1"),
+    ],
+)
+def test_filters_that_match_nothing_say_what_is_there(options, message, zoo, capsys):
+    """Used to print a header and end with 0."""
+    assert message in error_of(capsys, "zoo", "list", zoo, *options)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_environment_names_the_zoo_that_is_read(zoo, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["zoo", "list"])
+    assert stop.value.code == 2
+    monkeypatch.setenv("HELDOUT_TORCH_ZOO", str(zoo))
+    capsys.readouterr()
+    assert summary(capsys, "zoo", "check") == f"checked 6 runs of {zoo}, 0 wrong"
+    assert "copied 6 runs" in summary(capsys, "zoo", "push", tmp_path / "other")
+    assert "2 runs verified" in summary(capsys, "verify", "--runs", "0-1")
+    assert "2 runs evaluated" in summary(capsys, "evaluate", "--runs", "0-1", "--out", tmp_path / "out")
+    words = ["--experiment", EXPERIMENT, "--out", tmp_path / "scores.npz"]
+    assert "wrote consistency" in summary(capsys, "stats", "consistency", *words)
+    for words in (["zoo", "index"], ["train", "digits-mlp", "--runs", "0", "--subset-ratio", "0.5"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("python", "command_line"),
+    [
+        ("is no published file; pass verify_checksums=False to use it", "--skip-checksums"),
+        ("give its folder, or ask for the download", "--download"),
+        ("cifar10: give the path of its folder", "--data"),
+        ("pass allow_missing=True to go on", "--allow-missing"),
+        ("heldout_torch.list_runs('a/zoo') lists what is there", "heldout zoo list a/zoo lists what is there"),
+    ],
+)
+def test_advice_is_for_the_command_line(python, command_line):
+    advised = as_advised(f"error: {python}")
+    assert command_line in advised
+    assert not re.search(r"=True|=False|heldout_torch\.|ask for", advised)
+
+
+def shifted(tmp_path):
+    """The digits with all labels wrong."""
+    digits, arrays = load_digits(), {"__num_classes": np.int64(10), "__data_scale": np.int64(16)}
+    for name, split in (("train", digits.train), ("test", digits.test)):
+        arrays[f"{name}__image"] = split.images[:, 0].numpy()
+        arrays[f"{name}__label"] = (split.labels.numpy() + 1) % 10
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    return ["--data", tmp_path / "wrong.npz"]
+
+
+def test_verify_on_other_data_is_done_again(zoo, tmp_path, capsys):
+    """Used to say "2 runs verified, 0 with mismatches" whatever the data, once it had said so."""
+    assert "2 runs verified" in summary(capsys, "verify", zoo, "--runs", "0-1")
+    assert main(["verify", str(zoo), "--runs", "0-1", *map(str, shifted(tmp_path))]) == 1
+    assert "0 runs verified, 2 with mismatches" in capsys.readouterr().out
+    assert "2 runs verified" in summary(capsys, "verify", zoo, "--runs", "0-1")
+
+
+def test_evaluations_of_other_data_or_of_a_run_that_changed_are_made_again(zoo, tmp_path, capsys):
+    words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1"]
+    assert "2 runs evaluated" in summary(capsys, *words)
+    assert "0 runs evaluated" in (line := summary(capsys, *words))
+    assert "2 were there" in line
+    assert "2 runs evaluated" in summary(capsys, *words, *shifted(tmp_path))
+    assert "2 runs evaluated" in summary(capsys, *words)
+    one, other = (RunKey(EXPERIMENT, 0.7, run) for run in (1, 3))
+    with open_writable(zoo) as place:
+        place.put(place.metadata(one), place.state(other), place.aux(one), overwrite=True)
+    line = summary(capsys, *words)
+    assert "1 runs evaluated" in line
+    assert "1 were there" in line
+
+
+def test_scores_of_other_data_or_with_flips_are_refused(zoo, tmp_path, capsys):
+    words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1", "--save", "scores"]
+    assert "2 runs evaluated" in summary(capsys, *words)
+    assert "2 were there" in summary(capsys, *words)
+    for other in (["--flips"], shifted(tmp_path)):
+        assert "has scores of another data set, or with other --flips" in error_of(capsys, *words, *other)

@@ -51,7 +51,8 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_everything_public_is_listed_and_found_without_another_import():
     code = (
         "import heldout_torch as h; assert set(h.__all__) < set(dir(h)); "
-        "print('digits-mlp' in h.zoo.known_experiments(), h.data.tfds_order('train', 10)[:3], h.stats.memorization.__name__)"
+        "print('digits-mlp' in h.zoo.known_experiments(), h.data.tfds_order('train', 10)[:3], "
+        "h.stats.memorization.__name__)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout == "True [6 5 4] memorization\n"

@@ -142,7 +142,9 @@ class Bar:
 
     def _line(self) -> str:
         total, seconds = self.total, time.monotonic() - self._began
-        done = min(self._done, total or self._done)  # shares do not add up to the whole exactly
+        done = self._done
+        if total and done > total * (1 - 1e-6):  # shares do not add up to the whole exactly
+            done = total
         parts = [f"{_short(done)} {self._unit}"]
         if total:
             parts = [f"{int(100 * done / total):3d}% {_short(done)}/{_short(total)} {self._unit}"]

@@ -297,6 +297,8 @@ def test_training_whose_reader_is_gone_goes_on(tmp_path):
 VERBS_AND_WORDS = {
     "archive": "archive index ARCHIVE",
     "zoo": "zoo index ZOO",
+    "warm-up": "warm-up",
+    "declare": "declare mine --dataset digits --architecture small_inception --out DECLARED",
     "export": f"export {sample_zoo()} --zoo OUT",
     "train": "train digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
     "experiment": "experiment digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
@@ -304,7 +306,6 @@ VERBS_AND_WORDS = {
     "report": "report ZOO --experiment digits-mlp-tf --out OUT",
     "evaluate": "evaluate ZOO --out OUT",
     "verify": "verify ZOO --results OUT",
-    "warm-up": "warm-up",
 }
 
 
@@ -315,7 +316,7 @@ def test_every_verb_does_its_work_when_the_terminal_is_gone(verb, terminal, zoo,
     subprocess.run(["tar", "czf", "archive.tar.gz", "-C", sample_zoo(), "digits-mlp-tf"], cwd=tmp_path, check=True)
     (tmp_path / "quick.toml").write_text(QUICK)
     words = VERBS_AND_WORDS[verb].replace("QUICK", str(tmp_path / "quick.toml"))
-    for name, path in {"ARCHIVE": "archive.tar.gz", "ZOO": "zoo", "OUT": "out"}.items():
+    for name, path in {"ARCHIVE": "archive.tar.gz", "ZOO": "zoo", "DECLARED": "mine.toml", "OUT": "out"}.items():
         words = words.replace(name, str(tmp_path / path))
     ours, theirs = os.openpty() if terminal else os.pipe()
     os.close(ours)

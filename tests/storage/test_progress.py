@@ -152,3 +152,14 @@ def test_iterables_are_tracked(capsys):
 )
 def test_numbers_are_short(number, text):
     assert progress._short(number) == text
+
+
+def test_shares_that_add_up_are_the_whole(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    with Bar("work", "run", 4) as bar:
+        for _ in range(40):
+            bar.add(0.1 - 1e-9)
+        time.sleep(0.3)
+    assert stream.getvalue().splitlines()[-1].startswith("work: 100% 4/4 run")

@@ -8,8 +8,9 @@ from torch import nn
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
-from heldout_torch.evaluation.precision import Precision, float32_only
+from heldout_torch.evaluation.precision import Precision
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.zoo import Run
 

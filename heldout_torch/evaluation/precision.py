@@ -2,14 +2,14 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import inference_copy
 
 Precision = Literal["exact", "fast"]
@@ -17,21 +17,6 @@ Precision = Literal["exact", "fast"]
 _CALIBRATION = 256  # images from which the mean error of bfloat16 is learnt
 _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
-
-
-@contextmanager
-def float32_only() -> Iterator[None]:
-    """Make float32 mean float32 while the block runs: no TF32, no bfloat16 in its place.
-
-    PyTorch keeps this in settings of the whole process; they are put back afterwards.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Network:

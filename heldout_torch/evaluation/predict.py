@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from heldout_torch.evaluation.precision import float32_only
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.zoo import Run
 
 _TOGETHER = 8  # runs held at once

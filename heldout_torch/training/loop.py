@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.data.dataset import Step
+from heldout_torch.evaluation.float32 import products_in
 from heldout_torch.models import find_architecture
 from heldout_torch.training.network import Network
 from heldout_torch.training.run_batch import RunBatch
@@ -82,7 +83,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
         watch(step_share * resumed, None)
     saved_at = time.monotonic()
     batches = batches_of(batch.runs, _steps(batch, steps_per_epoch, resumed))
-    with _matmul_precision(recipe.precision, device), closing(batches):
+    with _products(recipe.precision, device), closing(batches):
         for step, (images, labels) in enumerate(batches, resumed):
             epoch_step = step % steps_per_epoch
             if epoch_step == 0:
@@ -130,6 +131,13 @@ def _steps(batch: RunBatch, steps_per_epoch: int, first: int) -> Iterator[Step]:
                 yield step, index
 
 
+def _products(precision: str, device: str | torch.device) -> AbstractContextManager[None]:
+    """Return the block in which a GPU computes as the recipe says; a CPU always computes in float32."""
+    if torch.device(device).type != "cuda":
+        return nullcontext()
+    return products_in("ieee" if precision == "float32" else "tf32")
+
+
 def _resume(state_file: str, stack: Stack, losses: Tensor, steps: int) -> int:
     """Load what an interrupted training left, if anything; return the number of steps that it had made."""
     state = load_state(state_file, {**stack.tensors(), "losses": losses}, steps)
@@ -139,17 +147,3 @@ def _resume(state_file: str, stack: Stack, losses: Tensor, steps: int) -> int:
     losses.copy_(saved.pop("losses"))
     stack.load(saved, step)
     return step
-
-
-@contextmanager
-def _matmul_precision(precision: str, device: str | torch.device) -> Iterator[None]:
-    """Allow TF32 while training on a GPU or forbid it; evaluation, and whatever else runs here, stays as it was."""
-    if torch.device(device).type != "cuda":
-        yield
-        return
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
-from heldout_torch.evaluation.precision import float32_only
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.training.initial import initial_state
 
 _EVALUATED_AT_ONCE = 1000  # images

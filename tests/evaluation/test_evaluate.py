@@ -10,7 +10,6 @@ from heldout_torch.data import ArrayDataset, Split, load_dataset, load_digits
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation import evaluate, passes, precision
 from heldout_torch.evaluation.evaluate import evaluate_together
-from heldout_torch.evaluation.precision import float32_only
 from heldout_torch.models import build_model
 from heldout_torch.zoo import load_run
 from tests.evaluation.bfloat16 import use_bfloat16
@@ -181,18 +180,6 @@ def test_one_bad_network_does_not_stop_the_others():
     assert isinstance(bad, HeldoutError)
     assert np.array_equal(first.correct, last.correct)
     assert np.array_equal(first.correct, evaluate(good, dataset, "test").correct)
-
-
-def test_settings_of_the_process_are_put_back():
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with float32_only():
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_correctness_is_computed_in_exact_float32_whatever_the_notebook_allows(t
     class Watched(ArrayDataset):
         def batches(self, *arguments):
             for batch in super().batches(*arguments):
-                seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+                seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision))
                 yield batch
 
     digits = load_digits()
@@ -151,7 +151,7 @@ def test_correctness_is_computed_in_exact_float32_whatever_the_notebook_allows(t
             train_batch(some, dataset, zoo, "cpu", lambda runs, loss: None)
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert set(seen) == {("highest", False)}
+    assert set(seen) == {("highest", "ieee")}
 
 
 @pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and the bucket of one test on it."""
+"""What tests of several rooms need: time limits, exact float32, a real S3 server and the bucket of one test on it."""
 
 import shutil
 import uuid
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
 
@@ -18,6 +19,13 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture
+def exact_float32():
+    """Float32 that is float32, for tests that call networks themselves: a GPU's convolutions are in TF32 otherwise."""
+    with float32_only():
+        yield
 
 
 @pytest.fixture(scope="session")

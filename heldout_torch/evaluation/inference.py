@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 
 _SAME = 1e-4  # a copy's logits may differ by so much of the largest one
@@ -43,7 +44,7 @@ def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.
         copied = copy.deepcopy(model).eval().requires_grad_(False)
         return copied.to(images.device).to(memory_format=layout)
 
-    with torch.inference_mode():
+    with torch.inference_mode(), float32_only():  # or a GPU's TF32 would make the copy differ too much
         copied = plain_copy()
         images = images.contiguous(memory_format=layout)
         expected = copied(images)

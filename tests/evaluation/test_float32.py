@@ -12,6 +12,7 @@ from heldout_torch import load_run
 from heldout_torch.data import load_digits
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.float32 import float32_only, products_in
+from heldout_torch.evaluation.inference import inference_copy
 
 BACKENDS = torch.backends
 PLACES = [
@@ -154,3 +155,16 @@ torch.backends.cudnn.fp32_precision = "ieee"
 assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_copies_for_inference_are_compared_in_float32_by_themselves():
+    """In TF32 on a GPU, a folded copy would differ from its network by more than rounding, and be thrown away."""
+    seen = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(BACKENDS.cudnn.conv.fp32_precision)
+            return super().forward(x)
+
+    inference_copy(Watched(4, 2), torch.rand(3, 1, 2, 2))
+    assert set(seen) == {"ieee"}

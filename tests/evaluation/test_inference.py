@@ -10,6 +10,8 @@ from heldout_torch.evaluation.precision import has_bfloat16
 from heldout_torch.models import build_model
 from tests.evaluation.trained import DEVICES
 
+pytestmark = pytest.mark.usefixtures("exact_float32")
+
 
 class Net(nn.Module):
     """Two convolutions with their batch norms, joined as `join` says."""

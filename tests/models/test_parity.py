@@ -10,6 +10,7 @@ from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.models import build_model, padding
 from tests.reference import run_reference
 
+pytestmark = pytest.mark.usefixtures("exact_float32")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 IMAGES = 64
 SMALL = [("small_inception", channels, large, (32, 28)) for channels in (1, 3) for large in (False, True)]

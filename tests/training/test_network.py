@@ -11,6 +11,7 @@ from heldout_torch.models import build_model
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.network import Network
 
+pytestmark = pytest.mark.usefixtures("exact_float32")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CONFIG = {"in_channels": 1, "num_classes": 3}
 

@@ -20,7 +20,7 @@ import numpy as np
 from heldout_torch.stats import RunTable, influence, influence_pairs, memorization, top_influences
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.counting.kernels_cpu import _popcount
-from heldout_torch.stats.progress import progress
+from heldout_torch.storage.progress import tracked
 
 RUNS, REPEATS = 2000, 3
 
@@ -61,7 +61,7 @@ def simulate(train: int, test: int) -> RunTable:
 def timed(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, object]:
     """Median seconds of some calls, and the last result."""
     seconds, result = [], None
-    for _ in progress(range(repeats), "timing", "call", repeats):
+    for _ in tracked(range(repeats), "timing", "call", repeats):
         result = None  # so that two results are never held
         start = time.perf_counter()
         result = function()

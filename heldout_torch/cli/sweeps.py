@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from itertools import islice
 
 from heldout_torch.cli import options
 from heldout_torch.errors import ZooError
@@ -9,6 +10,8 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+
+_NAMED = 20  # runs that are not there
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
@@ -37,5 +40,8 @@ def chosen(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]
 
 def not_there(arguments: argparse.Namespace, zoo: Zoo) -> Iterator[Outcome]:
     """Yield the runs that are asked for by number and are not there."""
-    for key in options.selection(arguments).missing(zoo.keys(arguments.experiment)):
+    missing = options.selection(arguments).missing(zoo.keys(arguments.experiment))
+    for key in islice(missing, _NAMED):
         yield Outcome(key, error=f"is not in {zoo.location}")
+    if rest := sum(1 for _ in missing):
+        yield Outcome(None, error=f"{rest} more runs that are asked for are not in {zoo.location}")

@@ -16,9 +16,9 @@ from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
 from heldout_torch.stats.accuracies import PARTS, spread
-from heldout_torch.stats.progress import progress
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_synced
+from heldout_torch.storage.progress import tracked
 from heldout_torch.zoo import Experiment
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _write_data(
         tiles = make_tiles([images[place] for place in tiles_wanted])
         ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
         (folder / "images").mkdir()
-        for block, sprite in enumerate(progress(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
+        for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
             write_synced(folder / "images" / f"{block}.{ending}", sprite)
 
     data = folder / "data"

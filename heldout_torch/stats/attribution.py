@@ -14,8 +14,8 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.progress import progress
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def lds(
     times = np.concatenate([np.ones((1, table.runs), np.int64), drawn])  # the first is the runs themselves
     correlations = np.empty((len(rows), len(times)))
     step = max(1, min(_SCORES // max(1, len(columns)), 2048))
-    for start in progress(range(0, len(rows), step), "linear datamodeling score", "block"):
+    for start in tracked(range(0, len(rows), step), "linear datamodeling score", "block"):
         part = slice(start, start + step)
         block = scores[part] if isinstance(scores, np.ndarray) else scores(rows[part])
         predicted = _predict(_checked(block, rows[part], len(columns)), table, columns, device)  # (rows, runs)

@@ -12,8 +12,8 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.progress import progress
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,7 @@ def keep_best(
 def _memorization(table: OutputTable) -> tuple[np.ndarray, np.ndarray]:
     check_several(table)
     estimates, errors = (np.empty(table.train_examples, np.float32) for _ in range(2))
-    for start in progress(range(0, table.train_examples, _TRAIN), "memorization", "block"):
+    for start in tracked(range(0, table.train_examples, _TRAIN), "memorization", "block"):
         part = slice(start, start + _TRAIN)
         margins = table.margins("train", part).astype(np.float64)
         estimates[part], errors[part] = _two_means(margins, table.mask(None, part))
@@ -151,7 +151,7 @@ def _blocks(
 
     check_several(table)
     kind = getattr(torch, dtype)
-    for c in progress(range(0, len(train), _TRAIN), "influence", "block"):
+    for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):
         masks = table.mask(None, train[c : c + _TRAIN])  # (runs, columns)
         inside = masks.sum(0)
         runs = torch.from_numpy(np.stack([_none_is_nan(inside), _none_is_nan(len(masks) - inside)])).to(device, kind)

@@ -13,8 +13,8 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.progress import progress
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ def _ridge(
     duals = [_Dual(common[fit][:, fit], common[held][:, fit]) for fit, held in parts]
     dual_weights = torch.empty((len(index), table.runs), dtype=torch.float32, device=device)
     results = np.empty((4, len(index)))  # intercepts, strengths, r2, correlation
-    for start in progress(range(0, len(index), _TARGETS), "datamodels", "block"):
+    for start in tracked(range(0, len(index), _TARGETS), "datamodels", "block"):
         block = slice(start, start + _TARGETS)
         margins = torch.from_numpy(table.margins("test", index[block]).astype(np.float64)).to(device)  # (runs, targets)
         predicted = torch.empty((len(choices), *margins.shape), dtype=torch.float32, device=device)
@@ -177,7 +177,7 @@ def _lasso(
     fold = np.arange(table.runs) % folds
     parts = [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(folds)]
     results = np.empty((4, len(index)))
-    for row in progress(range(len(index)), "datamodels", "test example", len(index)):
+    for row in tracked(range(len(index)), "datamodels", "test example", len(index)):
         margins = table.margins("test", index[[row]])[:, 0].astype(np.float32)
         options = {} if strengths is None else {"alphas": sorted(strengths, reverse=True)}
         fitted = LassoCV(cv=parts, max_iter=10_000, **options).fit(masks, margins)

@@ -1,7 +1,8 @@
 """Which runs of a place are taken."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from heldout_torch.errors import ZooError, nearest
 from heldout_torch.zoo.keys import RunKey, RunNumbers, nearest_ratio
@@ -50,8 +51,8 @@ class Selection:
             raise ZooError(f"{place}: holds no such run; {described(there)}{alike(self.experiment, names)}")
         return chosen[self.shard[0] :: self.shard[1]]
 
-    def missing(self, keys: Iterable[RunKey]) -> list[RunKey]:
-        """Return the runs that are asked for by number, and are not among some keys; those of this shard.
+    def missing(self, keys: Iterable[RunKey]) -> Iterator[RunKey]:
+        """Yield the runs that are asked for by number, and are not among some keys; those of this shard.
 
         They belong to the experiments that are selected; to the ratios asked for, else to those that are there.
         """
@@ -66,7 +67,8 @@ class Selection:
             for ratio in sorted(self._asked(found))
             for run in self.runs
         )
-        return [key for key in wanted if key not in there][self.shard[0] :: self.shard[1]]
+        lacking = (key for key in wanted if key not in there)
+        yield from islice(lacking, self.shard[0], None, self.shard[1])
 
     def _asked(self, found: Collection[float]) -> Collection[float]:
         return {nearest_ratio(ratio, found) or ratio for ratio in self.subset_ratios} or found

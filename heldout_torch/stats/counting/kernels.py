@@ -16,7 +16,7 @@ import numpy as np
 
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats.counting.axis import Axis
-from heldout_torch.stats.progress import told_if_slow
+from heldout_torch.storage.progress import told_if_slow
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.bits import WORD_BITS, pack_runs, word_count
-from heldout_torch.stats.progress import progress
+from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
     from heldout_torch.zoo import RunKey
@@ -40,7 +40,7 @@ def pack_rows(
     buffers: dict[str, np.ndarray] = {}
     keys: list[str] = []
     size = 0
-    for key, *arrays in progress(rows, "run table", "run", total):
+    for key, *arrays in tracked(rows, "run table", "run", total):
         bits = {name: _bits(array, key, name) for name, array in zip(ARRAYS, arrays, strict=True)}
         lengths = len(bits["correct_train"]), len(bits["correct_test"])
         if len(bits["trained_on"]) != lengths[0]:

@@ -15,7 +15,7 @@ import numpy as np
 from heldout_torch.stats.counting import kernels_cpu
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.counting.kernels_cpu import BLOCK, PANEL, TILE_ROWS
-from heldout_torch.stats.progress import progress
+from heldout_torch.storage.progress import tracked
 
 _COLUMNS = BLOCK * PANEL  # columns of a piece of work
 _FILL_ROWS = 256  # rows of a piece of work when all estimates are written
@@ -153,7 +153,7 @@ def _in_threads(work: Callable[[T], S], pieces: Iterable[T], what: str, total: i
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[Future[S]] = deque()
         try:
-            for piece in progress(pieces, what, "block", total):
+            for piece in tracked(pieces, what, "block", total):
                 waiting.append(pool.submit(work, piece))
                 if len(waiting) > 2 * _THREADS:
                     yield waiting.popleft().result()

@@ -11,7 +11,7 @@ import torch
 
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.counting.bits import WORD_BITS
-from heldout_torch.stats.progress import progress
+from heldout_torch.storage.progress import tracked
 
 _ROWS = 4096  # of a block: 32 bytes a pair make 2 GB
 _COLUMNS = 16384
@@ -24,7 +24,7 @@ _Block = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def fill(rows: Axis, columns: Axis, out: np.ndarray, device: str | torch.device) -> None:
     """As `kernels.fill`."""
-    for c in progress(range(0, len(columns), _COLUMNS), "influence", "block"):
+    for c in tracked(range(0, len(columns), _COLUMNS), "influence", "block"):
         column_part = columns.part(slice(c, c + _COLUMNS))
         column_block = _block(column_part, device)
         for r in range(0, len(rows), _ROWS):
@@ -37,7 +37,7 @@ def select(
     problems: Iterable[tuple[Axis, Axis]], threshold: np.float32, device: str | torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As `kernels.select`, block by block."""
-    for rows, columns in progress(problems, "pairs", "block"):
+    for rows, columns in tracked(problems, "pairs", "block"):
         for c in range(0, len(columns), _COLUMNS):
             column_part = columns.part(slice(c, c + _COLUMNS))
             column_block = _block(column_part, device)
@@ -53,7 +53,7 @@ def keep_best(rows: Axis, columns: Axis, k: int, device: str | torch.device) -> 
     """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
     position = np.full((len(columns), k), -1, np.int64)
     value = np.full((len(columns), k), -np.inf, np.float32)
-    for c in progress(range(0, len(columns), _ROWS), "top influences", "block"):
+    for c in tracked(range(0, len(columns), _ROWS), "top influences", "block"):
         column_part = columns.part(slice(c, c + _ROWS))
         column_block = _block(column_part, device)
         best = torch.full((len(column_block[0]), k), _NOTHING, device=device)  # (columns, k)

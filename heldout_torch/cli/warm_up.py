@@ -23,8 +23,10 @@ def configure(parser: Parser) -> None:
 
 def _warm_up(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
-    import heldout_torch.stats.counting.sweep_cpu  # importing them compiles them
-    import heldout_torch.stats.rank_kernels  # noqa: F401
+    import heldout_torch.stats.rank_kernels  # noqa: F401, importing kernels compiles them
+    from heldout_torch.stats.counting.sweep_cpu import choose_kernels
+
+    choose_kernels(rows=10_000, words=32)
 
     for subsampling in ("420", "422", "444"):
         picture = simplejpeg.encode_jpeg(np.zeros((300, 301, 3), np.uint8), colorsubsampling=subsampling)

@@ -105,14 +105,15 @@ def _input(dtype: Any, dimensions: int) -> Any:
 
 
 _COEFFICIENTS = (_input(types.float64, 1),) * 4
-_AXES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
+AXES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
 
 
-def _kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Compile a function for arguments of these types when its module is imported, or load it from Numba's cache."""
     return compiled(result(*arguments), nogil=True, error_model="numpy")
 
 
-@_kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[:, ::1])
+@kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[:, ::1])
 def count_examples(trained_on: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> None:
     """Count for each example the runs that trained on it, that are correct, and both; counts (examples, 3), out."""
     for i in range(trained_on.shape[0]):
@@ -124,7 +125,7 @@ def count_examples(trained_on: np.ndarray, correct: np.ndarray, counts: np.ndarr
         counts[i, 0], counts[i, 1], counts[i, 2] = trained, right, both
 
 
-@_kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[::1])
+@kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[::1])
 def count_pairs(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> None:
     """Count the runs common to row i of two arrays, for each i; counts (rows,), out."""
     for i in range(one.shape[0]):
@@ -153,7 +154,7 @@ def _estimate_tile(
             values[i, c] = np.float32(counts[i, c] * (scale * scales[c]) - shift * shifts[c])
 
 
-@_kernel(types.void, *_AXES, types.float32[:, ::1])
+@kernel(types.void, *AXES, types.float32[:, ::1])
 def fill(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, out: np.ndarray,
@@ -172,7 +173,7 @@ def fill(
                         line[c] = values[i, c]
 
 
-@_kernel(types.int64, *_AXES, types.float32, types.int64[::1], types.int64[::1], types.float32[::1])
+@kernel(types.int64, *AXES, types.float32, types.int64[::1], types.int64[::1], types.float32[::1])
 def select(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, threshold: np.float32,
@@ -200,7 +201,17 @@ def select(
     return found
 
 
-@_kernel(types.void, *_AXES, types.int64, types.float32[:, ::1], types.int64[:, ::1])
+@numba.njit(nogil=True, error_model="numpy")
+def insert(best: np.ndarray, best_row: np.ndarray, value: np.float32, row: int) -> None:
+    """Put an estimate above the last among the best of a column, behind its equals, which came first."""
+    place = best.shape[0] - 1
+    while place > 0 and best[place - 1] < value:
+        best[place], best_row[place] = best[place - 1], best_row[place - 1]
+        place -= 1
+    best[place], best_row[place] = value, row
+
+
+@kernel(types.void, *AXES, types.int64, types.float32[:, ::1], types.int64[:, ::1])
 def keep_best(
     panels: np.ndarray, rows: np.ndarray, row_scale: np.ndarray, row_shift: np.ndarray,
     column_scale: np.ndarray, column_shift: np.ndarray, first_row: int, best: np.ndarray, best_row: np.ndarray,
@@ -225,10 +236,6 @@ def keep_best(
             for i in range(TILE_ROWS):
                 for c in range(PANEL):
                     if values[i, c] > least[c]:
-                        column, place = p * PANEL + c, k - 1
-                        while place > 0 and best[column, place - 1] < values[i, c]:
-                            best[column, place] = best[column, place - 1]
-                            best_row[column, place] = best_row[column, place - 1]
-                            place -= 1
-                        best[column, place], best_row[column, place] = values[i, c], first_row + r + i
+                        column = p * PANEL + c
+                        insert(best[column], best_row[column], values[i, c], first_row + r + i)
                         least[c] = best[column, k - 1]

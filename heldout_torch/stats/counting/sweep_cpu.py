@@ -1,4 +1,4 @@
-"""Sweeps over matrices of estimates on all cores, by the kernels of `stats.counting.kernels_cpu`.
+"""Sweeps over matrices of estimates on all cores, by compiled kernels that suit the processor.
 
 Threads come from a pool of our own: unlike Numba's own threading this may be called from several threads and after a
 fork. A thread's piece of work takes a second or so at most, so an interrupt is heeded soon.
@@ -7,19 +7,18 @@ fork. A thread's piece of work takes a second or so at most, so an interrupt is 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 
 from heldout_torch.stats.counting import kernels_cpu
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.counting.kernels_cpu import BLOCK, PANEL, TILE_ROWS
-from heldout_torch.storage.progress import tracked
+from heldout_torch.storage.progress import told_if_slow, tracked
 
-_COLUMNS = BLOCK * PANEL  # columns of a piece of work
-_FILL_ROWS = 256  # rows of a piece of work when all estimates are written
-_ROWS = 1024  # rows that stay in a core's cache while panels pass by
+_MANY_ROWS = 512  # from which on tables are worth being filled
 _THREADS: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # all cores that this process may use  # noqa: B009
 _ROOM = 2**16  # found pairs of a piece of work, before it has to be done again with more room
 _EXAMPLES = 2**15
@@ -28,14 +27,52 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
+class Kernels(NamedTuple):
+    """Compiled kernels, and what suits them.
+
+    Attributes:
+        fill: As `kernels_cpu.fill`.
+        select: As `kernels_cpu.select`.
+        keep_best: As `kernels_cpu.keep_best`.
+        columns: Of a piece of work.
+        rows: That stay in a core's cache while columns pass by.
+        fill_rows: Of a piece of work when all estimates are written.
+    """
+
+    fill: Callable[..., None]
+    select: Callable[..., int]
+    keep_best: Callable[..., None]
+    columns: int
+    rows: int
+    fill_rows: int
+
+
+def choose_kernels(rows: int, words: int) -> Kernels:
+    """Choose kernels by the processor's features: counting bits where registers can, else sums looked up in tables.
+
+    Args:
+        rows: Number of rows to count over.
+        words: Words of 64 runs.
+    """
+    told: str | None = getattr(numba.config, "CPU_FEATURES")  # noqa: B009, set by NUMBA_CPU_FEATURES, to compile for another processor
+    features = llvmlite.binding.get_host_cpu_features().flatten() if told is None else told
+    has = {feature for feature in features.split(",") if feature.startswith("+")}
+    if "+avx512vpopcntdq" in has or "+avx2" not in has or rows < _MANY_ROWS or words * 64 >= 2**16:
+        return Kernels(kernels_cpu.fill, kernels_cpu.select, kernels_cpu.keep_best, BLOCK * PANEL, 1024, 256)
+    with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
+        from heldout_torch.stats.counting import kernels_tables as tables
+    return Kernels(tables.fill, tables.select, tables.keep_best, 64 * tables.WIDTH, tables.ROWS, tables.ROWS)
+
+
 def fill(rows: Axis, columns: Axis, out: np.ndarray, device: Any = "cpu") -> None:
     """As `kernels.fill`."""
     panels, scale, shift = _panels(columns)
-    step = _step(len(rows), _FILL_ROWS, TILE_ROWS)
+    kernels = choose_kernels(len(rows), rows.words.shape[1])
+    step = _step(len(rows), kernels.fill_rows, TILE_ROWS)
 
     def work(start: int) -> None:
         part = _padded(rows.part(slice(start, start + step)), TILE_ROWS)
-        kernels_cpu.fill(panels, *part, scale, shift, np.asarray(out[start : start + step]))
+        kernels.fill(panels, *part, scale, shift, np.asarray(out[start : start + step]))
 
     for _ in _in_threads(work, range(0, len(rows), step), "influence", -(-len(rows) // step)):
         pass
@@ -46,19 +83,20 @@ def select(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As `kernels.select`, piece by piece."""
 
-    def pieces() -> Iterator[tuple[Axis, Axis]]:
+    def pieces() -> Iterator[tuple[Kernels, Axis, Axis]]:
         for rows, columns in problems:
-            for start in range(0, len(columns), _COLUMNS):
-                yield rows, columns.part(slice(start, start + _COLUMNS))
+            kernels = choose_kernels(len(rows), rows.words.shape[1])
+            for start in range(0, len(columns), kernels.columns):
+                yield kernels, rows, columns.part(slice(start, start + kernels.columns))
 
-    def work(piece: tuple[Axis, Axis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows, columns = piece
+    def work(piece: tuple[Kernels, Axis, Axis]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        kernels, rows, columns = piece
         panels, scale, shift = _panels(columns)
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
         found = [empty]
-        for start in range(0, len(rows), _ROWS):
-            part = rows.part(slice(start, start + _ROWS))
-            row, column, value = _selected(panels, _padded(part, TILE_ROWS), scale, shift, threshold)
+        for start in range(0, len(rows), kernels.rows):
+            part = rows.part(slice(start, start + kernels.rows))
+            row, column, value = _selected(kernels, panels, _padded(part, TILE_ROWS), scale, shift, threshold)
             found.append((part.index[row], columns.index[column], value))
         row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return row, column, value
@@ -71,16 +109,17 @@ def keep_best(rows: Axis, columns: Axis, k: int, device: Any = "cpu") -> tuple[n
     """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
     best = np.full((len(columns), k), -np.inf, np.float32)
     best_row = np.full((len(columns), k), -1, np.int64)
-    step = _step(len(columns), _COLUMNS, PANEL)
+    kernels = choose_kernels(len(rows), rows.words.shape[1])
+    step = _step(len(columns), kernels.columns, PANEL)
 
     def work(start: int) -> None:
         part = columns.part(slice(start, start + step))
         panels, scale, shift = _panels(part)
         values = np.full((len(panels) * PANEL, k), -np.inf, np.float32)
         positions = np.full((len(panels) * PANEL, k), -1, np.int64)
-        for row in range(0, len(rows), _ROWS):
-            padded = _padded(rows.part(slice(row, row + _ROWS)), TILE_ROWS)
-            kernels_cpu.keep_best(panels, *padded, scale, shift, row, values, positions)
+        for row in range(0, len(rows), kernels.rows):
+            padded = _padded(rows.part(slice(row, row + kernels.rows)), TILE_ROWS)
+            kernels.keep_best(panels, *padded, scale, shift, row, values, positions)
         best[start : start + step], best_row[start : start + step] = values[: len(part)], positions[: len(part)]
 
     for _ in _in_threads(work, range(0, len(columns), step), "top influences", -(-len(columns) // step)):
@@ -116,11 +155,13 @@ def count_pairs(one: np.ndarray, one_index: np.ndarray, other: np.ndarray, other
     return counts
 
 
-def _selected(panels: np.ndarray, rows: Any, scale: np.ndarray, shift: np.ndarray, threshold: np.float32) -> Any:
+def _selected(
+    kernels: Kernels, panels: np.ndarray, rows: Any, scale: np.ndarray, shift: np.ndarray, threshold: np.float32
+) -> Any:
     room = _ROOM
     while True:
         row, column, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
-        found = kernels_cpu.select(panels, *rows, scale, shift, threshold, row, column, value)
+        found = kernels.select(panels, *rows, scale, shift, threshold, row, column, value)
         if found <= room:
             return row[:found].copy(), column[:found].copy(), value[:found].copy()
         room = found

@@ -60,10 +60,15 @@ class ImageNet:
         images: Mapping[SplitName, Sequence[str]] | None = None,
     ) -> None:
         self.folder = local_path(folder)
-        self.workers = workers or torch.get_num_threads()
+        self._workers = workers
         self._index = read_imagenet_index(index_file or self.folder / INDEX_FILE)
         self._allow_missing, self._images = allow_missing, images
         self._found: dict[str, FoundFiles] = {}
+
+    @property
+    def workers(self) -> int:
+        """Number of threads that decode, in the process that asks: one of several has a share of the processors."""
+        return self._workers or torch.get_num_threads()
 
     def labels(self, split: SplitName) -> Tensor:
         """As in `Dataset`; also of examples whose files are missing."""

@@ -1,5 +1,6 @@
 """Many runs over one load of a data set, on one device or spread over several."""
 
+import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -46,7 +47,8 @@ def sweep(
         runs: The runs.
         zoo: Where they are.
         dataset: Their data set.
-        devices: Such as `["cuda:0", "cuda:1"]`. Each has a process of its own, and every so manyth run.
+        devices: Such as `["cuda:0", "cuda:1"]`. Each has a process of its own, and every so manyth run; they share
+            the threads of this process, unless `OMP_NUM_THREADS` says how many each has.
         progress: Called with the number of examples done since its last call.
 
     Yields:
@@ -61,10 +63,14 @@ def sweep(
     context: Any = torch.multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     results = context.Queue()
     shares = [(device, runs[number :: len(devices)]) for number, device in enumerate(devices)]
+    shares = [(device, share) for device, share in shares if share]
+    # All are on this machine: together they use the threads that this process would.
+    threads = None if "OMP_NUM_THREADS" in os.environ else max(1, torch.get_num_threads() // len(shares))
     workers = [
-        context.Process(target=_serve, args=(results, loaded_plugins(), work, share, zoo, dataset, device), daemon=True)
+        context.Process(
+            target=_serve, args=(results, loaded_plugins(), threads, work, share, zoo, dataset, device), daemon=True
+        )
         for device, share in shares
-        if share
     ]
     for worker in workers:
         worker.start()
@@ -96,6 +102,7 @@ def sweep(
 def _serve(
     results: Any,
     plugins: Sequence[str],
+    threads: int | None,
     work: Work[T],
     runs: Sequence[RunKey],
     zoo: Zoo,
@@ -103,6 +110,8 @@ def _serve(
     device: str,
 ) -> None:
     try:
+        if threads:
+            torch.set_num_threads(threads)
         load_plugins(plugins)
         for result in _sweep_device(work, runs, zoo, dataset, device, results.put):
             results.put(result)

@@ -63,7 +63,8 @@ def train_on_cluster(
 
 def _train(plugins: Sequence[str], batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
     load_plugins(plugins)
-    torch.set_num_threads(1)
+    if device == "cpu":
+        torch.set_num_threads(1)  # the core that the task asked for
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)
 
 

@@ -4,6 +4,7 @@ import shutil
 from functools import partial
 
 import pytest
+import torch
 
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError, HeldoutError
@@ -79,3 +80,21 @@ def test_errors_and_deaths_of_processes_end_the_sweep(monkeypatch):
     monkeypatch.setattr(sweeping, "_POLL_SECONDS", 0.2)
     with pytest.raises(HeldoutError, match="a process died with exit code 7; call again"):
         results("cpu", "cpu", work=partial(die))
+
+
+def count_threads(runs, dataset, device, progress):
+    return [torch.get_num_threads()] * len(runs)
+
+
+@pytest.mark.parametrize(("variable", "expected"), [(None, {2}), ("1", {1})])
+def test_processes_of_one_machine_share_its_threads(monkeypatch, variable, expected):
+    if variable is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert set(results("cpu", "cpu", work=count_threads).values()) == expected
+    finally:
+        torch.set_num_threads(before)

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,3 +105,18 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(HeldoutError, match=r"pip install 'heldout-torch\[cluster\]'"):
         list(train_runs(work(2), load_digits(), tmp_path, cluster="auto"))
+
+
+def test_ray_says_all_of_its_reason_in_one_line(tmp_path, monkeypatch):
+    """What Ray's errors begin with is often a heading."""
+
+    def init(**options):
+        raise RuntimeError(
+            "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\nThis process:\n    Ray: 2.50.1"
+        )
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(HeldoutError) as error:
+        list(train_runs(work(2), load_digits(), tmp_path, cluster="auto"))
+    line = "Version mismatch: The cluster was started with: Ray: 2.9.0 This process: Ray: 2.50.1"
+    assert str(error.value) == f"Ray cluster 'auto' cannot be reached: {line}"

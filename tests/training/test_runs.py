@@ -13,6 +13,7 @@ from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.worker import train_batch
 from heldout_torch.zoo import known_experiments
+from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 
@@ -193,6 +194,13 @@ def test_stopping_the_iteration_stops_the_training(tmp_path):
     results.close()
     assert len(list_runs(tmp_path)) < 8
     assert time.monotonic() - started < 60
+
+
+def test_training_on_leaves_a_manifest_of_all_runs(tmp_path):
+    train(tmp_path, 2)
+    assert [key.run for key in FolderZoo(tmp_path).manifest().runs] == [0, 1]
+    train(tmp_path, 3)
+    assert [key.run for key in FolderZoo(tmp_path).manifest().runs] == [0, 1, 2]
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):

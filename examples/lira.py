@@ -1,7 +1,7 @@
-"""Membership inference by the likelihood-ratio attack (LiRA), from scores that `heldout evaluate --save scores` wrote.
+"""Membership inference by the likelihood-ratio attack (LiRA), from what `heldout evaluate --save outputs` wrote.
 
-    heldout evaluate ZOO --experiment E --subset-ratio R --data DIR --out OUT --save scores
-    python examples/lira.py OUT/E/R/scores
+    heldout evaluate ZOO --experiment E --subset-ratio R --data DIR --out OUT --save outputs
+    python examples/lira.py OUT/E/R/outputs
 
 Each run in turn is attacked with all others as shadow models, whose random subsets hold every example in some and out
 of others. Source: Carlini et al., "Membership Inference Attacks From First Principles" (IEEE S&P 2022), algorithm 1
@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
+
+from heldout_torch.errors import HeldoutError
+from heldout_torch.stats import OutputTable
 
 FEW = 64  # shadow models on either side below which one variance serves all examples, as in the paper
 
@@ -70,22 +73,18 @@ def _gaussians(scores: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.n
 def main() -> int:
     """Attack every run, and print what the attacks reach on all of them together."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scores", type=Path, help="folder of scores.npy, trained_on.npy and runs.npy")
+    parser.add_argument("outputs", type=Path, help="folder such as OUT/cifar10-inception/0.7/outputs")
     parser.add_argument("--fpr", type=float, default=0.001, help="false positive rate, default: 0.001")
     arguments = parser.parse_args()
     try:
-        scores, trained_on, runs = (
-            np.load(arguments.scores / f"{name}.npy", mmap_mode="r") for name in ("scores", "trained_on", "runs")
-        )
-    except (OSError, ValueError) as error:
-        print(f"error: {arguments.scores} holds no scores ({error})", file=sys.stderr)
+        table = OutputTable.load(arguments.outputs)
+        if table.runs < 4:
+            raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")
+        scores, trained_on = table.margins("train"), table.mask()
+    except HeldoutError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
-    filled = trained_on.any(axis=1)  # rows whose run was evaluated
-    scores, trained_on = np.asarray(scores[filled]), np.asarray(trained_on[filled])
-    if len(scores) < 4:
-        print(f"error: {arguments.scores} has scores of {len(scores)} runs, expected 4 or more", file=sys.stderr)
-        return 1
-    print(f"{len(scores)} of {len(runs)} runs, {scores.shape[1]} examples")
+    print(f"{table.runs} runs, {table.train_examples} examples")
     attacks = [attack(scores, trained_on, target) for target in range(len(scores))]
     for number, name in enumerate(("online", "offline")):
         evidence, members = np.stack([result[number] for result in attacks]), trained_on

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from heldout_torch.cli import options
 from heldout_torch.cli.evaluate_file import add_file_options, evaluate_file
@@ -13,11 +12,10 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
-from heldout_torch.evaluation.save import has_scores, save_runs, scores_folder, start_scores
+from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.evaluation.sweep import all_devices, sweep
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.copy import Outcome
-from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 
@@ -33,15 +31,15 @@ def configure(parser: Parser) -> None:
     add_sweep_options(parser)
     parser.add_argument("--out", required=True, help="zoo, or for a .safetensors file the file to write")
     parser.add_argument("--overwrite", action="store_true", help="evaluate also what is in OUT already")
-    parser.add_argument("--save", choices=["scores"], help="also write scores for membership inference")
-    parser.add_argument("--flips", action="store_true", help="scores are means over an image and its mirror image")
+    parser.add_argument("--save", choices=["outputs"], help="also write every example's log odds beside the subsets")
+    parser.add_argument("--flips", action="store_true", help="outputs are means over an image and its mirror image")
     add_file_options(parser)
     parser.set_defaults(run_verb=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.flips and not arguments.save:
-        raise DataError("--flips is about scores: give --save scores, too")
+        raise DataError("--flips is about outputs: give --save outputs, too")
     if arguments.source.endswith(".safetensors"):
         return evaluate_file(arguments)
     if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
@@ -51,24 +49,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _evaluate_runs(arguments: argparse.Namespace) -> int:
     out = open_writable(arguments.out)
-    if arguments.save and not isinstance(out, FolderZoo):
-        raise DataError(f"{arguments.out}: scores are written into a folder on this machine")
+    if arguments.save:
+        check_folder(out)
     zoo, runs = chosen(arguments, arguments.source)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
     made = Provenance(out, dataset.digest(), arguments.flips if arguments.save else None)
+    lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))
     if arguments.save:
         _, whole = chosen(argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}), arguments.source)
-        start_scores(Path(out.location), whole, len(dataset.labels("train")), made.of_scores)
-    lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))
+        lacking |= set(runs) - start_all_outputs(out, whole, dataset, made.of_outputs)
 
     def is_done(key: RunKey) -> bool:
-        if key in lacking or (arguments.save and not has_scores(scores_folder(Path(out.location), key), key.run)):
-            return False
-        return not made.differs(zoo, key)
+        return key not in lacking and not made.differs(zoo, key)
 
     work = partial(
         save_runs, out=out, batch_size=arguments.batch_size, precision=arguments.precision,
-        scores=bool(arguments.save), flips=arguments.flips,
+        outputs=bool(arguments.save), flips=arguments.flips,
     )  # fmt: skip
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:

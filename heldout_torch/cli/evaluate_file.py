@@ -44,7 +44,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     if not architecture or not name or arguments.subset is None:
         raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
     if arguments.save:
-        raise DataError("--save scores is about many runs, and needs a zoo")
+        raise DataError("--save outputs is about many runs, and needs a zoo")
     try:
         config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
         state = load_file(source)

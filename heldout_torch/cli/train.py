@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 
 import torch
@@ -12,12 +13,16 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.provenance import Provenance
+from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
+from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.training.subsets import read_subset
 from heldout_torch.training.worker import Trained
+from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import make_key
 from heldout_torch.zoo.open import open_writable
 
@@ -29,6 +34,7 @@ def configure(parser: Parser) -> None:
         "are skipped, so an interrupted training goes on where it stopped."
     )
     add_training_options(parser)
+    parser.add_argument("--save", choices=["outputs"], help="also write every example's log odds beside the subsets")
     parser.set_defaults(run_verb=_train)
 
 
@@ -128,7 +134,32 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    return 1 if train(arguments, *what_to_train(arguments)) else 0
+    if arguments.save:
+        check_folder(open_writable(arguments.zoo))
+    dataset, works = what_to_train(arguments)
+    failed = train(arguments, dataset, works)
+    if arguments.save:
+        failed += _save_outputs(arguments, dataset, works)
+    return 1 if failed else 0
+
+
+def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]) -> int:
+    """Evaluate the runs whose outputs are not there; return how many failed."""
+    zoo = open_writable(arguments.zoo)
+    mine, whole = (
+        [make_key(work.experiment.name, work.subset_ratio, run) for work in works for run in runs or work.runs]
+        for runs in ((), arguments.runs)
+    )
+    there = set(zoo.keys(works[0].experiment.name))
+    filled = start_all_outputs(zoo, whole, dataset, Provenance(zoo, dataset.digest(), flips=False).of_outputs)
+    rest = [key for key in mine if key in there and key not in filled]
+    total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
+    work = partial(save_runs, out=zoo, aux=False, outputs=True)
+    with Bar("outputs", "image", total) as bar:
+        results = sweep(work, rest, zoo, dataset, [_device(arguments.device)], bar.add)
+        outcomes = (Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None) for key, aux in results)
+        counts = follow(outcomes, bar, lambda outcome: 0)
+    return counts.failed
 
 
 def _device(name: str | None) -> str:

@@ -34,15 +34,15 @@ class Provenance:
     Args:
         out: The zoo that takes the evaluations.
         data: Digest of the data set.
-        flips: Whether scores are means over mirror images; None if none are written.
+        flips: Whether outputs are means over mirror images; None if none are written.
     """
 
     def __init__(self, out: WritableZoo, data: str, flips: bool | None) -> None:
         self._out, self._data, self._flips = out, data, flips
 
     @property
-    def of_scores(self) -> Mapping[str, object]:
-        """What all scores of a folder have in common."""
+    def of_outputs(self) -> Mapping[str, object]:
+        """What all outputs of a folder have in common."""
         return {"data": self._data, "flips": self._flips}
 
     def differs(self, zoo: Zoo, key: RunKey) -> bool:

@@ -3,13 +3,14 @@
 `outputs.json` names the runs in order of their rows, and the sizes n of the training and m of the test set. By
 published index, `masks.npy`, uint8 of shape (runs, ceil(n / 8)), has the bit of each training example, the first in the
 lowest bit, and `margins_train.npy` and `margins_test.npy`, float32 of shape (runs, n) and (runs, m), have the log odds
-of the label. `filled.npy`, bool of shape (runs,), says which rows are filled in.
+of the label. `filled.npy`, bool of shape (runs,), says which rows are filled in. `outputs.json` also has, as `made_of`,
+what all rows have in common, such as the digest of the data set.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +23,12 @@ RECORD = "outputs.json"
 
 
 class Layout(NamedTuple):
-    """What a folder of outputs has rows for: names of runs, sizes of the training and of the test set."""
+    """What a folder of outputs has rows for: names of runs, sizes of the training and of the test set; and of what."""
 
     keys: tuple[str, ...]
     train_examples: int
     test_examples: int
+    made_of: dict[str, Any]
 
     @property
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -40,7 +42,9 @@ class Layout(NamedTuple):
         }
 
 
-def start_outputs(folder: Path, keys: Sequence[str], train_examples: int, test_examples: int) -> None:
+def start_outputs(
+    folder: Path, keys: Sequence[str], train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
+) -> None:
     """Make a folder of outputs with empty rows, unless it is there; several processes may do it at once.
 
     Args:
@@ -48,11 +52,13 @@ def start_outputs(folder: Path, keys: Sequence[str], train_examples: int, test_e
         keys: All runs that will have a row.
         train_examples: Size of the whole training set, n.
         test_examples: Size of the test set, m.
+        made_of: What all rows have in common, as JSON holds it.
 
     Raises:
-        DataError: If there are outputs of other runs or examples, or it cannot be written.
+        DataError: If there are outputs of other runs, of other examples or made of something else, or it cannot be
+            written.
     """
-    layout = Layout(tuple(keys), train_examples, test_examples)
+    layout = Layout(tuple(keys), train_examples, test_examples, dict(made_of or {}))
     try:
         if not folder.is_dir():
             remove_stale(folder.parent)
@@ -64,10 +70,14 @@ def start_outputs(folder: Path, keys: Sequence[str], train_examples: int, test_e
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     found = _read_layout(folder)
-    if found != layout:
+    if found[:3] != layout[:3]:
         raise DataError(
             f"{folder}: has rows for {_sizes(found)}, not for these {_sizes(layout)}; write elsewhere, or ask for the "
             "same runs"
+        )
+    if found.made_of != layout.made_of:
+        raise DataError(
+            f"{folder}: has outputs made with {found.made_of}, not {layout.made_of}; remove it, or write elsewhere"
         )
 
 
@@ -160,7 +170,8 @@ def _read_layout(folder: Path) -> Layout:
     try:
         record = json.loads((folder / RECORD).read_bytes())
         version = record["format_version"]
-        layout = Layout(tuple(map(str, record["keys"])), int(record["train_examples"]), int(record["test_examples"]))
+        sizes = int(record["train_examples"]), int(record["test_examples"])
+        layout = Layout(tuple(map(str, record["keys"])), *sizes, dict(record["made_of"]))
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, RecursionError) as error:

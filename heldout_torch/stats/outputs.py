@@ -22,7 +22,8 @@ class OutputTable:
     """Margins of many runs over one data set, by published index; the arrays stay where they are, such as on disk.
 
     A margin is any number that is larger where a run does better on an example. `heldout evaluate --save outputs`
-    writes the log odds of the label. Build a table by `load`, `from_arrays` or `from_files`.
+    writes the log odds of the label, which are above 0 where it has more than half of the probability. Build a table
+    by `load`, `from_arrays` or `from_files`.
 
     Attributes:
         keys: Names of the runs, such as `cifar10-inception/0.7/12`.

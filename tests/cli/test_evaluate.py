@@ -10,6 +10,9 @@ import pytest
 from safetensors.torch import save_file
 
 from heldout_torch.cli import main
+from heldout_torch.data import load_digits
+from heldout_torch.evaluation import evaluate
+from heldout_torch.stats import OutputTable
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
 
 RUNS = Path("digits-mlp-tf") / "0.7"
@@ -40,24 +43,40 @@ def test_what_is_written_is_what_tensorflow_recorded(tmp_path, capsys):
     assert "2 runs evaluated" in capsys.readouterr().out
 
 
-def test_scores_of_all_shards_lie_in_one_file_and_lira_reads_them(tmp_path, capsys):
+def test_outputs_of_all_shards_lie_in_one_table_and_lira_reads_them(tmp_path, capsys):
     for shard in ("0/2", "1/2"):
-        assert run_evaluate(sample_zoo(), tmp_path, "--save", "scores", "--flips", "--shard", shard) == 0
-    folder = tmp_path / RUNS / "scores"
-    scores, mask = np.load(folder / "scores.npy", mmap_mode="r"), np.load(folder / "trained_on.npy", mmap_mode="r")
+        assert run_evaluate(sample_zoo(), tmp_path, "--save", "outputs", "--flips", "--shard", shard) == 0
+    folder = tmp_path / RUNS / "outputs"
+    table = OutputTable.load(folder)
+    assert table.keys == tuple(f"digits-mlp-tf/0.7/{run}" for run in range(6))
+    scores, mask = table.margins_train, table.mask()
     for run in range(6):
         assert np.array_equal(mask[run], load_run("digits-mlp-tf", 0.7, run).aux.trained_on)
     assert scores[mask].mean() > scores[~mask].mean()
     printed = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, check=True).stdout
-    assert "6 of 6 runs, 1437 examples" in printed
+    assert "6 runs, 1437 examples" in printed
     assert "at FPR 0.001" in printed
 
 
-def test_a_run_whose_scores_are_missing_is_evaluated_again(tmp_path, capsys):
+def test_outputs_are_the_log_odds_of_both_splits(tmp_path):
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "1-2", "--save", "outputs") == 0
+    table = OutputTable.load(tmp_path / RUNS / "outputs")
+    run = load_run("digits-mlp-tf", 0.7, 2)
+    for split, margins in (("train", table.margins_train), ("test", table.margins_test)):
+        np.testing.assert_array_equal(margins[1], evaluate(run.model, load_digits(), split).log_odds)
+    np.testing.assert_array_equal(table.mask([1])[0], run.aux.trained_on)
+
+
+def test_outputs_need_a_folder(capsys):
+    assert main(["evaluate", str(sample_zoo()), "--out", "memory://bucket/out", "--save", "outputs"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("written into a folder on this machine, not under a URL")
+
+
+def test_a_run_whose_outputs_are_missing_is_evaluated_again(tmp_path, capsys):
     assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1") == 0
-    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--save", "scores") == 0
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--save", "outputs") == 0
     assert "2 runs evaluated" in capsys.readouterr().out.splitlines()[-1]
-    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-2", "--save", "scores") == 1
+    assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-2", "--save", "outputs") == 1
     assert "has rows for 2 runs" in capsys.readouterr().err
 
 
@@ -88,8 +107,8 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
     [
         (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment or"),
         (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "scores"], "needs a zoo"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about scores"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs a zoo"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about outputs"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{"], "cannot read --config"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is no readable npz file"),

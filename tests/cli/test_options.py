@@ -137,9 +137,9 @@ def test_evaluations_of_other_data_or_of_a_run_that_changed_are_made_again(zoo, 
     assert "1 were there" in line
 
 
-def test_scores_of_other_data_or_with_flips_are_refused(zoo, tmp_path, capsys):
-    words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1", "--save", "scores"]
+def test_outputs_of_other_data_or_with_flips_are_refused(zoo, tmp_path, capsys):
+    words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1", "--save", "outputs"]
     assert "2 runs evaluated" in summary(capsys, *words)
     assert "2 were there" in summary(capsys, *words)
     for other in (["--flips"], shifted(tmp_path)):
-        assert "has scores of another data set, or with other --flips" in error_of(capsys, *words, *other)
+        assert "has outputs made with" in error_of(capsys, *words, *other)

@@ -15,7 +15,7 @@ import torch
 
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
-from heldout_torch.stats import RunTable, load_pairs, load_scores, memorization, save_indices
+from heldout_torch.stats import OutputTable, RunTable, load_pairs, load_scores, memorization, save_indices
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file
 from heldout_torch.zoo.manifest import Manifest
@@ -266,3 +266,21 @@ def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
         for name, array in vars(one.aux).items():
             np.testing.assert_array_equal(array, getattr(other.aux, name))
     assert [key.run for key in list_runs(tmp_path / "killed")] == list(range(300))
+
+
+def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path, quick, capsys):
+    zoo = str(tmp_path / "zoo")
+    assert main(words(zoo, "--recipe", quick)) == 0
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    table = OutputTable.load(tmp_path / "zoo" / "digits-mlp" / "0.7" / "outputs")
+    bits = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
+    assert table.keys == bits.keys
+    np.testing.assert_array_equal(table.mask(), bits.mask())
+    for margins, correct in ((table.margins_train, bits.correct("train")), (table.margins_test, bits.correct("test"))):
+        assert correct[margins > 0].all()  # where its label has more than half of the probability
+        assert not correct[margins < np.log(1 / 9)].any()  # less than one in ten classes has at least
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("*.npy")}
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("*.npy")}
+    assert main(words("memory://bucket/zoo", "--recipe", quick, "--save", "outputs")) == 1
+    assert "outputs are written into a folder on this machine" in capsys.readouterr().err

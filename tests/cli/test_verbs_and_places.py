@@ -116,9 +116,9 @@ def from_evaluate(place, out, capsys):
     return files_of(str(out))
 
 
-def from_evaluate_scores(place, out, capsys):
-    command("evaluate", place, "--out", out, "--runs", "0-1", "--save", "scores")
-    folder = out / EXPERIMENT / repr(RATIO) / "scores"
+def from_evaluate_outputs(place, out, capsys):
+    command("evaluate", place, "--out", out, "--runs", "0-1", "--save", "outputs")
+    folder = out / EXPERIMENT / repr(RATIO) / "outputs"
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -167,7 +167,7 @@ READERS = {
     "RunTable.from_zoo": from_run_table,
     "verify": from_verify,
     "evaluate": from_evaluate,
-    "evaluate --save scores": from_evaluate_scores,
+    "evaluate --save outputs": from_evaluate_outputs,
     "stats memorization": from_statistic("memorization", "--subset-ratio", RATIO),
     "stats consistency": from_statistic("consistency"),
     "stats influence": from_statistic("influence", "--subset-ratio", RATIO),

@@ -8,9 +8,12 @@ import pytest
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
-from heldout_torch.evaluation.save import has_scores, make_aux, start_scores, write_scores
+from heldout_torch.evaluation.save import make_aux, outputs_folder, start_all_outputs
+from heldout_torch.stats import OutputTable
+from heldout_torch.stats.output_files import write_outputs
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.keys import make_key
+from heldout_torch.zoo.open import open_writable
 
 MADE_OF = {"data": "d" * 64, "flips": False}
 KEYS = [make_key("e", 0.5, run) for run in (9, 2, 4)]
@@ -52,23 +55,18 @@ def test_a_subset_that_is_none_is_refused(subset, message, evaluations):
         make_aux(*evaluations, subset, load_digits())
 
 
-def test_scores_lie_in_rows_by_run(tmp_path, run, evaluations):
-    folder = tmp_path / "e" / "0.5" / "scores"
+def test_outputs_lie_in_folders_by_ratio(tmp_path):
+    out, keys = open_writable(tmp_path), [*KEYS, make_key("e", 0.7, 2)]
     with ThreadPoolExecutor(4) as pool:  # as several processes begin at once
-        list(pool.map(lambda _: start_scores(tmp_path, KEYS, 1437, MADE_OF), range(8)))
-    write_scores(folder, 4, evaluations[0], run.aux.trained_on)
-    scores, mask, runs = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("scores", "trained_on", "runs"))
-    assert runs.tolist() == [2, 4, 9]
-    assert (scores.dtype, scores.shape, mask.dtype) == (np.float32, (3, 1437), np.bool_)
-    assert np.array_equal(scores[1], evaluations[0].log_odds)
-    assert np.array_equal(mask[1], run.aux.trained_on)
-    assert not mask[[0, 2]].any()
-    assert [has_scores(folder, number) for number in runs] == [False, True, False]
-    start_scores(tmp_path, KEYS, 1437, MADE_OF)
-    assert has_scores(folder, 4)
-    for keys, examples in ((KEYS[:2], 1437), (KEYS, 1436)):
-        with pytest.raises(DataError, match="has rows for 3 runs and 1437 examples, not for these"):
-            start_scores(tmp_path, keys, examples, MADE_OF)
+        for filled in pool.map(lambda _: start_all_outputs(out, keys, load_digits(), MADE_OF), range(8)):
+            assert filled == set()
+    folder = outputs_folder(out, KEYS[0])
+    assert folder == tmp_path / "e" / "0.5" / "outputs"
+    write_outputs(folder, str(KEYS[2]), np.ones(1437, bool), np.zeros(1437), np.zeros(360))
+    assert start_all_outputs(out, keys, load_digits(), MADE_OF) == {KEYS[2]}
+    assert OutputTable.load(folder).keys == ("e/0.5/4",)
+    with pytest.raises(DataError, match="has rows for 3 runs, 1437 training and 360 test examples, not for these"):
+        start_all_outputs(out, KEYS[:2], load_digits(), MADE_OF)
     for other in ({"data": "e" * 64}, {"flips": True}):
-        with pytest.raises(DataError, match="has scores of another data set, or with other --flips"):
-            start_scores(tmp_path, KEYS, 1437, {**MADE_OF, **other})
+        with pytest.raises(DataError, match="has outputs made with"):
+            start_all_outputs(out, KEYS, load_digits(), {**MADE_OF, **other})

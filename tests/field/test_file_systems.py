@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from heldout_torch.errors import DataError
-from heldout_torch.evaluation.save import start_scores
 from heldout_torch.stats.output_files import start_outputs
 from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
-from heldout_torch.zoo.keys import RunKey
 from tests.storage.test_files import HOURS, age, contents, write_run
 
 LEFT = f".partial-{1:032x}"
@@ -130,7 +128,6 @@ def test_an_interrupted_block_leaves_nothing(tmp_path):
     [
         lambda folder: save_scores(folder / "scores.npz", Scores(np.zeros(3))),
         lambda folder: start_outputs(folder / "outputs", ["e/0.5/0"], 3, 2),
-        lambda folder: start_scores(folder, [RunKey("e", 0.5, 0)], 3),
     ],
 )
 def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path, write):

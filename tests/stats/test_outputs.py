@@ -279,7 +279,9 @@ def test_damaged_folders_are_told(tmp_path, arrays):
     (folder / "margins_test.npy").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="no readable npy"):
         OutputTable.load(folder)
-    (folder / "outputs.json").write_text('{"format_version": 7, "keys": [], "train_examples": 1, "test_examples": 1}')
+    (folder / "outputs.json").write_text(
+        '{"format_version": 7, "keys": [], "train_examples": 1, "test_examples": 1, "made_of": {}}'
+    )
     with pytest.raises(DataError, match="format version 7"):
         OutputTable.load(folder)
     (folder / "outputs.json").write_text("[]")

@@ -4,70 +4,100 @@
     python examples/lira.py OUT/E/R/outputs
 
 Each run in turn is attacked with all others as shadow models, whose random subsets hold every example in some and out
-of others. Source: Carlini et al., "Membership Inference Attacks From First Principles" (IEEE S&P 2022), algorithm 1
-and its offline variant, with the variances pooled over examples where shadow models are few (section VI).
+of others. Margins are read in blocks of examples, and evidence is counted in a histogram, so memory does not grow with
+the number of examples. Source: Carlini et al., "Membership Inference Attacks From First Principles" (IEEE S&P 2022),
+algorithm 1 and its offline variant, with the variances pooled over examples where shadow models are few (section VI).
 """
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+import torch
 
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import OutputTable
 
 FEW = 64  # shadow models on either side below which one variance serves all examples, as in the paper
+_SCORES = 2**21  # of a block
+_BINS = 2**20  # of a histogram: evidence that agrees to 11 binary digits is one value
 
 
-def attack(scores: np.ndarray, trained_on: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Attack one run with all others.
+def attack(table: OutputTable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Attack every run of a table with all others.
 
-    Args:
-        scores: Log odds of the label, float32 of shape (runs, examples).
-        trained_on: bool of the same shape.
-        target: Row of the attacked run.
-
-    Returns:
-        Evidence of membership by the online and by the offline attack, each float64 of shape (examples,), larger where
-        membership is likelier; NaN where fewer than two shadow models lie on a side that is needed.
+    Yields:
+        For a block of examples the evidence of membership by the online and by the offline attack, float64 of shape
+        (runs, block), larger where membership is likelier, NaN where fewer than two shadow models lie on a side that
+        is needed; and whether each run trained on the example, bool of the same shape.
     """
-    others = np.arange(len(scores)) != target
-    score = scores[target].astype(np.float64)  # (examples,)
-    mean_in, std_in = _gaussians(scores[others], trained_on[others])
-    mean_out, std_out = _gaussians(scores[others], ~trained_on[others])
-    online = norm.logpdf(score, mean_in, std_in) - norm.logpdf(score, mean_out, std_out)
-    offline = norm.logcdf(score, mean_out, std_out)
-    return online, offline
+    step = max(1, _SCORES // table.runs)  # examples
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, table.train_examples, step):
+            part = np.arange(start, min(start + step, table.train_examples))
+            yield table.margins("train", part).astype(np.float64), table.mask(None, part)
+
+    pooled = [_pooled_variance(blocks, side) for side in (True, False)]  # each (runs, 1) or None
+    for block, members in blocks():
+        (mean_in, std_in), (mean_out, std_out) = (
+            _gaussians(block, members == side, variance) for side, variance in zip((True, False), pooled, strict=True)
+        )
+        away_in, away_out = (block - mean_in) / std_in, (block - mean_out) / std_out
+        online = (away_out**2 - away_in**2) / 2 + np.log(std_out / std_in)
+        yield online, torch.special.log_ndtr(torch.from_numpy(away_out)).numpy(), members
 
 
-def roc(evidence: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give false and true positive rates, each of shape (examples + 1,), at every threshold; ties move together."""
-    order = np.argsort(-evidence, kind="stable")
-    evidence, members = evidence[order], members[order]
-    last = np.append(np.flatnonzero(np.diff(evidence)), len(evidence) - 1)  # of each group of equal evidence
-    true, false = np.cumsum(members)[last], np.cumsum(~members)[last]
-    return np.append(0, false / max(false[-1], 1)), np.append(0, true / max(true[-1], 1))
+def histogram(evidence: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Count evidence in ascending bins, of members and of others, int64 of shape (2, bins); NaN is left out."""
+    usable = np.isfinite(evidence)
+    bits = evidence[usable].astype(np.float32).view(np.int32)
+    # As integers, negative floats ascend with their size: turned round, all bits of numbers ascend as the numbers do.
+    bins = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> 12) + _BINS // 2
+    return np.stack([np.bincount(bins[members[usable] == side], minlength=_BINS) for side in (True, False)])
 
 
-def tpr_at(evidence: np.ndarray, members: np.ndarray, fpr: float) -> float:
-    """Give the true positive rate at the largest threshold whose false positive rate is at most `fpr`."""
-    false, true = roc(evidence, members)
+def roc(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true positive rates at every threshold of a histogram; ties move together."""
+    members, others = np.cumsum(counts[:, ::-1][:, counts[:, ::-1].any(0)], axis=1)
+    return np.append(0, others / max(others[-1], 1)), np.append(0, members / max(members[-1], 1))
+
+
+def tpr_at(counts: np.ndarray, fpr: float) -> float:
+    """Return the true positive rate at the largest threshold whose false positive rate is at most `fpr`."""
+    false, true = roc(counts)
     return float(true[false <= fpr].max())
 
 
-def _gaussians(scores: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a Gaussian to each example's chosen scores (runs, examples): means and deviations, (examples,)."""
-    count = chosen.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(chosen, scores, 0).sum(0, dtype=np.float64) / count
-        squares = np.where(chosen, (scores - mean) ** 2, 0).sum(0)  # (examples,)
-        variance = squares / count
-    variance[count < 2] = np.nan
-    if np.median(count) < FEW:
-        variance[:] = np.where(count < 2, np.nan, squares[count >= 2].sum() / (count[count >= 2] - 1).sum())
-    return mean, np.sqrt(variance) + 1e-30
+def _without_each(scores: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each run, of the other runs' chosen scores of an example: number, mean, sum of squares; (runs, block)."""
+    centre = np.where(chosen, scores, 0).sum(0) / np.maximum(chosen.sum(0), 1)
+    away = np.where(chosen, scores - centre, 0)
+    count, total = chosen.sum(0) - chosen, away.sum(0) - away
+    mean = total / np.maximum(count, 1)
+    return count, mean + centre, np.maximum((away**2).sum(0) - away**2 - total * mean, 0)
+
+
+def _gaussians(scores: np.ndarray, chosen: np.ndarray, pooled: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a Gaussian to the other runs' chosen scores: means and deviations, (runs, block)."""
+    count, mean, squares = _without_each(scores, chosen)
+    variance = np.broadcast_to(pooled, mean.shape) if pooled is not None else squares / np.maximum(count, 1)
+    return mean, np.sqrt(np.where(count < 2, np.nan, variance)) + 1e-30
+
+
+def _pooled_variance(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], side: bool) -> np.ndarray | None:
+    """Return the variance that serves all examples when a run is attacked, (runs, 1); None where models are many."""
+    number = np.concatenate([(members == side).sum(0) for _, members in blocks()])  # (examples,)
+    if np.median(number) - 1 >= FEW:
+        return None
+    squares = freedom = np.zeros(1)
+    for block, members in blocks():
+        count, _, found = _without_each(block, members == side)
+        squares = squares + np.where(count < 2, 0, found).sum(1)
+        freedom = freedom + np.where(count < 2, 0, count - 1).sum(1)
+    return (squares / np.maximum(freedom, 1))[:, None]
 
 
 def main() -> int:
@@ -80,20 +110,19 @@ def main() -> int:
         table = OutputTable.load(arguments.outputs)
         if table.runs < 4:
             raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")
-        scores, trained_on = table.margins("train"), table.mask()
     except HeldoutError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    counts = np.zeros((2, 2, _BINS), np.int64)  # (attack, member or not, bin)
+    for online, offline, members in attack(table):
+        counts += np.stack([histogram(online, members), histogram(offline, members)])
     print(f"{table.runs} runs, {table.train_examples} examples")
-    attacks = [attack(scores, trained_on, target) for target in range(len(scores))]
-    for number, name in enumerate(("online", "offline")):
-        evidence, members = np.stack([result[number] for result in attacks]), trained_on
-        usable = np.isfinite(evidence)
-        false, true = roc(evidence[usable], members[usable])
+    for name, found in zip(("online", "offline"), counts, strict=True):
+        false, true = roc(found)
         area = ((true[1:] + true[:-1]) / 2 * np.diff(false)).sum()
         print(
-            f"{name}: TPR {tpr_at(evidence[usable], members[usable], arguments.fpr):.4f} at FPR {arguments.fpr:g}, "
-            f"AUC {area:.4f}, over {usable.sum()} (run, example) pairs"
+            f"{name}: TPR {tpr_at(found, arguments.fpr):.4f} at FPR {arguments.fpr:g}, "
+            f"AUC {area:.4f}, over {found.sum()} (run, example) pairs"
         )
     return 0
 

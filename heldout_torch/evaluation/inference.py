@@ -9,8 +9,9 @@ Folding changes the rounding of logits, by about 1e-6 of their size, as a change
 
 import copy
 import operator
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 _SAME = 1e-4  # a copy's logits may differ by so much of the largest one
 _RELU = {"call_function": (F.relu, torch.relu, torch.relu_), "call_method": ("relu", "relu_")}
 _ADD = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
+
+_tracing = threading.Lock()
 
 
 def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -67,6 +70,20 @@ def _gives(model: nn.Module, images: Tensor, expected: Tensor) -> bool:
 
 
 class _Tracer(fx.Tracer):
+    """A tracer that leaves the networks of other threads alone: while it traces, the call of every module is its own.
+
+    Only one may trace at a time, or the second would leave the calls of the first behind.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Paddings depend on the images' size, which a tracer does not know.
         return isinstance(m, (nn.Conv2d, MaxPool2dSame)) or super().is_leaf_module(m, module_qualified_name)
@@ -75,7 +92,8 @@ class _Tracer(fx.Tracer):
 def _fuse(model: nn.Module, fully: bool) -> nn.Module | None:
     """Fold batch norms, and if `fully`, ReLUs and additions, into a network's convolutions; None if it has no graph."""
     try:
-        graph = _Tracer().trace(model)
+        with _tracing:
+            graph = _Tracer().trace(model)
     except Exception:  # a network may do anything with what the tracer gives it
         return None
     modules, places = dict(model.named_modules()), {node: place for place, node in enumerate(graph.nodes)}

@@ -1,5 +1,7 @@
 """Copies for inference compute what the network computes, and on a CPU in as few passes as there are convolutions."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -148,6 +150,31 @@ def test_what_has_no_graph_or_another_runs_as_it_is(join):
             copied(images.contiguous(memory_format=torch.channels_last)),
             model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last)),
         )
+
+
+def test_networks_of_other_threads_run_while_one_is_traced():
+    other, images = nn.Sequential(nn.Linear(4, 2)).requires_grad_(False), torch.zeros(1, 3, 8, 8)
+    seen, before = [], nn.Module.__call__
+
+    class Waiting(nn.Module):
+        """While it is traced, or called, another thread calls another network."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10)
+
+        def forward(self, x):
+            with ThreadPoolExecutor(1) as pool:
+                seen.append(pool.submit(other, torch.zeros(5, 4)).exception())
+            return self.bn(self.conv(x)).amax((2, 3))
+
+    assert "bn" not in inference_copy(Waiting(), images).code
+    assert seen
+    assert set(seen) == {None}
+    with ThreadPoolExecutor(4) as pool:  # copies at once, too
+        found = list(pool.map(lambda _: inference_copy(Net(residual), images)(images), range(40)))
+    assert len(found) == 40
+    assert nn.Module.__call__ is before
 
 
 def test_a_convolution_of_another_kind_stays_as_it_is():

@@ -1,0 +1,20 @@
+"""Is an attribution worth its name? Its linear datamodeling score over runs that it has not seen.
+
+python examples/attribution.py ZOO      # runs of digits-mlp; the attribution is a ridge datamodel of half of them
+"""
+
+import sys
+
+import numpy as np
+
+import heldout_torch
+from heldout_torch.stats import OutputTable, datamodels, lds
+
+digits = heldout_torch.load_dataset("digits")
+runs = list(heldout_torch.load_runs("digits-mlp", 0.7, zoo=sys.argv[1]))
+margins = np.stack([heldout_torch.evaluate(run, digits, "test").log_odds for run in runs])  # (runs, test)
+table = OutputTable.from_arrays(np.stack([run.aux.trained_on for run in runs]), margins)
+half = table.runs // 2
+scores = datamodels(table.select_runs(slice(half))).weights  # (test, train): yours instead
+found = lds(scores, table.select_runs(slice(half, None)))
+print(f"linear datamodeling score: {found.mean:.3f}, 95 % from {found.interval[0]:.3f} to {found.interval[1]:.3f}")

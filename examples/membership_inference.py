@@ -1,0 +1,19 @@
+"""Who was in the training set? Attack one run with the others as shadow models, by how far its margin is from theirs.
+
+python examples/membership_inference.py ZOO      # runs of digits-mlp; lira.py has the whole attack
+"""
+
+import sys
+
+import numpy as np
+
+import heldout_torch
+
+digits = heldout_torch.load_dataset("digits")
+target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=sys.argv[1])
+score, *shadows = (heldout_torch.evaluate(run, digits, "train").log_odds for run in (target, *others))
+held_out = np.stack([~run.aux.trained_on for run in others])  # (shadow runs, examples)
+outside = np.where(held_out, np.stack(shadows), np.nan)
+evidence = (score - np.nanmean(outside, axis=0)) / np.nanstd(outside, axis=0).mean()
+members, strangers = evidence[target.aux.trained_on], evidence[~target.aux.trained_on]
+print(f"AUC of membership: {(members[:, None] > strangers).mean():.3f}")

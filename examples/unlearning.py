@@ -1,0 +1,17 @@
+"""What is a model like that never saw some examples? Runs that held them out are the answer that unlearning aims at.
+
+python examples/unlearning.py ZOO      # runs of digits-mlp: half choose what to forget, half show what follows
+"""
+
+import sys
+
+import numpy as np
+
+from heldout_torch.stats import RunTable, memorization
+
+table = RunTable.from_zoo(sys.argv[1], "digits-mlp", 0.7)
+half = table.runs // 2
+forget = np.argsort(-np.nan_to_num(memorization(table.select_runs(slice(half)))))[:20]
+others = table.select_runs(slice(half, None))
+saw, right = others.mask()[:, forget], others.correct("train")[:, forget]  # (runs, 20)
+print(f"right on what is to be forgotten: {right[saw].mean():.2f} having seen it, {right[~saw].mean():.2f} without")

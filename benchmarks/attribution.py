@@ -1,0 +1,93 @@
+"""How fast attributions are measured and datamodels fitted, and in how much memory, at CIFAR's scale.
+
+    python benchmarks/attribution.py lds         # 10,000 test x 50,000 training examples, 2,000 runs; a loop beside it
+    python benchmarks/attribution.py datamodels  # ridge regressions at the same scale; scikit-learn's, of a few
+
+Masks and margins are simulated. The peers work on as many test examples as take them some seconds; their time is told
+for all of them.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.linear_model import Ridge
+
+from heldout_torch.stats import OutputTable, datamodels, lds
+
+RUNS, TRAIN, TEST = 2000, 50_000, 10_000
+
+
+def simulate() -> OutputTable:
+    """Half of the training set each; the margin of a test example depends on ten training examples, and on chance."""
+    random = np.random.default_rng(0)
+    masks = random.random((RUNS, TRAIN), np.float32) < 0.5
+    margins = random.standard_normal((RUNS, TEST), np.float32)
+    for number in range(10):
+        margins += masks[:, (np.arange(TEST) * 5 + number * 31) % TRAIN]
+    return OutputTable.from_arrays(masks, margins)
+
+
+def peak_memory() -> float:
+    """Most GB that the process held since `reset_peak`."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6
+
+
+def reset_peak() -> None:
+    """Begin to measure `peak_memory` anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def benchmark_lds(table: OutputTable, folder: Path) -> None:
+    """Random scores, mapped from disk, against all runs."""
+    scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, (TEST, TRAIN))
+    random = np.random.default_rng(1)
+    for start in range(0, TEST, 500):
+        scores[start : start + 500] = random.standard_normal((500, TRAIN), np.float32)
+    lds(scores[:10], table, test=slice(10), resamples=1)  # kernels are loaded
+    some = 40
+    start = time.perf_counter()
+    subsets = [np.flatnonzero(mask) for mask in table.mask()]
+    expected = []
+    for j in range(some):  # as is usual: the sums of each subset, then one correlation
+        predicted = [scores[j, subset].sum(dtype=np.float64) for subset in subsets]
+        expected.append(spearmanr(predicted, table.margins_test[:, j]).statistic)
+    loop = (time.perf_counter() - start) / some * TEST
+    for resamples in (1, 200):
+        reset_peak()
+        start = time.perf_counter()
+        found = lds(scores, table, resamples=resamples)
+        seconds = time.perf_counter() - start
+        print(f"lds, {RUNS} runs, {TEST:,} x {TRAIN:,}, {resamples} resamples: {seconds:.1f} s, loop {loop:.0f} s, "
+              f"ratio {loop / seconds:.1f}, peak memory {peak_memory():.2f} GB", flush=True)  # fmt: skip
+    print(f"  largest difference from the loop {np.abs(found.correlation[:some] - expected).max():.1e}")
+
+
+def benchmark_datamodels(table: OutputTable, folder: Path) -> None:
+    """Ridge regressions of all test examples, penalties by cross-validation."""
+    out = np.lib.format.open_memmap(folder / "weights.npy", "w+", np.float32, (TEST, TRAIN))
+    reset_peak()
+    start = time.perf_counter()
+    found = datamodels(table, out=out)
+    seconds = time.perf_counter() - start
+    print(f"ridge datamodels, {RUNS} runs, {TEST:,} x {TRAIN:,}: {seconds:.0f} s, peak memory {peak_memory():.2f} GB, "
+          f"mean held-out R2 {found.r2.mean():.3f}", flush=True)  # fmt: skip
+    masks = table.mask().astype(np.float32)
+    start = time.perf_counter()
+    expected = Ridge(found.strengths[0]).fit(masks, table.margins_test[:, 0])
+    single = time.perf_counter() - start
+    print(f"  scikit-learn: {single:.1f} s for one test example at a known penalty, largest difference of weights "
+          f"{np.abs(expected.coef_ - out[0]).max():.1e}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["lds", "datamodels"])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        part = benchmark_lds if arguments.part == "lds" else benchmark_datamodels
+        part(simulate(), Path(temporary))

@@ -47,6 +47,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def of_run(key: object, message: str) -> str:
+    """Return a message that begins with the run that it is about, and names it once.
+
+    >>> of_run("e/0.7/3", "cannot be read"), of_run("e/0.7/3", "run e/0.7/3 is not in Z")
+    ('run e/0.7/3: cannot be read', 'run e/0.7/3 is not in Z')
+    """
+    name = f"run {key}"
+    return message if message.startswith((f"{name}:", f"{name} ")) else f"{name}: {message}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is."""
     names = {known_name.lower(): known_name for known_name in known}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from heldout_torch.cli.output import as_advised
+from heldout_torch.errors import of_run
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.keys import RunKey
 
@@ -50,8 +51,8 @@ def follow(outcomes: Iterable[O], bar: Bar, share: Callable[[O], float] = lambda
         bar.add(share(outcome))
         if outcome.error is not None:
             counts.failed += 1
-            what = "" if outcome.key is None else f"run {outcome.key}: "
-            bar.print(as_advised(f"error: {what}{outcome.error.removeprefix(what)}"))
+            line = outcome.error if outcome.key is None else of_run(outcome.key, outcome.error)
+            bar.print(as_advised(f"error: {line}"))
         elif outcome.skipped:
             counts.skipped += 1
         else:

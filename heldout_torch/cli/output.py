@@ -15,6 +15,7 @@ from heldout_torch.storage.progress import Bar
 
 # What the library advises in Python, as it is done on the command line.
 _ADVICE = (
+    (r"empty='zero'", "--empty-zero"),
     (r"pass verify_checksums=False", "give --skip-checksums"),
     (r"verify_checksums=False", "--skip-checksums"),
     (r"or ask for the download", "or add --download"),

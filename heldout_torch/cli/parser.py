@@ -1,14 +1,24 @@
 """The parser of every verb, and of every action of a verb."""
 
 import argparse
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 from heldout_torch.cli.output import say
+from heldout_torch.errors import nearest
 from heldout_torch.plugins import load_plugins
+
+_INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
 
 
 class HelpfulParser(argparse.ArgumentParser):
     """A parser whose help is output like any other: an output that does not take it is noticed."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a usage error; of a misspelt word among few, the nearest is named."""
+        if (found := _INVALID.search(message)) is not None:
+            message += nearest(found[1], re.findall(r"[\w.-]+", found[2]))
+        super().error(message)
 
     def print_help(self, file: Any = None) -> None:
         """Write the help to standard output."""

@@ -16,6 +16,7 @@ from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import nearest_ratio
+from heldout_torch.zoo.selection import alike, described
 
 Facts = tuple[ExampleFacts, ExampleFacts]
 
@@ -69,7 +70,9 @@ def read_tables(
     """
     found = sorted({key.subset_ratio for key in zoo.keys(experiment)})
     if not found:
-        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; heldout zoo list shows what is there")
+        there = zoo.keys()
+        more = described(there) + alike(experiment, {key.experiment for key in there})
+        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {more}")
     tables = {}
     for asked in found if ratios is None else ratios:
         ratio = nearest_ratio(asked, found) or asked

@@ -6,7 +6,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, row, say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError, ZooError, of_run
 from heldout_torch.storage.progress import Bar, tracked
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.base import Zoo
@@ -56,7 +56,7 @@ def _index(arguments: argparse.Namespace) -> int:
     if not found.manifest.runs and not found.damaged:
         raise ZooError(f"{zoo.location}: is no zoo, it holds no <experiment>/<subset_ratio>/<run>/...")
     for key, error in found.damaged.items():
-        complain(f"error: run {key}: {error}")
+        complain(f"error: {of_run(key, str(error))}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)
     summarize(
         arguments, f"indexed {runs} runs in {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",
@@ -83,7 +83,7 @@ def _list(arguments: argparse.Namespace) -> int:
     for key, record in _records(zoo, keys):
         if isinstance(record, HeldoutError):
             failed += 1
-            complain(f"error: run {key}: {record}")
+            complain(f"error: {of_run(key, str(record))}")
             continue
         if lowest is not None and not (record.accuracy[2] or 0.0) >= lowest:
             continue

@@ -7,6 +7,7 @@ the resize.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,11 @@ def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.T
     if "image_size" in preprocessing:
         return imagenet_transform
     divide_by = float(preprocessing.get("divide_by", 1))
-    return lambda image: scaled(_to_tensor(image), divide_by)
+    return partial(_divided, divide_by=divide_by)  # unlike a lambda it can be pickled, for workers of a DataLoader
+
+
+def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
+    return scaled(_to_tensor(image), divide_by)
 
 
 def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from heldout_torch.errors import DataError
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.zoo import Run
 
@@ -25,11 +26,16 @@ def predict(
     Returns:
         float32 of shape (runs, n, num_classes), on the CPU.
 
+    Raises:
+        DataError: If no runs are given, or images are not of a floating-point type.
+
     Example:
         >>> from heldout_torch import load_runs
         >>> predict(load_runs("digits-mlp-tf", 0.7, [0, 1, 2]), torch.zeros(5, 1, 8, 8)).shape
         torch.Size([3, 5, 10])
     """
+    if not images.is_floating_point():
+        raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
     logits: list[Tensor] = []
     group: list[Run] = []
     for run in runs:
@@ -37,7 +43,10 @@ def predict(
         if len(group) == _TOGETHER:
             logits += _logits(group, images, batch_size, device)
             group = []
-    return torch.stack(logits + _logits(group, images, batch_size, device))  # (runs, n, num_classes)
+    logits += _logits(group, images, batch_size, device)
+    if not logits:
+        raise DataError("no runs are given, expected at least one")
+    return torch.stack(logits)  # (runs, n, num_classes)
 
 
 def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:

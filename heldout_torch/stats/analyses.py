@@ -184,9 +184,7 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     if not 0 <= fraction <= 1:
         raise DataError(f"fraction is {fraction}, expected 0 ... 1")
     if missing := int(np.isnan(scores).sum()):
-        raise DataError(
-            f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero' (--empty-zero)"
-        )
+        raise DataError(f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero'")
     order = np.argsort(scores, kind="stable")
     if highest:  # of equal scores the lower index still comes first; a minus sign would turn unsigned ones around
         order = len(scores) - 1 - np.argsort(scores[::-1], kind="stable")[::-1]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.errors import DataError, HeldoutError, ZooError, of_run
 from heldout_torch.stats.counting.packing import Row
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.keys import as_ratio, as_run, nearest_ratio
@@ -33,7 +33,7 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
         try:
             yield key, arrays.trained_on, arrays.correct_train, arrays.correct_test
         except HeldoutError as error:
-            raise type(error)(f"run {key}: {error}") from None
+            raise type(error)(of_run(key, str(error))) from None
     if names is not None and given < len(names):
         raise DataError(f"{len(names)} keys given for {given} runs")
 

@@ -35,7 +35,8 @@ def local_path(value: Location) -> Path:
 
 
 def place(value: Location) -> Path | str:
-    """Return a place of runs as it was meant: a path as `local_path` does, or a URL without a slash at its end.
+    """Return a place of runs as it was meant: a path as `local_path` does, or a URL without a slash at its end, its
+    protocol in lower case.
 
     A URL that became a `Path` on its way (`s3:/bucket`) is a URL.
 
@@ -54,8 +55,8 @@ def place(value: Location) -> Path | str:
         if host not in (None, "", "localhost"):
             raise DataError(f"{value}: is on another machine; a path of this one is written file:///{host}{text}")
         text = unquote(text)
-    elif _URL.match(text):
-        return text.rstrip("/")
+    elif (scheme := _URL.match(text)) is not None:
+        return scheme[0].lower() + text[scheme.end() :].rstrip("/")
     path = Path(text)
     if not isinstance(value, str):
         return path

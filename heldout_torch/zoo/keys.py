@@ -77,7 +77,7 @@ def as_run(value: Any) -> int:
     except TypeError:
         number = -1
     if not 0 <= number <= MAX_RUN:
-        raise ZooError(f"run {value!r} is not a whole number from 0 to {MAX_RUN}")
+        raise ZooError(f"run {value!r} is not an integer from 0 to {MAX_RUN}")
     return number
 
 

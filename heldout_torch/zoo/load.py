@@ -91,7 +91,7 @@ def load_run(
         torch.Size([1, 10])
     """
     opened = open_zoo(zoo, offline, index)
-    key = find_run(opened, _key(experiment, subset_ratio, run))
+    key = find_run(opened, _key(opened, experiment, subset_ratio, run))
     _fetch(opened, key)
     state = opened.state(key)
     metadata = opened.metadata(key)
@@ -227,11 +227,15 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
         raise ZooError(f"{name}: {error}") from None
 
 
-def _key(experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
+def _key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
     if isinstance(experiment, RunKey):
         return make_key(experiment.experiment, experiment.subset_ratio, experiment.run)
     if subset_ratio is None and run is None and "/" in experiment:
         return RunKey.parse(experiment)
+    if subset_ratio is None or run is None:
+        lacks = " and ".join(["a subset ratio"] * (subset_ratio is None) + ["the number of a run"] * (run is None))
+        there = zoo.keys(experiment) or zoo.keys()
+        raise ZooError(f"{experiment}: give {lacks}; {zoo.location}: {described(there)}")
     return make_key(experiment, subset_ratio, run)
 
 

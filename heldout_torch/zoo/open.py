@@ -44,7 +44,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     """
     if place is not None and not isinstance(place, str | os.PathLike):
         return place
-    location = as_meant(place or os.environ.get(ZOO_VARIABLE) or sample_zoo())
+    location = as_meant(os.environ.get(ZOO_VARIABLE) or sample_zoo() if place is None else place)
     if is_archive(location):
         from heldout_torch.archives.indexed import IndexedArchive
 
@@ -54,6 +54,8 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     if isinstance(location, str):
         web = location.startswith(("http://", "https://"))
         return WebZoo(location, offline) if web else BucketZoo(location, offline)
+    if location.is_file():
+        raise ZooError(f"{location}: is a file, expected the folder of a zoo, or an archive (.tar.gz)")
     if not location.is_dir():
         raise ZooError(f"{location}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
     return _folder(location)

@@ -45,6 +45,8 @@ class Selection:
             ZooError: If none is selected; the line names what is there.
         """
         there = sorted(keys)
+        if not there:
+            raise ZooError(f"{place}: holds no runs")
         chosen = [key for key in there if self.holds(key)]
         if not chosen:
             names = {key.experiment for key in there}

@@ -143,3 +143,19 @@ def test_outputs_of_other_data_or_with_flips_are_refused(zoo, tmp_path, capsys):
     assert "2 were there" in summary(capsys, *words)
     for other in (["--flips"], shifted(tmp_path)):
         assert "has outputs made with" in error_of(capsys, *words, *other)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stats", "memorizatio", "Z"], "memorization"),
+        (["zoo", "chek", "Z"], "check"),
+        (["verify", "Z", "--precision", "exat"], "exact"),
+        (["stats", "keep", "Z", "--by", "memorisation"], "memorization"),
+    ],
+)
+def test_a_misspelt_word_among_few_is_answered_by_the_nearest(words, meant, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert f"did you mean {meant!r}?" in capsys.readouterr().err

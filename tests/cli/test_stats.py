@@ -300,3 +300,17 @@ def test_sample_needs_no_data_option(tmp_path):
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "wrote memorization from" in process.stdout
     assert len(load_scores(tmp_path / "mem.npz").scores) == 1437
+
+
+def test_an_experiment_without_runs_is_answered_by_what_is_there_and_the_nearest_name(tmp_path, capsys):
+    words = ["--experiment", "digits-mlp", "--subset-ratio", "0.7", "--out", str(tmp_path / "m.npz")]
+    assert main(["stats", "memorization", str(sample_zoo()), *words]) == 1
+    said = capsys.readouterr().err
+    assert "holds no runs of digits-mlp; it has digits-mlp-tf/0.7 runs 0-5; did you mean 'digits-mlp-tf'?" in said
+
+
+def test_examples_without_a_score_are_answered_by_an_option(tmp_path, capsys):
+    words = ["--experiment", "digits-mlp-tf", "--by", "memorization", "--fraction", "0.5", "--runs", "0-1"]
+    assert main(["stats", "keep", str(sample_zoo()), *words, "--out", str(tmp_path / "keep.npz")]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("examples have no score; use more runs, or --empty-zero\n")

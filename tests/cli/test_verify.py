@@ -151,3 +151,12 @@ def test_cuda_finds_what_the_cpu_finds(tmp_path):
     for precision in ("exact", "fast"):
         options = ["--data", source / "data", "--skip-checksums", "--device", "cuda:0", "--precision", precision]
         assert run_verify(tmp_path / precision, source, *options) == 0
+
+
+def test_a_run_without_a_model_is_named_once(tmp_path, tree, capsys):
+    assert main(["evaluate", str(tree), "--runs", "0", "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert run_verify(tmp_path, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: run digits-mlp-tf/0.7/0 in ")
+    assert said.count("run digits-mlp-tf/0.7/0") == 1

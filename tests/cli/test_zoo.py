@@ -73,3 +73,15 @@ def test_what_is_no_zoo_is_one_line(action, tmp_path, capsys):
     (tmp_path / "letter").touch()
     assert main(["zoo", action, str(tmp_path)]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_an_empty_zoo_holds_no_runs(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for action in ("list", "check"):
+        assert main(["zoo", action, str(tmp_path / "empty")]) == 1
+        assert capsys.readouterr().err == f"error: {tmp_path}/empty: holds no runs\n"
+
+
+def test_an_empty_place_is_no_place(capsys):
+    assert main(["zoo", "list", ""]) == 1  # what an unset variable of a shell leaves
+    assert capsys.readouterr().err == "error: '' is no path\n"

@@ -63,6 +63,8 @@ def test_paths_are_as_they_were_meant(written, meant):
     ("written", "meant"),
     [
         ("s3://bucket/zoo", "s3://bucket/zoo"),
+        ("S3://Bucket/Zoo", "s3://Bucket/Zoo"),
+        ("HTTPS://example.org/Zoo", "https://example.org/Zoo"),
         (" 'https://example.org/zoo/' \n", "https://example.org/zoo"),
         (Path("s3://bucket/zoo"), "s3://bucket/zoo"),
         (Path("https://example.org/zoo/"), "https://example.org/zoo"),

@@ -1,6 +1,7 @@
 """load_run and list_runs: a zoo, a TensorFlow tree, the bundled sample."""
 
 import json
+import pickle
 import shutil
 import struct
 from dataclasses import replace
@@ -110,7 +111,7 @@ def header(zoo, **changes):
     ("changes", "message"),
     [({"run": 5}, "says that it is digits-mlp-tf/0.7/5, but lies in the folder of digits-mlp-tf/0.7/0"),
      ({"format_version": 2}, "has format version 2, this package reads 1"),
-     ({"run": 2**40}, "is not a whole number from 0")],
+     ({"run": 2**40}, "is not an integer from 0")],
 )  # fmt: skip
 def test_a_file_that_says_something_else_is_refused(zoo, changes, message):
     change(zoo, metadata=header(zoo, **changes))
@@ -198,3 +199,34 @@ def test_logits_of_many_runs_are_those_of_each(zoo):
     for number in range(6):
         expected = load_run(EXPERIMENT, 0.7, number, zoo).model(images)
         torch.testing.assert_close(logits[number], expected)
+
+
+def test_an_empty_name_is_no_place_and_never_the_sample(monkeypatch):
+    monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
+    for act in (open_zoo, list_runs, lambda place: load_run(EXPERIMENT, 0.7, 3, zoo=place)):
+        with pytest.raises(HeldoutError, match="'' is no path"):
+            act("")
+
+
+def test_a_file_is_no_zoo(zoo):
+    with pytest.raises(ZooError, match=r"manifest.json: is a file, expected the folder of a zoo"):
+        open_zoo(zoo / "manifest.json")
+
+
+def test_what_is_left_out_of_a_key_is_asked_for():
+    for part, asked in (({}, "a subset ratio and the number of a run"), ({"subset_ratio": 0.7}, "the number of a run")):
+        with pytest.raises(ZooError, match=rf"^digits-mlp-tf: give {asked}; .* it has digits-mlp-tf/0.7 runs 0-5$"):
+            load_run(EXPERIMENT, **part)
+
+
+def test_logits_of_nothing_and_of_bytes_are_refused():
+    with pytest.raises(HeldoutError, match="no runs are given"):
+        predict([], torch.zeros(1, 1, 8, 8))
+    with pytest.raises(HeldoutError, match=r"images are torch.uint8, expected float32 as run.transform gives it"):
+        predict(load_runs(EXPERIMENT, 0.7, [1]), load_dataset("digits").test.images[:2])
+
+
+def test_the_transform_of_a_run_goes_to_other_processes():
+    images = load_dataset("digits").test.images[:2]
+    transform = load_run(EXPERIMENT, 0.7, 3).transform
+    assert torch.equal(pickle.loads(pickle.dumps(transform))(images), transform(images))

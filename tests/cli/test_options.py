@@ -159,3 +159,20 @@ def test_a_misspelt_word_among_few_is_answered_by_the_nearest(words, meant, caps
         main(words)
     assert stop.value.code == 2
     assert f"did you mean {meant!r}?" in capsys.readouterr().err
+
+
+def test_a_data_set_of_a_users_own_that_is_not_named_is_asked_for_by_its_option(capsys):
+    words = ["declare", "mine", "--dataset", "mine", "--architecture", "mlp"]
+    assert main(words) == 1
+    assert "or give with --data the npz file that holds it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "said"), [("{}", "it needs 'widths'"), ('{"width": [8]}', "it has no option 'width'")]
+)
+def test_options_of_a_network_are_named_without_python(config, said, capsys, tmp_path):
+    words = ["declare", "mine", "--dataset", "digits", "--architecture", "mlp", "--config", config]
+    assert main([*words, "--out", str(tmp_path / "mine.toml")]) == 1
+    line = capsys.readouterr().err
+    assert said in line
+    assert "__init__" not in line

@@ -18,7 +18,11 @@ from tests.helpers.pages import blocks, commands, run_page, stand_ins
 from tests.helpers.server import Server
 
 REPOSITORY = Path(__file__).parent.parent
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "examples" / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 TEXTS = sorted({*PAGES, *REPOSITORY.glob("*.md"), *REPOSITORY.glob("examples/*.md")})
 NOT_RUN = {  # at most six, each with its reason
     "make ": "makes a virtual environment; .ci/run does it",
@@ -64,7 +68,7 @@ def scratch(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_what_a_page_says_can_be_typed(page, made, scratch):
     with Server(made).running() as server:
         address = f"{server.url}/digits-mlp-tf.tar.gz"
@@ -75,6 +79,7 @@ def test_what_a_page_says_can_be_typed(page, made, scratch):
             "cifar10-inception": "digits-mlp-tf",
             "--data DIR": "--data digits.npz",
             "0-399": "0-9",
+            "0-59": "0-9",
             "0-99": "0-11",
         }
         run_page(page, replaced, NOT_RUN, scratch)

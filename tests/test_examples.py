@@ -6,9 +6,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from heldout_torch.cli import main
+from heldout_torch.stats import RunTable, influence, memorization
+from heldout_torch.training.subsets import draw_subset
 
 FOLDER = Path(__file__).parent.parent / "examples"
 FIGURES = {  # what the first number that is printed lies between
@@ -19,6 +22,16 @@ FIGURES = {  # what the first number that is printed lies between
     "unlearning": (0.95, 1.0),
     "own_experiment": (0.9, 1.0),
 }
+
+
+def lines_of_code(path):
+    """Return the lines of a script that are not blank and in no docstring."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    nodes = [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]
+    told = {line for node in nodes if ast.get_docstring(node)
+            for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}  # fmt: skip
+    return [line for number, line in enumerate(text.splitlines(), 1) if line.strip() and number not in told]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +54,21 @@ def test_an_example_prints_its_figure(name, zoo, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_an_example_is_short(name):
-    text = (FOLDER / f"{name}.py").read_text()
-    docstring = ast.parse(text).body[0]
-    lines = [line for line in text.splitlines()[docstring.end_lineno :] if line.strip()]
-    assert len(lines) <= 15, len(lines)
+    assert len(lines_of_code(FOLDER / f"{name}.py")) <= 15
     assert f"`{name}.py`" in (FOLDER / "README.md").read_text()
+
+
+def test_influence_in_60_lines_is_the_packages(capsys):
+    path = FOLDER / "influence_in_60_lines.py"
+    found = runpy.run_path(str(path))
+    mask, right, test_right, memorized, influences = found["main"]()
+    table = RunTable.from_arrays(mask, right, test_right)
+    np.testing.assert_allclose(memorized, memorization(table), atol=1e-6)
+    np.testing.assert_allclose(influences.T, influence(table), atol=1e-6)
+    np.testing.assert_array_equal(np.flatnonzero(mask[5]), np.sort(draw_subset(5, mask.shape[1], found["RATIO"])))
+    assert right[mask].mean() > 0.99
+    assert right[~mask].mean() > 0.93
+    assert "memorized at 0.25 or more" in capsys.readouterr().out
+    modules = {line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))}
+    assert modules == {"numpy", "pathlib", "torch"}
+    assert len(lines_of_code(path)) <= 60

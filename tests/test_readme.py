@@ -78,7 +78,7 @@ def test_what_a_page_says_can_be_typed(page, made, scratch):
             'load_dataset("cifar10", "data/")': 'load_dataset("digits")',
             "cifar10-inception": "digits-mlp-tf",
             "--data DIR": "--data digits.npz",
-            "0-399": "0-9",
+            "0-399": "0-39",
             "0-59": "0-9",
             "0-99": "0-11",
         }

@@ -27,7 +27,8 @@ def predict(
         float32 of shape (runs, n, num_classes), on the CPU.
 
     Raises:
-        DataError: If no runs are given, or images are not of a floating-point type.
+        DataError: If no runs are given, or images are not of a floating-point type or of another
+            shape than the networks take.
 
     Example:
         >>> from heldout_torch import load_runs
@@ -50,11 +51,16 @@ def predict(
 
 
 def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:
-    models = [run.model.to(device).eval() for run in runs]
-    parts: list[list[Tensor]] = [[] for _ in models]
+    for run in runs:
+        run.model.to(device).eval()
+    parts: list[list[Tensor]] = [[] for _ in runs]
     with torch.inference_mode(), float32_only():
         for batch in torch.split(images, batch_size):
             on_device = batch.to(device)
-            for model, part in zip(models, parts, strict=True):
-                part.append(model(on_device).float().cpu())  # (b, num_classes)
+            for run, part in zip(runs, parts, strict=True):
+                try:
+                    part.append(run.model(on_device).float().cpu())  # (b, num_classes)
+                except (RuntimeError, ValueError) as error:
+                    reason, shape = " ".join(str(error).split()), tuple(images.shape)
+                    raise DataError(f"run {run.key} cannot take images of shape {shape} ({reason})") from None
     return [torch.cat(part) for part in parts]

@@ -12,6 +12,7 @@ from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried, status_of
 
 REQUESTS = 16  # at once, where nobody says how many
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}  # protocols of object stores
 MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
 
@@ -200,7 +201,9 @@ def _can_rename(filesystem: Any) -> bool:
 def _put(filesystem: Any, folder: str, name: str, data: bytes) -> None:
     try:
         filesystem.pipe_file(f"{folder}/{name}", data)
-    except FileNotFoundError:  # in few object stores something must be made first, and to ask costs a request a file
+    except FileNotFoundError:  # in few places something must be made first, and to ask costs a request a file
+        if _BUCKETS & set([filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol):
+            raise  # a bucket of a misspelt name is not made
         filesystem.makedirs(folder, exist_ok=True)
         filesystem.pipe_file(f"{folder}/{name}", data)
 

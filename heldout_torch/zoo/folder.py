@@ -237,7 +237,7 @@ class FolderZoo(WritingZoo):
         return ZooError(f"{path}: is missing; export or fetch the run again")
 
     def _unwritable(self, error: OSError) -> ZooError:
-        return ZooError(f"{error.filename or self.root}: cannot be written ({error.strerror or error})")
+        return ZooError(f"{self.root}: cannot be written ({error.strerror or error})")
 
 
 def _names(path: Path) -> frozenset[str]:

@@ -230,3 +230,8 @@ def test_the_transform_of_a_run_goes_to_other_processes():
     images = load_dataset("digits").test.images[:2]
     transform = load_run(EXPERIMENT, 0.7, 3).transform
     assert torch.equal(pickle.loads(pickle.dumps(transform))(images), transform(images))
+
+
+def test_images_of_another_shape_are_named(zoo):
+    with pytest.raises(HeldoutError, match=r"run digits-mlp-tf/0.7/0 cannot take images of shape \(2, 3, 8, 8\)"):
+        predict(load_runs(EXPERIMENT, zoo=zoo), torch.zeros(2, 3, 8, 8))

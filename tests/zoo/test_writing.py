@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import s3fs
 import torch
 
 from heldout_torch import AuxArrays, ZooError, build_model, load_run
@@ -307,3 +308,10 @@ def test_a_run_that_others_replace_all_the_time_is_always_there(tmp_path):
             writer.join()
     assert len(written) > 10
     assert sorted(list_files(zoo.location)) == [f"{KEY}/{name}" for name in NAMES]
+
+
+def test_a_bucket_of_a_misspelt_name_is_not_made(bucket):
+    misspelt = open_writable(f"{bucket}-x/zoo")
+    with pytest.raises(ZooError, match=r"-x/zoo: cannot be written"), misspelt:
+        misspelt.put(**a_run())
+    assert not s3fs.S3FileSystem().exists(f"{bucket}-x")

@@ -153,7 +153,7 @@ def test_twenty_kills_leave_a_valid_zoo_that_the_next_call_completes(runs, tmp_p
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 60
             while (
-                len(list(zoo.glob("*/*/[0-9]*"))) * 2 <= before
+                len(list(zoo.glob("*/*/[0-9]*"))) * 3 <= before
                 and process.poll() is None
                 and time.monotonic() < deadline
             ):

@@ -315,3 +315,13 @@ def test_a_bucket_of_a_misspelt_name_is_not_made(bucket):
     with pytest.raises(ZooError, match=r"-x/zoo: cannot be written"), misspelt:
         misspelt.put(**a_run())
     assert not s3fs.S3FileSystem().exists(f"{bucket}-x")
+
+
+def test_whoever_may_write_and_not_remove_can_fill_a_bucket(bucket, monkeypatch):
+    async def refuse(self, path, **options):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_rm_file", refuse)
+    with open_writable(bucket) as zoo:
+        zoo.put(**a_run())
+    assert zoo.keys() == [KEY]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.checks import SplitName, check_split
+from heldout_torch.errors import DataError
 
 Step = tuple[int, Tensor]  # its number, and the indices (runs, b) of the examples that each run sees in it
 # (numbers of the runs, steps) -> for each step images float32 (runs, b, c, h, w) and labels (runs, b)
@@ -148,3 +149,27 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.dataset.name}: {len(self):,} examples (image, label)>"
+
+
+def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str) -> None:
+    """Check that a data set does to its pixels what an experiment declares.
+
+    Args:
+        dataset: The data set.
+        declared: The experiment's `preprocessing`; what it does not mention is not compared.
+        name: The experiment or run, for errors.
+
+    Raises:
+        DataError: If a value differs.
+    """
+    for key, value in dataset.preprocessing.items():
+        if key in declared and declared[key] != value:
+            hint = "; the __data_scale of an npz file is what pixel values are divided by, 255 for bytes"
+            raise DataError(
+                f"data set {dataset.name} has {key} {_short(value)}, {name} {_short(declared[key])}"
+                f"{hint if key == 'divide_by' else ''}"
+            )
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else f"{value!r}"

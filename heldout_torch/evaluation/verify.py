@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
-from heldout_torch.data.checks import SPLITS, check_preprocessing
+from heldout_torch.data.checks import SPLITS
+from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, rounding_error

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from heldout_torch.data import Dataset
-from heldout_torch.data.checks import check_preprocessing
+from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.run_batch import RunBatch

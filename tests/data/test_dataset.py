@@ -132,11 +132,12 @@ def test_a_default_device_moves_no_index_and_no_label():
         dataset = load_dataset("digits")
         batches = list(dataset.batches("test", 100))
         steps = [(0, torch.zeros(1, 3, dtype=torch.int64, device="cpu"))]
+        mine = as_stored(dataset.test.images, dataset.test.labels)
         ((images, labels),) = dataset.training_batches("crop-flip", "cpu")([0], steps)
         evaluation = evaluate(torch.nn.Flatten(), ArrayDataset("x", dataset.test, dataset.test, 64, 16.0), "test")
     finally:
         torch.set_default_device(None)
-    for tensor in (dataset.train.index, dataset.original_index("test"), images, labels, *vars(batches[0]).values()):
+    for tensor in (mine.index, mine.original_index, dataset.train.index, dataset.original_index("test"), images, labels, *vars(batches[0]).values()):
         assert tensor.device.type == "cpu"
     assert evaluation.index.tolist() == list(range(360))
 

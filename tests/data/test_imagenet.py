@@ -290,3 +290,16 @@ def test_a_digest_tells_names_sizes_and_labels(folder):
     arrays["tt_labels"][3] = (arrays["tt_labels"][3] + 1) % 1000
     np.savez(root / "imagenet_index.npz", **arrays)
     assert len({first, second, ImageNet(root).digest()}) == 3
+
+
+def test_a_default_device_moves_no_index_label_or_image(folder):
+    torch.set_default_device("meta")
+    try:
+        dataset = ImageNet(folder[0])
+        (batch,) = dataset.batches("test", 100)
+        steps = [(0, torch.zeros(1, 3, dtype=torch.int64, device="cpu"))]
+        ((images, labels),) = dataset.training_batches("resized-crop-flip", "cpu")([0], steps)
+    finally:
+        torch.set_default_device(None)
+    for tensor in (*vars(batch).values(), images, labels, dataset.original_index("train")):
+        assert tensor.device.type == "cpu"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import heldout_torch
+from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.report import figures, payload
 from heldout_torch.report.optional import require
@@ -35,7 +36,7 @@ _VARIABLES = {figures.INK: "currentColor", figures.GRID: "var(--line)", figures.
 def write_report(
     statistics: ReportStatistics,
     experiment: Experiment,
-    dataset: "Dataset | None",
+    dataset: AnyDataset | None,
     out: str | Path,
     class_names: Sequence[str] | None = None,
     commands: Sequence[str] = (),
@@ -63,6 +64,7 @@ def write_report(
     sizes = ExampleFacts(experiment.train_examples), ExampleFacts(experiment.test_examples)
     check_examples(statistics.table, *sizes, f"experiment {experiment.name}")
     if dataset is not None:
+        dataset = as_dataset(dataset)
         check_examples(statistics.table, facts_of(dataset, "train"), facts_of(dataset, "test"), dataset.name)
     labels = tuple(_labels(examples) for examples in (statistics.train, statistics.test))
     classes = dataset.num_classes if dataset is not None else 1 + max(int(row.max(initial=-1)) for row in labels)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
 from heldout_torch.report.figures import GRID, INK
 from heldout_torch.report.optional import require
@@ -14,8 +15,6 @@ from heldout_torch.stats import InfluencePairs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from heldout_torch.data import Dataset
 
 _INCHES = 0.9  # side of an image
 
@@ -40,7 +39,7 @@ def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], 
     return figure
 
 
-def plot_pairs(pairs: InfluencePairs, dataset: "Dataset", rows: int = 6, columns: int = 5) -> "Figure":
+def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, columns: int = 5) -> "Figure":
     """Show the training examples of strongest influence, each beside the test examples that it helps most.
 
     Args:
@@ -54,6 +53,7 @@ def plot_pairs(pairs: InfluencePairs, dataset: "Dataset", rows: int = 6, columns
     """
     if not len(pairs):
         raise DataError("no pairs to show; select them with a lower min_influence")
+    dataset = as_dataset(dataset)
     _, first = np.unique(pairs.train_index, return_index=True)
     chosen = pairs.train_index[np.sort(first)][:rows]
     figure, grid = _grid(len(chosen), columns + 1)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
 from heldout_torch.stats import (
     Accuracies,
@@ -25,9 +25,6 @@ from heldout_torch.stats import (
     run_accuracies,
 )
 from heldout_torch.stats.summary import check_examples
-
-if TYPE_CHECKING:
-    from heldout_torch.data import Dataset
 
 LEVELS = (0.0, 0.5, 1.0)
 NEAR = 0.25  # examples farther from a level do not stand for it
@@ -66,7 +63,7 @@ class ReportStatistics:
 
 def gather_statistics(
     tables: Mapping[float, RunTable],
-    dataset: "Dataset | None" = None,
+    dataset: AnyDataset | None = None,
     examples: tuple[ExampleFacts, ExampleFacts] | None = None,
 ) -> ReportStatistics:
     """Compute what a report shows.
@@ -85,6 +82,7 @@ def gather_statistics(
     ratio = max(tables, key=lambda ratio: (tables[ratio].runs, ratio))
     table = tables[ratio]
     if dataset is not None:
+        dataset = as_dataset(dataset)
         examples = facts_of(dataset, "train"), facts_of(dataset, "test")
     train, test = examples or (ExampleFacts(table.train_examples), ExampleFacts(table.test_examples))
     for one in tables.values():

@@ -17,7 +17,7 @@ from heldout_torch.stats.orders import Order, to_original
 from heldout_torch.storage.npz import read_npy, read_npz
 
 if TYPE_CHECKING:
-    from heldout_torch.data import Dataset, SplitName
+    from heldout_torch.data import AnyDataset, Dataset, SplitName
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +102,7 @@ def save_scores(path: str | Path, scores: Scores) -> None:
     write_npz(path, arrays, scores.order)
 
 
-def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
+def load_published_scores(path: str | Path, dataset: "AnyDataset") -> np.ndarray:
     """Read published scores of a training set, aligned with the data set's original files.
 
     Labels in the file are compared with the data set's to tell its order: original files, or tensorflow-datasets. A
@@ -120,7 +120,9 @@ def load_published_scores(path: str | Path, dataset: "Dataset") -> np.ndarray:
     Raises:
         DataError: As `load_scores`, or if the file is about another data set, or its order cannot be told.
     """
-    file = load_scores(path)
+    from heldout_torch.data import as_dataset
+
+    dataset, file = as_dataset(dataset), load_scores(path)
     if file.filenames is not None:
         return _by_filename(file, path, dataset)
     original = original_index(dataset, "train")

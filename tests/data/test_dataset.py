@@ -137,7 +137,15 @@ def test_a_default_device_moves_no_index_and_no_label():
         evaluation = evaluate(torch.nn.Flatten(), ArrayDataset("x", dataset.test, dataset.test, 64, 16.0), "test")
     finally:
         torch.set_default_device(None)
-    for tensor in (mine.index, mine.original_index, dataset.train.index, dataset.original_index("test"), images, labels, *vars(batches[0]).values()):
+    for tensor in (
+        mine.index,
+        mine.original_index,
+        dataset.train.index,
+        dataset.original_index("test"),
+        images,
+        labels,
+        *vars(batches[0]).values(),
+    ):
         assert tensor.device.type == "cpu"
     assert evaluation.index.tolist() == list(range(360))
 

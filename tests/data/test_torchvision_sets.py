@@ -11,8 +11,16 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST, ImageFo
 from heldout_torch.data import as_dataset, load_dataset
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
+from heldout_torch.experiments import Experiment, Recipe
+from heldout_torch.report import gather_statistics, write_report
+from heldout_torch.stats import RunTable, load_published_scores
+from heldout_torch.training import RunBatch, train_runs
 from tests.data.originals import write_cifar, write_mnist
 from tests.data.test_imagenet import folder  # noqa: F401
+
+EXPERIMENT = Experiment(
+    "small-cifar", "cifar10", "mlp", {"in_features": 3072, "num_classes": 10, "widths": [8]}, 60, 20, {"divide_by": 255}
+)
 
 
 class Pixels(torch.nn.Module):
@@ -46,6 +54,20 @@ def test_objects_give_what_the_files_give(name, source, unchecked, tmp_path):
     ours, theirs = evaluate(model, expected, "test"), evaluate(model, test, "test")
     assert np.array_equal(ours.log_odds, theirs.log_odds)
     assert np.array_equal(ours.labels, theirs.labels)
+
+
+def test_statistics_and_reports_take_them_too(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+    data = tuple(CIFAR10(str(tmp_path), train=train) for train in (True, False))
+    for _ in train_runs(RunBatch(EXPERIMENT, Recipe(2, 10, 0.01), 0.5, tuple(range(4))), data, tmp_path / "zoo"):
+        pass
+    table = RunTable.from_zoo(tmp_path / "zoo", EXPERIMENT.name, 0.5)
+    statistics = gather_statistics({0.5: table}, data)
+    assert write_report(statistics, EXPERIMENT, data, tmp_path / "report").is_file()
+    assert list((tmp_path / "report" / "images").iterdir())
+    scores = np.random.default_rng(0).random(60)
+    np.savez(tmp_path / "scores.npz", scores=scores, labels=np.asarray(data[0].targets))
+    assert np.array_equal(load_published_scores(tmp_path / "scores.npz", data[0]), scores)
 
 
 def test_one_object_has_only_its_own_split(unchecked, tmp_path):

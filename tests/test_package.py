@@ -87,6 +87,7 @@ def test_the_wheel_carries_all_that_is_needed(tmp_path):
     assert wheel.stat().st_size < 3 * 2**20
     data = {
         "experiments/cifar10-inception.toml",
+        "stats/published.toml",
         "report/templates/index.html",
         "data/digits.npz",
         "py.typed",

@@ -21,6 +21,7 @@ VERBS = {
     "train": "train new runs",
     "experiment": "train runs, and write memorization, influence pairs and C-scores",
     "stats": "memorization, influence and consistency scores",
+    "published": "list and fetch the published scores and influence",
     "report": "write a page that shows what an experiment's runs memorize",
     "evaluate": "write the correctness of runs, or of a network of your own",
     "warm-up": "compile what is compiled at first use",

@@ -71,10 +71,10 @@ def _check_writable(folder: Path) -> None:
         raise HeldoutError(f"{there}: cannot be written (Permission denied)")
 
 
-def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE) -> None:
+def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE, optional: bool = False) -> None:
     """Add the place of runs that is read; the environment may name it."""
     default = os.environ.get(ZOO_VARIABLE)
-    how = {"nargs": "?", "default": default} if default else {}
+    how = {"nargs": "?", "default": default} if default or optional else {}
     parser.add_argument(name, metavar=name.upper(), help=f"{what} (default: ${ZOO_VARIABLE})", **how)  # type: ignore[arg-type]
 
 

@@ -11,19 +11,25 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import Facts, add_facts_options, load_facts, read_tables, warn_of_fit
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
+    ExampleFacts,
     RunTable,
+    Scores,
     accuracy_columns,
     classwise_influence,
     consistency_scores,
     error_bound,
+    find_facts,
     influence_pairs,
     keep_indices,
+    load_published,
     memorization_scores,
     save_indices,
     write_pairs,
     write_scores,
 )
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
+from heldout_torch.stats.published import published_scores
+from heldout_torch.stats.published_list import find_published
 from heldout_torch.stats.summary import scores_for_file, write_classwise
 from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.open import open_zoo
@@ -58,7 +64,11 @@ def configure(parser: Parser) -> None:
     keep = _add(statistics, "keep", "indices of the training examples to keep, and how they count", _keep)
     _add_ratios(keep)
     keep.add_argument("--fraction", type=float, required=True, metavar="F", help="share to keep, 0 to 1")
-    keep.add_argument("--by", choices=["memorization", "consistency"], required=True)
+    keep.add_argument(
+        "--by", choices=["memorization", "consistency", *published_scores()], required=True, metavar="SCORE",
+        help="memorization or consistency of the runs in ZOO, or a published score, which needs no ZOO: "
+        + ", ".join(published_scores()),
+    )  # fmt: skip
     end = keep.add_mutually_exclusive_group()
     end.add_argument("--highest", action="store_true", help="keep the highest scores (default)")
     end.add_argument("--lowest", action="store_true", help="keep the lowest scores")
@@ -74,8 +84,9 @@ def configure(parser: Parser) -> None:
 
 def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str, run: object) -> Parser:
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
-    options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough")
-    parser.add_argument("--experiment", required=True, metavar="E", help="such as cifar10-inception")
+    optional = name == "keep"  # by a published score
+    options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough", optional=optional)
+    parser.add_argument("--experiment", required=not optional, metavar="E", help="such as cifar10-inception")
     parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these, such as 0-9,42")
     add_facts_options(parser)
     parser.add_argument("--table", type=local_path, metavar="DIR", help="keep the runs' bits here, and use them again")
@@ -163,18 +174,8 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 def _keep(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    tables, facts = _tables(arguments)
-    train = facts[0]
-    if arguments.by == "memorization" and len(tables) != 1:
-        listed = ", ".join(map(repr, sorted(tables)))
-        raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
-    if arguments.order == "original" and train.original_index is None:
-        raise HeldoutError("the order of the data set's own files is not known: give --data, or --order published")
-    if arguments.by == "memorization":
-        scores = memorization_scores(next(iter(tables.values())), train, _empty(arguments))
-    else:
-        scores = consistency_scores(tables, train, _empty(arguments))
-    kept = keep_indices(scores_for_file(scores, train).scores, arguments.fraction, highest=not arguments.lowest)
+    scores, train = (_published if arguments.by in published_scores() else _estimated)(arguments)
+    kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if arguments.order == "published" and train.original_index is not None:
         kept = np.flatnonzero(np.isin(train.original_index, kept))
     if out.suffix == ".npz":
@@ -188,6 +189,30 @@ def _keep(arguments: argparse.Namespace) -> int:
         kept=len(kept), examples=train.size, order=arguments.order, out=out,
     )  # fmt: skip
     return 0
+
+
+def _published(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
+    """Return published scores in the order of the data set's own files, and what is known of their examples."""
+    if arguments.experiment or arguments.subset_ratio or arguments.runs:
+        raise HeldoutError(f"{arguments.by} is published: --experiment, --subset-ratio and --runs mean nothing to it")
+    scores = load_published(arguments.by)
+    assert isinstance(scores, Scores)
+    return scores, find_facts(find_published(arguments.by).dataset, "train", len(scores.scores))
+
+
+def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
+    """Return scores from a zoo's runs as they are written to files, and what is known of their examples."""
+    if arguments.zoo is None or arguments.experiment is None:
+        raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO and --experiment")
+    tables, (train, _) = _tables(arguments)
+    if arguments.by == "memorization" and len(tables) != 1:
+        listed = ", ".join(map(repr, sorted(tables)))
+        raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
+    if arguments.order == "original" and train.original_index is None:
+        raise HeldoutError("the order of the data set's own files is not known: give --data, or --order published")
+    if arguments.by == "memorization":
+        return scores_for_file(memorization_scores(next(iter(tables.values())), train, _empty(arguments)), train), train
+    return scores_for_file(consistency_scores(tables, train, _empty(arguments)), train), train
 
 
 def _accuracy(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from heldout_torch.experiments import Experiment
 from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts, run_accuracies
 from heldout_torch.stats.accuracies import Accuracies, fit_warning
 from heldout_torch.stats.kept_tables import kept_table
+from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
-from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.selection import alike, described
@@ -25,9 +25,10 @@ def add_facts_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where labels are known from: a data set, or files without images."""
     options.add_data_options(parser)
     parser.add_argument(
-        "--labels", type=local_path, nargs="+", default=[], metavar="FILE",
-        help="take labels from these files instead of a data set: published scores or class-wise influence, "
-        "imagenet_index.npz, or an npz data set; without either, statistics that need no labels have none",
+        "--labels", nargs="+", default=[], metavar="FILE",
+        help="take labels from these files instead of a data set: published scores or class-wise influence, also by "
+        "name (cifar100-influence, imagenet-index), or an npz data set; without either, statistics that need no "
+        "labels have none",
     )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
             dataset = load_dataset(name)
     if dataset is not None:
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
-    files = arguments.labels
+    files = [as_file(text) for text in arguments.labels]
     return None, (find_facts(name, "train", sizes[0], files), find_facts(name, "test", sizes[1], files))
 
 

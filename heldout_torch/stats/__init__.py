@@ -17,7 +17,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
   `brittleness`, `mislabel_auc`; runs of several subset ratios: `stratified_memorization`, `stratified_influence`.
 - Intervals: `memorization_interval(table, level)`, `influence_interval`, `consistency_interval`; chances:
   `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
-- Published files: `load_scores`, `save_scores`, `load_published_scores(path, dataset)`, `load_pairs`, `save_pairs`,
+- Published files by name: `load_published(name, order)`, `fetch_published`, `list_published`.
+- Files in the published formats: `load_scores`, `save_scores`, `load_pairs`, `save_pairs`,
   `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
   `original_index(dataset, split)`, `to_original`, `to_published`.
 - Analyses: `histogram`, `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
@@ -85,9 +86,12 @@ if TYPE_CHECKING:
         influence_pairs,
         top_influences,
     )
+    from heldout_torch.stats.published import load_published
+    from heldout_torch.stats.published_files import fetch_published
+    from heldout_torch.stats.published_list import list_published
     from heldout_torch.stats.regressions import Datamodels, datamodels
     from heldout_torch.stats.run_table import RunTable
-    from heldout_torch.stats.score_files import Scores, load_published_scores, load_scores, original_index, save_scores
+    from heldout_torch.stats.score_files import Scores, load_scores, original_index, save_scores
     from heldout_torch.stats.strata import (
         StratifiedEstimate,
         split_by_ratio,
@@ -138,6 +142,7 @@ __all__ = [
     "example_counts",
     "facts_of",
     "false_discovery_rate",
+    "fetch_published",
     "find_facts",
     "group_influence",
     "histogram",
@@ -148,12 +153,13 @@ __all__ = [
     "influence_pairs",
     "keep_indices",
     "lds",
+    "list_published",
     "load_classwise",
     "load_imagenet_memorization",
     "load_indices",
     "load_pairs",
+    "load_published",
     "load_published_indices",
-    "load_published_scores",
     "load_scores",
     "memorization",
     "memorization_error",
@@ -244,6 +250,9 @@ __getattr__, __dir__ = lazy_names(
             "influence_pairs",
             "top_influences",
         ),
+        "heldout_torch.stats.published": ("load_published",),
+        "heldout_torch.stats.published_files": ("fetch_published",),
+        "heldout_torch.stats.published_list": ("list_published",),
         "heldout_torch.stats.regressions": (
             "Datamodels",
             "datamodels",
@@ -251,7 +260,6 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.stats.run_table": ("RunTable",),
         "heldout_torch.stats.score_files": (
             "Scores",
-            "load_published_scores",
             "load_scores",
             "original_index",
             "save_scores",

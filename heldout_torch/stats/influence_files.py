@@ -18,6 +18,8 @@ from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
 
+_OF_EXAMPLES = ("tr_labels", "tt_labels", "tr_mem")
+
 
 def load_pairs(path: str | Path) -> InfluencePairs:
     """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error`, `order`); numbers are as the file has them.
@@ -77,14 +79,20 @@ class ClasswiseInfluence:
     __repr__ = short_repr
 
 
-def load_classwise(path: str | Path) -> ClasswiseInfluence:
+def load_classwise(path: str | Path, index: str | Path | None = None) -> ClasswiseInfluence:
     """Read `tr_classidx_K`, `tt_classidx_K`, `infl_matrix_classK`, `tr_labels`, `tt_labels`, `tr_mem` (and `order`).
 
+    Args:
+        path: The file.
+        index: `imagenet_index.npz`, which has labels and memorization where the file has only the first three.
+
     Raises:
-        DataError: If the file is missing, damaged, or matrices do not fit their indices or labels.
+        DataError: If a file is missing, damaged, or matrices do not fit their indices or labels.
     """
     arrays = read_npz(path)
-    if missing := {"tr_labels", "tt_labels", "tr_mem"} - set(arrays):
+    if index is not None:
+        arrays = {**read_npz(index, wanted=_OF_EXAMPLES), **arrays}
+    if missing := set(_OF_EXAMPLES) - set(arrays):
         raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {', '.join(sorted(arrays)[:10])}")
     train, test = (as_row(arrays[name], "iu", None, f"{path}: {name}") for name in ("tr_labels", "tt_labels"))
     matches = (re.fullmatch(r"infl_matrix_class(0|[1-9][0-9]{0,8})", name) for name in arrays)
@@ -95,9 +103,9 @@ def load_classwise(path: str | Path) -> ClasswiseInfluence:
         if missing := set(names) - set(arrays):
             raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which belongs to {names[2]}")
         train_index, test_index, matrix = (arrays[name] for name in names)
-        for index, split, name in ((train_index, train, names[0]), (test_index, test, names[1])):
-            as_row(index, "iu", None, f"{path}: {name}")
-            if not np.array_equal(np.sort(index), np.flatnonzero(split == label)):
+        for places, split, name in ((train_index, train, names[0]), (test_index, test, names[1])):
+            as_row(places, "iu", None, f"{path}: {name}")
+            if not np.array_equal(np.sort(places), np.flatnonzero(split == label)):
                 raise DataError(f"{path}: {name} does not name the examples of label {label}")
         if matrix.shape != (len(train_index), len(test_index)) or matrix.dtype.kind != "f":
             expected = f"floats {(len(train_index), len(test_index))}"

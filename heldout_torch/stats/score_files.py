@@ -13,11 +13,11 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
-from heldout_torch.stats.orders import Order, to_original
+from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_npy, read_npz
 
 if TYPE_CHECKING:
-    from heldout_torch.data import AnyDataset, Dataset, SplitName
+    from heldout_torch.data import Dataset, SplitName
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +55,27 @@ class Scores:
         arrays |= {name: getattr(self, name) for name in ("standard_error", "low", "high")}
         index = {"index" if self.order is None else f"{self.order}_index": np.arange(len(self.scores))}
         return index | {name: array for name, array in arrays.items() if array is not None}
+
+    def by_filename(self) -> dict[str, float]:
+        """Return the score of each file by its base name, such as `n01440764_10026.JPEG`.
+
+        Raises:
+            DataError: If there are no names of files, or one is there twice.
+        """
+        return dict(zip(self.base_names(), self.scores.tolist(), strict=True))
+
+    def base_names(self, what: str = "scores") -> list[str]:
+        """Return the names of the files without their folders.
+
+        Raises:
+            DataError: If there are none, or one is there twice; `what` is what the error calls them.
+        """
+        if self.filenames is None:
+            raise DataError(f"{what}: has no names of files, examples go by their index")
+        names = [name.rsplit("/", 1)[-1] for name in self.filenames.tolist()]
+        if len(set(names)) != len(names):
+            raise DataError(f"{what}: names a file twice")
+        return names
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` of the columns.
@@ -102,60 +123,6 @@ def save_scores(path: str | Path, scores: Scores) -> None:
     write_npz(path, arrays, scores.order)
 
 
-def load_published_scores(path: str | Path, dataset: "AnyDataset") -> np.ndarray:
-    """Read published scores of a training set, aligned with the data set's original files.
-
-    Labels in the file are compared with the data set's to tell its order: original files, or tensorflow-datasets. A
-    file without labels must say its order, but for MNIST, whose published C-scores are in the latter. A file with
-    filenames, as ImageNet's, goes by them.
-
-    Args:
-        path: A file for `load_scores`.
-        dataset: The data set that the scores are about.
-
-    Returns:
-        Float of shape (n,); row i is about example i of the original files (ImageNet has no such order: its rows are
-        by published index). `to_published` turns them to a run table's order.
-
-    Raises:
-        DataError: As `load_scores`, or if the file is about another data set, or its order cannot be told.
-    """
-    from heldout_torch.data import as_dataset
-
-    dataset, file = as_dataset(dataset), load_scores(path)
-    if file.filenames is not None:
-        return _by_filename(file, path, dataset)
-    original = original_index(dataset, "train")
-    published_labels = dataset.labels("train").numpy()
-    if len(file.scores) != len(original):
-        raise DataError(f"{path}: has {len(file.scores)} scores, {dataset.name} {len(original)} training examples")
-    if file.labels is None and file.order is not None:
-        return file.scores if file.order == "original" else to_original(file.scores, original)
-    if file.labels is None:
-        if dataset.name != "mnist":
-            raise DataError(f"{path}: has no labels, so it cannot be told whether it is about {dataset.name}")
-        return to_original(file.scores, original)
-    if file.order != "published" and np.array_equal(file.labels, to_original(published_labels, original)):
-        return file.scores
-    if file.order != "original" and np.array_equal(file.labels, published_labels):
-        return to_original(file.scores, original)
-    raise DataError(f"{path}: its labels are those of {dataset.name} in no known order, it is about other examples")
-
-
 def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
     """Return the position in the data set's original files of each published index, int64 of shape (n,)."""
     return dataset.original_index(split).numpy()
-
-
-def _by_filename(file: Scores, path: str | Path, dataset: "Dataset") -> np.ndarray:
-    names = dataset.file_names("train")
-    if names is None:
-        raise DataError(f"{path}: goes by file names, which {dataset.name} does not have")
-    assert file.filenames is not None
-    place = {Path(str(name)).name: row for row, name in enumerate(file.filenames)}
-    if missing := [name for name in names if name not in place]:
-        raise DataError(f"{path}: has no score of {missing[0]} and {len(missing) - 1} other files")
-    rows = np.array([place[name] for name in names], np.int64)
-    if file.labels is not None and not np.array_equal(file.labels[rows], dataset.labels("train").numpy()):
-        raise DataError(f"{path}: its labels are not those of {dataset.name}, it is about other examples")
-    return file.scores[rows]

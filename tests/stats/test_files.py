@@ -4,10 +4,9 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 
 from heldout_torch import DataError
-from heldout_torch.data import ArrayDataset, Split, load_digits, tfds_order
+from heldout_torch.data import tfds_order
 from heldout_torch.stats import (
     InfluencePairs,
     RunTable,
@@ -16,10 +15,8 @@ from heldout_torch.stats import (
     load_classwise,
     load_imagenet_memorization,
     load_pairs,
-    load_published_scores,
     load_scores,
     memorization,
-    original_index,
     save_classwise,
     save_imagenet_index,
     save_pairs,
@@ -28,15 +25,6 @@ from heldout_torch.stats import (
     to_published,
 )
 from tests.stats.reference import random_runs
-
-
-def dataset_in_tfds_order(name="mnist", n=50):
-    """Labels of the originals, and the data set as loaded, in tensorflow-datasets order."""
-    originals = np.random.default_rng(0).integers(0, 10, n)
-    order = torch.from_numpy(tfds_order("train", n).copy())
-    labels = torch.from_numpy(originals)[order]
-    split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), labels, torch.arange(n), order)
-    return originals, ArrayDataset(name, split, split, 10, 255)
 
 
 def test_scores_come_back(tmp_path):
@@ -60,40 +48,6 @@ def test_scores_of_different_lengths_are_not_written(tmp_path):
     with pytest.raises(DataError, match=r"labels is \(4,\), expected \(5,\)"):
         save_scores(tmp_path / "scores.npz", Scores(np.zeros(5), np.arange(4)))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("file_order", ["original", "published"])
-def test_published_scores_are_aligned_with_the_originals_by_their_labels(tmp_path, file_order):
-    labels, dataset = dataset_in_tfds_order("cifar10")
-    scores = np.random.default_rng(1).random(50)  # in original order
-    order = np.arange(50) if file_order == "original" else tfds_order("train", 50)
-    np.savez(tmp_path / "scores.npz", scores=scores[order], labels=labels[order])
-    loaded = load_published_scores(tmp_path / "scores.npz", dataset)
-    np.testing.assert_array_equal(loaded, scores)
-    np.testing.assert_array_equal(
-        to_published(loaded, original_index(dataset, "train")), scores[tfds_order("train", 50)]
-    )
-
-
-def test_published_mnist_scores_without_labels_are_in_tfds_order(tmp_path):
-    scores = np.random.default_rng(1).random(50)
-    np.save(tmp_path / "scores.npy", scores[tfds_order("train", 50)])
-    np.testing.assert_array_equal(load_published_scores(tmp_path / "scores.npy", dataset_in_tfds_order()[1]), scores)
-    with pytest.raises(DataError, match="has no labels"):
-        load_published_scores(tmp_path / "scores.npy", dataset_in_tfds_order("cifar10")[1])
-
-
-def test_published_scores_of_another_data_set_are_refused(tmp_path):
-    labels, dataset = dataset_in_tfds_order("cifar10")
-    np.savez(tmp_path / "other.npz", scores=np.zeros(50), labels=(labels + 1) % 10)
-    with pytest.raises(DataError, match="in no known order"):
-        load_published_scores(tmp_path / "other.npz", dataset)
-    np.savez(tmp_path / "short.npz", scores=np.zeros(49), labels=labels[1:])
-    with pytest.raises(DataError, match="has 49 scores, cifar10 50 training examples"):
-        load_published_scores(tmp_path / "short.npz", dataset)
-    np.savez(tmp_path / "names.npz", scores=np.zeros(50), filenames=np.full(50, "a.JPEG"))
-    with pytest.raises(DataError, match="goes by file names, which digits does not have"):
-        load_published_scores(tmp_path / "names.npz", load_digits())
 
 
 def test_orders_are_inverse():

@@ -1,0 +1,133 @@
+"""Published scores and influence by name, in the order of one's own data set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heldout_torch.data.imagenet_index import read_imagenet_index
+from heldout_torch.data.order import original_index
+from heldout_torch.errors import DataError
+from heldout_torch.stats.influence_files import (
+    ClasswiseInfluence,
+    load_classwise,
+    load_imagenet_memorization,
+    load_pairs,
+)
+from heldout_torch.stats.orders import Order, check_order, to_original, to_published
+from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.published_files import fetch_file
+from heldout_torch.stats.published_list import Published, find_published, list_published
+from heldout_torch.stats.score_files import Scores, load_scores
+from heldout_torch.storage.paths import Location
+
+AnyPublished = Scores | InfluencePairs | ClasswiseInfluence
+
+
+def load_published(name: str, order: Order = "original", folder: Location | None = None) -> AnyPublished:
+    """Load published scores or influence by name; they are fetched once, and checked whenever they are used.
+
+    Args:
+        name: One that `heldout published list` shows, such as `cifar10-cscores`, `cifar100-memorization`,
+            `cifar100-influence`, `imagenet-pairs`.
+        order: How examples are to count: as the data set's original files do, as torchvision gives them, or by
+            published index, as a run table. ImageNet has only the latter, which is what comes, whatever is asked for;
+            `Scores.by_filename` is for those who go by names of files.
+        folder: Folder of local copies under their published names, in place of what `HELDOUT_TORCH_PUBLISHED` names
+            and of the cache.
+
+    Returns:
+        `Scores` for `...-cscores`, `...-memorization` and `imagenet-index`, `InfluencePairs` for `...-pairs`,
+        `ClasswiseInfluence` for `...-influence`; its `order` says how it counts.
+
+    Raises:
+        DataError: If there is no such name or order, the folder lacks a file, or a file is not as described.
+        ZooError: If a file cannot be fetched, or is not the published one.
+    """
+    check_order(order, "order")
+    published = find_published(name)
+    path = fetch_file(published.file, folder)
+    index = None if published.index is None else fetch_file(published.index, folder)
+    loaded = _load(published, path, index)
+    if loaded.order == order or published.dataset == "imagenet":
+        return loaded
+    return _reordered(loaded, published, order)
+
+
+def published_scores() -> list[str]:
+    """Return the names for which `load_published` returns scores."""
+    return [name for name, one in list_published().items() if one.kind in ("scores", "memorization")]
+
+
+def _load(published: Published, path: Path, index: Path | None) -> AnyPublished:
+    """Load a file as it counts, which it does not say itself."""
+    order: Order = "original" if published.order == "original" else "published"
+    if published.kind == "pairs":
+        return replace(load_pairs(path), order=order)
+    if published.kind == "classwise":
+        return replace(load_classwise(path, index), order=order)
+    if published.kind == "scores":
+        scores = replace(load_scores(path), order=order)
+        return scores if index is None else _by_published_index(scores, path, index)
+    if published.dataset == "imagenet":
+        files = read_imagenet_index(path)["train"]
+        return Scores(load_imagenet_memorization(path), files.labels, np.array(files.names), order=order)
+    influence = load_classwise(path)
+    return Scores(influence.memorization, influence.labels_train, order=order)
+
+
+def _by_published_index(scores: Scores, path: Path, index: Path) -> Scores:
+    """Bring scores in an order of their own to the one of ImageNet's index, by names of files."""
+    files = read_imagenet_index(index)["train"]
+    place = {name: row for row, name in enumerate(scores.base_names(str(path)))}
+    if missing := [name for name in files.names if name not in place]:
+        raise DataError(f"{path}: has no score of {missing[0]} and {len(missing) - 1} other files of {index.name}")
+    rows = np.array([place[name] for name in files.names], np.int64)
+    if scores.labels is not None and not np.array_equal(scores.labels[rows], files.labels):
+        raise DataError(f"{path}: its labels are not those of {index.name}, it is about other examples")
+    return Scores(scores.scores[rows], files.labels, np.array(files.names), order="published")
+
+
+def _reordered(loaded: AnyPublished, published: Published, order: Order) -> AnyPublished:
+    if isinstance(loaded, Scores):
+        index = _original_index(published, "train", len(loaded.scores))
+        rows = {name: getattr(loaded, name) for name in ("scores", "labels")}
+        return Scores(**{name: _moved(row, index, order) for name, row in rows.items() if row is not None}, order=order)
+    if isinstance(loaded, InfluencePairs):
+        train, test = (
+            _renumbered(numbers, _original_index(published, split, published.examples[split]), order)
+            for split, numbers in (("train", loaded.train_index), ("test", loaded.test_index))
+        )
+        return replace(loaded, train_index=train, test_index=test, order=order)
+    train = _original_index(published, "train", len(loaded.labels_train))
+    test = _original_index(published, "test", len(loaded.labels_test))
+    return ClasswiseInfluence(
+        [_class_renumbered(one, train, test, order) for one in loaded.classes],
+        _moved(loaded.labels_train, train, order),
+        _moved(loaded.labels_test, test, order),
+        _moved(loaded.memorization, train, order),
+        order,
+    )
+
+
+def _class_renumbered(one: ClassInfluence, train: np.ndarray, test: np.ndarray, order: Order) -> ClassInfluence:
+    rows, columns = _renumbered(one.train_index, train, order), _renumbered(one.test_index, test, order)
+    by_row, by_column = np.argsort(rows), np.argsort(columns)
+    return ClassInfluence(one.label, rows[by_row], columns[by_column], one.influence[np.ix_(by_row, by_column)])
+
+
+def _original_index(published: Published, split: str, examples: int) -> np.ndarray:
+    index = original_index(published.dataset, split, examples)
+    assert index is not None  # every data set that has published files counts in a known order
+    return index
+
+
+def _moved(values: np.ndarray, index: np.ndarray, order: Order) -> np.ndarray:
+    return to_original(values, index) if order == "original" else to_published(values, index)
+
+
+def _renumbered(numbers: np.ndarray, index: np.ndarray, order: Order) -> np.ndarray:
+    """Return what numbers of examples in the other order are in this one."""
+    if numbers.size and int(numbers.max()) >= len(index):
+        raise DataError(f"example {int(numbers.max())} is not among the {len(index)} of the data set")
+    return index[numbers] if order == "original" else np.argsort(index)[numbers]

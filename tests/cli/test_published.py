@@ -1,0 +1,56 @@
+"""`heldout published`, and published names where other verbs take scores or files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heldout_torch.cli import main
+from heldout_torch.data import tfds_order
+from heldout_torch.stats import fetch_published, list_published, load_indices
+from tests.helpers.published import N, served, write_look_alikes
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Folder of look-alikes, the arrays in them, ImageNet's scores by index."""
+    folder = tmp_path_factory.mktemp("published")
+    return folder, *write_look_alikes(folder)
+
+
+@pytest.fixture
+def server(files, tmp_path, monkeypatch):
+    """A server of them, which the list of published files names."""
+    with served(files[0], tmp_path, monkeypatch) as running:
+        yield running
+
+
+def test_the_verb_lists_fetches_and_gives_paths(server, tmp_path, capsys):
+    assert main(["published", "fetch", "cifar10-cscores", "cifar100-pairs"]) == 0
+    capsys.readouterr()
+    assert main(["published", "list"]) == 0
+    rows = [line.split("\t")[:3] for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == list(list_published())
+    assert [row[0] for row in rows if row[2] == "kept"] == ["cifar10-cscores", "cifar100-pairs"]
+    assert main(["published", "path", "cifar10-cscores"]) == 0
+    assert Path(capsys.readouterr().out.strip()) == fetch_published("cifar10-cscores")
+    asked = sum(server.requests.values())
+    assert main(["published", "fetch", "imagenet-index", "cifar10"]) == 1
+    assert "'cifar10' is no published file" in capsys.readouterr().err
+    assert sum(server.requests.values()) == asked
+
+
+def test_examples_are_kept_by_a_published_score_without_a_zoo(server, files, tmp_path, capsys):
+    words = ["stats", "keep", "--by", "cifar10-cscores", "--fraction", "0.5", "--out"]
+    assert main([*words, str(tmp_path / "kept.npz")]) == 0
+    kept, order = load_indices(tmp_path / "kept.npz")
+    scores = files[1]["cifar10-cscores-orig-order.npz"]["scores"]
+    assert (order, sorted(kept)) == ("original", sorted(np.argsort(-scores)[: N // 2]))
+    assert main([*words, str(tmp_path / "index.npz"), "--order", "published"]) == 0
+    published, order = load_indices(tmp_path / "index.npz")
+    assert (order, sorted(tfds_order("train", N)[published])) == ("published", sorted(kept))
+    capsys.readouterr()
+    assert main([*words, str(tmp_path / "no.npz"), "--experiment", "cifar10-inception"]) == 1
+    assert "is published: --experiment" in capsys.readouterr().err
+    assert main(["stats", "keep", "--by", "consistency", "--fraction", "1", "--out", str(tmp_path / "no.npz")]) == 1
+    assert "give ZOO and --experiment" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from heldout_torch.experiments import Recipe, known_experiments
 from heldout_torch.training import RunBatch, train_runs
 from tests.helpers.archives import multiply, pack
 from tests.helpers.pages import blocks, commands, run_page, stand_ins
+from tests.helpers.published import served, write_look_alikes
 from tests.helpers.server import Server
 
 REPOSITORY = Path(__file__).parent.parent
@@ -64,7 +65,10 @@ def scratch(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{work}:{REPOSITORY}")
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
-    return tmp_path / "bin"
+    (tmp_path / "published").mkdir()
+    write_look_alikes(tmp_path / "published")
+    with served(tmp_path / "published", tmp_path, monkeypatch):
+        yield tmp_path / "bin"
 
 
 @pytest.mark.timeout(120)
@@ -113,7 +117,11 @@ def test_verbs_and_options_in_sentences_exist(page):
         if verb.startswith("-") or verb.isupper():
             continue
         assert verb in VERBS, words
-        action = [] if not others or not others[0].islower() or verb not in ("archive", "stats", "zoo") else others[:1]
+        action = (
+            []
+            if not others or not others[0].islower() or verb not in ("archive", "published", "stats", "zoo")
+            else others[:1]
+        )
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as ended:
             main([verb, *action, "--help"])

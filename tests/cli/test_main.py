@@ -303,6 +303,7 @@ VERBS_AND_WORDS = {
     "train": "train digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
     "experiment": "experiment digits-mlp --subset-ratio 0.7 --runs 0-3 --zoo OUT --recipe QUICK",
     "stats": "stats memorization ZOO --experiment digits-mlp-tf --subset-ratio 0.7 --out OUT.npz",
+    "published": "published list",
     "report": "report ZOO --experiment digits-mlp-tf --out OUT",
     "evaluate": "evaluate ZOO --out OUT",
     "verify": "verify ZOO --results OUT",

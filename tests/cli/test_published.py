@@ -8,6 +8,7 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.data import tfds_order
 from heldout_torch.stats import fetch_published, list_published, load_indices
+from heldout_torch.zoo import sample_zoo
 from tests.helpers.published import N, served, write_look_alikes
 
 
@@ -54,3 +55,14 @@ def test_examples_are_kept_by_a_published_score_without_a_zoo(server, files, tmp
     assert "is published: --experiment" in capsys.readouterr().err
     assert main(["stats", "keep", "--by", "consistency", "--fraction", "1", "--out", str(tmp_path / "no.npz")]) == 1
     assert "give ZOO and --experiment" in capsys.readouterr().err
+
+
+def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(server, tmp_path, monkeypatch, capsys):
+    words = ["stats", "memorization", str(sample_zoo()), "--experiment", "digits-mlp-tf", "--subset-ratio", "0.7"]
+    words += ["--out", str(tmp_path / "no.npz"), "--labels"]
+    assert main([*words, "cifar10-cscores"]) == 1  # about other examples, but found
+    assert "cifar10-cscores-orig-order.npz: does not say in which order" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar10-cscores").write_text("mine")
+    assert main([*words, "cifar10-cscores"]) == 1
+    assert "cifar10-cscores: is no readable npz file" in capsys.readouterr().err

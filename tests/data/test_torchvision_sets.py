@@ -13,7 +13,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.report import gather_statistics, write_report
-from heldout_torch.stats import RunTable, load_published_scores
+from heldout_torch.stats import RunTable
 from heldout_torch.training import RunBatch, train_runs
 from tests.data.originals import write_cifar, write_mnist
 from tests.data.test_imagenet import folder  # noqa: F401
@@ -65,9 +65,6 @@ def test_statistics_and_reports_take_them_too(unchecked, tmp_path):
     statistics = gather_statistics({0.5: table}, data)
     assert write_report(statistics, EXPERIMENT, data, tmp_path / "report").is_file()
     assert list((tmp_path / "report" / "images").iterdir())
-    scores = np.random.default_rng(0).random(60)
-    np.savez(tmp_path / "scores.npz", scores=scores, labels=np.asarray(data[0].targets))
-    assert np.array_equal(load_published_scores(tmp_path / "scores.npz", data[0]), scores)
 
 
 def test_one_object_has_only_its_own_split(unchecked, tmp_path):

@@ -287,7 +287,7 @@ FILES = {
     "verify --results": ["verify", "ZOO", "--results", "X"],
     "experiment --out": ["experiment", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0-1", "--zoo", "OUT",
                          "--out", "X"],
-    "archive index": ["archive", "index", "X"],
+    "archive index --out": ["archive", "index", "ZOO", "--out", "X"],
 }  # fmt: skip
 
 

@@ -17,6 +17,9 @@ import preact
 import sonnet as snt
 import tensorflow as tf
 
+tf.config.threading.set_intra_op_parallelism_threads(1)  # or sums come in another order each time
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
 architecture, out = sys.argv[1], Path(sys.argv[3])
 with np.load(sys.argv[2]) as npz:
     given = dict(npz)

@@ -15,9 +15,9 @@ from heldout_torch.training import RunBatch, train_runs
 
 labels = torch.arange(300) % 2
 images = (torch.randint(0, 256, (300, 1, 4, 4)) // (1 + labels[:, None, None, None])).byte()  # one class is darker
-data = ArrayDataset("shades", as_stored(images[:200], labels[:200]), as_stored(images[200:], labels[200:]), 2, 255.0)
-register_dataset("shades", lambda path: data)
+data = ArrayDataset("bands", as_stored(images[:200], labels[:200]), as_stored(images[200:], labels[200:]), 2, 255.0)
+register_dataset("bands", lambda path: data)
 register_architecture("tiny", lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)))
-own = Experiment("shades-tiny", "shades", "tiny", {}, 200, 100, {"divide_by": 255.0})
+own = Experiment("bands-tiny", "bands", "tiny", {}, 200, 100, {"divide_by": 255.0})
 assert not any(run.error for run in train_runs(RunBatch(own, Recipe(20, 20, 0.1), 0.5, (0, 1, 2)), data, sys.argv[1]))
-print(f"test accuracy: {RunTable.from_zoo(sys.argv[1], 'shades-tiny', 0.5).correct('test').mean():.3f}")
+print(f"test accuracy: {RunTable.from_zoo(sys.argv[1], 'bands-tiny', 0.5).correct('test').mean():.3f}")

@@ -18,6 +18,7 @@ from heldout_torch.storage import posix
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 _STALE_SECONDS = 3600.0
+_PIECE = 2**20  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
@@ -26,7 +27,7 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Several writers may write the same path; the last one wins."""
     with new_file(path) as file:
-        file.write(data)
+        _write(file, data)
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and wait until the disk has it."""
     with open(path, "wb") as file:
-        file.write(data)
+        _write(file, data)
         file.flush()
         posix.sync_file(file.fileno())
 
@@ -103,6 +104,13 @@ def remove_stale(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write in pieces: for one call of many megabytes Linux looks for memory in one piece, which can take ten times."""
+    pieces = memoryview(data)
+    for start in range(0, len(pieces), _PIECE):
+        file.write(pieces[start : start + _PIECE])
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
 
@@ -121,7 +129,12 @@ def _move(temporary: Path, path: Path, overwrite: bool) -> None:
             if posix.exchange(temporary, path):
                 return None
             old = path.with_name(REPLACED + path.name)
-            _set_aside(path, old)
+            try:
+                _set_aside(path, old)
+            except OSError as error:
+                if error.errno in _TAKEN:  # somebody else's is there now
+                    continue
+                raise
             try:
                 os.rename(temporary, path)
             except OSError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.data.checks import SPLITS, SplitName, check_labels
-from heldout_torch.data.literals import as_bytes, read_literals
+from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
 from heldout_torch.storage.npz import read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -42,9 +42,7 @@ def read_imagenet_index(path: Location) -> dict[SplitName, IndexedFiles]:
     wanted = [f"{prefix}_{part}" for prefix in _PREFIXES.values() for part in ("filenames", "labels")]
 
     def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
-        texts = [as_bytes(value) for value in read_literals(pickled, where)]
-        # The pickle also holds names of NumPy's own; only files end so.
-        names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+        names = read_file_names(pickled, where)
         if shape != (len(names),):
             raise DataError(f"{where}: an array of shape {shape} holds {len(names)} names that end in .JPEG")
         return np.array(names, np.bytes_)

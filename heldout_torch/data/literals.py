@@ -52,3 +52,18 @@ def as_bytes(value: Literal) -> bytes | None:
         except UnicodeEncodeError:
             return None
     return value if isinstance(value, bytes) else None
+
+
+def read_file_names(pickled: bytes, name: str) -> list[bytes]:
+    """Read the names of image files in the pickle of an array of Python objects, in order.
+
+    Args:
+        pickled: The pickle.
+        name: What errors call it.
+
+    Raises:
+        DataError: If it is no pickle.
+    """
+    texts = [as_bytes(value) for value in read_literals(pickled, name)]
+    # The pickle also holds names of NumPy's own; only files end so.
+    return [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]

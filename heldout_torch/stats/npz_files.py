@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heldout_torch.data.literals import as_bytes, read_literals
+from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.files import remove_stale, write_atomically
@@ -55,9 +55,7 @@ def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         DataError: If there are not as many as the shape says.
     """
-    texts = [as_bytes(value) for value in read_literals(pickled, "names of files")]
-    # The pickle also holds names of NumPy's own; only files end so.
-    names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+    names = read_file_names(pickled, "names of files")
     if shape != (len(names),):
         raise DataError(f"names of files: {len(names)} end in .JPEG, expected {shape}")
     return np.array(names, np.bytes_)

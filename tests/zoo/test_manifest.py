@@ -10,6 +10,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.records import FileRecord, RunRecord
 from tests.helpers.archives import EXPERIMENT
+from tests.helpers.changes import changed_at
 from tests.helpers.zoos import export
 
 
@@ -26,43 +27,30 @@ def test_reading_gives_what_was_written(data):
     assert manifest.to_bytes() == data
 
 
-def _change(path, value):
-    def change(table):
-        *way, last = path
-        for step in way:
-            table = table[step]
-        if value is None:
-            del table[last]
-        else:
-            table[last] = value
-
-    return change
-
-
 RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        _change(("format_version",), 2),
-        _change(("format_version",), None),
-        _change(("experiments", "../x"), {"archive": None, "declaration": None, "runs": {"0.7": {"1": {}}}}),
-        _change(("experiments", EXPERIMENT, "runs", "1.5"), {"1": {}}),
-        _change(("experiments", EXPERIMENT, "runs", "../.."), {"1": {}}),
-        _change(("experiments", EXPERIMENT, "runs", "0.7", "-1"), {}),
-        _change(("experiments", EXPERIMENT, "runs", "0.7", "../x"), {}),
-        _change((*RUN, "files", "../../x"), [1, "0" * 64]),
-        _change((*RUN, "files", "aux_arrays.npz"), None),
-        _change((*RUN, "files"), "x"),
-        _change((*RUN, "files", "aux_arrays.npz"), [-1, "0" * 64]),
-        _change((*RUN, "files", "aux_arrays.npz"), [True, "0" * 64]),
-        _change((*RUN, "files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
-        _change((*RUN, "files", "aux_arrays.npz"), [1, 7]),
-        _change((*RUN, "accuracy"), [1, 2, 3]),
-        _change((*RUN, "accuracy"), ["a", None, None]),
-        _change((*RUN, "epoch"), "x"),
-        _change(("experiments",), []),
+        changed_at(("format_version",), 2),
+        changed_at(("format_version",), None),
+        changed_at(("experiments", "../x"), {"archive": None, "declaration": None, "runs": {"0.7": {"1": {}}}}),
+        changed_at(("experiments", EXPERIMENT, "runs", "1.5"), {"1": {}}),
+        changed_at(("experiments", EXPERIMENT, "runs", "../.."), {"1": {}}),
+        changed_at(("experiments", EXPERIMENT, "runs", "0.7", "-1"), {}),
+        changed_at(("experiments", EXPERIMENT, "runs", "0.7", "../x"), {}),
+        changed_at((*RUN, "files", "../../x"), [1, "0" * 64]),
+        changed_at((*RUN, "files", "aux_arrays.npz"), None),
+        changed_at((*RUN, "files"), "x"),
+        changed_at((*RUN, "files", "aux_arrays.npz"), [-1, "0" * 64]),
+        changed_at((*RUN, "files", "aux_arrays.npz"), [True, "0" * 64]),
+        changed_at((*RUN, "files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
+        changed_at((*RUN, "files", "aux_arrays.npz"), [1, 7]),
+        changed_at((*RUN, "accuracy"), [1, 2, 3]),
+        changed_at((*RUN, "accuracy"), ["a", None, None]),
+        changed_at((*RUN, "epoch"), "x"),
+        changed_at(("experiments",), []),
     ],
 )
 def test_a_foreign_manifest_is_read_with_suspicion(data, change):

@@ -11,6 +11,7 @@ from heldout_torch import ZooError
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.records import read_record, record_bytes
 from tests.helpers.archives import EXPERIMENT
+from tests.helpers.changes import changed_at
 from tests.helpers.zoos import export
 
 KEY = RunKey(EXPERIMENT, 0.7, 1)
@@ -42,45 +43,32 @@ def test_reading_gives_what_was_written(folder):
     assert record_bytes(record, metadata) == data
 
 
-def _change(path, value):
-    def change(table):
-        *way, last = path
-        for step in way:
-            table = table[step]
-        if value is None:
-            del table[last]
-        else:
-            table[last] = value
-
-    return change
-
-
 @pytest.mark.parametrize(
     "change",
     [
-        _change(("format_version",), 2),
-        _change(("format_version",), None),
-        _change(("files", "../../x"), [1, "0" * 64]),
-        _change(("files", "aux_arrays.npz"), None),
-        _change(("files", "aux_arrays.npz"), [-1, "0" * 64]),
-        _change(("files", "aux_arrays.npz"), [True, "0" * 64]),
-        _change(("files", "aux_arrays.npz"), [2**63, "0" * 64]),
-        _change(("files", "aux_arrays.npz"), [1, None]),
-        _change(("files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
-        _change(("files", "aux_arrays.npz"), "xy"),
-        _change(("files",), []),
-        _change(("accuracy",), [1, 2, 3]),
-        _change(("accuracy",), [float("nan"), None, None]),
-        _change(("accuracy",), [1]),
-        _change(("metadata",), None),
-        _change(("metadata",), []),
-        _change(("metadata", "experiment"), "../x"),
-        _change(("metadata", "run"), 2),
-        _change(("metadata", "run"), "1"),
-        _change(("metadata", "subset_ratio"), 7),
-        _change(("metadata", "config"), "x"),
-        _change(("metadata", "epoch"), "x"),
-        _change(("metadata", "nonsense"), 1),
+        changed_at(("format_version",), 2),
+        changed_at(("format_version",), None),
+        changed_at(("files", "../../x"), [1, "0" * 64]),
+        changed_at(("files", "aux_arrays.npz"), None),
+        changed_at(("files", "aux_arrays.npz"), [-1, "0" * 64]),
+        changed_at(("files", "aux_arrays.npz"), [True, "0" * 64]),
+        changed_at(("files", "aux_arrays.npz"), [2**63, "0" * 64]),
+        changed_at(("files", "aux_arrays.npz"), [1, None]),
+        changed_at(("files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
+        changed_at(("files", "aux_arrays.npz"), "xy"),
+        changed_at(("files",), []),
+        changed_at(("accuracy",), [1, 2, 3]),
+        changed_at(("accuracy",), [float("nan"), None, None]),
+        changed_at(("accuracy",), [1]),
+        changed_at(("metadata",), None),
+        changed_at(("metadata",), []),
+        changed_at(("metadata", "experiment"), "../x"),
+        changed_at(("metadata", "run"), 2),
+        changed_at(("metadata", "run"), "1"),
+        changed_at(("metadata", "subset_ratio"), 7),
+        changed_at(("metadata", "config"), "x"),
+        changed_at(("metadata", "epoch"), "x"),
+        changed_at(("metadata", "nonsense"), 1),
     ],
 )
 def test_a_foreign_record_is_read_with_suspicion(folder, change):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from heldout_torch import plugins
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def plugins_of_one_test(monkeypatch):
+    """What a test or a page loads is no plugin of the next test, whose workers may not find its module."""
+    monkeypatch.setattr(plugins, "_loaded", list(plugins.loaded_plugins()))
 
 
 @pytest.fixture

@@ -48,11 +48,11 @@ def configure(parser: Parser) -> None:
     _add_ratio(memorization)
     consistency = _add(statistics, "consistency", "C-scores with standard errors and intervals", _consistency)
     _add_ratios(consistency)
-    influence = _add(statistics, "influence", "class-wise influence matrices in the published layout", _influence)
+    influence = _add(statistics, "influence", "influence within classes as published, with intervals", _influence)
     _add_ratio(influence)
     _add_device(influence)
 
-    pairs = _add(statistics, "pairs", "high-influence pairs", _pairs)
+    pairs = _add(statistics, "pairs", "high-influence pairs, and how sure they are", _pairs)
     _add_ratio(pairs)
     _add_device(pairs)
     pairs.add_argument("--min-influence", type=float, default=0.15, metavar="X", help="default: 0.15, as published")
@@ -142,7 +142,7 @@ def _influence(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out, [".npz"])
     table, (train, test) = _one_table(arguments)
     labels = train.needed_labels("influence within classes"), test.needed_labels("influence within classes")
-    matrices = classwise_influence(table, *labels, empty=_empty(arguments), device=arguments.device)
+    matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=arguments.device)
     classes = write_classwise(out, matrices, memorization_scores(table, train, _empty(arguments)), train, test)
     summarize(
         arguments,
@@ -164,10 +164,12 @@ def _pairs(arguments: argparse.Namespace) -> int:
         empty=_empty(arguments), device=arguments.device,
     )  # fmt: skip
     write_pairs(out, pairs, train, test)
+    assert pairs.false_discovery_rate is not None
+    found = int((pairs.false_discovery_rate <= 0.05).sum())
     summarize(
         arguments,
-        f"wrote {len(pairs)} pairs from {table.runs} runs to {out}",
-        pairs=len(pairs), runs=table.runs, out=out,
+        f"wrote {len(pairs)} pairs from {table.runs} runs to {out}; {found} at a false-discovery rate of 5 %",
+        pairs=len(pairs), pairs_at_5_percent=found, runs=table.runs, out=out,
     )  # fmt: skip
     return 0
 

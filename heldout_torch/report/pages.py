@@ -178,8 +178,8 @@ def _render(
         memorization_bins=histogram(values),
         influence_bins=histogram(pairs.influence, **PUBLISHED_BINS["cifar100-influence"]),
         largest_error=_quantile(errors, 1.0),
-        memorized_error=_quantile(errors[memorized], 0.5),
-        pair_error=_quantile(pairs.standard_error, 0.5),
+        memorized_width=_quantile(np.subtract(*statistics.memorization_interval[::-1])[memorized], 0.5),
+        likely_pairs=None if statistics.pairs is None else _count_likely(statistics.pairs),
         bound=error_bound(table.runs, statistics.subset_ratio) ** 0.5,
         unknown=int((~known).sum()),
         memorized=int(memorized.sum()),
@@ -210,6 +210,11 @@ def _svg(figure: "Figure", name: str) -> str:
 def _quantile(values: np.ndarray, share: float) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.quantile(known, share)) if len(known) else None
+
+
+def _count_likely(pairs: InfluencePairs) -> int:
+    assert pairs.false_discovery_rate is not None  # they come from a run table
+    return int((pairs.false_discovery_rate <= 0.05).sum())
 
 
 def _strongest(pairs: InfluencePairs | None) -> InfluencePairs:

@@ -79,18 +79,22 @@ def example_columns(
         picture: Place of each training example among the images, int64 of shape (n,); -1 for a missing image.
         examples: Published indices, int64 of shape (k,).
     """
-    counts, scores = statistics.counts, statistics.consistency
+    counts = statistics.counts
+    low, high = statistics.memorization_interval
+    score_low, score_high = statistics.consistency_interval
     return {
         "label": labels[examples].tolist(),
         "picture": picture[examples].tolist(),
         "memorization": numbers(statistics.memorization[examples]),
-        "error": numbers(statistics.memorization_error[examples]),
+        "low": numbers(low[examples]),
+        "high": numbers(high[examples]),
         "trained": counts.trained_on[examples].tolist(),
         "trained_right": counts.correct_trained_on[examples].tolist(),
         "held": counts.held_out[examples].tolist(),
         "held_right": counts.correct_held_out[examples].tolist(),
-        "score": numbers(scores.scores[examples]),
-        "score_error": numbers(scores.standard_error[examples]),
+        "score": numbers(statistics.consistency.scores[examples]),
+        "score_low": numbers(score_low[examples]),
+        "score_high": numbers(score_high[examples]),
     }
 
 
@@ -157,11 +161,12 @@ def pair_script(
     train, test = np.unique(pairs.train_index), np.unique(pairs.test_index)
     table = statistics.table
     accuracy = np.count_nonzero(unpack(table.packed_correct_test[test], table.runs), axis=1) / table.runs
+    sure = {name: getattr(pairs, name) for name in ("low", "high", "false_discovery_rate")}
     columns = {
         "train": pairs.train_index.tolist(),
         "test": pairs.test_index.tolist(),
         "influence": numbers(pairs.influence),
-        "error": numbers(pairs.standard_error),
+        **{name: numbers(row) for name, row in sure.items() if row is not None},
         "examples": {"index": train.tolist(), **example_columns(statistics, labels[0], pictures[0], train)},
         "tests": {
             "index": test.tolist(),

@@ -65,8 +65,11 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
         for axes, place, helped in zip(
             row[1:], places, read_images(dataset, "test", pairs.test_index[places]), strict=False
         ):
-            error = pairs.standard_error[place]
-            spread = "" if np.isnan(error) else f" ± {error:.2f}"
+            spread, error = "", pairs.standard_error[place]
+            if pairs.low is not None and pairs.high is not None:
+                spread = f" ({pairs.low[place]:.2f} to {pairs.high[place]:.2f})"
+            elif not np.isnan(error):
+                spread = f" ± {error:.2f}"
             _show(axes, helped, f"test {pairs.test_index[place]}\n{pairs.influence[place]:.2f}{spread}")
     return figure
 

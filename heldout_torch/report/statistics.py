@@ -16,11 +16,13 @@ from heldout_torch.stats import (
     Reliability,
     RunTable,
     consistency,
+    consistency_interval,
     example_counts,
     facts_of,
     influence_pairs,
     memorization,
-    memorization_scores,
+    memorization_error,
+    memorization_interval,
     reliability,
     run_accuracies,
 )
@@ -42,9 +44,11 @@ class ReportStatistics:
         counts: Of these runs.
         memorization: As `heldout_torch.stats.memorization`, float32 of shape (n,).
         memorization_error: Its standard error, float32 of shape (n,).
+        memorization_interval: Ends of intervals that cover the truth 95 times in 100, float32 of shape (n,) each.
         reliability: Of memorization, between halves of the runs; None for fewer than four runs.
         pairs: High-influence pairs by the published selection; None if labels are not known.
         consistency: Over all ratios.
+        consistency_interval: As `memorization_interval`.
         accuracies: Of the runs of each subset ratio, in ascending order.
     """
 
@@ -55,9 +59,11 @@ class ReportStatistics:
     counts: ExampleCounts
     memorization: np.ndarray
     memorization_error: np.ndarray
+    memorization_interval: tuple[np.ndarray, np.ndarray]
     reliability: Reliability | None
     pairs: InfluencePairs | None
     consistency: ConsistencyScores
+    consistency_interval: tuple[np.ndarray, np.ndarray]
     accuracies: dict[float, Accuracies]
 
 
@@ -87,9 +93,8 @@ def gather_statistics(
     train, test = examples or (ExampleFacts(table.train_examples), ExampleFacts(table.test_examples))
     for one in tables.values():
         check_examples(one, train, test, "the data set" if dataset is None else dataset.name)
-    scores = memorization_scores(table, train)
-    assert scores.standard_error is not None
-    comparable = table.runs >= 4 and np.isfinite(scores.scores).any()
+    memorized = memorization(table)
+    comparable = table.runs >= 4 and np.isfinite(memorized).any()
     pairs = None
     if train.labels is not None and test.labels is not None:
         pairs = influence_pairs(table, train.labels, test.labels)
@@ -99,11 +104,13 @@ def gather_statistics(
         train=train,
         test=test,
         counts=example_counts(table),
-        memorization=scores.scores,
-        memorization_error=scores.standard_error,
+        memorization=memorized,
+        memorization_error=memorization_error(table),
+        memorization_interval=memorization_interval(table),
         reliability=reliability(table, memorization) if comparable else None,
         pairs=pairs,
         consistency=consistency(tables),
+        consistency_interval=consistency_interval(tables),
         accuracies={key: run_accuracies(tables[key]) for key in sorted(tables)},
     )
 

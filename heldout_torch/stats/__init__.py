@@ -15,8 +15,8 @@ Everything starts from a run table and is a plain function on it; indices are pu
   one by ridge regression or LASSO.
 - Without some examples: `group_influence(table, group)`, `class_summary`, `removal_curves(table, ranking)`,
   `brittleness`, `mislabel_auc`; runs of several subset ratios: `stratified_memorization`, `stratified_influence`.
-- Intervals: `memorization_interval(table, level)`, `influence_interval`, `consistency_interval`; chances:
-  `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
+- Intervals: `memorization_interval(table, level)`, `influence_interval`, `pair_interval`, `consistency_interval`;
+  chances: `pair_p_values(table, train_index, test_index)`, `false_discovery_rate`.
 - Published files by name: `load_published(name, order)`, `fetch_published`, `list_published`.
 - Files in the published formats: `load_scores`, `save_scores`, `load_pairs`, `save_pairs`,
   `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         score_agreement,
     )
     from heldout_torch.stats.attribution import DatamodelingScores, lds
+    from heldout_torch.stats.classwise import ClassInfluence, classwise_influence
     from heldout_torch.stats.counterfactuals import (
         ClassSummary,
         RemovalCurves,
@@ -71,27 +72,20 @@ if TYPE_CHECKING:
     )
     from heldout_torch.stats.intervals import (
         consistency_interval,
-        false_discovery_rate,
         influence_interval,
         memorization_interval,
-        pair_p_values,
+        pair_interval,
     )
     from heldout_torch.stats.orders import to_original, to_published
     from heldout_torch.stats.outputs import OutputTable
-    from heldout_torch.stats.pairs import (
-        ClassInfluence,
-        InfluencePairs,
-        TopInfluences,
-        classwise_influence,
-        influence_pairs,
-        top_influences,
-    )
+    from heldout_torch.stats.pairs import InfluencePairs, TopInfluences, influence_pairs, top_influences
     from heldout_torch.stats.published import load_published
     from heldout_torch.stats.published_files import fetch_published
     from heldout_torch.stats.published_list import list_published
     from heldout_torch.stats.regressions import Datamodels, datamodels
     from heldout_torch.stats.run_table import RunTable
     from heldout_torch.stats.score_files import Scores, load_scores, original_index, save_scores
+    from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
     from heldout_torch.stats.strata import (
         StratifiedEstimate,
         split_by_ratio,
@@ -169,6 +163,7 @@ __all__ = [
     "original_index",
     "pair_agreement",
     "pair_error",
+    "pair_interval",
     "pair_p_values",
     "reliability",
     "removal_curves",
@@ -205,6 +200,7 @@ __getattr__, __dir__ = lazy_names(
             "DatamodelingScores",
             "lds",
         ),
+        "heldout_torch.stats.classwise": ("ClassInfluence", "classwise_influence"),
         "heldout_torch.stats.counterfactuals": (
             "ClassSummary",
             "RemovalCurves",
@@ -235,21 +231,13 @@ __getattr__, __dir__ = lazy_names(
         ),
         "heldout_torch.stats.intervals": (
             "consistency_interval",
-            "false_discovery_rate",
             "influence_interval",
             "memorization_interval",
-            "pair_p_values",
+            "pair_interval",
         ),
         "heldout_torch.stats.orders": ("to_original", "to_published"),
         "heldout_torch.stats.outputs": ("OutputTable",),
-        "heldout_torch.stats.pairs": (
-            "ClassInfluence",
-            "InfluencePairs",
-            "TopInfluences",
-            "classwise_influence",
-            "influence_pairs",
-            "top_influences",
-        ),
+        "heldout_torch.stats.pairs": ("InfluencePairs", "TopInfluences", "influence_pairs", "top_influences"),
         "heldout_torch.stats.published": ("load_published",),
         "heldout_torch.stats.published_files": ("fetch_published",),
         "heldout_torch.stats.published_list": ("list_published",),
@@ -264,6 +252,7 @@ __getattr__, __dir__ = lazy_names(
             "original_index",
             "save_scores",
         ),
+        "heldout_torch.stats.significance": ("false_discovery_rate", "pair_p_values"),
         "heldout_torch.stats.strata": (
             "StratifiedEstimate",
             "split_by_ratio",

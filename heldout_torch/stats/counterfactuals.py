@@ -6,7 +6,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import influence, memorization
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, as_labels, selected
 from heldout_torch.stats.tables import AnyTable, outcomes, trained_on
 
 _PAIRS, _TESTS = 2**24, 256
@@ -68,13 +68,8 @@ def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.nda
     Raises:
         DataError: If there is only one run, or labels are of another length.
     """
-    labels_train, labels_test = np.asarray(labels_train), np.asarray(labels_test)
-    for name, labels, length in (
-        ("labels_train", labels_train, table.train_examples),
-        ("labels_test", labels_test, table.test_examples),
-    ):
-        if labels.shape != (length,) or labels.dtype.kind not in "iu":
-            raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(length,)}")
+    labels_train = as_labels(labels_train, table.train_examples, "labels_train")
+    labels_test = as_labels(labels_test, table.test_examples, "labels_test")
     classes = np.union1d(labels_train, labels_test).astype(np.int64)
     memorized = memorization(table)
     matrix = np.full((len(classes), len(classes)), np.nan)

@@ -1,7 +1,7 @@
 """Published influence: high-influence pairs, class-wise matrices, and ImageNet's index with memorization.
 
-Mind the transpose: class-wise matrices are train x test, everything else here is test x train. The array
-`standard_error`, which published files do not have, is written where it is known; other readers pass over it.
+Mind the transpose: class-wise matrices are train x test, everything else here is test x train. Standard errors,
+intervals and chances, which published files do not have, are written where they are known, and passed over by others.
 """
 
 import re
@@ -12,17 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order
-from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
 
+_ALSO = ("low", "high", "p_value", "false_discovery_rate")
 _OF_EXAMPLES = ("tr_labels", "tt_labels", "tr_mem")
 
 
 def load_pairs(path: str | Path) -> InfluencePairs:
-    """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error`, `order`); numbers are as the file has them.
+    """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs); numbers are as the file has them.
 
     Indices count as the file does: published files do not say how, and their pairs have order None. Standard errors
     are NaN if there are none.
@@ -30,17 +32,18 @@ def load_pairs(path: str | Path) -> InfluencePairs:
     Raises:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.
     """
-    arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", ORDER])
+    arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
     influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
     pairs = len(influence)
     train, test = (as_indices(arrays[name], pairs, f"{path}: {name}") for name in ("tr_idx", "tt_idx"))
     arrays.setdefault("standard_error", np.full(pairs, np.nan, influence.dtype))
     memorization, error = (as_row(arrays[name], "f", pairs, f"{path}: {name}") for name in ("mem", "standard_error"))
-    return InfluencePairs(train, test, influence, memorization, error, read_order(arrays, path))
+    also = {name: as_row(arrays[name], "f", pairs, f"{path}: {name}") for name in _ALSO if name in arrays}
+    return InfluencePairs(train, test, influence, memorization, error, read_order(arrays, path), **also)
 
 
 def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
-    """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and `standard_error` and `order` where they are known).
+    """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs where they are known).
 
     Raises:
         DataError: If lengths differ, or the file cannot be written.
@@ -51,6 +54,7 @@ def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
         "infl": pairs.influence,
         "mem": pairs.memorization,
         "standard_error": None if len(pairs) and np.isnan(pairs.standard_error).all() else pairs.standard_error,
+        **{name: getattr(pairs, name) for name in _ALSO},
     }
     for name, array in arrays.items():
         if array is not None and array.shape != (len(pairs),):
@@ -82,6 +86,8 @@ class ClasswiseInfluence:
 def load_classwise(path: str | Path, index: str | Path | None = None) -> ClasswiseInfluence:
     """Read `tr_classidx_K`, `tt_classidx_K`, `infl_matrix_classK`, `tr_labels`, `tt_labels`, `tr_mem` (and `order`).
 
+    Intervals, `infl_low_classK` and `infl_high_classK`, are read if they are there.
+
     Args:
         path: The file.
         index: `imagenet_index.npz`, which has labels and memorization where the file has only the first three.
@@ -103,14 +109,16 @@ def load_classwise(path: str | Path, index: str | Path | None = None) -> Classwi
         if missing := set(names) - set(arrays):
             raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which belongs to {names[2]}")
         train_index, test_index, matrix = (arrays[name] for name in names)
+        ends = {end: arrays.get(f"infl_{end}_class{label}") for end in ("low", "high")}
         for places, split, name in ((train_index, train, names[0]), (test_index, test, names[1])):
             as_row(places, "iu", None, f"{path}: {name}")
             if not np.array_equal(np.sort(places), np.flatnonzero(split == label)):
                 raise DataError(f"{path}: {name} does not name the examples of label {label}")
-        if matrix.shape != (len(train_index), len(test_index)) or matrix.dtype.kind != "f":
-            expected = f"floats {(len(train_index), len(test_index))}"
-            raise DataError(f"{path}: {names[2]} is {matrix.dtype} {matrix.shape}, expected {expected}")
-        classes.append(ClassInfluence(label, train_index, test_index, matrix))
+        for name, one in ((names[2], matrix), *((f"infl_{end}_class{label}", ends[end]) for end in ends)):
+            if one is not None and (one.shape != (len(train_index), len(test_index)) or one.dtype.kind != "f"):
+                expected = f"floats {(len(train_index), len(test_index))}"
+                raise DataError(f"{path}: {name} is {one.dtype} {one.shape}, expected {expected}")
+        classes.append(ClassInfluence(label, train_index, test_index, matrix, **ends))
     memorization = as_row(arrays["tr_mem"], "f", len(train), f"{path}: tr_mem")
     return ClasswiseInfluence(classes, train, test, memorization, read_order(arrays, path))
 
@@ -136,11 +144,12 @@ def save_classwise(
     Raises:
         DataError: If the file cannot be written.
     """
-    arrays = {"tr_labels": labels_train, "tt_labels": labels_test, "tr_mem": memorization}
+    arrays: dict[str, np.ndarray | None] = {"tr_labels": labels_train, "tt_labels": labels_test, "tr_mem": memorization}
     for one in classes:
         arrays[f"tr_classidx_{one.label}"] = one.train_index
         arrays[f"tt_classidx_{one.label}"] = one.test_index
         arrays[f"infl_matrix_class{one.label}"] = one.influence  # (train, test)
+        arrays[f"infl_low_class{one.label}"], arrays[f"infl_high_class{one.label}"] = one.low, one.high
     write_npz(path, arrays, order)
 
 

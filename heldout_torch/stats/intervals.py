@@ -1,4 +1,4 @@
-"""Intervals around estimates from bits, which hold also where all runs of a group agree, and chances of false pairs.
+"""Intervals around estimates from bits, which hold also where all runs of a group agree.
 
 A standard error is 0 where every run is right, so plus or minus two of them covers nothing there. These intervals count
 a few runs more than there are: of m groups each gets 2 / m right and 2 / m wrong ones before shares and variances are
@@ -8,7 +8,6 @@ Proportions and Differences of Proportions", The American Statistician, 2000), f
 and D. Bonett ("An Improved Confidence Interval for a Linear Function of Binomial Proportions", 2004).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
@@ -18,8 +17,8 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import example_counts
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import Selection, selected, selected_pairs
-from heldout_torch.stats.uncertainty import influence_counts
+from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.uncertainty import influence_counts, pair_counts
 
 _BLOCK_PAIRS = 2**22
 
@@ -80,6 +79,28 @@ def influence_interval(
     return low, high  # (test, train)
 
 
+def pair_interval(
+    table: RunTable, train_index: np.ndarray, test_index: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute an interval around the influence of single pairs (Agresti and Caffo, 2000).
+
+    Args:
+        table: The runs.
+        train_index: Published indices, integers of shape (pairs,).
+        test_index: The same of the test examples.
+        level: As in `memorization_interval`. It is about a pair chosen beforehand: of those chosen for being large
+            more lie above the truth.
+
+    Returns:
+        Lower and upper ends, float32 of shape (pairs,), -1 ... 1; NaN as in `influence_interval`.
+
+    Raises:
+        DataError: If the level is not as above, examples are named that do not exist, or the two are not of one length.
+    """
+    both, trained, correct = pair_counts(table, train_index, test_index)
+    return _interval(((both, trained), (correct - both, table.runs - trained)), (1.0, -1.0), level)  # (pairs,)
+
+
 def consistency_interval(
     tables_by_ratio: Mapping[float, RunTable] | RunTable, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -112,75 +133,6 @@ def consistency_interval(
         ends = _interval(list(zip(*groups, strict=True)), [1 / number] * int(number), level)
         low[chosen], high[chosen] = np.maximum(ends[0], 0), ends[1]
     return low, high  # (n,)
-
-
-def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
-    """Compute how likely an influence at least as large is for a training example that does nothing.
-
-    Subsets are random, so under that hypothesis the runs that are right on the test example fall on those that trained
-    on the training example as balls drawn from an urn: the upper tail of the hypergeometric distribution, which is
-    R. A. Fisher's exact test, one-sided. It holds at any number of runs, for runs of one subset ratio.
-
-    Args:
-        table: The runs.
-        train_index: Published indices, integers of shape (pairs,).
-        test_index: The same of the test examples.
-
-    Returns:
-        float64 of shape (pairs,), 0 ... 1.
-
-    Raises:
-        DataError: If examples are named that do not exist, or the two are not of one length.
-    """
-    train, test = selected_pairs(train_index, test_index, table)
-    both = kernels.count_pairs(table.packed_trained_on, train, table.packed_correct_test, test)
-    trained = kernels.count_runs(table.packed_trained_on, train)
-    correct = kernels.count_runs(table.packed_correct_test, test)
-    log_factorial = np.array([math.lgamma(count + 1) for count in range(table.runs + 1)])
-
-    def log_choices(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
-        return log_factorial[whole] - log_factorial[part] - log_factorial[whole - part]
-
-    tail = np.empty(len(train))
-    step = max(1, _BLOCK_PAIRS // (table.runs + 1))
-    for start in range(0, len(train), step):
-        n, right, least = (counts[start : start + step, None] for counts in (trained, correct, both))
-        common = np.arange(table.runs + 1)  # (runs + 1,), each number of runs that may be in both groups
-        possible = (common >= least) & (common <= np.minimum(n, right)) & (common >= n + right - table.runs)
-        common = np.where(possible, common, least)  # (pairs, runs + 1); `least` is what happened, so it is possible
-        logs = log_choices(right, common) + log_choices(table.runs - right, n - common)
-        logs -= log_choices(np.full_like(n, table.runs), n)
-        tail[start : start + step] = np.where(possible, np.exp(logs), 0).sum(1)
-    return np.minimum(tail, 1)  # (pairs,)
-
-
-def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
-    """Bound for each pair the share of false ones among all that are at least as significant.
-
-    Source: Y. Benjamini and Y. Hochberg, "Controlling the False Discovery Rate" (1995), as adjusted p-values.
-
-    Args:
-        p_values: Float of shape (pairs,), 0 ... 1.
-        tests: Number of pairs among which these were found, such as all of one class; as many as there are p-values
-            by default. Those not given count as not significant, so that the rate can only be overstated.
-
-    Returns:
-        float64 of shape (pairs,), 0 ... 1.
-
-    Raises:
-        DataError: If values are no probabilities, or there are fewer tests than values.
-    """
-    p_values = np.asarray(p_values, np.float64)
-    tests = p_values.size if tests is None else tests
-    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all() or tests < len(p_values):
-        raise DataError(
-            f"expected a row of p-values in 0 ... 1, and at least as many tests; got shape {p_values.shape} and {tests}"
-        )
-    order = np.argsort(-p_values)
-    ranks = np.arange(len(p_values), 0, -1)
-    rates = np.empty(len(p_values))
-    rates[order] = np.minimum.accumulate(np.minimum(p_values[order] * tests / ranks, 1))
-    return rates  # (pairs,)
 
 
 def _interval(groups: Sequence[Group], coefficients: Sequence[float], level: float) -> tuple[np.ndarray, np.ndarray]:

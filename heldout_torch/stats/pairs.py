@@ -4,7 +4,6 @@ A pair is kept by its float32 estimate, as `influence` returns it, so these func
 on the full matrix would. NaN is never kept.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,12 +13,14 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.counting import kernels
-from heldout_torch.stats.estimators import Empty, influence, memorization, test_axis, train_axis
+from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
+from heldout_torch.stats.intervals import pair_interval
 from heldout_torch.stats.orders import Order
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import as_count
+from heldout_torch.stats.selection import as_count, as_labels
 from heldout_torch.stats.shown import short_repr
+from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
 from heldout_torch.stats.uncertainty import pair_error
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class InfluencePairs:
         standard_error: Of the influence, float32 of shape (pairs,); NaN as in `uncertainty.influence_error`.
         order: What the indices count: examples by published index, or as the data set's original files do; None if a
             file does not say.
+        low: Lower ends of intervals around the influence that cover the truth 95 times in 100 for a pair chosen
+            beforehand (`pair_interval`), float32 of shape (pairs,), and
+        high: their upper ends; None for pairs of outputs, and if a file has none. The same holds for the others:
+        p_value: Chance of at least this influence where there is none (`pair_p_values`), float64 of shape (pairs,).
+        false_discovery_rate: At most this share is false of the pairs that are at least as significant, float64 of
+            shape (pairs,): `false_discovery_rate` among all pairs of one class (or all), of any memorization.
     """
 
     train_index: np.ndarray
@@ -46,6 +53,10 @@ class InfluencePairs:
     memorization: np.ndarray
     standard_error: np.ndarray
     order: Order | None = "published"
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    p_value: np.ndarray | None = None
+    false_discovery_rate: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.train_index)
@@ -55,19 +66,12 @@ class InfluencePairs:
 
     def __getitem__(self, part: slice) -> Self:
         """Return some of the pairs."""
-        rows = {name: row[part] for name, row in vars(self).items() if name != "order"}
-        return replace(self, **rows)
+        return replace(self, **{name: row[part] for name, row in self._rows().items()})
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return a column for each array; those of indices are named by their order."""
+        """Return a column for each array that is known; those of indices are named by their order."""
         prefix = "" if self.order is None else f"{self.order}_"
-        return {
-            f"train_{prefix}index": self.train_index,
-            f"test_{prefix}index": self.test_index,
-            "influence": self.influence,
-            "memorization": self.memorization,
-            "standard_error": self.standard_error,
-        }
+        return {name.replace("_index", f"_{prefix}index"): row for name, row in self._rows().items()}
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` of the columns.
@@ -76,6 +80,9 @@ class InfluencePairs:
             HeldoutError: If pandas is not installed.
         """
         return data_frame(self.columns())
+
+    def _rows(self) -> dict[str, Any]:
+        return {name: row for name, row in vars(self).items() if isinstance(row, np.ndarray)}
 
 
 def influence_pairs(
@@ -110,13 +117,15 @@ def influence_pairs(
     if min_memorization is not None:
         candidates = np.flatnonzero(memorized >= np.float32(min_memorization))
     problems: list[tuple[Any, Any]] = [(slice(None), slice(None))]  # test examples, places among the candidates
+    sought = table.train_examples * table.test_examples  # pairs, of any memorization
     if same_class:
-        train_classes = _labels(labels_train, table.train_examples, "labels_train")[candidates]
-        test_classes = _labels(labels_test, table.test_examples, "labels_test")
-        problems = [
-            (np.flatnonzero(test_classes == label), np.flatnonzero(train_classes == label))
-            for label in np.intersect1d(train_classes, test_classes)
-        ]
+        train_classes = as_labels(labels_train, table.train_examples, "labels_train")
+        test_classes = as_labels(labels_test, table.test_examples, "labels_test")
+        labels, sizes = np.unique(train_classes, return_counts=True)
+        members = [np.flatnonzero(test_classes == label) for label in labels]
+        sought = sum(size * len(test) for size, test in zip(sizes.tolist(), members, strict=True))
+        train_classes = train_classes[candidates]
+        problems = [(test, np.flatnonzero(train_classes == label)) for label, test in zip(labels, members, strict=True)]
     if isinstance(table, OutputTable):
         every = np.arange(table.test_examples)
         parts = ((every[test], candidates[train]) for test, train in problems)
@@ -128,7 +137,13 @@ def influence_pairs(
     order = np.lexsort((test_index, train_index, -value))
     train_index, test_index = train_index[order], test_index[order]
     error = pair_error(table, train_index, test_index)
-    return InfluencePairs(train_index, test_index, value[order], memorized[train_index], error)
+    pairs = InfluencePairs(train_index, test_index, value[order], memorized[train_index], error)
+    if isinstance(table, OutputTable):
+        return pairs
+    low, high = pair_interval(table, train_index, test_index)
+    p_values = pair_p_values(table, train_index, test_index)
+    rates = false_discovery_rate(p_values, sought)
+    return replace(pairs, low=low, high=high, p_value=p_values, false_discovery_rate=rates)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,59 +199,3 @@ def top_influences(
     other = index[example, place]
     error[example, place] = pair_error(table, *((other, example) if per == "test" else (example, other)))
     return TopInfluences(index, value, error)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ClassInfluence:
-    """Influences within one class.
-
-    Attributes:
-        label: The class.
-        train_index: Published indices of its training examples, int64 of shape (train,).
-        test_index: Published indices of its test examples, int64 of shape (test,).
-        influence: float32 of shape (train, test), in this order as in the published files.
-    """
-
-    label: int
-    train_index: np.ndarray
-    test_index: np.ndarray
-    influence: np.ndarray
-
-    __repr__ = short_repr
-
-
-def classwise_influence(
-    table: RunTable | OutputTable,
-    labels_train: np.ndarray,
-    labels_test: np.ndarray,
-    *,
-    empty: Empty = "nan",
-    device: "str | torch.device" = "cpu",
-) -> Iterator[ClassInfluence]:
-    """Estimate all influences within each class, one class after the other, in order of label.
-
-    Args:
-        table: At least two runs.
-        labels_train: Labels by published index, integers of shape (n,).
-        labels_test: The same for the test set, (m,).
-        empty: As in `memorization`.
-        device: `cpu`, or a CUDA device; the result is the same.
-
-    Raises:
-        DataError: If there is only one run, or labels are of another length.
-    """
-    labels_train = _labels(labels_train, table.train_examples, "labels_train")
-    labels_test = _labels(labels_test, table.test_examples, "labels_test")
-    for label in np.union1d(labels_train, labels_test):
-        train, test = np.flatnonzero(labels_train == label), np.flatnonzero(labels_test == label)
-        matrix = influence(table, train, test, empty=empty, device=device)  # (test, train)
-        yield ClassInfluence(int(label), train, test, np.ascontiguousarray(matrix.T))
-
-
-def _labels(labels: np.ndarray | None, examples: int, name: str) -> np.ndarray:
-    if labels is None:
-        raise DataError(f"{name} is missing, pairs of the same class need it")
-    labels = np.asarray(labels)
-    if labels.shape != (examples,) or labels.dtype.kind not in "iu":
-        raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(examples,)}")
-    return labels

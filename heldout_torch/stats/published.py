@@ -8,6 +8,7 @@ import numpy as np
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.order import original_index
 from heldout_torch.errors import DataError
+from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.influence_files import (
     ClasswiseInfluence,
     load_classwise,
@@ -15,7 +16,7 @@ from heldout_torch.stats.influence_files import (
     load_pairs,
 )
 from heldout_torch.stats.orders import Order, check_order, to_original, to_published
-from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.published_files import fetch_file
 from heldout_torch.stats.published_list import Published, find_published, list_published
 from heldout_torch.stats.score_files import Scores, load_scores
@@ -112,8 +113,7 @@ def _reordered(loaded: AnyPublished, published: Published, order: Order) -> AnyP
 
 def _class_renumbered(one: ClassInfluence, train: np.ndarray, test: np.ndarray, order: Order) -> ClassInfluence:
     rows, columns = _renumbered(one.train_index, train, order), _renumbered(one.test_index, test, order)
-    by_row, by_column = np.argsort(rows), np.argsort(columns)
-    return ClassInfluence(one.label, rows[by_row], columns[by_column], one.influence[np.ix_(by_row, by_column)])
+    return one.renumbered(rows, columns)
 
 
 def _original_index(published: Published, split: str, examples: int) -> np.ndarray:

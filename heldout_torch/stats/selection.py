@@ -62,6 +62,20 @@ def as_count(value: Any, name: str) -> int:
     return number
 
 
+def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
+    """Return labels by published index as an array.
+
+    Raises:
+        DataError: If there are none, or they are no integers of shape (examples,); `name` is what the error calls them.
+    """
+    if labels is None:
+        raise DataError(f"{name} is missing, pairs of the same class need it")
+    labels = np.asarray(labels)
+    if labels.shape != (examples,) or labels.dtype.kind not in "iu":
+        raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(examples,)}")
+    return labels
+
+
 def _as_index(selection: Any) -> Any:
     if selection is None or isinstance(selection, slice):
         return slice(None) if selection is None else selection

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import write_columns
 from heldout_torch.stats.estimators import Empty, consistency, memorization
 from heldout_torch.stats.example_facts import ExampleFacts
 from heldout_torch.stats.influence_files import save_classwise, save_pairs
 from heldout_torch.stats.intervals import consistency_interval, memorization_interval
 from heldout_torch.stats.orders import to_original
-from heldout_torch.stats.pairs import ClassInfluence, InfluencePairs
+from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.stats.uncertainty import memorization_error
@@ -94,9 +95,7 @@ def class_for_file(one: ClassInfluence, train: ExampleFacts, test: ExampleFacts)
     """Bring a class's matrix by published index into the order in which files are written, ascending in both axes."""
     if train.original_index is None or test.original_index is None:
         return one
-    train_index, test_index = train.original_index[one.train_index], test.original_index[one.test_index]
-    rows, columns = np.argsort(train_index), np.argsort(test_index)
-    return ClassInfluence(one.label, train_index[rows], test_index[columns], one.influence[np.ix_(rows, columns)])
+    return one.renumbered(train.original_index[one.train_index], test.original_index[one.test_index])
 
 
 def write_scores(path: Path, scores: Scores, examples: ExampleFacts) -> None:

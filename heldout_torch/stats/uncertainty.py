@@ -70,6 +70,30 @@ def influence_error(table: RunTable | OutputTable, train: Selection = None, test
     return error  # (test, train)
 
 
+def pair_counts(
+    table: RunTable, train_index: np.ndarray, test_index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the runs of single pairs, exactly.
+
+    Args:
+        table: The runs.
+        train_index: Published indices, integers of shape (pairs,).
+        test_index: The same of the test examples.
+
+    Returns:
+        Runs that trained on the training example and are correct on the test example, runs that trained on it, and
+        runs that are correct, int64 of shape (pairs,).
+
+    Raises:
+        DataError: If examples are named that do not exist, or the two are not of one length.
+    """
+    train, test = selected_pairs(train_index, test_index, table)
+    both = kernels.count_pairs(table.packed_trained_on, train, table.packed_correct_test, test)
+    trained = kernels.count_runs(table.packed_trained_on, train)
+    correct = kernels.count_runs(table.packed_correct_test, test)
+    return both.astype(np.int64), trained.astype(np.int64), correct.astype(np.int64)
+
+
 def pair_error(table: RunTable | OutputTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """Estimate the standard error of the influence of single pairs.
 
@@ -86,12 +110,7 @@ def pair_error(table: RunTable | OutputTable, train_index: np.ndarray, test_inde
     """
     if isinstance(table, OutputTable):
         return mean_differences.pair_error(table, train_index, test_index)
-    train_index, test_index = selected_pairs(train_index, test_index, table)
-    both = kernels.count_pairs(table.packed_trained_on, train_index, table.packed_correct_test, test_index)
-    trained, correct = (
-        kernels.count_runs(table.packed_trained_on, train_index),
-        kernels.count_runs(table.packed_correct_test, test_index),
-    )
+    both, trained, correct = pair_counts(table, train_index, test_index)
     return _error(both, trained, correct, table.runs).astype(np.float32)  # (pairs,)
 
 

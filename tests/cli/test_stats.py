@@ -98,6 +98,8 @@ def test_influence_and_pairs_count_examples_as_the_original_files_do(zoo, tmp_pa
     for one in classes.classes:
         assert (np.diff(one.train_index) > 0).all()
         np.testing.assert_array_equal(one.influence, matrix[np.ix_(one.test_index, one.train_index)].T)
+        known = ~np.isnan(one.influence)
+        assert ((one.low <= one.influence) & (one.influence <= one.high))[known].all()
 
     assert run(zoo, "pairs", tmp_path / "pairs.npz", "--subset-ratio", "0.5", "--min-influence", "0.3") == 0
     pairs = load_pairs(tmp_path / "pairs.npz")
@@ -108,7 +110,11 @@ def test_influence_and_pairs_count_examples_as_the_original_files_do(zoo, tmp_pa
     assert (
         run(zoo, "pairs", tmp_path / "any.npz", "--subset-ratio", "0.5", "--min-influence", "0.3", "--any-class") == 0
     )
-    assert len(load_pairs(tmp_path / "any.npz")) > len(pairs)
+    everything = load_pairs(tmp_path / "any.npz")
+    assert len(everything) > len(pairs)
+    expected = influence_pairs(zoo[1][0.5], min_influence=0.3, same_class=False)
+    for name in ("low", "high", "p_value", "false_discovery_rate"):
+        np.testing.assert_array_equal(getattr(everything, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("end", [[], ["--highest"], ["--lowest"]])

@@ -16,11 +16,12 @@ from heldout_torch.stats import (
     ExampleFacts,
     RunTable,
     consistency,
+    consistency_interval,
     example_counts,
     facts_of,
     influence_pairs,
     memorization,
-    memorization_error,
+    memorization_interval,
 )
 from tests.report.conftest import HOSTILE
 from tests.report.read_page import read_examples, read_script
@@ -37,9 +38,10 @@ def test_every_example_has_the_values_of_the_statistics(folder, tables):
     columns = read_examples(folder, N, BLOCK)
     table, counts, scores = tables[0.7], example_counts(tables[0.7]), consistency(tables)
     assert_same_floats(columns["memorization"], memorization(table))
-    assert_same_floats(columns["error"], memorization_error(table))
     assert_same_floats(columns["score"], scores.scores)
-    assert_same_floats(columns["score_error"], scores.standard_error)
+    for prefix, ends in (("", memorization_interval(table)), ("score_", consistency_interval(tables))):
+        assert_same_floats(columns[f"{prefix}low"], ends[0])
+        assert_same_floats(columns[f"{prefix}high"], ends[1])
     assert_same_floats(np.array(columns["by_ratio"]).T.ravel(), scores.per_ratio.ravel())
     for name, expected in (
         ("trained", counts.trained_on),
@@ -68,7 +70,14 @@ def test_the_pairs_are_those_of_the_statistics(folder, tables, digits):
     assert written["train"] == pairs.train_index.tolist()
     assert written["test"] == pairs.test_index.tolist()
     assert_same_floats(written["influence"], pairs.influence)
-    assert_same_floats(written["error"], pairs.standard_error)
+    for name in ("low", "high", "false_discovery_rate"):
+        assert_same_floats(written[name], getattr(pairs, name).astype(np.float32))
+    likely = (pairs.false_discovery_rate <= 0.05).sum()
+    assert 0 < likely < len(pairs)
+    assert (
+        f"{likely} of the {len(pairs)} pairs were found at a false-discovery rate (FDR)"
+        in (folder / "index.html").read_text()
+    )
     memorized = dict(zip(written["examples"]["index"], written["examples"]["memorization"], strict=True))
     assert_same_floats([memorized[example] for example in written["train"]], pairs.memorization)
 

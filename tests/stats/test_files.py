@@ -60,7 +60,8 @@ def test_orders_are_inverse():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pairs_come_back_under_their_published_names(tmp_path, dtype):
     rng = np.random.default_rng(0)
-    pairs = InfluencePairs(rng.permutation(9), rng.permutation(9), *rng.random((3, 9)).astype(dtype), "original")
+    rows = rng.random((7, 9)).astype(dtype)
+    pairs = InfluencePairs(rng.permutation(9), rng.permutation(9), *rows[:3], "original", *rows[3:])
     save_pairs(tmp_path / "pairs.npz", pairs)
     loaded = load_pairs(tmp_path / "pairs.npz")
     for name, array in vars(pairs).items():
@@ -93,6 +94,7 @@ def test_published_pairs_survive_reading_and_writing(tmp_path):
         ({"tt_idx": np.array([2**40, 3], np.uint64)}, "tt_idx has indices outside"),
         ({"tr_idx": np.array([1.5, 3])}, "tr_idx is float64"),
         ({"mem": np.zeros(3)}, "mem is float64"),
+        ({"p_value": np.zeros(3)}, "p_value is float64"),
         ({"infl": np.zeros((2, 1))}, "infl is float64"),
         ({"order": np.array("tfds")}, "order is 'tfds', expected 'original' or 'published'"),
         ({"order": np.array(["original"])}, r"order is <U8 \(1,\), expected a string"),
@@ -148,15 +150,18 @@ def test_mutated_files_give_values_or_one_line(tmp_path):
     assert refused > 200
 
 
-def test_classwise_matrices_come_back_in_the_published_layout(tmp_path):
+@pytest.mark.parametrize("level", [None, 0.95])
+def test_classwise_matrices_come_back_in_the_published_layout(tmp_path, level):
     table = RunTable.from_arrays(*random_runs(30, 40, 20, seed=0), mix_ratios=True)
     labels = np.arange(40) % 3, np.arange(20) % 3
-    save_classwise(tmp_path / "classes.npz", classwise_influence(table, *labels), *labels, memorization(table))
+    matrices = list(classwise_influence(table, *labels, level=level))
+    save_classwise(tmp_path / "classes.npz", matrices, *labels, memorization(table))
     with np.load(tmp_path / "classes.npz") as npz:
         assert npz["infl_matrix_class2"].shape == (len(npz["tr_classidx_2"]), len(npz["tt_classidx_2"])) == (13, 6)
+        assert ("infl_low_class2" in npz) == ("infl_high_class2" in npz) == (level is not None)
     loaded = load_classwise(tmp_path / "classes.npz")
     np.testing.assert_array_equal(loaded.memorization, memorization(table))
-    for one, other in zip(loaded.classes, classwise_influence(table, *labels), strict=True):
+    for one, other in zip(loaded.classes, matrices, strict=True):
         for name, array in vars(other).items():
             np.testing.assert_array_equal(getattr(one, name), array)
 
@@ -166,6 +171,7 @@ def test_classwise_matrices_come_back_in_the_published_layout(tmp_path):
     [
         ({"tr_classidx_1": np.array([0])}, "tr_classidx_1 does not name the examples of label 1"),
         ({"infl_matrix_class1": np.zeros((2, 9))}, r"infl_matrix_class1 is float64 \(2, 9\), expected floats \(3, 2\)"),
+        ({"infl_low_class1": np.zeros((2, 3))}, r"infl_low_class1 is float64 \(2, 3\), expected floats \(3, 2\)"),
         ({"tr_mem": np.zeros(3)}, "tr_mem is float64"),
         ({"tt_classidx_1": None}, "has no tt_classidx_1"),
         ({"tt_labels": None}, "has no tt_labels"),

@@ -2,18 +2,17 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, false_discovery_control, fisher_exact, hypergeom
+from scipy.stats import binom
 
 from heldout_torch import DataError
 from heldout_torch.stats import (
     RunTable,
     consistency_interval,
-    false_discovery_rate,
     influence,
     influence_interval,
     memorization,
     memorization_interval,
-    pair_p_values,
+    pair_interval,
 )
 from tests.stats.reference import random_runs
 
@@ -153,34 +152,12 @@ def test_consistency_intervals_leave_out_ratios_without_runs():
         assert not np.isnan(end[20:]).any()
 
 
-def test_p_values_are_those_of_fishers_exact_test():
+def test_intervals_of_pairs_are_those_of_the_matrix():
     trained_on, _, correct_test = random_runs(90, 8, 6, seed=4)
     table = RunTable.from_arrays(trained_on, trained_on, correct_test, mix_ratios=True)
-    train, test = (axis.ravel() for axis in np.meshgrid(np.arange(8), np.arange(6)))
-    values = pair_p_values(table, train, test)
-    for value, i, j in zip(values, train, test, strict=True):
-        inside, outside = (correct_test[mask, j] for mask in (trained_on[:, i], ~trained_on[:, i]))
-        counts = [[inside.sum(), (~inside).sum()], [outside.sum(), (~outside).sum()]]
-        assert value == pytest.approx(fisher_exact(counts, "greater").pvalue, rel=1e-9)
-
-
-def test_p_values_of_many_runs_are_right_far_in_the_tail():
-    trained_on = np.broadcast_to((np.arange(2000) < 1400)[:, None], (2000, 3))
-    correct = np.arange(2000)[:, None] < [600, 1200, 1400]
-    table = RunTable.from_arrays(trained_on, trained_on, correct, mix_ratios=True)
-    expected = hypergeom.sf(np.array([600, 1200, 1400]) - 1, 2000, 1400, [600, 1200, 1400])
-    many = np.arange(3000) % 3  # too many for one block
-    np.testing.assert_allclose(pair_p_values(table, many, many), expected[many], rtol=1e-8)
-    assert expected[1] < 1e-200
-
-
-def test_false_discovery_rate_is_benjamini_and_hochbergs():
-    values = np.random.default_rng(5).random(50) ** 3
-    values[7] = values[9]
-    np.testing.assert_allclose(false_discovery_rate(values), false_discovery_control(values))
-    padded = np.concatenate([values, np.ones(950)])
-    np.testing.assert_allclose(false_discovery_rate(values, tests=1000), false_discovery_control(padded)[:50])
-    assert false_discovery_rate(np.zeros(0)).shape == (0,)
+    train, test = [7, 0, 7, 3], [5, 0, 1, 1]
+    for end, matrix in zip(pair_interval(table, train, test, 0.9), influence_interval(table, level=0.9), strict=True):
+        np.testing.assert_array_equal(end, matrix[test, train])
 
 
 def test_what_cannot_be_is_refused():
@@ -192,10 +169,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(DataError, match="one data set"):
         consistency_interval({0.5: table, 0.7: other})
     with pytest.raises(DataError, match="expected pairs"):
-        pair_p_values(table, [0, 1], [0])
-    with pytest.raises(DataError, match="test_index"):
-        pair_p_values(table, [0], [3])
-    with pytest.raises(DataError, match="p-values"):
-        false_discovery_rate(np.array([0.5, np.nan]))
-    with pytest.raises(DataError, match="tests"):
-        false_discovery_rate(np.array([0.5, 0.2]), tests=1)
+        pair_interval(table, [0, 1], [0])

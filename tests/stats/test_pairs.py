@@ -7,6 +7,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+from scipy.stats import false_discovery_control
 
 from heldout_torch import DataError, HeldoutError
 from heldout_torch.stats import (
@@ -14,8 +15,10 @@ from heldout_torch.stats import (
     classwise_influence,
     influence,
     influence_error,
+    influence_interval,
     influence_pairs,
     memorization,
+    pair_p_values,
     top_influences,
 )
 from tests.stats.reference import random_runs
@@ -69,6 +72,25 @@ def test_pairs_are_those_above_the_thresholds(table, labels, device, same_class,
     np.testing.assert_array_equal(pairs.influence, matrix[pairs.test_index, pairs.train_index])
     np.testing.assert_array_equal(pairs.memorization, memorized[pairs.train_index])
     np.testing.assert_array_equal(pairs.standard_error, influence_error(table)[pairs.test_index, pairs.train_index])
+
+
+@pytest.mark.parametrize("same_class", [True, False])
+def test_pairs_say_how_sure_they_are_among_all_that_were_looked_at(labels, same_class):
+    trained_on, correct_train, correct_test = random_runs(80, 1101, 301, seed=0)
+    for test in range(0, 301, 10):
+        train = np.flatnonzero(labels[0] == labels[1][test])[3:4]
+        correct_test[:, test] = trained_on[:, train].any(1) ^ (np.random.default_rng(test).random(80) < 0.2)
+    table = RunTable.from_arrays(trained_on, correct_train, correct_test, mix_ratios=True)
+    pairs = influence_pairs(table, *labels, min_influence=0.2, min_memorization=0, same_class=same_class)
+    low, high = influence_interval(table)
+    np.testing.assert_array_equal(pairs.low, low[pairs.test_index, pairs.train_index])
+    np.testing.assert_array_equal(pairs.high, high[pairs.test_index, pairs.train_index])
+    np.testing.assert_array_equal(pairs.p_value, pair_p_values(table, pairs.train_index, pairs.test_index))
+    sought = (labels[0][:, None] == labels[1]).sum() if same_class else labels[0].size * labels[1].size
+    padded = np.concatenate([pairs.p_value, np.ones(sought - len(pairs))])
+    np.testing.assert_allclose(pairs.false_discovery_rate, false_discovery_control(padded)[: len(pairs)])
+    assert (pairs.false_discovery_rate < 0.05).sum() > 5
+    np.testing.assert_array_equal(pairs[2:5].false_discovery_rate, pairs.false_discovery_rate[2:5])
 
 
 def test_estimate_at_the_threshold_is_kept():

@@ -92,12 +92,15 @@ def test_files_of_pairs_name_examples_as_the_original_files_do(tmp_path, table, 
     assert loaded.order == "original"
     np.testing.assert_array_equal(loaded.train_index, train.original_index[pairs.train_index])
     np.testing.assert_array_equal(loaded.test_index, test.original_index[pairs.test_index])
-    np.testing.assert_array_equal(loaded.influence, pairs.influence)
     write_pairs(tmp_path / "pairs.csv", pairs, train, test)
     frame = pandas.read_csv(tmp_path / "pairs.csv")
+    for name in ("influence", "memorization", "standard_error", "low", "high", "p_value", "false_discovery_rate"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(pairs, name))
+        np.testing.assert_array_equal(frame[name].astype(getattr(pairs, name).dtype), getattr(pairs, name))
     assert list(frame) == [
         "train_published_index", "train_original_index", "train_filename", "train_label",
         "test_published_index", "test_original_index", "test_label", "influence", "memorization", "standard_error",
+        "low", "high", "p_value", "false_discovery_rate",
     ]  # fmt: skip
     assert frame["train_published_index"].tolist() == pairs.train_index.tolist()
     assert frame["train_filename"].tolist() == train.filenames[pairs.train_index].tolist()
@@ -106,7 +109,7 @@ def test_files_of_pairs_name_examples_as_the_original_files_do(tmp_path, table, 
 
 def test_class_matrices_are_sorted_by_original_index(table, examples):
     train, test = examples
-    for one in classwise_influence(table, train.labels, test.labels):
+    for one in classwise_influence(table, train.labels, test.labels, level=0.95):
         other = class_for_file(one, train, test)
         assert (np.diff(other.train_index) > 0).all()
         assert (np.diff(other.test_index) > 0).all()
@@ -116,7 +119,8 @@ def test_class_matrices_are_sorted_by_original_index(table, examples):
                     np.searchsorted(other.train_index, original),
                     np.searchsorted(other.test_index, original_test),
                 )
-                np.testing.assert_array_equal(other.influence[row, column], one.influence[i, j])
+                for matrix in ("influence", "low", "high"):
+                    np.testing.assert_array_equal(getattr(other, matrix)[row, column], getattr(one, matrix)[i, j])
 
 
 def test_results_are_data_frames_and_short_in_words(table, examples):

@@ -60,9 +60,11 @@ const heldout = (() => {
   }
 
   const className = (label) => data.setup.classes[label] ?? (label < 0 ? "not known" : `label ${label}`);
-  const number = (value, digits = 2) => (value === null ? "none" : value.toFixed(digits));
-  const withError = (value, error, digits = 2) =>
-    value === null ? "no estimate" : number(value, digits) + (error === null ? "" : ` ± ${number(error, digits)}`);
+  const number = (value, digits = 2) => (value === null ? "none" : value.toFixed(digits).replace(/^-(0\.0+)$/, "$1"));
+  const interval = (low, high, digits = 2) => (low === null ? "" : `${number(low, digits)} to ${number(high, digits)}`);
+  const estimate = (value, digits = 2) => (value === null ? "no estimate" : number(value, digits));
+  const withInterval = (value, low, high, digits = 2) =>
+    value === null || low === null ? estimate(value, digits) : `${number(value, digits)} (${interval(low, high, digits)})`;
   const share = (right, runs) => (runs ? `${((100 * right) / runs).toFixed(1)} %` : "none");
 
   const seen = new IntersectionObserver(
@@ -92,13 +94,13 @@ const heldout = (() => {
     return result;
   }
 
-  function card(example, value, caption = className(example.label)) {
+  function card(example, value, ...captions) {
     const result = element(
       "button",
       { type: "button", className: "card" },
       image(example.picture, `Training example ${example.index}`),
       element("span", { className: "value" }, value),
-      element("span", { className: "caption" }, caption)
+      ...[...captions, className(example.label)].map((caption) => element("span", { className: "caption" }, caption))
     );
     result.addEventListener("click", () => (location.hash = `example-${example.index}`));
     return result;
@@ -113,8 +115,8 @@ const heldout = (() => {
       const examples = group[list.dataset.list].map((index) => row(group.examples, index));
       const cards = examples.map((example) =>
         element("li", {}, score
-          ? card(example, withError(example.score, example.score_error))
-          : card(example, withError(example.memorization, example.error)))
+          ? card(example, estimate(example.score), interval(example.score_low, example.score_high))
+          : card(example, estimate(example.memorization), interval(example.low, example.high)))
       );
       const none = label === "all" ? "No such example." : `No such example in class ${className(label)}.`;
       list.replaceChildren(...(cards.length ? cards : [element("li", { className: "empty soft" }, none)]));
@@ -144,13 +146,15 @@ const heldout = (() => {
     const pairs = data.pairs;
     const test = row(pairs.tests, pairs.test[place]);
     const name = `Test example ${test.index}, class ${className(test.label)}`;
+    const captions = [interval(pairs.low[place], pairs.high[place]), `test ${test.index}`, `${share(test.accuracy, 1)} right`];
+    const rate = pairs.false_discovery_rate[place];
+    if (rate > 0.05) captions.push(`may be chance: FDR ${number(rate)}`);
     return element(
       "li",
       { className: "card" },
       image(test.picture, name),
-      element("span", { className: "value" }, withError(pairs.influence[place], pairs.error[place])),
-      element("span", { className: "caption" }, `test ${test.index}`),
-      element("span", { className: "caption" }, `${share(test.accuracy, 1)} right`)
+      element("span", { className: "value" }, number(pairs.influence[place])),
+      ...captions.map((caption) => element("span", { className: "caption" }, caption))
     );
   }
 
@@ -163,7 +167,7 @@ const heldout = (() => {
         "tr",
         {},
         element("td", {}, card(example, `train ${example.index}`)),
-        element("td", { className: "number" }, withError(example.memorization, example.error)),
+        element("td", { className: "number" }, withInterval(example.memorization, example.low, example.high)),
         element("td", {}, element("ul", { className: "helped" }, ...helped))
       );
     });
@@ -258,9 +262,9 @@ const heldout = (() => {
         element(
           "div",
           {},
-          table("Estimates, ± standard error", ["", "value"], [
-            ["memorization", withError(example.memorization, example.error, 3)],
-            ["C-score", withError(example.score, example.score_error, 3)],
+          table("Estimates, with 95 % intervals", ["", "value"], [
+            ["memorization", withInterval(example.memorization, example.low, example.high, 3)],
+            ["C-score", withInterval(example.score, example.score_low, example.score_high, 3)],
           ]),
           table("How often runs are right", ["runs that", "number", "right", "share"], [
             ["trained on it", String(example.trained), String(example.trained_right), share(example.trained_right, example.trained)],

@@ -1,6 +1,6 @@
 """What export and loading cost: against copying the files, the route through TensorFlow, and `import torch`.
 
-Usage: python benchmarks/export.py [--runs 24] [--workers 2]
+Usage: python benchmarks/export.py [--runs 24]
 Needs the test dependencies (TensorFlow and Sonnet make the runs, in processes of their own).
 """
 
@@ -75,7 +75,6 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -84,21 +83,22 @@ def main() -> None:
         runs = source.keys()
 
         def copy_all(target: Path) -> None:
-            with ThreadPoolExecutor(options.workers) as pool:
+            with ThreadPoolExecutor(source.threads) as pool:
                 list(pool.map(lambda key: copy_run(tree / str(key), target / str(key.run)), runs))
 
-        def export_all(zoo: Path, workers: int) -> None:
+        def export_all(zoo: Path, workers: int | None = None) -> None:
             results = list(copy_runs(source, open_writable(zoo), runs, workers))
             assert len(results) == options.runs
             assert not any(result.error or result.skipped for result in results)
 
         exported, copied = [], []
-        for repeat in range(6):  # the first one warms up
-            copied.append(seconds(copy_all, folder / f"copy-{repeat}"))
-            exported.append(seconds(export_all, folder / f"zoo-{repeat}", options.workers))
+        for _ in range(11):  # the first one warms up; what is removed leaves memory in which the next is written
+            for target, times, work in (("copy", copied, copy_all), ("zoo", exported, export_all)):
+                shutil.rmtree(folder / target, ignore_errors=True)
+                times.append(seconds(work, folder / target))
         ratios = [export / copy for export, copy in zip(exported, copied, strict=True)]
         export_ms, copy_ms = (1000 * statistics.median(times[1:]) / options.runs for times in (exported, copied))
-        print(f"export {export_ms:.1f} ms a run, copy with fsync {copy_ms:.1f} ms a run, {options.workers} workers")
+        print(f"export {export_ms:.1f} ms a run, copy with fsync {copy_ms:.1f} ms a run")
         print(f"export / copy: {statistics.median(ratios[1:]):.2f} (wanted: at most 3)")
 
         single = statistics.median(seconds(export_all, folder / f"one-{i}", 1) for i in range(3)) / options.runs
@@ -114,8 +114,8 @@ def main() -> None:
         print(f"TensorFlow route {1000 * route:.0f} ms a run, export {1000 * single:.1f} ms with one worker")
         print(f"TensorFlow route / export: {route / single:.0f} (wanted: at least 50)")
 
-        load_run(EXPERIMENT, 0.7, 0, folder / "zoo-1")
-        loads = [seconds(load_run, EXPERIMENT, 0.7, run, folder / "zoo-1") for run in range(options.runs)]
+        load_run(EXPERIMENT, 0.7, 0, folder / "zoo")
+        loads = [seconds(load_run, EXPERIMENT, 0.7, run, folder / "zoo") for run in range(options.runs)]
         print(f"load_run: {1000 * statistics.median(loads):.1f} ms (wanted: under 100)")
     differences = [import_seconds("torch, heldout_torch") - import_seconds("torch") for _ in range(7)]
     print(

@@ -35,7 +35,7 @@ class TensorFlowTree:
 
     def __init__(self, root: Path, experiment: str | None = None, ignore: Sequence[str] = ()) -> None:
         self.ignore = tuple(ignore)
-        self.location, self.threads = str(root), processors()
+        self.location, self.threads = str(root), processors() + 1  # one of them waits for the disk
         self._root = root
         self._folders = experiment_folders(root)
         if experiment is not None and list(self._folders.values()) == [root]:

@@ -4,15 +4,15 @@ The index is a table (see `table`) of protocol buffers: key "" holds BundleHeade
 BundleEntryProto of a tensor (tensorflow/core/protobuf/tensor_bundle.proto).
 """
 
+import functools
 import glob
 import math
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -31,8 +31,7 @@ _STRING = 7
 _MAX_DIMENSIONS = 64  # what NumPy can hold; TensorFlow stops at 254
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Where one tensor lies, from its BundleEntryProto.
 
     Attributes:
@@ -206,6 +205,7 @@ def _read_entry(data: bytes) -> Entry:
     return Entry(_DTYPES.get(dtype), shape, shard, offset, size, crc, sliced)
 
 
+@functools.lru_cache(maxsize=1024)  # a network has few shapes, each many times
 def _read_shape(data: bytes) -> tuple[int, ...]:
     sizes = []
     for number, value in read_message(data):

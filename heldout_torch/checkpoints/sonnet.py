@@ -45,7 +45,7 @@ def from_sonnet(
         raise CheckpointError(f"the Sonnet names of {architecture} hold {_listed(twice)} more than once")
     if missing := [source for source in sources if source not in keys]:
         raise CheckpointError(f"{len(missing)} variables of {architecture} are missing: {_listed(missing)}")
-    unknown = unknown_variables(variables, architecture)
+    unknown = [_ROOT + name for name in sorted(keys.keys() - set(sources))]
     if unwanted := [name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in ignore)]:
         raise CheckpointError(
             f"{len(unwanted)} variables do not belong to {architecture}: "

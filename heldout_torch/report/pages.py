@@ -18,7 +18,7 @@ from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, re
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
 from heldout_torch.stats.accuracies import PARTS, spread
 from heldout_torch.stats.summary import check_examples
-from heldout_torch.storage.files import new_folder, remove_stale, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.progress import tracked
 from heldout_torch.zoo import Experiment
 
@@ -74,9 +74,9 @@ def write_report(
     html = _render(statistics, experiment, dataset is not None, names, commands)
     remove_stale(out.parent)
     with new_folder(out, overwrite=True) as folder:
-        write_synced(folder / "index.html", html.encode())
+        write_plainly(folder / "index.html", html.encode())
         for name in ("report.css", "report.js"):
-            write_synced(folder / name, _template_source(name))
+            write_plainly(folder / name, _template_source(name))
         _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
     return out / "index.html"
 
@@ -116,7 +116,7 @@ def _write_data(
         ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
         (folder / "images").mkdir()
         for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
-            write_synced(folder / "images" / f"{block}.{ending}", sprite)
+            write_plainly(folder / "images" / f"{block}.{ending}", sprite)
 
     data = folder / "data"
     data.mkdir()
@@ -129,15 +129,15 @@ def _write_data(
         "ratios": statistics.consistency.ratios.tolist(),
         "runs": payload.run_names(statistics.table.keys),
     }
-    write_synced(data / "setup.js", payload.script("setup", setup))
+    write_plainly(data / "setup.js", payload.script("setup", setup))
     for group, chosen in enumerate(groups):
         name = "group-all" if group == 0 else f"group-{group - 1}"
-        write_synced(data / f"{name}.js", payload.group_script(name, chosen, statistics, labels[0], pictures[0]))
-    write_synced(data / "pairs.js", payload.pair_script(pairs, statistics, labels, pictures))
+        write_plainly(data / f"{name}.js", payload.group_script(name, chosen, statistics, labels[0], pictures[0]))
+    write_plainly(data / "pairs.js", payload.pair_script(pairs, statistics, labels, pictures))
     run_lists = payload.with_run_lists(statistics)
     for block in range(-(-n // payload.BLOCK)):
         contents = payload.block_script(statistics, labels[0], pictures[0], block, run_lists)
-        write_synced(data / f"examples-{block}.js", contents)
+        write_plainly(data / f"examples-{block}.js", contents)
 
 
 def _render(

@@ -16,7 +16,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_folder, remove_stale, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
@@ -66,7 +66,7 @@ def start_outputs(
                 for name, (dtype, shape) in layout.arrays.items():
                     np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, shape).flush()
                 record = {"format_version": FORMAT_VERSION, **layout._asdict()}
-                write_synced(temporary / RECORD, json.dumps(record).encode())
+                write_plainly(temporary / RECORD, json.dumps(record).encode())
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     found = _read_layout(folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
-from heldout_torch.storage.files import new_folder, remove_stale, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
@@ -77,6 +77,6 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
             for name, words in arrays.items():
                 np.save(temporary / f"{name}.npy", words, allow_pickle=False)
                 sync(temporary / f"{name}.npy")
-            write_synced(temporary / RECORD, json.dumps(record).encode())
+            write_plainly(temporary / RECORD, json.dumps(record).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from None

@@ -18,7 +18,7 @@ from heldout_torch.storage import posix
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 _STALE_SECONDS = 3600.0
-_PIECE = 2**20  # bytes written at a time
+_PIECE = 2**18  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
@@ -51,20 +51,18 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     posix.sync(path.parent)
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
+def write_plainly(path: Path, data: bytes) -> None:
+    """Write a file of a `new_folder`, which waits for the disk when all its files are written."""
     with open(path, "wb") as file:
         _write(file, data)
-        file.flush()
-        posix.sync_file(file.fileno())
 
 
 @contextmanager
 def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Make a folder appear at once with all its files.
 
-    Yields a temporary folder beside `path`; its files are to be written with `write_synced`. When the block ends, the
-    folder moves to `path`. If another writer was first, its folder stays and ours is dropped, unless `overwrite`.
+    Yields a temporary folder beside `path`. When the block ends, and the disk has all that lies in it, the folder moves
+    to `path`. If another writer was first, its folder stays and ours is dropped, unless `overwrite`.
     A folder that is overwritten changes places with the new one, so a reader always finds one of them. Where the file
     system has no such call, it is renamed first: for a moment there is none, and the old one comes back if the new one
     cannot be moved, or, after a kill, when somebody writes to `path` or calls `remove_stale`.
@@ -76,8 +74,10 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         with _held(temporary):
             yield temporary
-            for folder, _, _ in os.walk(temporary):
-                posix.sync(Path(folder))
+            # One after the other when all are written: the first one makes the file system write its journal.
+            for folder, _, names in os.walk(temporary, topdown=False):
+                for name in (*names, ""):
+                    posix.sync(Path(folder, name))
             _move(temporary, path, overwrite)
         posix.sync(path.parent)
     finally:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
-from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_plainly
 from heldout_torch.storage.listing import ListedFile, list_file
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
@@ -36,7 +36,7 @@ class FolderZoo(WritingZoo):
 
     def __init__(self, root: Path) -> None:
         self.root, self.location = root, str(root)
-        self.threads = min(8, processors())
+        self.threads = min(8, processors() + 1)  # one of them waits for the disk
         self._made = False  # by the `with` block
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class FolderZoo(WritingZoo):
         try:
             with new_folder(path, overwrite=path.exists()) as folder:
                 for name, data in filed.in_order():
-                    write_synced(folder / name, data)
+                    write_plainly(folder / name, data)
         except OSError as error:
             raise self._unwritable(error) from None
         return True

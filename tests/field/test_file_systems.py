@@ -11,7 +11,7 @@ import pytest
 from heldout_torch.errors import DataError
 from heldout_torch.stats.output_files import start_outputs
 from heldout_torch.stats.score_files import Scores, save_scores
-from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_plainly
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
 from tests.storage.test_files import HOURS, age, contents, write_run
@@ -112,7 +112,7 @@ def test_a_shared_folder_takes_what_two_users_write(tmp_path, as_nobody):
 
 
 def write_and_fail(folder, cause):
-    write_synced(folder / "file", b"")
+    write_plainly(folder / "file", b"")
     raise cause
 
 

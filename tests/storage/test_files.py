@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_synced
+from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_plainly
 from tests.storage.test_posix import failing
 
 HOURS = 3600.0
@@ -22,7 +22,7 @@ def contents(folder):
 
 def write_run(path, data, overwrite=True):
     with new_folder(path, overwrite) as folder:
-        write_synced(folder / "file", data)
+        write_plainly(folder / "file", data)
 
 
 def age(path, seconds):
@@ -41,7 +41,7 @@ def way(request, monkeypatch):
 
 def test_a_second_writers_folder_stays(tmp_path):
     with new_folder(tmp_path / "run") as ours:
-        write_synced(ours / "file", b"ours")
+        write_plainly(ours / "file", b"ours")
         write_run(tmp_path / "run", b"theirs", overwrite=False)
     assert contents(tmp_path) == {"run/file": b"theirs"}
 
@@ -61,7 +61,7 @@ def test_an_empty_folder_is_nothing_there(tmp_path):
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError), new_folder(tmp_path / "run") as folder:
-        write_synced(folder / "absent" / "file", b"half")
+        write_plainly(folder / "absent" / "file", b"half")
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError):
         write_atomically(tmp_path / "taken", b"data")
@@ -129,7 +129,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_folder, write_synced
+from heldout_torch.storage.files import new_folder, write_plainly
 posix.exchange = lambda one, other: False
 real = os.rename
 def rename(source, target):
@@ -138,7 +138,7 @@ def rename(source, target):
     real(source, target)
 os.rename = rename
 with new_folder(Path(sys.argv[1]), overwrite=True) as folder:
-    write_synced(folder / "file", b"new")
+    write_plainly(folder / "file", b"new")
 """
 
 
@@ -185,7 +185,7 @@ def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
 def test_a_clock_two_hours_ahead_makes_nothing_stale(tmp_path, monkeypatch):
     now = __import__("time").time
     with new_folder(tmp_path / "run") as folder:
-        write_synced(folder / "file", b"whole")
+        write_plainly(folder / "file", b"whole")
         monkeypatch.setattr("time.time", lambda: now() + 2 * HOURS)
         monkeypatch.setattr("fcntl.flock", failing("ENOLCK"))
         remove_stale(tmp_path)
@@ -194,7 +194,7 @@ def test_a_clock_two_hours_ahead_makes_nothing_stale(tmp_path, monkeypatch):
 
 def test_a_slow_writer_is_no_leaving(tmp_path):
     with new_folder(tmp_path / "run") as folder:
-        write_synced(folder / "file", b"whole")
+        write_plainly(folder / "file", b"whole")
         age(folder, 2 * HOURS)
         remove_stale(tmp_path)
     assert contents(tmp_path) == {"run/file": b"whole"}
@@ -215,3 +215,19 @@ def test_a_place_without_locks_and_syncing_is_written(tmp_path, monkeypatch):
     write_run(tmp_path / "run", b"run")
     write_atomically(tmp_path / "run/other", b"file")
     assert contents(tmp_path) == {"run/file": b"run", "run/other": b"file"}
+
+
+def test_the_disk_has_all_of_a_folder_before_it_appears(tmp_path, monkeypatch):
+    there = []
+
+    def sync(path):
+        there.append((path.name, path.stat().st_ino, (tmp_path / "run").exists()))
+
+    monkeypatch.setattr(posix, "sync", sync)
+    with new_folder(tmp_path / "run") as folder:
+        (folder / "part").mkdir()
+        for name in ("one", "part/two"):
+            write_plainly(folder / name, b"whole")
+    inodes = {path.stat().st_ino for path in [tmp_path / "run", *(tmp_path / "run").rglob("*")]}
+    assert {inode for _, inode, appeared in there if not appeared} == inodes
+    assert there[-1] == (tmp_path.name, tmp_path.stat().st_ino, True)

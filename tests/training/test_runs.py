@@ -207,7 +207,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("heldout_torch.zoo.folder.write_synced", full)
+    monkeypatch.setattr("heldout_torch.zoo.folder.write_plainly", full)
     with pytest.raises(ZooError, match=r"cannot be written \(No space left on device\)"):
         train(tmp_path)
     assert [path for path in tmp_path.rglob("*") if files.PARTIAL in path.name or path.is_file()] == []

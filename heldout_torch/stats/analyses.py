@@ -59,11 +59,11 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     if values.dtype.kind not in "biuf":
         raise DataError(f"values are {values.dtype}, expected numbers")
     known = values[~np.isnan(values)]
-    if known.size and np.abs(known).max() > 1:
-        raise DataError(f"values reach {np.abs(known).max()}, expected -1 ... 1")
+    if known.size and not -1 <= known.min() <= known.max() <= 1:
+        raise DataError(f"values reach from {known.min()} to {known.max()}, expected -1 ... 1")
     if range is None:
         counts, edges = np.histogram(known, bins)
-    elif range[0] < range[1]:
+    elif len(range) == 2 and -np.inf < range[0] < range[1] < np.inf:
         counts, edges = np.histogram(np.maximum(known, 0), bins, range)
     else:
         raise DataError(f"range is {range}, expected the lowest and the highest edge")
@@ -153,7 +153,7 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
         Edges of the bands, float64 of shape (bins + 1,), and mean accuracy, float64 of shape (bins, ratios), NaN for a
         band without examples.
     """
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, as_count(bins, "bins") + 1)
     band = np.clip(np.searchsorted(edges, consistency.scores, side="right") - 1, 0, bins - 1)
     accuracy = np.full((bins, len(consistency.ratios)), np.nan)
     for b in range(bins):

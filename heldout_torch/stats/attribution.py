@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
 
@@ -73,6 +75,7 @@ def lds(
         DataError: If there are fewer than three runs, the scores are not of that shape or no finite numbers, or another
             argument is not as above.
     """
+    check_outputs(table)
     if table.runs < 3 or not 0 < level < 1 or resamples < 1:
         raise DataError(
             f"{table.runs} runs, level {level!r}, {resamples} resamples: expected three runs or more, a level between "
@@ -112,6 +115,7 @@ def _checked(block: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray:
 def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device: "str | torch.device") -> np.ndarray:
     import torch
 
+    device = find_device(device)
     kind = torch.float64 if scores.dtype in (np.float64, np.int64) else torch.float32
     total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)
     for start in range(0, len(columns), _TRAIN):

@@ -7,7 +7,7 @@ Regularities of Labeled Data in Overparameterized Models" (2021).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, SupportsFloat
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,12 +20,12 @@ from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
+from heldout_torch.stats.tables import by_ratio, check_bits
 
 if TYPE_CHECKING:
     import torch
 
 Empty = Literal["nan", "zero"]
-_RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of whole examples, and mixtures are allowed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +48,12 @@ class ExampleCounts:
 
 
 def example_counts(table: RunTable) -> ExampleCounts:
-    """Count over the runs of a table, exactly."""
+    """Count over the runs of a table, exactly.
+
+    Raises:
+        DataError: If it is no run table.
+    """
+    check_bits(table)
     trained, correct, both = kernels.count_examples(table.packed_trained_on, table.packed_correct_train).T
     return ExampleCounts(trained.copy(), table.runs - trained, both.copy(), correct - both)
 
@@ -156,22 +161,14 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
     Raises:
         DataError: If there is no table, one is not of its ratio or given twice, or their training sets differ in size.
     """
-    if isinstance(tables_by_ratio, RunTable):
-        tables_by_ratio = {tables_by_ratio.subset_ratio: tables_by_ratio}
-    check_ratios(tables_by_ratio)
-    ratios = sorted(tables_by_ratio)
-    first = tables_by_ratio[ratios[0]]
+    tables = by_ratio(tables_by_ratio)
+    ratios = list(tables)
+    first = tables[ratios[0]]
     per_ratio = np.empty((len(ratios), first.train_examples), np.float32)
     total, variance = np.zeros(first.train_examples), np.zeros(first.train_examples)
     counted = np.zeros(first.train_examples, np.int64)
     for score, ratio in zip(per_ratio, ratios, strict=True):
-        table = tables_by_ratio[ratio]
-        if table.train_examples != first.train_examples:
-            raise DataError(
-                f"run {table.keys[0]} has {table.train_examples} training examples, run {first.keys[0]} has "
-                f"{first.train_examples}; consistency scores are about one data set"
-            )
-        counts = example_counts(table)
+        counts = example_counts(tables[ratio])
         mean = counts.correct_held_out * _inverse(counts.held_out, "nan")  # (n,)
         score[:] = mean
         held_out = counts.held_out > 0
@@ -182,30 +179,6 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
     scores = (total * _inverse(taken, empty)).astype(np.float32)
     error = (np.sqrt(variance) * _inverse(taken, empty)).astype(np.float32)
     return ConsistencyScores(scores, counted, np.array(ratios), per_ratio, error)
-
-
-def check_ratios(tables_by_ratio: Mapping[float, RunTable]) -> None:
-    """Check that tables are of the ratios that they are given for.
-
-    Raises:
-        DataError: If there is none, a table's runs trained on another share of the examples than its key says, or a
-            run is given twice.
-    """
-    if not isinstance(tables_by_ratio, Mapping) or not tables_by_ratio:
-        raise DataError("no tables given, expected a run table, or several in a dictionary by subset ratio")
-    seen: dict[str, np.ndarray] = {}
-    for ratio, table in tables_by_ratio.items():
-        if not isinstance(table, RunTable) or not isinstance(ratio, SupportsFloat):
-            raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
-        if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
-            raise DataError(
-                f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "
-                f"{table.subset_ratio:.4g}, such as {table.keys[0]}"
-            )
-        for key in table.keys:
-            if key in seen and (key.count("/") == 2 or np.array_equal(seen[key], table.packed_trained_on)):
-                raise DataError(f"run {key} is in two of the tables, and would count twice")
-            seen[key] = table.packed_trained_on
 
 
 def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import example_counts
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.tables import by_ratio, check_bits
 from heldout_torch.stats.uncertainty import influence_counts, pair_counts
 
 _BLOCK_PAIRS = 2**22
@@ -65,6 +66,7 @@ def influence_interval(
     Raises:
         DataError: If the level is not as above, or examples are selected that do not exist.
     """
+    check_bits(table)
     train = selected(train, table.train_examples, "train")
     test = selected(test, table.test_examples, "test")
     trained = kernels.count_runs(table.packed_trained_on, train)  # (train,)
@@ -115,12 +117,9 @@ def consistency_interval(
         held out at least once; NaN if there is none.
 
     Raises:
-        DataError: If the level is not as above, there is no table, or their training sets differ in size.
+        DataError: If the level is not as above, or as `consistency`.
     """
-    tables = [tables_by_ratio] if isinstance(tables_by_ratio, RunTable) else list(tables_by_ratio.values())
-    if len(sizes := {table.train_examples for table in tables}) != 1:
-        raise DataError(f"tables of {sorted(sizes)} training examples; consistency scores are about one data set")
-    counts = [example_counts(table) for table in tables]
+    counts = [example_counts(table) for table in by_ratio(tables_by_ratio).values()]
     held_out = np.stack([count.held_out for count in counts])  # (ratios, n)
     correct = np.stack([count.correct_held_out for count in counts])
     low, high = (np.full(held_out.shape[1], np.nan, np.float32) for _ in range(2))

@@ -6,13 +6,14 @@ which the device holds a few at a time. Standard errors take runs for independen
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def influence_error(table: OutputTable, train: Selection, test: Selection) -> np
 
 def pair_error(table: OutputTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """As `uncertainty.pair_error`."""
+    train_index, test_index = selected_pairs(train_index, test_index, table)
     errors = np.empty(len(train_index), np.float32)
     order = np.lexsort((train_index, test_index))  # a block of neighbouring test examples is read but once
     for start in range(0, len(order), _PAIRS):
@@ -95,6 +97,7 @@ def keep_best(
 
     train, test = np.arange(table.train_examples), np.arange(table.test_examples)
     length = len(test if per == "test" else train)
+    device = find_device(device)
     best = torch.full((length, k), -torch.inf, dtype=torch.float32, device=device)
     index = torch.full((length, k), -1, device=device)
     for rows, columns, block, _ in _blocks(table, train, test, device, "float32", errors=False):
@@ -150,7 +153,9 @@ def _blocks(
     import torch
 
     check_several(table)
-    kind = getattr(torch, dtype)
+    if dtype not in get_args(Precision):
+        raise DataError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Precision))}")
+    device, kind = find_device(device), getattr(torch, dtype)
     for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):
         masks = table.mask(None, train[c : c + _TRAIN])  # (runs, columns)
         inside = masks.sum(0)

@@ -33,9 +33,9 @@ def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
         original_index: Position in the original files of each published index, int64 of shape (n,).
 
     Raises:
-        DataError: If lengths differ.
+        DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
     """
-    _check_lengths(values, original_index)
+    _check_order(values, original_index)
     result = np.empty_like(values)
     result[original_index] = values
     return result
@@ -45,12 +45,18 @@ def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
     """Bring values in the order of the original files to published index, the inverse of `to_original`.
 
     Raises:
-        DataError: If lengths differ.
+        DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
     """
-    _check_lengths(values, original_index)
+    _check_order(values, original_index)
     return values[original_index]
 
 
-def _check_lengths(values: np.ndarray, original_index: np.ndarray) -> None:
-    if len(values) != len(original_index):
-        raise DataError(f"{len(values)} values and an order of {len(original_index)} examples do not go together")
+def _check_order(values: np.ndarray, original_index: np.ndarray) -> None:
+    n = len(original_index)
+    if len(values) != n:
+        raise DataError(f"{len(values)} values and an order of {n} examples do not go together")
+    there = np.zeros(n, bool)
+    if n and original_index.dtype.kind in "iu" and 0 <= original_index.min() <= original_index.max() < n:
+        there[original_index] = True
+    if not there.all():
+        raise DataError(f"the order of {n} examples is not 0 ... {n - 1} in some order")

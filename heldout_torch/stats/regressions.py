@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def datamodels(
         DataError: If there are too few runs or folds, a penalty is not above 0, `penalty` is neither of the two, or
             `out` does not fit.
     """
+    check_outputs(table)
     index = selected(targets, table.test_examples, "targets")
     if folds < 2 or table.runs < 2 * folds:
         raise DataError(f"{table.runs} runs in {folds} folds: expected two folds or more, and two runs in each")
@@ -82,7 +85,7 @@ def datamodels(
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
         raise DataError(f"out is {out.dtype} {out.shape}, expected writeable float32 {shape}")
     if penalty == "ridge":
-        return _ridge(table, index, strengths, folds, out, device)
+        return _ridge(table, index, strengths, folds, out, find_device(device))
     if penalty == "lasso":
         return _lasso(table, index, strengths, folds, out)
     raise DataError(f"penalty is {penalty!r}, expected 'ridge' or 'lasso'")
@@ -90,7 +93,7 @@ def datamodels(
 
 def _ridge(
     table: OutputTable, index: np.ndarray, strengths: Sequence[float] | None, folds: int, out: np.ndarray,
-    device: "str | torch.device",
+    device: "torch.device",
 ) -> Datamodels:  # fmt: skip
     import torch
 
@@ -189,7 +192,7 @@ def _lasso(
     return Datamodels(out, *results)
 
 
-def _mask_blocks(table: OutputTable, device: "str | torch.device") -> "Iterator[tuple[slice, torch.Tensor]]":
+def _mask_blocks(table: OutputTable, device: "torch.device") -> "Iterator[tuple[slice, torch.Tensor]]":
     import torch
 
     for start in range(0, table.train_examples, _TRAIN):

@@ -8,6 +8,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 
 if TYPE_CHECKING:
+    from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.run_table import RunTable
 
 Selection = np.ndarray | slice | list[int] | range | None
@@ -34,17 +35,25 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
     return index
 
 
-def selected_pairs(train: Any, test: Any, table: "RunTable") -> tuple[np.ndarray, np.ndarray]:
+def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tuple[np.ndarray, np.ndarray]:
     """Return the published indices of pairs of a training and a test example, both int64 of shape (pairs,).
 
     Raises:
-        DataError: If examples are named that do not exist, or there are not as many of the one as of the other.
+        DataError: If examples are named that do not exist (-1, which stands for none in `TopInfluences`, is one of
+            them), or there are not as many of the one as of the other.
     """
-    one = selected(np.asarray(train), table.train_examples, "train_index")
-    other = selected(np.asarray(test), table.test_examples, "test_index")
-    if len(one) != len(other):
-        raise DataError(f"{len(one)} training and {len(other)} test examples given, expected pairs")
-    return one, other
+    found = []
+    for some, length, name in ((train, table.train_examples, "train_index"), (test, table.test_examples, "test_index")):
+        index = np.asarray(some)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise DataError(f"{name} is {index.dtype} {index.shape}, expected a row of published indices")
+        if index.size and not 0 <= index.min() <= index.max() < length:
+            outside = index[(index < 0) | (index >= length)][0]
+            raise DataError(f"{name} names example {outside}, expected 0 ... {length - 1}")
+        found.append(index.astype(np.int64))
+    if len(found[0]) != len(found[1]):
+        raise DataError(f"{len(found[0])} training and {len(found[1])} test examples given, expected pairs")
+    return found[0], found[1]
 
 
 def as_count(value: Any, name: str) -> int:

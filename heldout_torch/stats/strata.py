@@ -14,7 +14,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
-from heldout_torch.stats.tables import AnyTable, trained_on
+from heldout_torch.stats.tables import AnyTable, by_ratio, trained_on
 from heldout_torch.stats.uncertainty import influence_error, memorization_error
 
 _PAIRS, _TRAIN = 2**22, 2**14
@@ -93,12 +93,11 @@ def stratified_influence(tables: Tables, train: Selection = None, test: Selectio
 
 
 def _strata(tables: Tables) -> list[AnyTable]:
-    by_ratio = tables if isinstance(tables, Mapping) else split_by_ratio(tables)
-    strata = [table for table in by_ratio.values() if table.runs > 1]
-    if len(sizes := {(table.train_examples, table.test_examples) for table in strata}) != 1:
-        about = f"data sets of {sorted(sizes)} examples" if sizes else "fewer than two runs at each ratio"
-        raise DataError(f"tables of {about}; expected two runs or more at a ratio, all over one data set")
-    return strata
+    strata = by_ratio(tables if isinstance(tables, Mapping) else split_by_ratio(tables)).values()
+    several = [table for table in strata if table.runs > 1]
+    if not several:
+        raise DataError("tables of fewer than two runs at each ratio; expected two runs or more at a ratio")
+    return several
 
 
 def _weights(strata: list[AnyTable], index: np.ndarray) -> np.ndarray:

@@ -1,12 +1,31 @@
 """What can be asked of run tables and output tables alike."""
 
+from collections.abc import Mapping
+from typing import SupportsFloat, TypeVar
+
 import numpy as np
 
+from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 
 AnyTable = RunTable | OutputTable
+_Table = TypeVar("_Table", bound=AnyTable)
+
+_RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of whole examples, and mixtures are allowed
+
+
+def check_bits(table: object) -> None:
+    """Raise DataError if something is no run table, where runs are counted that are right."""
+    if not isinstance(table, RunTable):
+        raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")
+
+
+def check_outputs(table: object) -> None:
+    """Raise DataError if something is no output table, where margins are needed."""
+    if not isinstance(table, OutputTable):
+        raise DataError(f"{type(table).__name__}: expected an OutputTable, for this needs margins")
 
 
 def trained_on(table: AnyTable, train: np.ndarray) -> np.ndarray:
@@ -21,3 +40,39 @@ def outcomes(table: AnyTable, test: np.ndarray) -> np.ndarray:
     if isinstance(table, OutputTable):
         return table.margins("test", test).astype(np.float64)
     return unpack(table.packed_correct_test[test], table.runs).T.astype(np.float64)
+
+
+def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
+    """Return tables by subset ratio in ascending order, checked.
+
+    Raises:
+        DataError: If there is no table, a table's runs trained on another share of the examples than its key says, a
+            run is given twice, or data sets differ in size.
+    """
+    if isinstance(tables, AnyTable):
+        return {tables.subset_ratio: tables}
+    if not isinstance(tables, Mapping) or not tables:
+        raise DataError("no tables given, expected a run table, or several in a dictionary by subset ratio")
+    seen: dict[str, _Table] = {}
+    first = next(iter(tables.values()))
+    for ratio, table in tables.items():
+        if not isinstance(table, AnyTable) or not isinstance(ratio, SupportsFloat):
+            raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
+        sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
+        if sizes[0] != sizes[1]:
+            raise DataError(
+                f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
+                f"has {sizes[1][0]} and {sizes[1][1]}; all tables are to be about one data set"
+            )
+        if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
+            raise DataError(
+                f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "
+                f"{table.subset_ratio:.4g}, such as {table.keys[0]}"
+            )
+        if shared := [key for key in table.keys if key in seen]:
+            key, other = shared[0], seen[shared[0]]
+            mine, theirs = (one.mask([one.keys.index(key)]) for one in (table, other))
+            if key.count("/") == 2 or np.array_equal(mine, theirs):  # names such as `0` may be of different runs
+                raise DataError(f"run {key} is in two of the tables, and would count twice")
+        seen |= dict.fromkeys(table.keys, table)
+    return {ratio: tables[ratio] for ratio in sorted(tables)}

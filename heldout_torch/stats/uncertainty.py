@@ -17,6 +17,7 @@ from heldout_torch.stats.estimators import example_counts, squared_error
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
+from heldout_torch.stats.tables import check_bits
 
 
 def memorization_error(table: RunTable | OutputTable) -> np.ndarray:
@@ -41,8 +42,9 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
         int32 of shape (test, train).
 
     Raises:
-        DataError: If examples are selected that do not exist.
+        DataError: If examples are selected that do not exist, or it is no run table.
     """
+    check_bits(table)
     columns, rows = (
         Axis(words, index, np.ones(len(index)), np.zeros(len(index)))
         for words, index in (
@@ -87,6 +89,7 @@ def pair_counts(
     Raises:
         DataError: If examples are named that do not exist, or the two are not of one length.
     """
+    check_bits(table)
     train, test = selected_pairs(train_index, test_index, table)
     both = kernels.count_pairs(table.packed_trained_on, train, table.packed_correct_test, test)
     trained = kernels.count_runs(table.packed_trained_on, train)

@@ -44,8 +44,11 @@ def test_histogram_takes_the_range_of_the_data_or_one_that_is_given():
 @pytest.mark.parametrize(
     ("values", "bins", "range_", "message"),
     [
-        ([1.5], 18, (0, 1), "values reach 1.5, expected -1"),
-        ([-2.0], 18, None, "values reach 2.0, expected -1"),
+        ([0.5, 1.5], 18, (0, 1), "values reach from 0.5 to 1.5, expected -1"),
+        ([-2.0], 18, None, "values reach from -2.0 to -2.0, expected -1"),
+        (np.array([-128], np.int8), 18, (0, 1), "values reach from -128"),
+        ([0.5], 18, (0, np.inf), "expected the lowest and the highest edge"),
+        ([0.5], 18, (0, 0.5, 1), "expected the lowest and the highest edge"),
         ([0.5], 0, (0, 1), "bins is 0, expected a number from 1"),
         ([0.5], 18.0, (0, 1), "bins is 18.0, expected a number from 1"),
         ([0.5], 18, (1, 0), "expected the lowest and the highest edge"),
@@ -100,7 +103,9 @@ def test_accuracy_by_ratio_is_the_mean_over_a_band_of_scores():
     edges, accuracy = accuracy_by_ratio(consistency, bins=3)
     np.testing.assert_allclose(edges, [0, 1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(accuracy, [[0.05, 0.3], [0.5, 0.7], [1, 1]], rtol=1e-6)
-    assert np.isnan(accuracy_by_ratio(consistency, bins=10)[1][4]).all()
+    assert np.isnan(accuracy_by_ratio(consistency, bins=np.int64(10))[1][4]).all()
+    with pytest.raises(DataError, match=r"bins is 2\.5, expected a number from 1"):
+        accuracy_by_ratio(consistency, 2.5)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.float16, bool])

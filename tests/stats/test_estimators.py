@@ -178,5 +178,5 @@ def test_consistency_of_one_table_and_of_none():
 
 def test_consistency_refuses_tables_of_different_data_sets():
     small, large = (table_of(90, n, 3, seed=1, ratio=ratio)[0] for n, ratio in ((300, 0.3), (400, 0.5)))
-    with pytest.raises(DataError, match="400 training examples, run 0 has 300"):
+    with pytest.raises(DataError, match="400 training and 3 test examples, run 0 has 300 and 3"):
         consistency({0.3: small, 0.5: large})

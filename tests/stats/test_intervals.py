@@ -122,7 +122,8 @@ def test_consistency_intervals_cover_over_ratios(runs):
     tables = {}
     for number, (held_out, right) in enumerate(zip(runs, outcomes, strict=True)):
         correct = np.arange(held_out)[:, None] < right
-        tables[(number + 1) / 10] = RunTable.from_arrays(np.zeros_like(correct), correct, correct[:, :1])
+        keys = [f"{number}-{run}" for run in range(held_out)]
+        tables[number / 100] = RunTable.from_arrays(np.zeros_like(correct), correct, correct[:, :1], keys)
     low, high = consistency_interval(tables)
     assert low.min() >= 0
     assert high.max() <= 1
@@ -145,7 +146,8 @@ def test_consistency_intervals_leave_out_ratios_without_runs():
     masks[0][:, 0] = masks[1][:, 0] = True  # at none
     correct = rng.random((30, 40)) < 0.7
     first, second = (RunTable.from_arrays(mask, correct, correct, mix_ratios=True) for mask in masks)
-    both, alone = consistency_interval({0.5: first, 0.9: second}), consistency_interval(second)
+    both = consistency_interval({table.subset_ratio: table for table in (first, second)})
+    alone = consistency_interval(second)
     for end, expected in zip(both, alone, strict=True):
         np.testing.assert_array_equal(end[:20], expected[:20])
         assert np.isnan(end[0])
@@ -167,6 +169,13 @@ def test_what_cannot_be_is_refused():
         with pytest.raises(DataError, match="level"):
             memorization_interval(table, level)
     with pytest.raises(DataError, match="one data set"):
-        consistency_interval({0.5: table, 0.7: other})
+        consistency_interval({0.6: table, 0.7: other})
+    with pytest.raises(DataError, match=r"given for subset ratio 0\.1 has runs"):
+        consistency_interval({0.1: table})
+    with pytest.raises(DataError, match="run 0 is in two of the tables"):
+        consistency_interval({table.subset_ratio: table, table.subset_ratio + 0.01: table})
+    for wrong in ({}, None, [table, table]):
+        with pytest.raises(DataError, match="expected a run table"):
+            consistency_interval(wrong)
     with pytest.raises(DataError, match="expected pairs"):
         pair_interval(table, [0, 1], [0])

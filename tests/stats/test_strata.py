@@ -106,5 +106,9 @@ def test_tables_that_do_not_fit_are_refused(kind):
         stratified_memorization({0.5: table, 0.6: other})
     with pytest.raises(DataError, match="fewer than two runs"):
         stratified_influence(table.select_runs([0]))
-    with pytest.raises(DataError, match="fewer than two runs"):
+    with pytest.raises(DataError, match="no tables given"):
         stratified_influence({})
+    with pytest.raises(DataError, match=r"given for subset ratio 0\.9 has runs that trained on a share of 0\.5"):
+        stratified_memorization({0.9: table})
+    with pytest.raises(DataError, match="run 0 is in two of the tables"):
+        stratified_influence({0.5: table, 0.51: table.select_runs([0, 3])})

@@ -93,12 +93,6 @@ def test_errors_of_pairs_that_are_none_are_refused(train, test):
         pair_p_values(table, train, test)
 
 
-def test_errors_of_pairs_take_lists():
-    table = RunTable.from_arrays(*random_runs(80, 10, 6, seed=0), mix_ratios=True)
-    np.testing.assert_array_equal(pair_error(table, [4, -1], [5, 0]), influence_error(table)[[5, 0], [4, 9]])
-    assert pair_error(table, [], []).shape == (0,)
-
-
 def test_bound_is_that_of_lemma_2_1():
     assert error_bound(2000, 0.7) == pytest.approx(1 / 600 + 1 / 1400, rel=1e-6)
     assert error_bound(2000, 0.3) == pytest.approx(error_bound(2000, 0.7))

@@ -16,6 +16,7 @@ import numpy as np
 
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats.counting.axis import Axis
+from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.progress import told_if_slow
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ def _sweep(device: "str | torch.device") -> ModuleType:
         with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
             from heldout_torch.stats.counting import sweep_cpu
         return sweep_cpu
-    import torch
-
     from heldout_torch.stats.counting import sweep_torch
 
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+    if find_device(device).type != "cuda":
         raise HeldoutError(f"device {str(device)!r} cannot count runs here, expected 'cpu' or a CUDA device")
     return sweep_torch

@@ -15,7 +15,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, as_count, selected
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
@@ -76,11 +76,11 @@ def lds(
             argument is not as above.
     """
     check_outputs(table)
-    if table.runs < 3 or not 0 < level < 1 or resamples < 1:
-        raise DataError(
-            f"{table.runs} runs, level {level!r}, {resamples} resamples: expected three runs or more, a level between "
-            "0 and 1, and a resample or more"
-        )
+    resamples = as_count(resamples, "resamples")
+    if table.runs < 3 or not 0 < level < 1:
+        raise DataError(f"{table.runs} runs, level {level!r}: expected three runs or more, and a level between 0 and 1")
+    if not callable(scores):
+        scores = np.asanyarray(scores)
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     if isinstance(scores, np.ndarray) and scores.shape != (len(rows), len(columns)):
         raise DataError(f"scores have shape {scores.shape}, expected (test, train) {(len(rows), len(columns))}")
@@ -116,12 +116,13 @@ def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device
     import torch
 
     device = find_device(device)
-    kind = torch.float64 if scores.dtype in (np.float64, np.int64) else torch.float32
+    small = np.result_type(scores.dtype, np.float32) == np.float32  # so that products are exact to rounding
+    kind, dtype = (torch.float32, np.float32) if small else (torch.float64, np.float64)
     total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)
     for start in range(0, len(columns), _TRAIN):
         part = slice(start, start + _TRAIN)
         masks = torch.from_numpy(table.mask(None, columns[part])).to(device).to(kind)  # (runs, columns)
-        total += torch.from_numpy(np.array(scores[:, part])).to(device, kind) @ masks.T
+        total += torch.from_numpy(np.array(scores[:, part], dtype)).to(device) @ masks.T
     return total.cpu().numpy()  # (rows, runs)
 
 

@@ -17,9 +17,9 @@ def save_indices(path: str | Path, indices: np.ndarray, order: Order) -> None:
     """Write indices and their order as an npz file, the arrays `indices` and `order`.
 
     Raises:
-        DataError: If they are no row of indices, or the file cannot be written.
+        DataError: If they are no row of indices, an example is named twice, or the file cannot be written.
     """
-    write_npz(path, {INDICES: as_indices(np.asarray(indices), None, INDICES)}, order)
+    write_npz(path, {INDICES: _once(as_indices(np.asarray(indices), None, INDICES), INDICES)}, order)
 
 
 def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarray, Order]:
@@ -43,9 +43,7 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
     else:
         arrays = read_npz(path, wanted=[INDICES], optional=[ORDER])
         array, said = arrays[INDICES], read_order(arrays, path)
-    indices = as_indices(array, None, str(path))
-    if len(np.unique(indices)) != len(indices):
-        raise DataError(f"{path}: names an example twice")
+    indices = _once(as_indices(array, None, str(path)), str(path))
     if order is None and said is None:
         raise DataError(f"{path}: does not say how it counts examples: give --order {' or '.join(get_args(Order))}")
     if None not in (order, said) and order != said:
@@ -81,3 +79,9 @@ def load_published_indices(
     published = np.empty(examples, np.int64)
     published[original_index] = np.arange(examples)
     return published[indices]
+
+
+def _once(indices: np.ndarray, name: str) -> np.ndarray:
+    if len(np.unique(indices)) != len(indices):
+        raise DataError(f"{name}: names an example twice")
+    return indices

@@ -46,19 +46,21 @@ def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
     """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs where they are known).
 
     Raises:
-        DataError: If lengths differ, or the file cannot be written.
+        DataError: If arrays are not as in InfluencePairs, or the file cannot be written.
     """
-    arrays = {
-        "tr_idx": pairs.train_index,
-        "tt_idx": pairs.test_index,
+    rows: dict[str, np.ndarray | None] = {
         "infl": pairs.influence,
         "mem": pairs.memorization,
         "standard_error": None if len(pairs) and np.isnan(pairs.standard_error).all() else pairs.standard_error,
         **{name: getattr(pairs, name) for name in _ALSO},
     }
-    for name, array in arrays.items():
-        if array is not None and array.shape != (len(pairs),):
-            raise DataError(f"{path}: {name} is {array.shape}, expected {(len(pairs),)}, one for each pair")
+    arrays = {
+        "tr_idx": as_indices(pairs.train_index, None, f"{path}: tr_idx"),
+        "tt_idx": as_indices(pairs.test_index, len(pairs), f"{path}: tt_idx"),
+        **{
+            name: None if row is None else as_row(row, "f", len(pairs), f"{path}: {name}") for name, row in rows.items()
+        },
+    }
     write_npz(path, arrays, pairs.order)
 
 

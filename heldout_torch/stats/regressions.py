@@ -14,7 +14,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Selection, as_count, selected
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 
@@ -75,10 +75,12 @@ def datamodels(
     """
     check_outputs(table)
     index = selected(targets, table.test_examples, "targets")
+    folds = as_count(folds, "folds")
     if folds < 2 or table.runs < 2 * folds:
         raise DataError(f"{table.runs} runs in {folds} folds: expected two folds or more, and two runs in each")
-    if strengths is not None and (not len(strengths) or not min(strengths) > 0):
-        raise DataError(f"strengths are {list(strengths)}, expected one or more numbers above 0")
+    strengths = None if strengths is None else list(strengths)
+    if strengths is not None and not (strengths and min(strengths) > 0):
+        raise DataError(f"strengths are {strengths}, expected one or more numbers above 0")
     shape = len(index), table.train_examples
     if out is None:
         out = np.empty(shape, np.float32)

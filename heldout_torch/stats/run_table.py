@@ -156,7 +156,7 @@ class RunTable:
         Raises:
             DataError: If there is none, sizes disagree, a run is in two of them, or subset sizes differ.
         """
-        if not tables:
+        if not (tables := list(tables)):
             raise DataError("no tables to join")
         sizes_of = [(table.train_examples, table.test_examples) for table in tables]
         for table, its in zip(tables, sizes_of, strict=True):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
 
 
+_KINDS = {"labels": "iu", "standard_error": "f", "low": "f", "high": "f"}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """Scores of training examples, as one published file holds them.
@@ -97,12 +100,11 @@ def load_scores(path: str | Path) -> Scores:
     path = Path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    optional = ("labels", "filenames", "standard_error", "low", "high", ORDER)
-    arrays = read_npz(path, wanted=["scores"], optional=optional, objects=parse_names)
+    arrays = read_npz(path, wanted=["scores"], optional=[*_KINDS, "filenames", ORDER], objects=parse_names)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
     others = {
         name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")
-        for name, kind in (("labels", "iu"), ("standard_error", "f"), ("low", "f"), ("high", "f"))
+        for name, kind in _KINDS.items()
         if name in arrays
     }
     if "filenames" in arrays:
@@ -114,13 +116,13 @@ def save_scores(path: str | Path, scores: Scores) -> None:
     """Write scores as an npz file.
 
     Raises:
-        DataError: If lengths differ.
+        DataError: If arrays are not as in Scores, or the file cannot be written.
     """
-    arrays = {name: array for name, array in vars(scores).items() if name != ORDER}
-    for name, array in arrays.items():
-        if array is not None and array.shape != (len(scores.scores),):
-            raise DataError(f"{path}: {name} is {array.shape}, expected {(len(scores.scores),)} as the scores are")
-    write_npz(path, arrays, scores.order)
+    rows = {"scores": as_row(scores.scores, "f", None, f"{path}: scores")}
+    for name, kind in {**_KINDS, "filenames": "SU"}.items():
+        if (row := getattr(scores, name)) is not None:
+            rows[name] = as_row(row, kind, len(scores.scores), f"{path}: {name}")
+    write_npz(path, rows, scores.order)
 
 
 def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:

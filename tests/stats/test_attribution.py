@@ -102,6 +102,23 @@ def test_many_test_examples_come_in_blocks():
         assert found.correlation[j] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.uint8, np.uint64, ">i4", list, torch.tensor])
+def test_scores_are_any_array_of_numbers(dtype):
+    table, _ = linear_world(30, 20, 4, seed=9)
+    scores = np.random.default_rng(0).integers(0, 200, (4, 20))
+    given = dtype(scores.tolist()) if dtype in (list, torch.tensor) else scores.astype(dtype)
+    np.testing.assert_array_equal(lds(given, table).correlation, lds(scores, table).correlation)
+
+
+def test_large_integers_are_no_rounded_scores():
+    table, _ = linear_world(30, 20, 1, seed=9)
+    small = np.arange(20)[None]
+    large = 2**40 + small  # which single precision would make all the same
+    sizes = table.mask().sum(1)
+    expected = spearmanr(table.mask() @ small[0] + 2**40 * sizes, table.margins_test[:, 0]).statistic
+    assert lds(large.astype(np.uint64), table).correlation[0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_constant_margins_have_no_score():
     table, weights = linear_world(30, 20, 4, seed=9)
     margins = table.margins_test.copy()
@@ -124,6 +141,8 @@ def test_what_cannot_be_is_refused():
         lds(np.where(np.arange(4)[:, None] == 3, np.nan, weights), table)
     with pytest.raises(DataError, match="three runs"):
         lds(weights, table.select_runs([0, 1]))
-    for options in ({"level": 1}, {"resamples": 0}):
-        with pytest.raises(DataError, match="expected three runs or more, a level"):
-            lds(weights, table, **options)
+    with pytest.raises(DataError, match="a level between 0 and 1"):
+        lds(weights, table, level=1)
+    for number in (0, 2.5):
+        with pytest.raises(DataError, match=f"resamples is {number}, expected a number from 1"):
+            lds(weights, table, resamples=number)

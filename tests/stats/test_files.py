@@ -1,6 +1,7 @@
 """Published files: written as published, read back, put into the right order, refused when damaged."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,9 +46,30 @@ def test_scores_come_back(tmp_path):
 
 
 def test_scores_of_different_lengths_are_not_written(tmp_path):
-    with pytest.raises(DataError, match=r"labels is \(4,\), expected \(5,\)"):
+    with pytest.raises(DataError, match=r"labels is int64 \(4,\), expected a row of integers of length 5"):
         save_scores(tmp_path / "scores.npz", Scores(np.zeros(5), np.arange(4)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("save", "change", "message"),
+    [
+        (save_pairs, {"train_index": np.array([-1, 0])}, "tr_idx has indices outside"),
+        (save_pairs, {"test_index": np.array([1.0, 0.0])}, "tt_idx is float64"),
+        (save_pairs, {"p_value": np.zeros(3)}, "p_value is float64"),
+        (save_scores, {"scores": np.array([1, 2], np.uint8)}, "scores is uint8"),
+        (save_scores, {"scores": np.zeros((2, 1))}, "scores is float64"),
+        (save_scores, {"high": np.zeros(3)}, "high is float64"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(tmp_path, save, change, message):
+    good = (
+        Scores(np.zeros(2)) if save is save_scores else InfluencePairs(*np.arange(4).reshape(2, 2), *np.zeros((3, 2)))
+    )
+    save(tmp_path / "good.npz", good)
+    with pytest.raises(DataError, match=message):
+        save(tmp_path / "bad.npz", replace(good, **change))
+    assert [path.name for path in tmp_path.iterdir()] == ["good.npz"]
 
 
 def test_orders_are_inverse():

@@ -49,3 +49,10 @@ def test_what_is_no_row_of_indices_is_refused(tmp_path, indices):
     np.save(tmp_path / "kept.npy", np.array(indices))
     with pytest.raises(DataError, match=r"kept\.npy"):
         load_indices(tmp_path / "kept.npy", "published")
+
+
+@pytest.mark.parametrize("indices", [[3, 3], [-1, 0], [1.0, 2.0], [[1, 2]], [True, False], [2**31]])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, indices):
+    with pytest.raises(DataError, match="indices"):
+        save_indices(tmp_path / "kept.npz", np.array(indices), "original")
+    assert not list(tmp_path.iterdir())

@@ -213,6 +213,13 @@ def test_influence_within_classes(table):
         np.testing.assert_allclose(one.influence.T, influence(table, one.train_index, one.test_index), atol=1e-5)
 
 
+def test_lists_are_arrays_too(arrays, table):
+    masks, train, test = arrays
+    same = OutputTable.from_arrays(masks.tolist(), test.tolist(), train.tolist())
+    np.testing.assert_allclose(influence(same), influence(table), atol=1e-5)
+    np.testing.assert_allclose(memorization(same), memorization(table), atol=1e-5)
+
+
 def test_arrays_that_do_not_fit_are_refused(arrays):
     masks, train, test = arrays
     for bad, message in (

@@ -101,9 +101,11 @@ def test_what_cannot_be_is_refused(world):
     table, _ = world
     for options, message in (
         ({"folds": 1}, "two folds"),
+        ({"folds": 2.5}, "folds is 2.5, expected a number from 1"),
         ({"folds": 31}, "two runs in each"),
         ({"strengths": []}, "above 0"),
         ({"strengths": [1.0, 0.0]}, "above 0"),
+        ({"strengths": [np.nan]}, "above 0"),
         ({"penalty": "none"}, "'ridge' or 'lasso'"),
         ({"out": np.empty((12, 90))}, "out is float64"),
         ({"targets": [12]}, "targets"),

@@ -178,6 +178,16 @@ def test_bits_behind_the_last_run_are_refused(tmp_path, array):
         RunTable.load(tmp_path / "table")
 
 
+@pytest.mark.parametrize("array", range(3))
+def test_saved_arrays_of_another_shape_are_refused(tmp_path, array):
+    table = RunTable.from_arrays(*random_runs(70, 37, 20, seed=0), mix_ratios=True)
+    table.save(tmp_path / "table")
+    for wrong in (np.uint64(3), np.zeros(3, np.uint64), table.packed_trained_on[:, :1], table.packed_trained_on.T):
+        np.save(tmp_path / "table" / f"{ARRAYS[array]}.npy", wrong)
+        with pytest.raises(DataError, match=f"packed {ARRAYS[array]} is uint64|packed correct_train is uint64"):
+            RunTable.load(tmp_path / "table")
+
+
 def test_a_table_put_together_by_hand_is_checked():
     table = RunTable.from_arrays(*random_runs(3, 37, 11, seed=0), mix_ratios=True)
     packed = table.packed_trained_on, table.packed_correct_train, table.packed_correct_test

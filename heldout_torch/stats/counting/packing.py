@@ -75,9 +75,9 @@ def check_packed(runs: int, arrays: dict[str, np.ndarray], where: str) -> None:
         where: What the error calls them.
     """
     for name, words in arrays.items():
-        n = len(arrays["correct_test" if name == "correct_test" else "trained_on"])
-        if words.dtype != np.uint64 or words.shape != (n, word_count(runs)):
-            expected = f"uint64 {(n, word_count(runs))}"
+        n = arrays["correct_test" if name == "correct_test" else "trained_on"].shape[:1]
+        if words.dtype != np.uint64 or words.shape != (*n, word_count(runs)):
+            expected = f"uint64 ({n[0] if n else 'examples'}, {word_count(runs)})"
             raise DataError(f"{where}: packed {name} is {words.dtype} {words.shape}, expected {expected}")
         if used := runs % WORD_BITS:
             behind = words[:, -1] >> np.uint64(used)

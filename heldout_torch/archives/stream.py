@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
+from heldout_torch.zoo.mixing import refusals
 from heldout_torch.zoo.open import Place, open_writable
 from heldout_torch.zoo.records import RunFiles
 from heldout_torch.zoo.selection import Selection
@@ -52,6 +53,7 @@ def export_archive(
     progress: Callable[[int], object] = lambda count: None,
     ignore: Sequence[str] = (),
     tell: Callable[[str], object] = lambda line: None,
+    dtype: str | None = None,
 ) -> Iterator[Outcome]:
     """Export runs out of an archive while its compressed bytes go by.
 
@@ -70,6 +72,7 @@ def export_archive(
         progress: Called with every number of compressed bytes read.
         ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
         tell: Called with a line when the work ends early.
+        dtype: As in `heldout_torch.zoo.copy_runs`.
 
     Yields:
         What became of each run, in the order in which they finish; with no run, what is wrong with the archive.
@@ -80,7 +83,7 @@ def export_archive(
     target = open_writable(zoo)
     source = HashedStream(stream, progress)
     inflated = inflate(source)
-    export = _Export(archive, target, selection or Selection(), overwrite, ignore, ThreadPoolExecutor(workers))
+    export = _Export(archive, target, selection or Selection(), overwrite, ignore, ThreadPoolExecutor(workers), dtype)
     whole = False
     try:
         with target:
@@ -118,13 +121,15 @@ class _Export:
         overwrite: bool,
         ignore: Sequence[str],
         pool: ThreadPoolExecutor,
+        dtype: str | None,
     ) -> None:
-        self.ignore = ignore
+        self.ignore, self.dtype = ignore, dtype
         self.archive, self.zoo, self.selection, self.overwrite, self.pool = archive, zoo, selection, overwrite, pool
         self.experiments: dict[str, Experiment] = {}
         self._limits: dict[str, int] = {}  # bytes of a run, by experiment
         self._refused: set[str] = set()  # names of experiments
         self._there: set[RunKey] = set()  # in the zoo, whole, before this pass
+        self._other: dict[RunKey, str] = {}  # those of another dtype, and what to say of them
         self._arrivals = Arrivals[bytes](archive)
         self._met: set[RunKey] = set()
         self._working: dict[Future[Outcome], int] = {}
@@ -182,7 +187,9 @@ class _Export:
                 experiment = self.zoo.experiment(key.experiment)
                 self.experiments[key.experiment], self._limits[key.experiment] = experiment, run_limit(experiment)
                 there = self.zoo.keys(key.experiment)
-                self._there |= set(there) - set(self.zoo.missing(there))
+                there_whole = set(there) - set(self.zoo.missing(there))
+                self._there |= there_whole
+                self._other |= {} if self.overwrite else refusals(None, self.zoo, there_whole, self.dtype)
             except HeldoutError as error:
                 self._refused.add(key.experiment)
                 self._arrivals.refuse(key)
@@ -195,7 +202,7 @@ class _Export:
             return
         if key in self._there and not self.overwrite:
             self._arrivals.refuse(key)
-            yield Outcome(key, skipped=True)
+            yield Outcome(key, self._other.get(key), key not in self._other)
 
     def _too_large(self, key: RunKey, member: Member) -> str | None:
         limit = self._limits[key.experiment]
@@ -220,7 +227,7 @@ class _Export:
             state, metadata = convert_parts(parts, folder, experiment, key, self.ignore)
         except HeldoutError as error:
             return Outcome(key, error=str(error))
-        run = RunFiles.of(metadata, state, aux, parts[AUX_FILE])
+        run = RunFiles.of(replace(metadata, dtype=self.dtype), state, aux, parts[AUX_FILE])
         written = self.zoo.put_files(run, self.overwrite)
         return Outcome(key, skipped=not written, size=run.record.size)
 

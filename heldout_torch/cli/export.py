@@ -40,6 +40,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
     parser.add_argument("--md5", help="MD5 that a packed archive must have, default: the published one")
     options.add_ignore_option(parser)
+    options.add_dtype_option(parser)
     parser.set_defaults(run_verb=_export)
 
 
@@ -58,7 +59,9 @@ def _export(arguments: argparse.Namespace) -> int:
         source = open_source(location, selection, arguments.ignore)
         keys = selection.choose(source.keys(), source.location)
         with Bar("export", "run", len(keys)) as bar:
-            counts = follow(copy_runs(source, target, keys, arguments.workers, arguments.overwrite), bar)
+            counts = follow(
+                copy_runs(source, target, keys, arguments.workers, arguments.overwrite, arguments.dtype), bar
+            )
     summarize(
         arguments,
         f"exported {counts.done} runs to {target.location}, skipped {counts.skipped} already there, "
@@ -96,5 +99,5 @@ def _export_archive(
     workers = arguments.workers or target.threads
     how = (options.selection(arguments), arguments.md5, workers, arguments.overwrite)
     with Bar("export", "B", size) as bar:
-        outcomes = export_archive(stream, name, target, *how, bar.add, arguments.ignore, bar.print)
+        outcomes = export_archive(stream, name, target, *how, bar.add, arguments.ignore, bar.print, arguments.dtype)
         return follow(outcomes, bar, lambda outcome: 0)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.storage.paths import local_path
+from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
 from heldout_torch.zoo.open import ZOO_VARIABLE
 from heldout_torch.zoo.selection import Selection
@@ -104,6 +105,14 @@ def selection(arguments: argparse.Namespace) -> Selection:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the number of runs that are worked on at once."""
     parser.add_argument("--workers", type=count, metavar="N", help="threads, default: what serves the places well")
+
+
+def add_dtype_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that stores models in half the bytes."""
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES),
+        help="store weights in half the bytes, for features and scores; they load as float32, and are not verified",
+    )  # fmt: skip
 
 
 def add_ignore_option(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ def configure(parser: Parser) -> None:
         options.add_selection(action)
     listing.add_argument("--min-accuracy", type=float, metavar="A", help="only runs with at least this on the test set")
     push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
+    options.add_dtype_option(push)
     for action in (index, check, pull, push):
         options.add_workers(action)
     for action, run_verb in (
@@ -118,7 +119,7 @@ def _push(arguments: argparse.Namespace) -> int:
     target = open_writable(arguments.remote)
     zoo, keys = _chosen(arguments)
     with Bar("push", "run", len(keys)) as bar:
-        counts = follow(copy_runs(zoo, target, keys, arguments.workers), bar)
+        counts = follow(copy_runs(zoo, target, keys, arguments.workers, dtype=arguments.dtype), bar)
     summarize(
         arguments, f"copied {counts.done} runs to {target.location}, {counts.skipped} were there, "
         f"{counts.failed} failed",

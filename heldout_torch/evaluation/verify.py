@@ -10,7 +10,7 @@ import torch
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import check_preprocessing
-from heldout_torch.errors import DataError, HeldoutError, nearest
+from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, rounding_error
 from heldout_torch.evaluation.result import Evaluation
@@ -103,7 +103,7 @@ def verify(
 
     Raises:
         DataError: If the data set is not the run's, or the network fails on it as in `evaluate`.
-        ZooError: If the run's aux arrays are missing or damaged.
+        ZooError: If the run's aux arrays are missing or damaged, or its weights are stored in 16 bits.
     """
     result = verify_together(
         [run], dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
@@ -140,13 +140,15 @@ def verify_together(
     aux: dict[int, AuxArrays] = {}
     for number, run in enumerate(runs):
         try:
+            _check_dtype(run)
             aux[number] = run.aux
             check_dataset(run, dataset, needed)
         except HeldoutError as error:
             results[number] = error
     evaluations: dict[SplitName, dict[int, Evaluation]] = {}
     for name in needed:
-        good = [number for number in range(len(runs)) if number not in results]
+        if not (good := [number for number in range(len(runs)) if number not in results]):
+            break
         found = evaluate_together(
             [runs[number].model for number in good], dataset, name,
             batch_size=batch_size, device=device, precision=precision, progress=progress,
@@ -202,6 +204,16 @@ def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLI
             f"{dataset.name} has {found[wrong[0]]}; is it another one?"
         )
     check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}")
+
+
+def _check_dtype(run: Run) -> None:
+    """Check that a run has the weights whose predictions were recorded.
+
+    Raises:
+        ZooError: If they were rounded.
+    """
+    if (dtype := run.metadata.dtype) is not None:
+        raise ZooError(f"run {run.key}: is stored as {dtype}, its weights are rounded; only float32 runs are verified")
 
 
 def _dataset_split(part: Part) -> SplitName:

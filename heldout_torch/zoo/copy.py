@@ -8,6 +8,7 @@ from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.mixing import refusals
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ class Outcome:
 
 
 def copy_runs(
-    source: Zoo, target: WritableZoo, keys: Iterable[RunKey], threads: int | None = None, overwrite: bool = False
+    source: Zoo,
+    target: WritableZoo,
+    keys: Iterable[RunKey],
+    threads: int | None = None,
+    overwrite: bool = False,
+    dtype: str | None = None,
 ) -> Iterator[Outcome]:
     """Copy runs, several at a time; TensorFlow runs are converted, between zoos the bytes stay what they are.
 
@@ -41,9 +47,11 @@ def copy_runs(
         keys: The runs.
         threads: Number of runs copied at once; by default what serves both places well.
         overwrite: Copy also what is in the target already.
+        dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
-        What became of each run, first those that were there. A run that is bad does not stop the others.
+        What became of each run, first those that were there; one of another dtype is an error. A run that is bad does
+        not stop the others.
 
     Raises:
         ZooError: If an experiment is not declared, or the target cannot be written.
@@ -58,11 +66,12 @@ def copy_runs(
                 target.write(f"{name}/{ARCHIVE_RECORD}", archive)
         rest = chosen if overwrite else target.missing(chosen)
         there = set(chosen) - set(rest)
-        yield from (Outcome(key, skipped=True) for key in chosen if key in there)
+        refused = refusals(source, target, there, dtype)
+        yield from (Outcome(key, refused.get(key), key not in refused) for key in chosen if key in there)
 
         def copy(key: RunKey) -> Outcome:
             try:
-                run = source.files(key)
+                run = source.files(key).stored_as(dtype)
             except HeldoutError as error:
                 return Outcome(key, error=str(error))
             written = target.put_files(run, overwrite)

@@ -145,7 +145,7 @@ def _read_run(zoo: Indexable, key: RunKey, files: Files, seen: str | None, exper
     else:
         assert metadata is not None
         aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
-        record = RunRecord.of({AUX_FILE: FileRecord.of(contents[AUX_FILE])}, aux, metadata.epoch)
+        record = RunRecord.of({AUX_FILE: FileRecord.of(contents[AUX_FILE])}, aux, metadata.epoch, metadata.dtype)
     zoo.write(f"{key}/{RECORD_FILE}", record_bytes(record, metadata))
     return record
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
+from heldout_torch.zoo.dtypes import check_dtype
 from heldout_torch.zoo.keys import RunKey, make_key
 
 FORMAT_VERSION = 1
@@ -17,6 +18,7 @@ _HEADER_KEY = "heldout_torch"
 _TYPES: dict[str, Any] = {
     "experiment": str, "dataset": str, "subset_ratio": (int, float), "run": int, "architecture": str, "config": dict,
     "preprocessing": dict, "epoch": int, "global_step": int, "source_sha256": str, "recipe": dict,
+    "dtype": str,
 }  # fmt: skip
 
 
@@ -39,6 +41,7 @@ class RunMetadata:
         recipe: How this package trained the run, the fields of `heldout_torch.training.Recipe`; None if it did not.
         ignored: Patterns of variables of the checkpoint's model that were left out, as they were asked to be; None if
             nothing was.
+        dtype: `bfloat16` or `float16` if weights are stored in it; None for float32.
         format_version: Version of this record.
     """
 
@@ -54,6 +57,7 @@ class RunMetadata:
     source_sha256: str | None = None
     recipe: dict[str, Any] | None = None
     ignored: list[str] | None = None
+    dtype: str | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -95,8 +99,9 @@ class RunMetadata:
     def to_record(self) -> dict[str, Any]:
         """Return the fields as JSON keeps them; those of older files, unless there is more to say."""
         record = asdict(self)
-        if self.ignored is None:
-            del record["ignored"]
+        for name in ("ignored", "dtype"):
+            if record[name] is None:
+                del record[name]
         return record
 
     @classmethod
@@ -139,6 +144,7 @@ class RunMetadata:
                 field in required or value is not None
             ):
                 raise ZooError(f"{name}: field {field!r} of the record is {value!r:.100}, which is of the wrong type")
+        check_dtype(record.get("dtype"), name)
         try:
             key = make_key(record["experiment"], record["subset_ratio"], record["run"])
         except ZooError as error:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.dtypes import DTYPES, named
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import model_bytes, read_model
@@ -60,18 +61,20 @@ class RunRecord:
         epoch: Epochs trained; None if not known.
         accuracy: Share, 0 to 1, of the train, removed and test examples that it classifies correctly, from its aux
             arrays; None where there are no such examples.
+        dtype: As in `RunMetadata`.
     """
 
     files: dict[str, FileRecord]
     epoch: int | None
     accuracy: tuple[float | None, float | None, float | None]
+    dtype: str | None = None
 
     @classmethod
-    def of(cls, files: dict[str, FileRecord], aux: AuxArrays, epoch: int | None) -> Self:
+    def of(cls, files: dict[str, FileRecord], aux: AuxArrays, epoch: int | None, dtype: str | None = None) -> Self:
         """Return the record of a run from its files and what they hold."""
         parts = (aux.correctness_train, aux.correctness_removed, aux.correctness_test)
         train, removed, test = (round(float(np.mean(part)), 6) if len(part) else None for part in parts)
-        return cls(files, epoch, (train, removed, test))
+        return cls(files, epoch, (train, removed, test), dtype)
 
     @property
     def size(self) -> int:
@@ -81,7 +84,8 @@ class RunRecord:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a manifest and a record hold them."""
         files = {name: [file.size, file.sha256] for name, file in sorted(self.files.items())}
-        return {"accuracy": self.accuracy, "epoch": self.epoch, "files": files}
+        fields = {"accuracy": self.accuracy, "epoch": self.epoch, "files": files}
+        return fields if self.dtype is None else {**fields, "dtype": self.dtype}
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
@@ -103,7 +107,9 @@ class RunRecord:
         epoch = record["epoch"]
         if epoch is not None and type(epoch) is not int:
             raise ValueError("the epoch is no number")
-        return cls(files, epoch, (train, removed, test))
+        if (dtype := record.get("dtype")) not in (None, *DTYPES):
+            raise ValueError(f"a model is stored as {dtype!r:.40}")
+        return cls(files, epoch, (train, removed, test), dtype)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class RunFiles:
         if state is not None:
             contents[MODEL_FILE] = model_bytes(state, metadata)
         files = {name: FileRecord.of(data) for name, data in contents.items()}
-        return cls(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+        return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
 
     @classmethod
     def unrecorded(cls, contents: Mapping[str, bytes], key: RunKey, experiment: Experiment, where: str) -> Self:
@@ -158,7 +164,7 @@ class RunFiles:
         aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
         _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
         files = {name: FileRecord.of(data) for name, data in contents.items()}
-        return cls(metadata, RunRecord.of(files, aux, metadata.epoch), contents)
+        return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
 
     @classmethod
     def joined(cls, aux: "RunFiles", model: "RunFiles") -> Self:
@@ -172,10 +178,29 @@ class RunFiles:
             key = model.metadata.key
             raise ZooError(f"run {key}: its aux arrays and its model are of different subsets; overwrite what is there")
         names = {AUX_FILE: aux, MODEL_FILE: model}
-        record = RunRecord(
-            {name: run.record.files[name] for name, run in names.items()}, model.record.epoch, aux.record.accuracy
-        )
+        files = {name: run.record.files[name] for name, run in names.items()}
+        record = RunRecord(files, model.record.epoch, aux.record.accuracy, model.record.dtype)
         return cls(model.metadata, record, {name: run.contents[name] for name, run in names.items()})
+
+    def stored_as(self, dtype: str | None) -> "RunFiles":
+        """Return the run with its model saved anew in 16 bits; as it is if that is so, or it has no model.
+
+        Args:
+            dtype: A name of `heldout_torch.zoo.dtypes.DTYPES`; None for as it is.
+
+        Raises:
+            ZooError: If it has lost bits already, or its model is damaged.
+        """
+        if dtype in (None, self.metadata.dtype) or MODEL_FILE not in self.contents:
+            return self
+        key = self.metadata.key
+        if self.metadata.dtype is not None:
+            raise ZooError(f"run {key}: is stored as {named(self.metadata.dtype)}, only float32 becomes {dtype}")
+        state, _ = read_model(self.contents[MODEL_FILE], key, f"run {key}/{MODEL_FILE}")
+        metadata = replace(self.metadata, dtype=dtype)
+        contents = {**self.contents, MODEL_FILE: model_bytes(state, metadata)}
+        files = {name: FileRecord.of(data) for name, data in contents.items()}
+        return RunFiles(metadata, replace(self.record, files=files, dtype=dtype), contents)
 
     def in_order(self) -> list[tuple[str, bytes]]:
         """Return names and contents of all files in the order in which they are written: the record last."""
@@ -186,7 +211,8 @@ class RunFiles:
 def record_bytes(record: RunRecord, metadata: RunMetadata) -> bytes:
     """Return the contents of `run.json`; equal runs give equal bytes."""
     table = {**record.to_json(), "format_version": _VERSION, "metadata": metadata.to_record()}
-    del table["epoch"]  # the metadata has it
+    for name in ("epoch", "dtype"):  # the metadata has them
+        table.pop(name, None)
     return json.dumps(table, sort_keys=True).encode() + b"\n"
 
 
@@ -209,7 +235,7 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         if version != _VERSION:
             raise ZooError(f"{name}: has format version {version!r}, this package reads {_VERSION}; upgrade it")
         metadata = RunMetadata.from_record(table["metadata"], name)
-        record = RunRecord.from_json({**table, "epoch": metadata.epoch})
+        record = RunRecord.from_json({**table, "epoch": metadata.epoch, "dtype": metadata.dtype})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ZooError(f"{name}: is no readable record of a run ({type(error).__name__}: {reason})") from None

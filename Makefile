@@ -3,24 +3,40 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all soak lint clean
+.PHONY: demo test test-light test-all soak lint docs dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-parity
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/installed-test
+# Without TensorFlow, Sonnet, Ray and Selenium: tests that need them are skipped, each with its reason.
+test-light: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/installed-parity
 	$(BIN)/python -m pytest
 
-soak: $(VENV)/installed-test
+soak: $(VENV)/installed-parity
 	$(BIN)/python -m tests.soak
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Any warning is an error, such as a link that leads nowhere.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -E -W --keep-going -q docs build/docs
+
+# What a release uploads: checked, and with the sample inside.
+dist: $(VENV)/installed-test
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m zipfile --list dist/*.whl | grep -q heldout_torch/sample/.*/aux_arrays.npz
+	tar --list --file dist/*.tar.gz | grep -q heldout_torch/sample/.*/aux_arrays.npz
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +46,14 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable ".[test,parity]"
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import heldout_torch
 from heldout_torch.cli import VERBS, main
 from heldout_torch.data import load_digits
 from heldout_torch.experiments import Recipe, known_experiments
@@ -83,7 +84,7 @@ def test_what_a_page_says_can_be_typed(page, made, scratch):
             "cifar10-inception": "digits-mlp-tf",
             "--data DIR": "--data digits.npz",
             "0-399": "0-39",
-            "0-59": "0-9",
+            "0-59": "0-29",
             "0-99": "0-11",
         }
         run_page(page, replaced, NOT_RUN, scratch)
@@ -128,6 +129,12 @@ def test_verbs_and_options_in_sentences_exist(page):
         assert ended.value.code == 0, words
         for option in re.findall(r"(?:^|\s)(--[a-z-]+)", words):
             assert option in shown.getvalue(), words
+
+
+def test_the_reference_names_all_that_is_public():
+    table = (REPOSITORY / "docs" / "reference" / "package.md").read_text()
+    for name in heldout_torch.__all__:
+        assert re.search(rf"\b{name}\b", table), name
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}-{page.stem}")

@@ -54,7 +54,7 @@ class Dataset(Protocol):
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:
-        """What happens to stored pixels before a network, such as `{"divide_by": 255.0}`, as experiments declare it."""
+        """What happens to stored pixels before a network, as experiments declare it, such as `divide_by` 255."""
         ...
 
     @property

@@ -1,9 +1,11 @@
 """New held-out runs: subsets, and the training of many runs at once.
 
-digits = known_experiments()["digits-mlp"]
-work = RunBatch(digits, digits.recipe, 0.7, tuple(range(400)))
-for trained in train_runs(work, load_dataset("digits"), Path("zoo")):
-    ...
+Such as::
+
+    digits = known_experiments()["digits-mlp"]
+    work = RunBatch(digits, digits.recipe, 0.7, tuple(range(400)))
+    for trained in train_runs(work, load_dataset("digits"), Path("zoo")):
+        ...
 """
 
 from heldout_torch.experiments import Recipe, read_recipe

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 from heldout_torch.cli import main
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(\w*|\{[\w-]+\})\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 
 
@@ -26,9 +27,10 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the fenced blocks of a page."""
+    """Return the fenced blocks of a page, without those that are directives of the site, such as `{toctree}`."""
     text = page.read_text()
-    return [Block(m[1], m[2], text[: m.start(2)].count("\n") + 1) for m in _BLOCK.finditer(text)]
+    found = [Block(m[1], dedent(m[2]), text[: m.start(2)].count("\n") + 1) for m in _BLOCK.finditer(text)]
+    return [block for block in found if not block.language.startswith("{")]
 
 
 def commands(text: str) -> list[str]:

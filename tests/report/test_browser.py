@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module", params=[(1200, 900), (390, 844)], ids=["desktop", "phone"])
 def browser(request):
-    from selenium import webdriver
+    webdriver = pytest.importorskip("selenium.webdriver")
 
     width, height = request.param
     options = webdriver.ChromeOptions()

@@ -28,6 +28,10 @@ class ZooError(HeldoutError):
     """A run, an experiment or a zoo folder is missing or not as it must be."""
 
 
+class UnwritableError(ZooError):
+    """A place takes no more runs: its disk is full, it is not allowed, or it is gone. What is written stays."""
+
+
 class DataError(HeldoutError):
     """A data set, or an array over its examples, is missing or not as it must be."""
 

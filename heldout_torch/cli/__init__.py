@@ -27,6 +27,7 @@ VERBS = {
     "warm-up": "compile what is compiled at first use",
     "verify": "compare recorded correctness with what the networks give",
 }
+_EVERYWHERE = ("--json", "--plugin", "--quiet")  # as `cli.parser.Parser` adds them; here they may stand before the verb
 _REPORT = "This is a fault of heldout-torch itself. Please report it, with the command and the lines above."
 
 
@@ -71,6 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _verb_first(words: list[str]) -> list[str]:
+    """Return the words with those options behind the verb that every verb takes and that stood before it."""
+    place = 0
+    while place < len(words) and words[place].partition("=")[0] in _EVERYWHERE:
+        place += 2 if words[place] == "--plugin" else 1
+    return [*words[place : place + 1], *words[:place], *words[place + 1 :]]
+
+
 def _run(words: list[str]) -> int:
     parser = HelpfulParser(
         prog="heldout",
@@ -82,9 +91,12 @@ def _run(words: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"heldout-torch {heldout_torch.__version__}")
     parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
-    if not words:
+    words = _verb_first(words)
+    if not words or words[0] in _EVERYWHERE:
         parser.print_help()
         return 2
+    if parser.parse_known_args(words[:1])[1]:
+        parser.error(f"{words[0]} is an option of verbs, and stands after one: heldout VERB {words[0]} ...")
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
         parser.error(f"{verb!r} is no verb{nearest(verb, VERBS)} (choose from {', '.join(VERBS)})")

@@ -10,6 +10,7 @@ from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize, tell
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
+from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
@@ -53,6 +54,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         check_folder(out)
     zoo, runs = chosen(arguments, arguments.source)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
+    check_complete(dataset, "aux arrays")
     made = Provenance(out, dataset.digest(), arguments.flips if arguments.save else None)
     lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))
     if arguments.save:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
+from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.save import make_aux
@@ -23,7 +24,10 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what the network is, and what it was trained on."""
     own = parser.add_argument_group("for a .safetensors file")
     own.add_argument(
-        "--subset", type=local_path, metavar="FILE", help="examples that it was trained on, an npz or npy file"
+        "--subset",
+        type=local_path,
+        metavar="FILE",
+        help="examples that it was trained on, an npz, csv, parquet or npy file",
     )
     options.add_order_option(own)
     own.add_argument("--architecture", help="of the network, default: that of --experiment")
@@ -57,6 +61,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     except HeldoutError as error:
         raise ZooError(f"{source}: {error}") from None
     dataset = options.load_data(arguments, name)
+    check_complete(dataset, "aux arrays")
     original = dataset.original_index("train").numpy()
     subset = load_published_indices(arguments.subset, len(original), original, arguments.order)
     device = (arguments.device or all_devices())[0]

@@ -148,7 +148,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
     )
     data.add_argument(
-        "--allow-missing", action="store_true", help="take ImageNet although files are missing, without their examples"
+        "--allow-missing",
+        action="store_true",
+        help="take ImageNet although files are missing, without their examples; not to train, nor to write aux arrays",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit
+from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit, which_experiment
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
@@ -26,7 +26,7 @@ def configure(parser: Parser) -> None:
         "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere."
     )
     options.add_place(parser)
-    parser.add_argument("--experiment", required=True, help="such as digits-mlp")
+    parser.add_argument("--experiment", metavar="E", help="such as digits-mlp, default: the only one in the zoo")
     add_facts_options(parser)
     parser.add_argument(
         "--out", type=options.folder_to_write, required=True, metavar="DIR", help="new or empty folder to write"
@@ -49,7 +49,7 @@ def _report(arguments: argparse.Namespace) -> int:
     check_output(out)
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
-    experiment = zoo.experiment(arguments.experiment)
+    experiment = zoo.experiment(which_experiment(arguments, zoo))
     dataset, facts = load_facts(arguments, experiment)
     commands: list[str] = []
     if arguments.stats:

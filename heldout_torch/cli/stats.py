@@ -8,7 +8,15 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import Facts, add_facts_options, load_facts, read_tables, warn_of_fit
+from heldout_torch.cli.tables import (
+    Facts,
+    add_facts_options,
+    load_facts,
+    read_tables,
+    warn_of_fit,
+    which_experiment,
+    which_ratio,
+)
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
     ExampleFacts,
@@ -86,7 +94,7 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
     optional = name == "keep"  # by a published score
     options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough", optional=optional)
-    parser.add_argument("--experiment", required=not optional, metavar="E", help="such as cifar10-inception")
+    parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one in the zoo")
     parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these, such as 0-9,42")
     add_facts_options(parser)
     parser.add_argument("--table", type=local_path, metavar="DIR", help="keep the runs' bits here, and use them again")
@@ -100,7 +108,9 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
 
 
 def _add_ratio(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--subset-ratio", type=options.subset_ratio, required=True, metavar="R", help="such as 0.7")
+    parser.add_argument(
+        "--subset-ratio", type=options.subset_ratio, metavar="R", help="such as 0.7, default: the only one"
+    )
 
 
 def _add_ratios(parser: argparse.ArgumentParser) -> None:
@@ -204,8 +214,8 @@ def _published(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
 
 def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
     """Return scores from a zoo's runs as they are written to files, and what is known of their examples."""
-    if arguments.zoo is None or arguments.experiment is None:
-        raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO and --experiment")
+    if arguments.zoo is None:
+        raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO")
     tables, (train, _) = _tables(arguments)
     if arguments.by == "memorization" and len(tables) != 1:
         listed = ", ".join(map(repr, sorted(tables)))
@@ -231,20 +241,22 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tables(
-    arguments: argparse.Namespace, ratios: list[float] | None = None, warn: bool = True
-) -> tuple[dict[float, RunTable], Facts]:
+def _tables(arguments: argparse.Namespace, warn: bool = True, one: bool = False) -> tuple[dict[float, RunTable], Facts]:
     zoo = open_zoo(arguments.zoo)
-    experiment = zoo.experiment(arguments.experiment)
+    experiment = zoo.experiment(which_experiment(arguments, zoo))
     _, facts = load_facts(arguments, experiment)
-    tables = read_tables(arguments, zoo, experiment.name, ratios or arguments.subset_ratio, facts)
+    ratios = arguments.subset_ratio
+    if one:
+        ratio = which_ratio(arguments, zoo, experiment.name)
+        ratios = None if ratio is None else [ratio]
+    tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
     if warn:
         warn_of_fit(tables)
     return tables, facts
 
 
 def _one_table(arguments: argparse.Namespace) -> tuple[RunTable, Facts]:
-    tables, facts = _tables(arguments, [arguments.subset_ratio])
+    tables, facts = _tables(arguments, one=True)
     return next(iter(tables.values())), facts
 
 

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TypeVar
 
 from heldout_torch.cli import options
 from heldout_torch.cli.output import complain
@@ -18,6 +19,7 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.selection import alike, described
 
+T = TypeVar("T")
 Facts = tuple[ExampleFacts, ExampleFacts]
 
 
@@ -51,6 +53,41 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
     files = [as_file(text) for text in arguments.labels]
     return None, (find_facts(name, "train", sizes[0], files), find_facts(name, "test", sizes[1], files))
+
+
+def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:
+    """Return the experiment asked for; without one, the only one that is there, which is said.
+
+    Raises:
+        ZooError: If none is asked for, and there is none or several.
+    """
+    if arguments.experiment is not None:
+        return str(arguments.experiment)
+    there = sorted({key.experiment for key in zoo.keys()})
+    return _only(arguments, there, zoo.location, "--experiment")
+
+
+def which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float | None:
+    """Return the subset ratio asked for; without one, the only one that is there, which is said.
+
+    Raises:
+        ZooError: If none is asked for, and there are several.
+    """
+    if arguments.subset_ratio is not None:
+        return float(arguments.subset_ratio)
+    there = sorted({key.subset_ratio for key in zoo.keys(experiment)})
+    # Without any, `read_tables` says what is there instead.
+    return _only(arguments, there, zoo.location, "--subset-ratio") if there else None
+
+
+def _only(arguments: argparse.Namespace, there: list[T], location: str, option: str) -> T:
+    if not there:
+        raise ZooError(f"{location}: holds no runs")
+    if len(there) > 1:
+        raise ZooError(f"{location}: give {option}, one of {', '.join(map(str, there))}")
+    if not arguments.quiet:
+        complain(f"{option}: taking {there[0]}, the only one there")
+    return there[0]
 
 
 def read_tables(

@@ -50,7 +50,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
     subset.add_argument(
         "--subset", type=local_path, metavar="FILE",
-        help="train on these examples instead (of `heldout stats keep`, or npy); needs --name",
+        help="train on these examples instead (of `heldout stats keep`: npz, csv or parquet; or npy); needs --name",
     )  # fmt: skip
     options.add_order_option(parser)
     parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://..., ...)")

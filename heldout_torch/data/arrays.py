@@ -14,6 +14,7 @@ from heldout_torch.data.augment import crop_flip, draw_crop_flip
 from heldout_torch.data.checks import SplitName, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.errors import DataError
+from heldout_torch.storage.notebook import as_code
 
 _DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
 
@@ -143,6 +144,8 @@ class ArrayDataset:
         if rows.row_of.get(index, len(rows.images)) >= len(rows.images):
             raise DataError(f"{self.name}: has no image of example {index} of {split}")
         return rows.images[rows.row_of[index]].cpu()
+
+    _repr_html_ = as_code
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train.labels):,} training and {len(self.test.labels):,} test images"

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heldout_torch.data.checks import SplitName, check_split
+from heldout_torch.data.checks import SPLITS, SplitName, check_split
 from heldout_torch.errors import DataError
+from heldout_torch.storage.notebook import as_code
 
 Step = tuple[int, Tensor]  # its number, and the indices (runs, b) of the examples that each run sees in it
 # (numbers of the runs, steps) -> for each step images float32 (runs, b, c, h, w) and labels (runs, b)
@@ -147,6 +148,8 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         return (self[index] for index in range(len(self)))
 
+    _repr_html_ = as_code
+
     def __repr__(self) -> str:
         return f"<{self.name} of {self.dataset.name}: {len(self):,} examples (image, label)>"
 
@@ -168,6 +171,25 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
             raise DataError(
                 f"data set {dataset.name} has {key} {_short(value)}, {name} {_short(declared[key])}"
                 f"{hint if key == 'divide_by' else ''}"
+            )
+
+
+def check_complete(dataset: Dataset, what: str) -> None:
+    """Check that no image of a data set is missing, for work that needs all of them, before it is begun.
+
+    Args:
+        dataset: The data set; only one of files, as `ImageNet`, says what it lacks (`missing`).
+        what: What needs them, in the plural.
+
+    Raises:
+        DataError: If images are missing.
+    """
+    for split in SPLITS:
+        missing: list[str] = getattr(dataset, "missing", lambda split: [])(split)
+        if missing:
+            raise DataError(
+                f"{dataset.name}: {len(missing)} images of {split} are missing, such as {missing[0]}, and {what} need "
+                "all of them; verify, and evaluate in Python, take what is there"
             )
 
 

@@ -22,6 +22,7 @@ from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
 from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, preprocess_crop
 from heldout_torch.data.views import View, decode_view, load_views
 from heldout_torch.errors import DataError
+from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
 
 INDEX_FILE = "imagenet_index.npz"
@@ -202,6 +203,8 @@ class ImageNet:
         view = self._view("train", index)
         flip = bool(random.integers(2))
         return View(view.path, lambda height, width: random_box(height, width, random), flip, view.name)
+
+    _repr_html_ = as_code
 
     def __repr__(self) -> str:
         sizes = " and ".join(f"{len(self._index[split].names):,} {split}" for split in SPLITS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.data.dataset import Dataset
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, UnwritableError
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision
 from heldout_torch.evaluation.result import Evaluation
@@ -84,8 +84,12 @@ def save_runs(
 
     Returns:
         What was written for each run, or its error.
+
+    Raises:
+        UnwritableError: If the zoo takes no more; those of the runs that it took are there.
     """
     results: list[AuxArrays | HeldoutError] = []
+    unwritable: UnwritableError | None = None
     models = [run.model for run in runs]
     trains = evaluate_together(
         models, dataset, "train",
@@ -109,10 +113,14 @@ def save_runs(
             if aux:
                 out.put(run.metadata, None, arrays, overwrite=True)
             results.append(arrays)
+        except UnwritableError as error:
+            unwritable = error
         except HeldoutError as error:
             results.append(error)
         except OSError as error:
-            results.append(DataError(f"{error.filename or out.location}: cannot be written ({error.strerror})"))
+            unwritable = UnwritableError(f"{error.filename or out.location}: cannot be written ({error.strerror})")
+    if unwritable is not None:  # evaluating more would be in vain
+        raise unwritable
     return results
 
 

@@ -3,8 +3,9 @@
 import csv
 import importlib
 import io
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.paths import Location, local_path
 
+_MAX_BYTES = 10**9  # of a table that is read
 SUFFIXES = (".npz", ".csv", ".parquet")
 
 # Rows of one length by the name of their column.
@@ -56,6 +58,26 @@ def write_columns(path: Path, columns: Columns) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def read_columns(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read those of some columns of integers that a CSV or Parquet file has, each int64 of shape (rows,).
+
+    Raises:
+        DataError: If the file is missing, damaged, or larger than 1 GB, or a column holds other than integers.
+        HeldoutError: If pyarrow is needed and not installed.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table of indices")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        columns = _from_csv(data, set(names)) if path.suffix == ".csv" else _from_parquet(data, set(names))
+        return {name: np.array(values, np.int64) for name, values in columns.items()}
+    except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
+        raise DataError(f"{path}: is no table of indices ({' '.join(str(error).split())})") from None
+
+
 def data_frame(columns: Columns) -> Any:
     """Return columns as a `pandas.DataFrame`.
 
@@ -71,6 +93,27 @@ def _as_csv(columns: Columns) -> bytes:
     writer.writerow(columns)
     writer.writerows(zip(*map(_texts, columns.values()), strict=True))
     return text.getvalue().encode()
+
+
+def _from_csv(data: bytes, names: set[str]) -> dict[str, list[int]]:
+    rows = csv.reader(io.StringIO(data.decode("utf-8-sig")))
+    header = next(rows, [])
+    places = [place for place, name in enumerate(header) if name in names]
+    read = [[int(row[place]) for place in places] for row in rows if row and _is_whole(row, header)]
+    return {header[place]: [row[i] for row in read] for i, place in enumerate(places)}
+
+
+def _is_whole(row: list[str], header: list[str]) -> bool:
+    if len(row) != len(header):
+        raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
+    return True
+
+
+def _from_parquet(data: bytes, names: set[str]) -> dict[str, list[int]]:
+    parquet = _require("pyarrow.parquet")
+    file = parquet.ParquetFile(io.BytesIO(data))
+    found = file.read([name for name in file.schema_arrow.names if name in names])
+    return {name: list(map(operator.index, values)) for name, values in found.to_pydict().items()}
 
 
 def _texts(values: np.ndarray) -> list[str]:

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.columns import SUFFIXES, read_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_npy, read_npz
@@ -26,7 +27,8 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
     """Read indices of examples and how they count.
 
     Args:
-        path: An npz file as `save_indices` writes it, or a bare npy array.
+        path: An npz file as `save_indices` writes it; a CSV or Parquet file with a column `original_index` or
+            `published_index`; or a bare npy array.
         order: `original` or `published`, which a bare array needs, and a file that says otherwise contradicts.
 
     Returns:
@@ -40,6 +42,8 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
     said = None
     if path.suffix == ".npy":
         array = read_npy(path)
+    elif path.suffix in SUFFIXES[1:]:
+        array, said = _read_column(path, order)
     else:
         arrays = read_npz(path, wanted=[INDICES], optional=[ORDER])
         array, said = arrays[INDICES], read_order(arrays, path)
@@ -49,6 +53,16 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
     if None not in (order, said) and order != said:
         raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
     return indices, said or order or "published"
+
+
+def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order]:
+    """Return the column of indices of a table, and how it counts; of two columns the one asked for, or the first."""
+    names = {f"{said}_index": said for said in get_args(Order)}
+    columns = read_columns(path, names)
+    for name, said in names.items():
+        if name in columns and (order in (None, said) or len(columns) == 1):
+            return columns[name], said
+    raise DataError(f"{path}: has no column {' or '.join(names)}")
 
 
 def load_published_indices(

@@ -22,6 +22,7 @@ from heldout_torch.stats.selection import as_count, as_labels
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
 from heldout_torch.stats.uncertainty import pair_error
+from heldout_torch.storage.notebook import as_table
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,9 @@ class InfluencePairs:
     def __getitem__(self, part: slice) -> Self:
         """Return some of the pairs."""
         return replace(self, **{name: row[part] for name, row in self._rows().items()})
+
+    def _repr_html_(self) -> str:
+        return as_table(repr(self), self.columns())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return a column for each array that is known; those of indices are named by their order."""

@@ -1,6 +1,5 @@
 """The run table: for every example, which runs trained on it and which classify it correctly, one bit each."""
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from heldout_torch.stats.counting.bits import count_by_run, repack, unpack, unpa
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.zoo_rows import aux_rows, read_aux
+from heldout_torch.storage.notebook import as_code
 from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
@@ -279,8 +279,7 @@ class RunTable:
             f"RunTable({self.runs} runs: {about}; {self.train_examples} training, {self.test_examples} test examples)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+    _repr_html_ = as_code
 
     @property
     def _packed(self) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
 from heldout_torch.stats.orders import Order
+from heldout_torch.storage.notebook import as_table
 from heldout_torch.storage.npz import read_npy, read_npz
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Scores:
             name for name in ("labels", "filenames", "standard_error", "low", "high") if getattr(self, name) is not None
         ]
         return f"Scores({len(self.scores)} examples, order {self.order}; {', '.join(also) or 'scores only'})"
+
+    def _repr_html_(self) -> str:
+        return as_table(repr(self), self.columns())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return a column for each array, and one of the examples' indices, named by their order."""

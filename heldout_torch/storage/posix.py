@@ -4,7 +4,9 @@ import ctypes
 import errno
 import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -56,6 +58,29 @@ def exchange(one: Path, other: Path) -> bool:
     if number in _ABSENT or number == errno.EXDEV:  # EXDEV: a folder of an overlay's lower layer
         return False
     raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def reserve(folder: Path, size: int) -> IO[bytes]:
+    """Take space of a folder's disk, until the file without a name that is returned is closed, or the process ends.
+
+    Where the system or the file system cannot, none is taken.
+
+    Args:
+        folder: Where.
+        size: Bytes.
+
+    Raises:
+        OSError: If the disk, or a quota, does not have them.
+    """
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in _ABSENT | {errno.EFBIG}:  # EFBIG: a limit of single files, which says nothing of the disk
+            file.close()
+            raise
+    return file
 
 
 def sync_file(descriptor: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from heldout_torch.data import Dataset
-from heldout_torch.data.dataset import check_preprocessing
+from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.run_batch import RunBatch
@@ -30,6 +30,7 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
             f"{experiment.name} has {experiment.train_examples} training and {experiment.test_examples} test examples, "
             f"data set {dataset.name} has {sizes[0]} and {sizes[1]}"
         )
+    check_complete(dataset, "new runs")
     check_preprocessing(dataset, experiment.preprocessing, experiment.name)
     if not 0 < work.subset_ratio < 1:
         raise HeldoutError(f"subset ratio {work.subset_ratio!r} is not between 0 and 1")

@@ -1,5 +1,6 @@
 """One batch of runs: trained, evaluated, and filed in a zoo."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -7,13 +8,17 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
-from heldout_torch.errors import HeldoutError
+from heldout_torch.data.checks import SPLITS
+from heldout_torch.errors import HeldoutError, UnwritableError
+from heldout_torch.models import expected_tensors
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Fitted, Watch, fit
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.state import remove_state
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
 from heldout_torch.zoo.base import WritableZoo
+
+_BYTES_OF_EXAMPLE = 24  # of aux arrays: two indices and a correctness, and what is around them
 
 
 @dataclass(frozen=True)
@@ -55,32 +60,52 @@ def train_batch(
     """
     name, ratio = batch.experiment.name, batch.subset_ratio
     state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(dataset.digest())}.safetensors"
-    fitted = fit(batch, dataset, device, state_file, watch)
+    with zoo.space(_size(batch, dataset)):
+        fitted = fit(batch, dataset, device, state_file, watch)
     states = [fitted.stack.run_state(i) for i in range(len(batch.runs))]
     keys = [RunKey(name, ratio, run) for run in batch.runs]
-    errors = [_divergence(fitted, i, state) for i, state in enumerate(states)]
+    guess = math.log(max(2, dataset.num_classes))
+    allowed = 1.1 + 2 / math.sqrt(len(batch.subset_of(batch.runs[0])))
+    errors = [_divergence(fitted, i, state, guess, allowed) for i, state in enumerate(states)]
     good = [i for i, error in enumerate(errors) if error is None]
     if good:
         correct = [_correct(fitted, dataset, split, watch) for split in ("train", "test")]  # each (runs, n or m)
 
-        def put(i: int) -> None:
+        def put(i: int) -> UnwritableError | None:
             metadata = RunMetadata.of(
                 batch.experiment, keys[i], batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe)
             )
-            zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
+            try:
+                zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
+            except UnwritableError as error:  # the others may still find a place
+                return error
+            return None
 
-        list(map_ahead(put, good, zoo.threads))
+        if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
+            raise failed[0]
     else:
         watch(len(batch.runs) * fitted.evaluation_share, None)
     remove_state(state_file)
     return [Trained(*one) for one in zip(keys, fitted.last_losses, errors, strict=True)]
 
 
-def _divergence(fitted: Fitted, i: int, state: dict[str, Tensor]) -> str | None:
-    """Say why a run is not written: its loss, or a weight, is no finite number, or the loss did not fall."""
+def _size(batch: RunBatch, dataset: Dataset) -> int:
+    """Return about how many bytes the files of the runs take."""
+    shapes = expected_tensors(batch.experiment.architecture, batch.experiment.config).values()
+    examples = sum(len(dataset.labels(split)) for split in SPLITS)
+    return len(batch.runs) * (4 * sum(math.prod(shape) for shape, _ in shapes) + _BYTES_OF_EXAMPLE * examples + 20_000)
+
+
+def _divergence(fitted: Fitted, i: int, state: dict[str, Tensor], guess: float, allowed: float) -> str | None:
+    """Say why a run is not written: its loss or a weight is no finite number, or it is worse than no knowledge.
+
+    A loss that does not fall is none: on labels that are noise there is nothing to learn. What knows nothing pays the
+    first loss, or that of a guess among the classes. The mean of n losses, which are spread about as widely as they
+    are large, is uncertain by 1 / sqrt(n) of it, and steps on noise cost some: `allowed` is 1.1 + 2 / sqrt(n).
+    """
     first, last = fitted.first_losses[i], fitted.last_losses[i]
     finite = all(bool(tensor.isfinite().all()) for tensor in state.values())
-    if finite and last < 1.1 * first:
+    if finite and last < allowed * max(first, guess):
         return None
     return f"the loss diverged: {first:.3g} at first, {last:.3g} at last; not written"
 

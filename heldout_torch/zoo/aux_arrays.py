@@ -9,6 +9,7 @@ import numpy as np
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.npz import npz_bytes, read_npz
 
 _TEST = ("correctness_test", "index_test")
@@ -121,6 +122,8 @@ class AuxArrays:
             share = f", {correct.mean():.4f} correct" if len(correct) else ""
             parts.append(f"{split}: {len(correct)}{share}")
         return f"AuxArrays({'; '.join(parts)})"
+
+    _repr_html_ = as_code
 
     @property
     def train_examples(self) -> int:

@@ -5,6 +5,7 @@ for the record. `open_zoo` in `heldout_torch.zoo.open` finds which of them a loc
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
 from torch import Tensor
@@ -147,6 +148,17 @@ class WritableZoo(Zoo, Protocol):
         self, threads: int | None = None, progress: Callable[[int, int], object] = lambda done, total: None
     ) -> Indexed:
         """Write the manifest, as `heldout_torch.zoo.indexing.index_zoo`."""
+        ...
+
+    def space(self, size: int) -> AbstractContextManager[None]:
+        """Hold space for runs that are still computed, so that the work stops before it, not with nothing to show.
+
+        Args:
+            size: Bytes; free again when the block ends.
+
+        Raises:
+            UnwritableError: On entering, if the disk or a quota does not have it.
+        """
         ...
 
     def declare(self, experiment: Experiment) -> None:

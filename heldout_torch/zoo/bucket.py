@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Self
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.storage.listing import ListedFile, list_files
 from heldout_torch.storage.urls import open_filesystem, remove_file, write_file
 from heldout_torch.zoo.cache import OFFLINE_VARIABLE
@@ -63,7 +63,10 @@ class BucketZoo(WebZoo, WritingZoo):
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the zoo, as `WritableZoo.write`."""
-        write_file(f"{self.location}/{name}", data)
+        try:
+            write_file(f"{self.location}/{name}", data)
+        except ZooError as error:
+            raise UnwritableError(str(error)) from None
 
     def remove(self, name: str) -> None:
         """Remove a file of the zoo, if it is there."""

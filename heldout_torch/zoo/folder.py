@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
 from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_plainly
 from heldout_torch.storage.listing import ListedFile, list_file
+from heldout_torch.storage.posix import reserve
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
@@ -159,6 +160,16 @@ class FolderZoo(WritingZoo):
                         found[f"{key}/{part}"] = list_file(path / part)
         return found
 
+    @contextmanager
+    def space(self, size: int) -> Iterator[None]:
+        """Hold space on the disk, as `WritableZoo.space`."""
+        try:
+            held = reserve(self.root, size)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with held:
+            yield
+
     def __enter__(self) -> Self:
         """Begin to write.
 
@@ -237,7 +248,7 @@ class FolderZoo(WritingZoo):
         return ZooError(f"{path}: is missing; export or fetch the run again")
 
     def _unwritable(self, error: OSError) -> ZooError:
-        return ZooError(f"{self.root}: cannot be written ({error.strerror or error})")
+        return UnwritableError(f"{self.root}: cannot be written ({error.strerror or error})")
 
 
 def _names(path: Path) -> frozenset[str]:

@@ -57,7 +57,7 @@ def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
     Args:
         experiment: Its name.
         subset_ratio: Anything like a float, also a string; see `as_ratio`.
-        run: Anything like an integer, such as a NumPy one.
+        run: Anything like an integer, such as a NumPy one, also a string; see `as_run`.
 
     Raises:
         ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is no number from 0.
@@ -67,11 +67,13 @@ def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
 
 
 def as_run(value: Any) -> int:
-    """Return the number of a run, given as anything like an integer.
+    """Return the number of a run, given as anything like an integer, or as its decimal.
 
     Raises:
         ZooError: If it is no integer from 0 to 2^32 - 1.
     """
+    if isinstance(value, str) and _is_number(value.strip()):
+        value = int(value)
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -13,6 +13,7 @@ from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import known_experiments
 from heldout_torch.models import restore_model
+from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import AuxArrays
@@ -20,6 +21,7 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
+from heldout_torch.zoo.run_list import RunList
 from heldout_torch.zoo.selection import alike, described
 
 
@@ -58,6 +60,8 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.key)!r}, {self.metadata.architecture} from {self.zoo.location})"
+
+    _repr_html_ = as_code
 
 
 def load_run(
@@ -127,7 +131,7 @@ def load_runs(
     """
     opened = open_zoo(zoo)
     if runs is None:
-        keys = list_runs(opened, experiment, subset_ratio)
+        keys: list[RunKey] = list_runs(opened, experiment, subset_ratio)
         if not keys:
             raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys())}")
     else:
@@ -138,7 +142,7 @@ def load_runs(
 
 def list_runs(
     zoo: Place | None = None, experiment: str | None = None, subset_ratio: Any = None, runs: Iterable[Any] | None = None
-) -> list[RunKey]:
+) -> RunList:
     """List the runs of a place, in order of experiment, ratio, run.
 
     Args:
@@ -148,7 +152,8 @@ def list_runs(
         runs: Only these numbers.
 
     Returns:
-        The runs; none where none matches.
+        The runs, a list; empty where none matches. A notebook shows it as a table, and `.to_pandas()` makes a data
+        frame of it.
 
     Raises:
         ZooError: If the place cannot be listed.
@@ -166,7 +171,7 @@ def list_runs(
     if runs is not None:
         wanted = set(map(as_run, runs))
         keys = [key for key in keys if key.run in wanted]
-    return keys
+    return RunList(keys)
 
 
 def find_run(zoo: Zoo, key: RunKey) -> RunKey:

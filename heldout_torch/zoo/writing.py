@@ -1,7 +1,8 @@
 """What folders and buckets that take runs have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -45,6 +46,11 @@ class WritingZoo(ABC):
     @abstractmethod
     def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
         """File a run whose files are given, as `WritableZoo.put_files`."""
+
+    @contextmanager
+    def space(self, size: int) -> Iterator[None]:
+        """Hold space, as `WritableZoo.space`; where it is not counted, there is none to hold."""
+        yield
 
     def put(
         self, metadata: RunMetadata, state: Mapping[str, Tensor] | None, aux: AuxArrays, overwrite: bool = False

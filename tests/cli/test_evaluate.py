@@ -1,5 +1,7 @@
 """`heldout evaluate`."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from heldout_torch.data import load_digits
 from heldout_torch.evaluation import evaluate
 from heldout_torch.stats import OutputTable
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
+from heldout_torch.zoo.folder import FolderZoo
 
 RUNS = Path("digits-mlp-tf") / "0.7"
 SCRIPT = Path(__file__).parents[2] / "examples" / "lira.py"
@@ -136,3 +139,33 @@ def test_a_bad_run_leaves_the_others_evaluated(tmp_path, capsys):
     assert (tmp_path / "out" / RUNS / "2" / "aux_arrays.npz").is_file()
     assert not (tmp_path / "out" / RUNS / "1").exists()
     assert "error: run digits-mlp-tf/0.7/1: " in capsys.readouterr().err
+
+
+def test_a_zoo_that_takes_no_more_ends_the_work(tmp_path, capsys, monkeypatch):
+    """More runs would be evaluated in vain."""
+    evaluated = []
+
+    def full(self, run, overwrite=False):
+        evaluated.append(run.metadata.key.run)
+        raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr(FolderZoo, "put_files", full)
+    assert run_evaluate(sample_zoo(), tmp_path) == 1
+    assert evaluated == [0]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line == f"error: {tmp_path}: cannot be written (No space left on device)"
+
+
+def test_images_that_are_missing_are_noticed_before_anything_is_evaluated(tmp_path, capsys, monkeypatch):
+    digits = load_digits()
+    monkeypatch.setattr(type(digits), "missing", lambda self, split: ["a.JPEG"] * 3, raising=False)
+    save_file(load_run("digits-mlp-tf", 0.7, 3).model.state_dict(), tmp_path / "mine.safetensors")
+    np.save(tmp_path / "mine.npy", np.arange(1000))
+    file = ("--experiment", "digits-mlp-tf", "--subset", tmp_path / "mine.npy", "--order", "published")
+    for source, out, more in ((sample_zoo(), "out", ()), (tmp_path / "mine.safetensors", "out.npz", file)):
+        assert run_evaluate(source, tmp_path / out, *more) == 1
+        assert (
+            "3 images of train are missing, such as a.JPEG, and aux arrays need all of them" in capsys.readouterr().err
+        )
+        assert not (tmp_path / out).exists()
+    assert main(["verify", str(sample_zoo()), "--results", str(tmp_path / "results")]) == 0

@@ -49,6 +49,34 @@ def raising(monkeypatch, error):
 # Help and usage
 
 
+@pytest.mark.parametrize(
+    "before", [["--json"], ["--quiet", "--json"], ["--plugin", "math", "--json"], ["--plugin=math", "--json"]]
+)
+def test_options_of_every_verb_may_stand_before_it(before, capsys):
+    assert main([*before, "zoo", "list", str(sample_zoo())]) == 0
+    ahead = capsys.readouterr().out
+    assert main(["zoo", "list", str(sample_zoo()), *before]) == 0
+    assert capsys.readouterr().out == ahead
+    assert len([json.loads(line) for line in ahead.splitlines()]) == 6
+
+
+def test_other_options_before_a_verb_are_told_where_they_go(capsys):
+    for words in (["--workers", "3", "zoo"], ["--jsn", "zoo", "list"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 2
+        assert (
+            f"{words[0]} is an option of verbs, and stands after one: heldout VERB {words[0]}"
+            in capsys.readouterr().err
+        )
+    for words in (["--json"], ["--quiet"], ["--plugin"], ["--plugin", "math"]):
+        assert main(words) == 2
+        assert "verbs:" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["--quiet", "--version"])
+    assert stop.value.code == 0
+
+
 def test_help_names_every_verb_and_a_bare_command_shows_it(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

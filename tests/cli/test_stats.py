@@ -1,6 +1,7 @@
 """`heldout stats` writes what the functions compute, in the order of the original files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pandas
 import pytest
 import torch
 
-from heldout_torch import load_run
+from heldout_torch import list_runs, load_dataset, load_run
 from heldout_torch.cli import main, options
 from heldout_torch.data import load_npz
+from heldout_torch.experiments import known_experiments
 from heldout_torch.stats import (
     RunTable,
     consistency,
@@ -320,3 +322,59 @@ def test_examples_without_a_score_are_answered_by_an_option(tmp_path, capsys):
     assert main(["stats", "keep", str(sample_zoo()), *words, "--out", str(tmp_path / "keep.npz")]) == 1
     said = capsys.readouterr().err
     assert said.endswith("examples have no score; use more runs, or --empty-zero\n")
+
+
+def test_the_only_experiment_and_the_only_ratio_need_no_naming(zoo, tmp_path, capsys):
+    where = [str(zoo[0]), "--data", str(zoo[0] / "tiny.npz"), "--out"]
+    assert main(["stats", "consistency", *where, str(tmp_path / "a.npz")]) == 0
+    assert "taking tiny-mlp, the only one there" in capsys.readouterr().err
+    assert main(["stats", "memorization", *where, str(tmp_path / "a.npz")]) == 1
+    ratios = ", ".join(map(repr, sorted(zoo[1])))
+    assert f"give --subset-ratio, one of {ratios}" in capsys.readouterr().err
+
+    one = str(sample_zoo())
+    for statistic, more in (
+        ("memorization", []),
+        ("keep", ["--by", "memorization", "--fraction", "0.5"]),
+        ("influence", []),
+        ("pairs", []),
+    ):
+        assert main(["stats", statistic, one, "--out", str(tmp_path / "one.npz"), *more]) == 0
+        assert "taking digits-mlp-tf, the only one there" in capsys.readouterr().err
+    assert main(["stats", "memorization", one, "--out", str(tmp_path / "quiet.npz"), "--quiet"]) == 0
+    assert "taking" not in capsys.readouterr().err
+    named = ["--experiment", "digits-mlp-tf", "--subset-ratio", "0.7"]
+    assert main(["stats", "memorization", one, "--out", str(tmp_path / "named.npz"), *named]) == 0
+    assert "taking" not in capsys.readouterr().err
+    assert (tmp_path / "named.npz").read_bytes() == (tmp_path / "quiet.npz").read_bytes()
+
+
+def test_of_several_experiments_one_must_be_named(tmp_path, capsys):
+    for name in ("one", "two"):
+        shutil.copytree(sample_zoo() / "digits-mlp-tf", tmp_path / name)
+        (tmp_path / name / "experiment.json").write_bytes(known_experiments()["digits-mlp-tf"].to_bytes())
+    for words in (
+        ["stats", "memorization", str(tmp_path), "--out", str(tmp_path / "a.npz")],
+        ["report", str(tmp_path), "--out", str(tmp_path / "r")],
+    ):
+        assert main(words) == 1
+        assert "give --experiment, one of one, two" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    assert main(["stats", "accuracy", str(tmp_path / "none")]) == 1
+    assert "holds no runs" in capsys.readouterr().err
+
+
+def read_kept(path):
+    return np.load(path)["indices"] if path.endswith(".npz") else pandas.read_csv(path)["original_index"].to_numpy()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_what_is_kept_can_be_trained_on_whatever_its_suffix(tmp_path, suffix):
+    kept = str(tmp_path / f"kept{suffix}")
+    keep = ["--by", "memorization", "--fraction", "0.5", "--empty-zero", "--out", kept]
+    assert main(["stats", "keep", str(sample_zoo()), *keep, "--quiet"]) == 0
+    train = ["--name", "half", "--runs", "0", "--zoo", str(tmp_path / "zoo"), "--quiet"]
+    assert main(["train", "digits-mlp", "--subset", kept, *train]) == 0
+    (key,) = list_runs(tmp_path / "zoo")
+    original = load_dataset("digits").original_index("train").numpy()
+    assert set(original[load_run(key, zoo=tmp_path / "zoo").aux.index_train]) == set(read_kept(kept))

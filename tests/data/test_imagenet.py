@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from heldout_torch.data import load_dataset, load_imagenet_image, views
+from heldout_torch.data.dataset import check_complete
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.data.reencoded import reencode
 from heldout_torch.errors import DataError
@@ -232,6 +233,9 @@ def test_missing_files_are_left_out_where_that_is_allowed(folder):
     evaluation = evaluate(Means(), dataset, "train")
     assert evaluation.index.tolist() == there
     assert dataset.missing("test") == []
+    with pytest.raises(DataError, match=f"3 images of train are missing, such as {train[3]}, and new runs need all"):
+        check_complete(dataset, "new runs")
+    check_complete(load_dataset("digits"), "new runs")
     for ask in (dataset.image, dataset.picture):
         with pytest.raises(DataError, match=f"{train[20]} is missing"):
             ask("train", 20)

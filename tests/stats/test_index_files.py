@@ -6,6 +6,7 @@ import pytest
 from heldout_torch import DataError
 from heldout_torch.data import tfds_order
 from heldout_torch.stats import load_indices, load_published_indices, save_indices
+from heldout_torch.stats.columns import write_columns
 
 ORIGINAL_INDEX = tfds_order("train", 100)
 
@@ -56,3 +57,50 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, indices):
     with pytest.raises(DataError, match="indices"):
         save_indices(tmp_path / "kept.npz", np.array(indices), "original")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("order", ["original", "published"])
+def test_a_table_says_by_its_column_how_it_counts(tmp_path, order, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"kept{suffix}"
+    write_columns(path, {"label": np.array([1, 1, 3]), f"{order}_index": np.array([5, 2, 9])})
+    assert (load_indices(path)[0].tolist(), load_indices(path)[1]) == ([5, 2, 9], order)
+    published = load_published_indices(path, 100, ORIGINAL_INDEX)
+    assert (ORIGINAL_INDEX[published] if order == "original" else published).tolist() == [5, 2, 9]
+    with pytest.raises(DataError, match=f"has {order} indices, not"):
+        load_indices(path, {"original": "published", "published": "original"}[order])
+
+
+def test_a_table_of_both_indices_gives_the_one_asked_for(tmp_path):
+    write_columns(tmp_path / "both.csv", {"published_index": np.array([1, 2]), "original_index": np.array([7, 8])})
+    assert load_indices(tmp_path / "both.csv", "published")[0].tolist() == [1, 2]
+    assert load_indices(tmp_path / "both.csv")[0].tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "has no column original_index or published_index"),
+        ("index\n1\n", "has no column original_index or published_index"),
+        ("original_index\n1.5\n", "is no table of indices"),
+        ("original_index,label\n1\n", "is no table of indices .a row of 1 fields, expected 2"),
+        ("original_index\n99999999999999999999\n", "is no table of indices"),
+        ("original_index\n-1\n", "-1|negative|0 "),
+        ("original_index\n4\n4\n", "names an example twice"),
+    ],
+)
+def test_a_table_of_anything_else_is_one_line(tmp_path, text, why):
+    (tmp_path / "kept.csv").write_text(text)
+    with pytest.raises(DataError, match=why):
+        load_indices(tmp_path / "kept.csv")
+
+
+@pytest.mark.parametrize("name", ["kept.csv", "kept.parquet"])
+def test_a_table_that_is_none_is_one_line(tmp_path, name):
+    with pytest.raises(DataError, match="cannot be read"):
+        load_indices(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\xff\x00PAR1" * 9)
+    with pytest.raises(DataError, match="is no table of indices"):
+        load_indices(tmp_path / name)

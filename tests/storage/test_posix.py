@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,23 @@ def test_file_systems_without_a_disk_need_no_sync(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", failing("EIO"))
     with pytest.raises(OSError, match="Input/output"):
         posix.sync(tmp_path)
+
+
+def test_space_is_held_until_the_file_is_closed_and_leaves_nothing(tmp_path):
+    with posix.reserve(tmp_path, 1 << 20) as held:
+        assert os.fstat(held.fileno()).st_blocks * 512 >= 1 << 20
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EOPNOTSUPP, False), (errno.EFBIG, False)]
+)
+def test_a_disk_or_a_quota_that_has_no_space_says_so_and_one_that_cannot_hold_any_does_not(
+    tmp_path, monkeypatch, number, told
+):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) if told else nullcontext():
+        posix.reserve(tmp_path, 100).close()

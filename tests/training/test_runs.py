@@ -1,5 +1,7 @@
 """Trained runs: the subset, the file, the statistics they carry; interrupted, resumed, refused."""
 
+import errno
+import os
 import time
 from dataclasses import asdict, replace
 
@@ -8,7 +10,8 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.data import ArrayDataset, load_digits
+from heldout_torch.data import ArrayDataset, as_stored, load_digits
+from heldout_torch.errors import UnwritableError
 from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.worker import train_batch
@@ -259,3 +262,46 @@ def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, exp
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize(("examples", "classes"), [(40, 2), (100, 2), (100, 10)])
+def test_labels_that_are_noise_are_no_divergence(tmp_path, examples, classes):
+    """Nothing can be learned; what a few steps on few examples cost is not worse than no knowledge by much."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (examples + 20, 1, 8, 8), generator=random).byte()
+    labels = torch.randint(0, classes, (examples + 20,), generator=random)
+    rows = [as_stored(images[part], labels[part]) for part in (slice(examples), slice(examples, None))]
+    noise = ArrayDataset("noise", *rows, classes, 255.0)
+    own = replace(
+        DIGITS, name="noise-mlp", dataset="noise", train_examples=examples, test_examples=20, preprocessing={},
+        config={**DIGITS.config, "num_classes": classes},
+    )  # fmt: skip
+    for epochs in (1, 3):
+        many = RunBatch(replace(own, name=f"noise-{epochs}"), Recipe(epochs, 10, 0.05), 0.5, tuple(range(20)))
+        assert [result.error for result in train_runs(many, noise, tmp_path)] == [None] * 20
+
+
+def test_a_disk_without_room_for_the_runs_is_noticed_before_they_are_trained(tmp_path, monkeypatch):
+    def full(descriptor, start, size):
+        assert size > 2 * 4 * 6000
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    shares = []
+    with pytest.raises(UnwritableError, match=r"cannot be written \(No space left on device\)"):
+        list(train_runs(work(2), load_digits(), tmp_path / "zoo", progress=lambda runs, loss: shares.append(runs)))
+    assert shares == []
+
+
+def test_what_a_full_disk_still_takes_is_kept(tmp_path, monkeypatch):
+    put = FolderZoo.put_files
+
+    def full(self, run, overwrite=False):
+        if run.metadata.key.run == 1:
+            raise UnwritableError(f"{self.root}: cannot be written (No space left on device)")
+        return put(self, run, overwrite)
+
+    monkeypatch.setattr(FolderZoo, "put_files", full)
+    with pytest.raises(UnwritableError, match="No space left"):
+        train(tmp_path, 4, batch_of_runs=4)
+    assert [key.run for key in list_runs(tmp_path)] == [0, 2, 3]

@@ -10,6 +10,7 @@ from heldout_torch.zoo.keys import RunKey, make_key, nearest_ratio, parse_key, p
 BAD_KEYS = [
     ("../x", 0.7, 1), ("a/b", 0.7, 1), ("x", 1.0, 1), ("x", 0, 1), ("x", "1.7", 1), ("x", float("nan"), 1),
     ("x", 0.7, -1), ("x", 0.7, 1.0), ("x", 0.7, True),
+    ("x", 0.7, "1.0"), ("x", 0.7, ""), ("x", 0.7, "-1"), ("x", 0.7, "٣"), ("x", 0.7, b"1"),
 ]  # fmt: skip
 
 
@@ -20,7 +21,7 @@ def test_keys_that_could_leave_their_place_are_refused(key):
 
 
 @pytest.mark.parametrize("ratio", [0.7, "0.7", np.float64(0.7), np.float32(0.7), np.float16(0.7), torch.tensor(0.7)])
-@pytest.mark.parametrize("run", [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)])
+@pytest.mark.parametrize("run", [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), "3", " 3"])
 def test_every_float_and_every_integer_is_taken(ratio, run):
     key = make_key("x", ratio, run)
     assert (key, str(key), type(key.run)) == (RunKey("x", 0.7, 3), "x/0.7/3", int)

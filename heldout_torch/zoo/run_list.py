@@ -1,0 +1,30 @@
+"""A list of runs as people look at it."""
+
+import importlib
+from typing import Any
+
+from heldout_torch.errors import HeldoutError
+from heldout_torch.storage.notebook import as_table
+from heldout_torch.zoo.keys import RunKey
+
+
+class RunList(list[RunKey]):
+    """A list of runs, which a notebook shows as a table."""
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return a column each of the experiments, subset ratios and run numbers."""
+        return {name: [getattr(key, name) for key in self] for name in ("experiment", "subset_ratio", "run")}
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of the columns.
+
+        Raises:
+            HeldoutError: If pandas is not installed.
+        """
+        try:
+            return importlib.import_module("pandas").DataFrame(self.columns())
+        except ImportError:
+            raise HeldoutError("pandas is not installed; pip install pandas") from None
+
+    def _repr_html_(self) -> str:
+        return as_table(f"{len(self):,} runs", self.columns())

@@ -335,7 +335,7 @@ def test_the_only_experiment_and_the_only_ratio_need_no_naming(zoo, tmp_path, ca
     one = str(sample_zoo())
     for statistic, more in (
         ("memorization", []),
-        ("keep", ["--by", "memorization", "--fraction", "0.5"]),
+        ("keep", ["--by", "memorization", "--fraction", "0.5", "--empty-zero"]),
         ("influence", []),
         ("pairs", []),
     ):

@@ -10,6 +10,8 @@ from heldout_torch import plugins
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
+from tests.helpers.devices import PRETENDED
+from tests.pretend_cuda import pretended_cuda
 
 SLOW_SECONDS = 1800  # what a slow test may take; the limit of the others is in setup.cfg
 
@@ -26,6 +28,17 @@ def pytest_collection_modifyitems(config, items):
 def plugins_of_one_test(monkeypatch):
     """What a test or a page loads is no plugin of the next test, whose workers may not find its module."""
     monkeypatch.setattr(plugins, "_loaded", list(plugins.loaded_plugins()))
+
+
+@pytest.fixture
+def device(request):
+    """A device's name as users give it, for tests marked with `on_devices`; see `tests.helpers.devices`."""
+    if request.param != PRETENDED:
+        yield request.param
+        return
+    with pretended_cuda() as journal:
+        yield "cuda"
+    assert journal.finish() == []
 
 
 @pytest.fixture

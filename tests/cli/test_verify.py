@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from heldout_torch.cli import main
 from heldout_torch.data import load_dataset
 from heldout_torch.evaluation import verify
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
 from tests.evaluation.trained import TEST, TRAIN, trained_run
+from tests.helpers.devices import on_cuda
 
 
 @pytest.fixture
@@ -145,11 +145,11 @@ def test_other_data_is_refused(tree, tmp_path, capsys):
     assert "error: cifar10: give with --data the path of its folder" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_finds_what_the_cpu_finds(tmp_path):
+@on_cuda
+def test_cuda_finds_what_the_cpu_finds(tmp_path, device):
     source = trained_run()
     for precision in ("exact", "fast"):
-        options = ["--data", source / "data", "--skip-checksums", "--device", "cuda:0", "--precision", precision]
+        options = ["--data", source / "data", "--skip-checksums", "--device", f"{device}:0", "--precision", precision]
         assert run_verify(tmp_path / precision, source, *options) == 0
 
 

@@ -12,11 +12,10 @@ from heldout_torch.data import ArrayDataset, Split, as_stored, load_dataset
 from heldout_torch.data.arrays import scaled
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
+from tests.helpers.devices import on_devices
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
-
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("batch_size", [1, 100, 360, 1000])
 def test_batches_go_through_a_split_once(batch_size, device):
     dataset = load_dataset("digits")
@@ -30,7 +29,7 @@ def test_batches_go_through_a_split_once(batch_size, device):
     assert torch.equal(torch.cat([batch.labels.cpu() for batch in batches]), dataset.labels("test"))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_split_moves_as_bytes(device):
     moved = load_dataset("digits").train.to(device)
     assert (moved.images.dtype, moved.images.device.type) == (torch.uint8, device)

@@ -15,8 +15,8 @@ from heldout_torch.data.reencoded import reencode
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from tests.data.photographs import KINDS, make_jpegs
+from tests.helpers.devices import on_devices
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SYNSETS = {"n01440764": 0, "n01443537": 1, "n15075141": 999}
 
 
@@ -45,7 +45,7 @@ def folder(tmp_path):
     return tmp_path, [name for name, _ in train], [name for name, _ in test]
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_batches_are_the_exact_images_in_published_order(device, folder):
     root, train, test = folder
     dataset = load_dataset("imagenet", root)

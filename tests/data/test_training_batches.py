@@ -15,9 +15,9 @@ from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
 from tests.data.photographs import make_jpegs
+from tests.helpers.devices import on_devices
 
 TRAIN, TEST = 16, 4
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_crop_flip_shifts_and_flips_each_image_by_itself():
     assert not torch.equal(changed, crop_flip(images, torch.from_numpy(draw_crop_flip(600, run=1, step=3))))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
 def test_each_run_sees_its_own_examples_and_draws_however_many_are_sent_together(device, augmentation, monkeypatch):
     dataset, runs = load_digits(), [4, 9]
@@ -111,7 +111,7 @@ def test_batches_differ_from_step_to_step_and_repeat(imagenet):
     assert not torch.equal(images, batch(6, 1))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_steps_come_in_order_each_runs_examples_with_their_labels(imagenet, device):
     steps = [(step, torch.tensor([[2 * step, 5], [1, 3 * step // 2]])) for step in range(7)]
     batches = list(imagenet.training_batches("resized-crop-flip", device)([4, 9], steps))

@@ -11,8 +11,7 @@ from heldout_torch.data import imagenet_transform, load_imagenet_image, transfor
 from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.errors import DataError
 from heldout_torch.zoo import known_experiments
-
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+from tests.helpers.devices import on_devices
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_resize_is_near_interpolation_by_pytorch(size):
     assert (transforms.preprocess_crop(crop) - expected).abs().max() < 3e-4
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_crops_of_any_sizes_are_resized_on_a_device_to_the_very_same_numbers(device):
     random = np.random.default_rng(1)
     sizes = [(1, 1), (2, 3), (100, 100), (223, 225), (224, 224), (225, 223), (328, 328), (600, 40), (439, 437)]
@@ -63,7 +62,7 @@ def test_crops_of_any_sizes_are_resized_on_a_device_to_the_very_same_numbers(dev
         assert torch.equal(image, transforms.preprocess_crop(crop))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_unit_range_divides_by_255(device, image):
     pixels = np.array(image)
     expected = torch.from_numpy(pixels.astype(np.float32) / np.float32(255)).permute(2, 0, 1)

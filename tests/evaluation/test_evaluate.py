@@ -13,7 +13,8 @@ from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.models import build_model
 from heldout_torch.zoo import load_run
 from tests.evaluation.bfloat16 import use_bfloat16
-from tests.evaluation.trained import DEVICES, trained_run
+from tests.evaluation.trained import trained_run
+from tests.helpers.devices import on_devices
 
 
 def dataset_of(images, labels, classes=10):
@@ -40,7 +41,7 @@ def random_inception(seed=0):
     return model
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_what_is_reported_is_what_the_network_says(device):
     model, dataset = load_run("digits-mlp-tf", 0.7, 0).model, load_digits()
     evaluation = evaluate(model, dataset, "test", device=device, logits=True, batch_size=33)
@@ -60,7 +61,7 @@ def test_what_is_reported_is_what_the_network_says(device):
     np.testing.assert_allclose(evaluation.log_odds, (p / (1 - p)).log().numpy(), atol=1e-3)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_folding_keeps_logits_and_leaves_the_model_alone(device):
     model, dataset = random_inception().to(device), random_dataset(20)
     model.train()
@@ -84,7 +85,7 @@ def test_flips_average_the_log_odds_and_nothing_else():
     np.testing.assert_allclose(both.margin, plain.margin, atol=1e-5)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_fast_predicts_as_exact(device, monkeypatch):
     if device == "cpu":
         use_bfloat16(monkeypatch)

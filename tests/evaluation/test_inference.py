@@ -10,7 +10,7 @@ from torch import nn
 from heldout_torch.evaluation.inference import inference_copy
 from heldout_torch.evaluation.precision import has_bfloat16
 from heldout_torch.models import build_model
-from tests.evaluation.trained import DEVICES
+from tests.helpers.devices import on_devices
 
 pytestmark = pytest.mark.usefixtures("exact_float32")
 
@@ -123,7 +123,7 @@ def steps(copied):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize(("join", "left"), JOINS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_copy_computes_what_the_network_computes(join, left, device):
     copied = check(randomize(Net(join)), torch.rand(9, 3, 12, 12), device)
@@ -131,7 +131,7 @@ def test_a_copy_computes_what_the_network_computes(join, left, device):
         assert len(steps(copied)) == left, copied.code
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize(("architecture", "size"), [("small_inception", 32), ("cifar_resnet18", 32), ("resnet50", 64)])
 def test_the_networks_of_the_experiments(architecture, size, device):
     copied = check(randomize(build_model(architecture)), torch.rand(5, 3, size, size), device)
@@ -194,7 +194,7 @@ def test_the_network_itself_is_left_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_a_bfloat16_copy_is_near_and_takes_bfloat16(device):
     if not has_bfloat16(torch.device(device)):
         pytest.skip("this processor has no bfloat16 instructions")

@@ -11,7 +11,7 @@ from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import verify
 from heldout_torch.zoo import Run, load_run, sample_zoo
-from tests.evaluation.trained import DEVICES
+from tests.helpers.devices import on_devices
 
 
 class Recorded:
@@ -29,7 +29,7 @@ def with_aux(run, **changes):
     return Run(run.model, run.metadata, Recorded(replace(run.aux, **changes)))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("precision", ["exact", "fast"])
 def test_the_sample_is_what_its_networks_say(device, precision):
     for number in range(3):

@@ -4,13 +4,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from heldout_torch.experiments import Experiment
 from tests.reference import run_reference
 
 TRAIN, TEST = 400, 200
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 _folders: list[tempfile.TemporaryDirectory] = []  # removed when the process ends
 

@@ -8,10 +8,10 @@ import torch
 
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.models import build_model, padding
+from tests.helpers.devices import on_devices
 from tests.reference import run_reference
 
 pytestmark = pytest.mark.usefixtures("exact_float32")
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 IMAGES = 64
 SMALL = [("small_inception", channels, large, (32, 28)) for channels in (1, 3) for large in (False, True)]
 CASES = [("mlp", 1, False, (8,)), *SMALL]
@@ -48,7 +48,7 @@ def largest_difference(folder: Path, architecture: str, options: dict, size: int
     return float(np.abs(logits - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_logits_match_sonnet(case, device, tmp_path):
     folder = reference(tmp_path, *case)
@@ -57,7 +57,7 @@ def test_logits_match_sonnet(case, device, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("case", LARGE_CASES, ids=str)
 def test_logits_match_sonnet_on_large_images(case, device, tmp_path):
     folder = reference(tmp_path, *case)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from heldout_torch.stats import (
     influence_counts,
     memorization,
 )
+from tests.helpers.devices import on_cuda
 from tests.stats.reference import (
     count_by_hand,
     influence_formula,
@@ -23,7 +23,6 @@ from tests.stats.reference import (
     random_runs,
 )
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 RUNS = st.one_of(st.sampled_from([1, 2, 63, 64, 65]), st.integers(1, 200))
 
 
@@ -54,7 +53,7 @@ def test_influence_equals_the_formula_at_sizes_around_blocks(shape):
     assert np.isnan(estimate[:, :2]).all()  # one was never in, one never out
 
 
-@pytest.mark.parametrize("device", DEVICES[1:])
+@on_cuda
 def test_influence_is_the_same_on_every_device(device):
     table, *_ = table_of(333, 5000, 1234, seed=2)
     np.testing.assert_array_equal(influence(table), influence(table, device=device))

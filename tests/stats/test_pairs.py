@@ -6,7 +6,6 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import false_discovery_control
 
 from heldout_torch import DataError, HeldoutError
@@ -21,9 +20,8 @@ from heldout_torch.stats import (
     pair_p_values,
     top_influences,
 )
+from tests.helpers.devices import on_devices
 from tests.stats.reference import random_runs
-
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def test_a_pair_of_exactly_the_least_influence_is_kept():
     assert (pairs.influence == np.float32(0.15)).all()
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("same_class", [True, False])
 @pytest.mark.parametrize("min_memorization", [0.25, None])
 @pytest.mark.parametrize("min_influence", [-1.0, 0.15, 0.45, 2.0])
@@ -110,7 +108,7 @@ def test_more_pairs_than_there_is_room_for_are_all_found(monkeypatch, table):
     assert len(pairs) == (influence(table) >= np.float32(0.3)).sum() > 1000
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("k", [1, 5, 2000])
 @pytest.mark.parametrize("per", ["test", "train"])
 def test_top_influences_are_those_of_the_sorted_matrix(table, device, k, per):

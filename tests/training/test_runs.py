@@ -19,13 +19,13 @@ from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
+from tests.helpers.devices import on_devices
 
 DIGITS = known_experiments()["digits-mlp"]
 SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
 CONVOLUTIONS = replace(
     DIGITS, name="digits-inception", architecture="small_inception", config={"in_channels": 1, "num_classes": 10}
 )
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def work(runs=4, experiment=DIGITS, recipe=SHORT, ratio=0.7, subset=None):
@@ -58,7 +58,7 @@ def test_a_run_is_filed_with_what_it_saw_and_what_it_knows(tmp_path):
         assert loaded.metadata.source_sha256 is None
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_a_run_alone_is_the_run_in_a_stack(tmp_path, device):
     recipe = (
         known_experiments()["digits-mlp"].recipe if device == "cpu" else SHORT

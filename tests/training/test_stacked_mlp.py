@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from heldout_torch.models import build_model
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.stacked_mlp import StackedMLP
+from tests.helpers.devices import on_devices
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CONFIG = {"in_features": 12, "widths": [16, 8], "num_classes": 5}
 RUNS = [4, 0, 9]
 BATCHES = (20, 20, 7)
@@ -43,7 +43,7 @@ def stacked(runs, momentum, weight_decay, rate, device):
     return stack, losses
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 0.0), (0.0, 0.0), (0.5, 0.01)])
 def test_steps_are_those_of_autograd(momentum, weight_decay, device):
     stack, losses = stacked(RUNS, momentum, weight_decay, 0.3, device)
@@ -61,7 +61,7 @@ def test_steps_are_those_of_autograd(momentum, weight_decay, device):
         )
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_a_run_alone_is_the_run_in_a_stack(device):
     stack, _ = stacked(RUNS, 0.9, 0.0, 0.3, device)
     for i, run in enumerate(RUNS):

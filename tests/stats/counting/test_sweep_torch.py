@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 from heldout_torch.stats import RunTable
 from heldout_torch.stats.counting import sweep_cpu, sweep_torch
 from heldout_torch.stats.estimators import test_axis as side_of_tests
 from heldout_torch.stats.estimators import train_axis as side_of_train
+from tests.helpers.devices import on_devices
 from tests.stats.reference import random_runs
-
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
 @pytest.fixture(params=[(2, 5, 3), (63, 100, 70), (65, 257, 129), (200, 130, 300)], ids=str)
@@ -21,7 +19,7 @@ def sides(request, monkeypatch):
     return side_of_tests(table, None), side_of_train(table, None, "nan")
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_matrix_is_the_same(sides, device):
     one, other = (np.empty((len(sides[0]), len(sides[1])), np.float32) for _ in range(2))
     sweep_cpu.fill(*sides, one)
@@ -29,7 +27,7 @@ def test_matrix_is_the_same(sides, device):
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 def test_selection_is_the_same(sides, device):
     threshold = np.float32(0.1)
     found = [sorted(zip(*map(np.concatenate, zip(*parts, strict=True)), strict=True)) for parts in (
@@ -39,7 +37,7 @@ def test_selection_is_the_same(sides, device):
     assert len(found[0]) > 1
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@on_devices
 @pytest.mark.parametrize("k", [1, 7])
 @pytest.mark.parametrize("swap", [False, True])
 def test_best_are_the_same(sides, device, k, swap):

@@ -48,7 +48,10 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     if not architecture or not name or arguments.subset is None:
         raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
     if arguments.save:
-        raise DataError("--save outputs is about many runs, and needs a zoo")
+        raise DataError(
+            "--save outputs has a row for each run and needs a zoo; from networks in files make a table by "
+            "OutputTable.from_arrays, with the log_odds that heldout_torch.evaluation.evaluate returns"
+        )
     try:
         config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
         state = load_file(source)

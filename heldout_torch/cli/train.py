@@ -1,6 +1,7 @@
 """`heldout train`: new held-out runs."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -144,22 +145,29 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]) -> int:
-    """Evaluate the runs whose outputs are not there; return how many failed."""
+    """Evaluate the runs whose outputs are not there, or of a network that was replaced; return how many failed."""
     zoo = open_writable(arguments.zoo)
     mine, whole = (
         [make_key(work.experiment.name, work.subset_ratio, run) for work in works for run in runs or work.runs]
         for runs in ((), arguments.runs)
     )
     there = set(zoo.keys(works[0].experiment.name))
-    filled = start_all_outputs(zoo, whole, dataset, Provenance(zoo, dataset.digest(), flips=False).of_outputs)
-    rest = [key for key in mine if key in there and key not in filled]
+    made = Provenance(zoo, dataset.digest(), flips=False)
+    filled = start_all_outputs(zoo, whole, dataset, made.of_outputs)
+    rest = [key for key in mine if key in there and (key not in filled or made.differs(zoo, key))]
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
     work = partial(save_runs, out=zoo, aux=False, outputs=True)
+
+    def outcomes(bar: Bar) -> Iterator[Outcome]:
+        for key, aux in sweep(work, rest, zoo, dataset, [_device(arguments.device)], bar.add):
+            if isinstance(aux, HeldoutError):
+                yield Outcome(key, error=str(aux))
+                continue
+            made.write(zoo, key)
+            yield Outcome(key)
+
     with Bar("outputs", "image", total) as bar:
-        results = sweep(work, rest, zoo, dataset, [_device(arguments.device)], bar.add)
-        outcomes = (Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None) for key, aux in results)
-        counts = follow(outcomes, bar, lambda outcome: 0)
-    return counts.failed
+        return follow(outcomes(bar), bar, lambda outcome: 0).failed
 
 
 def _device(name: str | None) -> str:

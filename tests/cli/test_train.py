@@ -15,10 +15,14 @@ import torch
 
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
+from heldout_torch.data import load_digits
+from heldout_torch.evaluation import evaluate
 from heldout_torch.stats import OutputTable, RunTable, load_pairs, load_scores, memorization, save_indices
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file
+from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
+from heldout_torch.zoo.open import open_writable
 from tests.helpers.process import started, wait_for
 
 COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
@@ -284,3 +288,29 @@ def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path,
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("*.npy")}
     assert main(words("memory://bucket/zoo", "--recipe", quick, "--save", "outputs")) == 1
     assert "outputs are written into a folder on this machine" in capsys.readouterr().err
+
+
+def test_outputs_of_all_shards_lie_in_one_table(tmp_path, quick):
+    for shard in ("0/2", "1/2"):
+        assert main(words(tmp_path / "zoo", "--recipe", quick, "--save", "outputs", "--shard", shard)) == 0
+    table = OutputTable.load(tmp_path / "zoo" / "digits-mlp" / "0.7" / "outputs")
+    assert table.keys == tuple(f"digits-mlp/0.7/{run}" for run in range(6))
+    for run in (0, 3, 5):
+        network = load_run("digits-mlp", 0.7, run, tmp_path / "zoo")
+        np.testing.assert_array_equal(table.mask([run])[0], network.aux.trained_on)
+        margins = evaluate(network.model, load_digits(), "test").log_odds
+        np.testing.assert_allclose(table.margins_test[run], margins, atol=1e-4)
+
+
+def test_outputs_of_a_run_that_was_replaced_are_made_anew(tmp_path, quick):
+    zoo = tmp_path / "zoo"
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    before = OutputTable.load(zoo / "digits-mlp" / "0.7" / "outputs").margins_test.copy()
+    one, other = (RunKey("digits-mlp", 0.7, run) for run in (3, 5))
+    with open_writable(zoo) as place:
+        place.put(place.metadata(one), place.state(other), place.aux(one), overwrite=True)
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    after = OutputTable.load(zoo / "digits-mlp" / "0.7" / "outputs").margins_test
+    assert (before == after).all(1).tolist() == [True, True, True, False, True, True]
+    margins = evaluate(load_run("digits-mlp", 0.7, 3, zoo).model, load_digits(), "test").log_odds
+    np.testing.assert_allclose(after[3], margins, atol=1e-4)

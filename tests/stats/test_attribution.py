@@ -82,6 +82,8 @@ def test_blocks_functions_and_selections_give_the_same():
     assert np.concatenate(asked).tolist() == list(range(10))
     test, train = [7, 2], np.arange(9000) % 3 == 1
     part = lds(scores[np.ix_(test, train)], table, train, test)
+    by_function = lds(lambda rows: scores[np.ix_(rows, np.flatnonzero(train))], table, train, test)
+    np.testing.assert_array_equal(by_function.correlation, part.correlation)
     others = np.where(train, scores, 0)
     np.testing.assert_allclose(part.correlation, lds(others, table).correlation[test], atol=2e-3)
 

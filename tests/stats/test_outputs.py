@@ -93,6 +93,16 @@ def test_rows_written_again_replace_what_was_there(tmp_path, arrays):
     np.testing.assert_array_equal(table.margins_train, [train[0], -train[1], train[2]])
 
 
+def test_a_row_that_could_not_be_written_again_whole_does_not_count(tmp_path, arrays):
+    """As when a process is killed between the arrays of a row."""
+    masks, train, test = arrays
+    keys = write_folder(tmp_path / "outputs", masks, train, test, [0, 1, 2])
+    with pytest.raises(DataError, match=r"margins_test\.npy: is float32 .* has a row of 8"):
+        write_outputs(tmp_path / "outputs", keys[1], masks[1], -train[1], test[1, :-1])
+    assert filled_rows(tmp_path / "outputs") == {keys[0], keys[2]}
+    np.testing.assert_array_equal(OutputTable.load(tmp_path / "outputs").margins_train, train[[0, 2]])
+
+
 def test_npy_files_are_opened_by_path(tmp_path, arrays):
     masks, train, test = arrays
     for name, array in (("masks", masks), ("test", test), ("train", train)):

@@ -36,6 +36,10 @@ class DataError(HeldoutError):
     """A data set, or an array over its examples, is missing or not as it must be."""
 
 
+class DeviceError(HeldoutError):
+    """A device failed, or has too little memory; what was to be computed on it can be computed on another."""
+
+
 def printable(text: str) -> str:
     r"""Return a text as one line that a terminal shows as it is.
 

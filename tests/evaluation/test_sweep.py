@@ -1,5 +1,6 @@
 """Many runs on one or several devices."""
 
+import os
 import shutil
 from functools import partial
 
@@ -7,8 +8,7 @@ import pytest
 import torch
 
 from heldout_torch.data import load_digits
-from heldout_torch.errors import DataError, HeldoutError
-from heldout_torch.evaluation import sweep as sweeping
+from heldout_torch.errors import DataError, DeviceError, HeldoutError
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.zoo import sample_zoo
@@ -69,17 +69,66 @@ def refuse(runs, dataset, device, progress):
 
 
 def die(runs, dataset, device, progress):
-    import os
-
     os._exit(7)
 
 
-def test_errors_and_deaths_of_processes_end_the_sweep(monkeypatch):
+def die_once(folder, runs, dataset, device, progress):
+    """Be killed at the first run, and verify all others."""
+    if is_first(folder):
+        os._exit(7)
+    return verify_runs(runs, dataset, device, progress)
+
+
+def lose_the_device_once(folder, runs, dataset, device, progress):
+    if is_first(folder):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+    return verify_runs(runs, dataset, device, progress)
+
+
+def is_first(folder):
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def test_an_error_of_the_data_set_ends_the_sweep():
     with pytest.raises(DataError, match="the data set is bad"):
         results("cpu", "cpu", work=refuse)
-    monkeypatch.setattr(sweeping, "_POLL_SECONDS", 0.2)
-    with pytest.raises(HeldoutError, match="a process died with exit code 7; call again"):
-        results("cpu", "cpu", work=partial(die))
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (die_once, "a process died with exit code 7; the other devices go on without cpu"),
+        (
+            lose_the_device_once,
+            r"cpu failed \(CUDA error: an illegal memory access was encountered Compile with ...\);",
+        ),
+    ],
+)
+def test_runs_of_a_device_that_fails_go_to_the_others(work, said, tmp_path):
+    with pytest.warns(match=said):
+        found = results("cpu", "cpu", work=partial(work, tmp_path))
+    assert {run: result.matches for run, result in found.items()} == dict.fromkeys(range(6), 1797)
+
+
+def test_a_sweep_ends_with_its_last_device(tmp_path):
+    with pytest.warns(match="the other devices go on"), pytest.raises(HeldoutError) as error:
+        results("cpu", "cpu", work=die)
+    assert str(error.value) == "a process died with exit code 7; no device is left: call again to go on"
+    with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA error: an illegal memory access"):
+        results("cpu", work=partial(lose_the_device_once, tmp_path))
+
+
+def in_shared_memory(runs, dataset, device, progress):
+    return [dataset.train.images.is_shared()] * len(runs)
+
+
+def test_the_data_set_goes_to_other_processes_without_shared_memory():
+    """Of which a container has 64 MB, less than CIFAR's."""
+    assert set(results("cpu", "cpu", work=in_shared_memory).values()) == {False}
 
 
 def count_threads(runs, dataset, device, progress):

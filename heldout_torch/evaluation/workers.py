@@ -1,0 +1,134 @@
+"""Tasks spread over the devices of this machine, a process each; one that fails leaves its tasks to the others.
+
+Each process is told its tasks one by one over a pipe of its own, so that whatever ends it concerns no other. What all
+tasks need goes there pickled by Python itself: PyTorch would put tensors into shared memory, of which a container may
+have little.
+"""
+
+import os
+import pickle
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+import torch
+
+from heldout_torch.errors import DeviceError, HeldoutError, printable
+from heldout_torch.plugins import load_plugins, loaded_plugins
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Tell = Callable[[Any], object]
+# Given a device, gives what does a task there and whom to tell of progress, and returns the task's results.
+Make = Callable[[str], Callable[[Task, Tell], Sequence[Result]]]
+
+
+def all_devices() -> list[str]:
+    """List the CUDA devices, or the CPU if there is none."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[str], tell: Tell) -> Iterator[Result]:
+    """Do tasks on several devices, or on one in this process.
+
+    Args:
+        make: What does a task; a function of a module, or a partial of one, since other processes get it.
+        tasks: The tasks.
+        devices: Each has a process of its own; they share the threads of this one, unless `OMP_NUM_THREADS` says how
+            many each has.
+        tell: Called here with what tasks tell.
+
+    Yields:
+        The results of tasks, in the order in which tasks finish.
+
+    Raises:
+        HeldoutError: If a task raises it, but for DeviceError, or all devices failed.
+    """
+    if len(devices) == 1 or len(tasks) == 1:
+        do = make(devices[0])
+        for task in tasks:
+            yield from do(task, tell)
+        return
+    devices = devices[: len(tasks)]
+    context: Any = torch.multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    threads = None if "OMP_NUM_THREADS" in os.environ else max(1, torch.get_num_threads() // len(devices))
+    pickled = pickle.dumps(make)
+    workers: dict[Any, tuple[str, Any]] = {}  # by this end of its pipe: the device and the process
+    busy: dict[Any, Task] = {}
+    waiting = deque(tasks)
+    try:
+        for device in devices:
+            here, there = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(there, loaded_plugins(), threads, pickled, device), daemon=True
+            )
+            process.start()
+            there.close()  # the process has it, and its end is ours to see
+            workers[here] = device, process
+        idle = list(workers)
+        while waiting or busy:
+            while waiting and idle:
+                busy[idle[-1]] = waiting.popleft()
+                _send(idle.pop(), busy)
+            for pipe in wait(list(workers)):
+                kind, value = _receive(pipe, workers[pipe][1])
+                if kind == "told":
+                    tell(value)
+                elif kind == "done":
+                    del busy[pipe]
+                    idle.append(pipe)
+                    yield from value
+                elif kind == "error":
+                    raise value
+                else:
+                    device, _ = workers.pop(pipe)
+                    idle = [other for other in idle if other is not pipe]
+                    if pipe in busy:
+                        waiting.appendleft(busy.pop(pipe))
+                    if not workers:
+                        raise DeviceError(f"{value}; no device is left: call again to go on")
+                    warnings.warn(printable(f"{value}; the other devices go on without {device}"), stacklevel=2)
+    finally:
+        for _, process in workers.values():
+            process.terminate()
+            process.join()
+
+
+def device_fault(error: RuntimeError) -> str | None:
+    """Return in one line what failed, if it is the device; None if it is something else, such as its memory."""
+    line = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return None
+    if isinstance(error, torch.AcceleratorError) or line.startswith(("CUDA error", "cuDNN error", "HIP error")):
+        return line
+    return None
+
+
+def _send(pipe: Any, busy: dict[Any, Any]) -> None:
+    with suppress(OSError):  # it is dead, as reading from it will tell
+        pipe.send(busy[pipe])
+
+
+def _receive(pipe: Any, process: Any) -> tuple[str, Any]:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        process.join()
+        return "failed", f"a process died with exit code {process.exitcode}"
+
+
+def _serve(pipe: Connection, plugins: Sequence[str], threads: int | None, pickled: bytes, device: str) -> None:
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        load_plugins(plugins)
+        do = pickle.loads(pickled)(device)  # from the process that started this one
+        while True:
+            pipe.send(("done", do(pipe.recv(), lambda value: pipe.send(("told", value)))))
+    except DeviceError as error:
+        pipe.send(("failed", str(error)))
+    except HeldoutError as error:
+        pipe.send(("error", error))

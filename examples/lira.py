@@ -21,7 +21,7 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import OutputTable
 
 FEW = 64  # shadow models on either side below which one variance serves all examples, as in the paper
-_SCORES = 2**21  # of a block
+SCORES = 2**21  # of a block
 _BINS = 2**20  # of a histogram: evidence that agrees to 11 binary digits is one value
 
 
@@ -33,7 +33,7 @@ def attack(table: OutputTable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
         (runs, block), larger where membership is likelier, NaN where fewer than two shadow models lie on a side that
         is needed; and whether each run trained on the example, bool of the same shape.
     """
-    step = max(1, _SCORES // table.runs)  # examples
+    step = max(1, SCORES // table.runs)  # examples
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, table.train_examples, step):

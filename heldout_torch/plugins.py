@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from heldout_torch.errors import HeldoutError
 
-_loaded: list[str] = []
+LOADED: list[str] = []
 
 
 def load_plugins(names: Iterable[str]) -> None:
@@ -30,10 +30,10 @@ def load_plugins(names: Iterable[str]) -> None:
             missing = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
             hint = "; is its folder in PYTHONPATH?" if missing else ""
             raise HeldoutError(f"plugin {name} cannot be imported: {type(error).__name__}: {line}{hint}") from error
-        if name not in _loaded:
-            _loaded.append(name)
+        if name not in LOADED:
+            LOADED.append(name)
 
 
 def loaded_plugins() -> tuple[str, ...]:
     """Return the names of the modules that `load_plugins` imported, in order, for another process to import them."""
-    return tuple(_loaded)
+    return tuple(LOADED)

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def plugins_of_one_test(monkeypatch):
     """What a test or a page loads is no plugin of the next test, whose workers may not find its module."""
-    monkeypatch.setattr(plugins, "_loaded", list(plugins.loaded_plugins()))
+    monkeypatch.setattr(plugins, "LOADED", list(plugins.loaded_plugins()))
 
 
 @pytest.fixture

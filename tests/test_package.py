@@ -1,4 +1,7 @@
-"""The package as a whole: cheap to import, complete when installed."""
+"""The package as a whole: cheap to import, complete when installed.
+
+Also of lazy.py.
+"""
 
 import shutil
 import subprocess

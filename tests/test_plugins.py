@@ -17,8 +17,8 @@ register_architecture("plugged", nn.Identity)
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch, tmp_path):
-    monkeypatch.setattr(plugins, "_loaded", [])
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(plugins, "LOADED", [])
+    monkeypatch.setattr(registry, "REGISTERED", {})
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     yield

@@ -16,7 +16,7 @@ from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
 
-_DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
+DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ def _groups(steps: Iterable[Step]) -> Iterator[list[Step]]:
     group: list[Step] = []
     for step in steps:
         group.append(step)
-        if sum(index.numel() for _, index in group) >= _DRAWS_AT_ONCE:
+        if sum(index.numel() for _, index in group) >= DRAWS_AT_ONCE:
             yield group
             group = []
     if group:

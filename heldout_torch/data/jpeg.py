@@ -52,7 +52,7 @@ def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
     inks = colorspace in ("CMYK", "YCCK")
     mixed = colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420") and edges_differ(left, columns, width)
     # Where the crop's edges matter, stored components are decoded instead of colors: (h, w, 3 or 4)
-    pixels = _decode(_without_color(data) if mixed else data, "CMYK" if inks else "RGB", mixed, name)
+    pixels = _decode(without_color(data) if mixed else data, "CMYK" if inks else "RGB", mixed, name)
     crop = pixels[top : top + rows, left : left + columns].copy()
     if mixed:
         convert_crop(pixels, top, left, subsampling == "420", crop)
@@ -91,7 +91,7 @@ def _inks_to_rgb(crop: np.ndarray, data: bytes) -> np.ndarray:
     return (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
 
 
-def _without_color(data: bytes) -> bytes:
+def without_color(data: bytes) -> bytes:
     """Return a JPEG under a header without application markers but one, which says that its components are RGB."""
     segments = _segments(data)
     kept = [data[begin:end] for marker, begin, end in segments if not 0xE0 <= marker <= 0xEF]

@@ -32,14 +32,14 @@ def register_dataset(name: str, load: Loader) -> None:
         DataError: If the name belongs to a data set of this package, or of another module.
     """
     known = _find(name)
-    if known is not None and _LOADERS[known].__module__ != load.__module__:
-        raise DataError(f"data set {name!r} is registered by {_LOADERS[known].__module__} already; take another name")
-    _LOADERS[known or name] = load
+    if known is not None and LOADERS[known].__module__ != load.__module__:
+        raise DataError(f"data set {name!r} is registered by {LOADERS[known].__module__} already; take another name")
+    LOADERS[known or name] = load
 
 
 def list_datasets() -> list[str]:
     """Return the names that `load_dataset` knows without an npz file."""
-    return sorted(_LOADERS)
+    return sorted(LOADERS)
 
 
 def load_dataset(
@@ -73,21 +73,21 @@ def load_dataset(
     if known is None:
         raise DataError(
             f"data set {name!r} is not known, expected one of {', '.join(list_datasets())}, or the path of an npz file "
-            f"that holds it{nearest(name, _LOADERS)}"
+            f"that holds it{nearest(name, LOADERS)}"
         )
     options = {"download": download, "verify_checksums": verify_checksums, "allow_missing": allow_missing}
-    taken = inspect.signature(_LOADERS[known]).parameters
+    taken = inspect.signature(LOADERS[known]).parameters
     if unfit := [key for key, value in options.items() if value != _DEFAULTS[key] and key not in taken]:
         raise DataError(f"{known}: {unfit[0]}={options[unfit[0]]} means nothing to this data set")
-    dataset = _LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
+    dataset = LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
     if dataset.name != known:
         raise DataError(f"data set {known!r}: its loader returned one that is named {dataset.name!r}")
     return dataset
 
 
 def _find(name: str) -> str | None:
-    plain = {_plain(known): known for known in _LOADERS}
-    return name if name in _LOADERS else plain.get(_plain(name))
+    plain = {_plain(known): known for known in LOADERS}
+    return name if name in LOADERS else plain.get(_plain(name))
 
 
 def _plain(name: str) -> str:
@@ -123,11 +123,11 @@ def _imagenet(path: Path | None, allow_missing: bool) -> Dataset:
 
 
 _DEFAULTS: dict[str, Any] = {"download": False, "verify_checksums": True, "allow_missing": False}
-_LOADERS: dict[str, Loader] = {
+LOADERS: dict[str, Loader] = {
     "cifar10": _cifar10,
     "cifar100": _cifar100,
     "digits": _digits,
     "imagenet": _imagenet,
     "mnist": _mnist,
 }
-_BUILT_IN = frozenset(_LOADERS)
+_BUILT_IN = frozenset(LOADERS)

@@ -36,7 +36,7 @@ class Network:
         self._shift = torch.zeros(())
         if precision == "fast" and has_bfloat16(images.device):
             low = inference_copy(model, some, torch.bfloat16)
-            if images.device.type != "cpu" or self._is_faster(low, images[:_CONTEST]):
+            if images.device.type != "cpu" or self.is_faster(low, images[:_CONTEST]):
                 self._low = low
                 # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
                 images = images[:_CALIBRATION]
@@ -69,7 +69,7 @@ class Network:
             logits.append(model(whole.to(dtype).contiguous(memory_format=layout))[: len(part)])
         return torch.cat(logits).float()
 
-    def _is_faster(self, low: nn.Module, images: Tensor) -> bool:
+    def is_faster(self, low: nn.Module, images: Tensor) -> bool:
         """Whether bfloat16 beats float32 on these images, by more than what is redone will cost."""
 
         def seconds(model: nn.Module, dtype: torch.dtype) -> float:

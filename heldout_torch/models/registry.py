@@ -36,7 +36,7 @@ class Architecture:
     stackable: bool = False
 
 
-_registered: dict[str, Architecture] = {}  # users' own
+REGISTERED: dict[str, Architecture] = {}  # users' own
 
 
 def register_architecture(
@@ -66,15 +66,15 @@ def register_architecture(
     """
     if name in _own():
         raise HeldoutError(f"architecture {name!r} is one of this package's own; take another name")
-    if name in _registered and _home(_registered[name].build) != _home(build):
-        home = _home(_registered[name].build)
+    if name in REGISTERED and _home(REGISTERED[name].build) != _home(build):
+        home = _home(REGISTERED[name].build)
         raise HeldoutError(f"architecture {name!r} is registered by module {home} already; take another name")
-    _registered[name] = Architecture(name, build, initial, sonnet_rules, stackable)
+    REGISTERED[name] = Architecture(name, build, initial, sonnet_rules, stackable)
 
 
 def list_models() -> list[str]:
     """Return the names that `build_model` knows."""
-    return sorted({*_own(), *_registered})
+    return sorted({*_own(), *REGISTERED})
 
 
 def find_architecture(name: str) -> Architecture:
@@ -83,7 +83,7 @@ def find_architecture(name: str) -> Architecture:
     Raises:
         HeldoutError: If there is none.
     """
-    found = _own().get(name) or _registered.get(name)
+    found = _own().get(name) or REGISTERED.get(name)
     if found is None:
         known = list_models()
         raise HeldoutError(

@@ -10,7 +10,7 @@ from heldout_torch.errors import ZooError
 from heldout_torch.storage import posix
 
 _POLL = 0.05  # seconds between tries
-_TOLD_AFTER = 5.0
+TOLD_AFTER = 5.0
 _PATIENCE = 1800.0
 
 
@@ -39,7 +39,7 @@ def locked(
             waited = time.monotonic() - start
             if waited > patience:
                 raise ZooError(f"{path}: another process has held this lock for {waited:.0f} s; end it, then try again")
-            if waited > _TOLD_AFTER and not told:
+            if waited > TOLD_AFTER and not told:
                 told = True
                 waiting(f"{path}: waiting for another process that holds this lock")
             time.sleep(_POLL)

@@ -17,8 +17,8 @@ T = TypeVar("T")
 Progress = Callable[[float], object]  # is told how much more is done since its last call
 
 _REDRAW = 0.1  # seconds, on a terminal
-_EVERY = 30.0  # seconds, elsewhere
-_PATIENCE = 5.0  # seconds that the end of the work waits for the last lines
+EVERY = 30.0  # seconds, elsewhere
+PATIENCE = 5.0  # seconds that the end of the work waits for the last lines
 
 _one_at_a_time = threading.Lock()  # held by the bar that is drawn; one within another is not
 _quiet = threading.Event()
@@ -104,14 +104,14 @@ class Bar:
         if self._thread is not None:
             self._lines.put(None)
             try:
-                self._thread.join(_PATIENCE)
+                self._thread.join(PATIENCE)
             finally:
                 self._thread = None
                 _one_at_a_time.release()
 
     def _draw_all(self, stream: Any) -> None:
         terminal = _is_terminal(stream)
-        due = self._began + max(self._delay, 0 if terminal else _EVERY)
+        due = self._began + max(self._delay, 0 if terminal else EVERY)
         while True:
             item: tuple[str, Any] | None = ("", None)
             with suppress(queue.Empty):
@@ -126,7 +126,7 @@ class Bar:
             if terminal:
                 self._draw(stream)
             else:
-                self._gone, due = not _write(self._line() + "\n", stream), time.monotonic() + _EVERY
+                self._gone, due = not _write(self._line() + "\n", stream), time.monotonic() + EVERY
         if terminal and not self._delay and not self._gone and not _quiet.is_set():
             _write(self._line()[: _columns(stream)] + "\n", stream)
 

@@ -25,7 +25,7 @@ from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
 OFFLINE_VARIABLE = "HELDOUT_TORCH_OFFLINE"
-_CHUNK = 2**22  # bytes of a request; what a broken connection costs at most
+CHUNK = 2**22  # bytes of a request; what a broken connection costs at most
 
 Progress = Callable[[int], object]  # is told every number of bytes fetched
 
@@ -136,7 +136,7 @@ class Cache:
         try:
             with open(partial, "ab") as target:
                 while (have := target.tell()) < file.size:
-                    data = read_range(url, have, min(have + _CHUNK, file.size), file.size)
+                    data = read_range(url, have, min(have + CHUNK, file.size), file.size)
                     if not data:
                         break
                     if len(data) == file.size:  # all of it: a small file, or a server that gives no ranges

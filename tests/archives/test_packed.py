@@ -1,4 +1,7 @@
-"""One run out of an archive: equal to the run of the unpacked tree, found without reading what lies before it."""
+"""One run out of an archive: equal to the run of the unpacked tree, found without reading what lies before it.
+
+Also of archives/access_points.py, archives/indexed.py, archives/seek_index.py.
+"""
 
 import gzip
 import shutil

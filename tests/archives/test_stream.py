@@ -1,4 +1,7 @@
-"""Export from an archive: equal to the export of the unpacked tree, whatever happens on the way."""
+"""Export from an archive: equal to the export of the unpacked tree, whatever happens on the way.
+
+Also of archives/convert.py.
+"""
 
 import hashlib
 import io

@@ -1,4 +1,7 @@
-"""Headers of tar archives: read as Python's own reader and GNU tar read them."""
+"""Headers of tar archives: read as Python's own reader and GNU tar read them.
+
+Also of archives/tar_stream.py.
+"""
 
 import io
 import subprocess

@@ -1,4 +1,7 @@
-"""Archives that hold more than was foreseen: what is used is checked, what is only there is left alone."""
+"""Archives that hold more than was foreseen: what is used is checked, what is only there is left alone.
+
+Also of archives/tree.py.
+"""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""The reader gives TensorFlow's own bytes, and one-line errors for everything else."""
+"""The reader gives TensorFlow's own bytes, and one-line errors for everything else.
+
+Also of checkpoints/crc.py, checkpoints/table.py, checkpoints/wire.py.
+"""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""`heldout evaluate`."""
+"""`heldout evaluate`.
+
+Also of cli/evaluate_file.py.
+"""
 
 import errno
 import os

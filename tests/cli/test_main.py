@@ -1,4 +1,7 @@
-"""The command line as a program: its help, its guard, its signals, and what it does when nobody listens."""
+"""The command line as a program: its help, its guard, its signals, and what it does when nobody listens.
+
+Also of cli/follow.py, cli/parser.py, cli/process.py.
+"""
 
 import json
 import os
@@ -39,10 +42,10 @@ def zoo(tmp_path):
 def raising(monkeypatch, error):
     """Let the verb `verify` raise something."""
 
-    def fail(arguments):
+    def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("heldout_torch.cli.verify._verify", fail)
+    monkeypatch.setattr("heldout_torch.cli.verify.chosen", fail)
     return main(["verify", "zoo"])
 
 

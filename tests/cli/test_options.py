@@ -1,4 +1,7 @@
-"""What several verbs understand by the same words."""
+"""What several verbs understand by the same words.
+
+Also of cli/output.py.
+"""
 
 import re
 import tracemalloc

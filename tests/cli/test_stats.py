@@ -1,4 +1,7 @@
-"""`heldout stats` writes what the functions compute, in the order of the original files."""
+"""`heldout stats` writes what the functions compute, in the order of the original files.
+
+Also of cli/tables.py, stats/kept_tables.py.
+"""
 
 import json
 import shutil

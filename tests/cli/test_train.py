@@ -1,4 +1,7 @@
-"""`heldout train` and `heldout experiment`: what a user sees, whatever happens to the process."""
+"""`heldout train` and `heldout experiment`: what a user sees, whatever happens to the process.
+
+Also of cli/experiment.py.
+"""
 
 import os
 import random

@@ -1,4 +1,7 @@
-"""`heldout verify`, from TensorFlow's training to the verdict."""
+"""`heldout verify`, from TensorFlow's training to the verdict.
+
+Also of cli/sweeps.py.
+"""
 
 import json
 import shutil

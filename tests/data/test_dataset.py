@@ -1,4 +1,7 @@
-"""Small data sets live whole on the device as bytes, and come in batches in published order."""
+"""Small data sets live whole on the device as bytes, and come in batches in published order.
+
+Also of data/arrays.py, data/checks.py, data/digits.py.
+"""
 
 import subprocess
 import sys

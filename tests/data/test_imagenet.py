@@ -1,4 +1,7 @@
-"""ImageNet comes from its folder in published order, the same whatever the number of threads."""
+"""ImageNet comes from its folder in published order, the same whatever the number of threads.
+
+Also of data/imagenet_files.py, data/views.py.
+"""
 
 import shutil
 import threading

@@ -1,4 +1,7 @@
-"""The published index is read whatever way its names are stored, and nothing in it is run."""
+"""The published index is read whatever way its names are stored, and nothing in it is run.
+
+Also of data/literals.py.
+"""
 
 import os
 

@@ -1,4 +1,7 @@
-"""JPEGs come out of the decoder and the resize as out of TensorFlow's, byte for byte and bit for bit."""
+"""JPEGs come out of the decoder and the resize as out of TensorFlow's, byte for byte and bit for bit.
+
+Also of data/chroma.py.
+"""
 
 import io
 
@@ -49,8 +52,8 @@ def test_network_input_equals_tensorflow(reference):
 def test_longer_way_is_taken_only_where_slicing_may_be_wrong(reference, monkeypatch):
     files, crops, _ = reference
     longer = []
-    without_color = jpeg._without_color
-    monkeypatch.setattr(jpeg, "_without_color", lambda data: longer.append(True) or without_color(data))
+    without_color = jpeg.without_color
+    monkeypatch.setattr(jpeg, "without_color", lambda data: longer.append(True) or without_color(data))
     needed = taken = 0
     for name, data in files.items():
         if "cmyk" in name or "ycck" in name:

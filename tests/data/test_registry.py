@@ -21,7 +21,7 @@ from tests.data.own_dataset import TEST, TRAIN
 @pytest.fixture
 def registered(monkeypatch):
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr(registry, "_LOADERS", dict(registry._LOADERS))
+    monkeypatch.setattr(registry, "LOADERS", dict(registry.LOADERS))
 
 
 @pytest.mark.parametrize("written", ["cifar10", "CIFAR10", "cifar-10", "CIFAR-10", "Cifar_10"])

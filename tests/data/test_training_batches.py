@@ -1,4 +1,7 @@
-"""Batches of training images: random crops, those of ImageNet in a few steps of ResNet50 on synthetic JPEGs."""
+"""Batches of training images: random crops, those of ImageNet in a few steps of ResNet50 on synthetic JPEGs.
+
+Also of data/augment.py.
+"""
 
 import threading
 from dataclasses import replace
@@ -86,7 +89,7 @@ def test_each_run_sees_its_own_examples_and_draws_however_many_are_sent_together
         return list(dataset.training_batches(augmentation, device)(runs, iter(steps)))
 
     for at_once in (2**17, 1, 25):
-        monkeypatch.setattr(arrays, "_DRAWS_AT_ONCE", at_once)
+        monkeypatch.setattr(arrays, "DRAWS_AT_ONCE", at_once)
         for (step, index), (images, labels) in zip(steps, batches(), strict=True):
             assert torch.equal(labels.cpu(), dataset.labels("train")[index])
             for i, run in enumerate(runs):

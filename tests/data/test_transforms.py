@@ -1,4 +1,7 @@
-"""The evaluation transforms work on PIL images and tensors, and say what the experiments declare."""
+"""The evaluation transforms work on PIL images and tensors, and say what the experiments declare.
+
+Also of data/resize.py, data/resize_torch.py.
+"""
 
 import io
 

@@ -1,4 +1,7 @@
-"""Evaluation of any network, in both precisions."""
+"""Evaluation of any network, in both precisions.
+
+Also of evaluation/passes.py, evaluation/precision.py, evaluation/predict.py, evaluation/result.py.
+"""
 
 import numpy as np
 import pytest
@@ -97,7 +100,7 @@ def test_fast_predicts_as_exact(device, monkeypatch):
 
 
 def test_fast_is_exact_where_bfloat16_does_not_pay(monkeypatch):
-    monkeypatch.setattr(precision.Network, "_is_faster", lambda *_: False)
+    monkeypatch.setattr(precision.Network, "is_faster", lambda *_: False)
     fast = evaluate(random_inception(), random_dataset(70), "train", precision="fast")
     assert (fast.redone, fast.error) == (70, 0.0)
 

@@ -62,7 +62,7 @@ def test_evidence_is_what_fitting_gaussians_run_by_run_gives(few, monkeypatch):
 def test_blocks_of_examples_do_not_matter(monkeypatch):
     scores, trained_on = gaussian_runs(20, 101, 2.0)
     whole = attacks(scores, trained_on)
-    monkeypatch.setattr(lira, "_SCORES", 20 * 7)
+    monkeypatch.setattr(lira, "SCORES", 20 * 7)
     for before, after in zip(whole, attacks(scores, trained_on), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-9)
 

@@ -1,4 +1,7 @@
-"""Verifications in a file."""
+"""Verifications in a file.
+
+Also of evaluation/provenance.py.
+"""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,7 @@
-"""What declares an experiment, and what a declaration may say."""
+"""What declares an experiment, and what a declaration may say.
+
+Also of experiments/known.py, experiments/toml_files.py.
+"""
 
 import json
 import pickle

@@ -1,4 +1,7 @@
-"""Servers and networks as they are: slow, silent, busy, hostile, behind proxies, without credentials."""
+"""Servers and networks as they are: slow, silent, busy, hostile, behind proxies, without credentials.
+
+Also of storage/retries.py, storage/web.py.
+"""
 
 import gzip
 import itertools

@@ -1,4 +1,7 @@
-"""The registry, and what all networks have in common."""
+"""The registry, and what all networks have in common.
+
+Also of models/mlp.py, models/padding.py.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""Every network computes what its Sonnet original computes, from the original's own checkpoint."""
+"""Every network computes what its Sonnet original computes, from the original's own checkpoint.
+
+Also of models/inception.py, models/resnet.py.
+"""
 
 from pathlib import Path
 

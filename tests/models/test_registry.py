@@ -1,4 +1,7 @@
-"""Architectures by name: the package's own, and those that users register."""
+"""Architectures by name: the package's own, and those that users register.
+
+Also of models/initial.py, models/sonnet_rules.py.
+"""
 
 import pytest
 import torch
@@ -45,7 +48,7 @@ class Constant(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "REGISTERED", {})
 
 
 def test_a_registered_network_is_built_listed_and_described():

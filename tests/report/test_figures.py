@@ -1,4 +1,7 @@
-"""Figures look as the stored ones do, and say so when they cannot be drawn."""
+"""Figures look as the stored ones do, and say so when they cannot be drawn.
+
+Also of report/optional.py, report/picture_figures.py.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The written report: its values, its gaps, its errors, and what it escapes."""
+"""The written report: its values, its gaps, its errors, and what it escapes.
+
+Also of report/payload.py.
+"""
 
 import base64
 import re

@@ -1,4 +1,7 @@
-"""The linear datamodeling score is Spearman's correlation of each test example, and its interval covers."""
+"""The linear datamodeling score is Spearman's correlation of each test example, and its interval covers.
+
+Also of stats/rank_kernels.py.
+"""
 
 import numpy as np
 import pytest

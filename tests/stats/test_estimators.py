@@ -1,4 +1,7 @@
-"""Estimates against the published formulas, computed by hand; on the CPU, and on CUDA where there is one."""
+"""Estimates against the published formulas, computed by hand; on the CPU, and on CUDA where there is one.
+
+Also of stats/classwise.py, stats/counting/axis.py, stats/devices.py, stats/selection.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Published files: written as published, read back, put into the right order, refused when damaged."""
+"""Published files: written as published, read back, put into the right order, refused when damaged.
+
+Also of stats/influence_files.py, stats/npz_files.py, stats/orders.py, stats/score_files.py.
+"""
 
 import zipfile
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Counting by tables gives what counting bits gives, on any processor, and the processor chooses between them."""
+"""Counting by tables gives what counting bits gives, on any processor, and the processor chooses between them.
+
+Also of stats/counting/kernels.py, stats/counting/kernels_cpu.py, stats/counting/kernels_tables.py.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""Outputs of runs: the table over arrays, files and folders, and estimates from margins."""
+"""Outputs of runs: the table over arrays, files and folders, and estimates from margins.
+
+Also of stats/mean_differences.py, stats/output_files.py, stats/tables.py.
+"""
 
 import numpy as np
 import pytest

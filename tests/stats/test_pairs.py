@@ -1,4 +1,7 @@
-"""Selected pairs and top influences equal what the full matrix gives; on the CPU, and on CUDA where there is one."""
+"""Selected pairs and top influences equal what the full matrix gives; on the CPU, and on CUDA where there is one.
+
+Also of stats/counting/sweep_cpu.py.
+"""
 
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -103,7 +106,7 @@ def test_estimate_at_the_threshold_is_kept():
 def test_more_pairs_than_there_is_room_for_are_all_found(monkeypatch, table):
     from heldout_torch.stats.counting import sweep_cpu
 
-    monkeypatch.setattr(sweep_cpu, "_ROOM", 7)
+    monkeypatch.setattr(sweep_cpu, "ROOM", 7)
     pairs = influence_pairs(table, min_influence=0.3, min_memorization=None, same_class=False)
     assert len(pairs) == (influence(table) >= np.float32(0.3)).sum() > 1000
 

@@ -1,4 +1,7 @@
-"""Published files by name: fetched once from their address, checked, and brought into the order asked for."""
+"""Published files by name: fetched once from their address, checked, and brought into the order asked for.
+
+Also of stats/published_files.py, stats/published_list.py, storage/digests.py.
+"""
 
 import subprocess
 import sys

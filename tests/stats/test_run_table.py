@@ -1,4 +1,7 @@
-"""Run tables: what goes in comes out, and bad input is refused by the names of the runs."""
+"""Run tables: what goes in comes out, and bad input is refused by the names of the runs.
+
+Also of stats/counting/bits.py, stats/counting/packing.py, stats/table_files.py, stats/zoo_rows.py.
+"""
 
 import subprocess
 import sys
@@ -121,7 +124,7 @@ def test_who_trained_on_refuses_what_is_no_example(examples, how, message):
 
 @pytest.mark.parametrize("rows", [None, [2], [129, 0, 64], slice(60, 70), np.arange(130) % 7 == 3, []])
 def test_masks_and_correctness_come_out_as_they_went_in(rows, monkeypatch):
-    monkeypatch.setattr(bits, "_CHUNK_BITS", 500)  # so that several chunks are needed
+    monkeypatch.setattr(bits, "CHUNK_BITS", 500)  # so that several chunks are needed
     arrays = random_runs(130, 37, 11, seed=0)
     table = RunTable.from_arrays(*arrays, mix_ratios=True)
     index = slice(None) if rows is None else np.array(rows, int) if isinstance(rows, list) else rows

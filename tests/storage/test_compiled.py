@@ -1,4 +1,7 @@
-"""Compiled functions work where no cache can be written: a package of root's, a user without a home."""
+"""Compiled functions work where no cache can be written: a package of root's, a user without a home.
+
+Also of cli/warm_up.py.
+"""
 
 import os
 import shutil

@@ -38,7 +38,7 @@ def test_on_a_terminal_one_line_is_drawn_in_place_and_others_stand_above_it():
 def test_elsewhere_a_line_is_written_every_while(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_EVERY", 0.4)
+    monkeypatch.setattr(progress, "EVERY", 0.4)
     with Bar("work", "B", 3e6) as bar:
         bar.note = "loss 0.5"
         for _ in range(100):
@@ -64,7 +64,7 @@ def test_quick_work_elsewhere_writes_nothing_but_its_lines(monkeypatch):
 def test_quiet_draws_nothing_but_lines(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     set_quiet(True)
     try:
         with Bar("work", "run") as bar, told_if_slow("slow", 0.01):
@@ -78,7 +78,7 @@ def test_quiet_draws_nothing_but_lines(monkeypatch):
 def test_a_bar_within_another_draws_nothing(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_EVERY", 0.2)
+    monkeypatch.setattr(progress, "EVERY", 0.2)
     with Bar("outer", "run"), Bar("inner", "B") as inner:
         time.sleep(0.6)
         inner.print("from inside")
@@ -104,7 +104,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for():
         [sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True
     )
     assert process.stdout == b"done\n"
-    assert time.monotonic() - begun > progress._PATIENCE  # or the pipe had room, and this shows nothing
+    assert time.monotonic() - begun > progress.PATIENCE  # or the pipe had room, and this shows nothing
     os.close(ours)
     os.close(theirs)
 
@@ -133,8 +133,8 @@ def test_adding_never_waits_for_the_drawing(monkeypatch):
             leave.wait(30)
 
     monkeypatch.setattr(sys, "stderr", Stuck())
-    monkeypatch.setattr(progress, "_EVERY", 0.0)
-    monkeypatch.setattr(progress, "_PATIENCE", 0.1)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.1)
     with Bar("work", "run") as bar:
         assert entered.wait(10)
         for _ in range(1000):
@@ -157,7 +157,7 @@ def test_numbers_are_short(number, text):
 def test_shares_that_add_up_are_the_whole(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     with Bar("work", "run", 4) as bar:
         for _ in range(40):
             bar.add(0.1 - 1e-9)

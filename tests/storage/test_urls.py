@@ -1,4 +1,7 @@
-"""Writing, listing and removing by path or URL: whole files, also where a protocol's own write is not atomic."""
+"""Writing, listing and removing by path or URL: whole files, also where a protocol's own write is not atomic.
+
+Also of storage/listing.py.
+"""
 
 import os
 import threading

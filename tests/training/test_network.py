@@ -1,4 +1,7 @@
-"""One network at a time: plain SGD, resumable, and the augmentation of CIFAR."""
+"""One network at a time: plain SGD, resumable, and the augmentation of CIFAR.
+
+Also of training/initial.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Trained runs: the subset, the file, the statistics they carry; interrupted, resumed, refused."""
+"""Trained runs: the subset, the file, the statistics they carry; interrupted, resumed, refused.
+
+Also of training/preflight.py, training/run_batch.py, training/worker.py.
+"""
 
 import errno
 import os

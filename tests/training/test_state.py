@@ -1,4 +1,7 @@
-"""An interrupted training goes on from its state, in the very numbers; from any other file it never does."""
+"""An interrupted training goes on from its state, in the very numbers; from any other file it never does.
+
+Also of training/loop.py.
+"""
 
 import json
 import warnings

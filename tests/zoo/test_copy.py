@@ -1,4 +1,7 @@
-"""Copying: whole runs only, equal bytes for equal input, bad runs reported and the others exported."""
+"""Copying: whole runs only, equal bytes for equal input, bad runs reported and the others exported.
+
+Also of zoo/base.py, zoo/selection.py.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,7 @@
-"""Models in half the bytes: rounded weights, exact batch norm, float32 for whoever reads, no silent mixtures."""
+"""Models in half the bytes: rounded weights, exact batch norm, float32 for whoever reads, no silent mixtures.
+
+Also of zoo/mixing.py.
+"""
 
 import io
 import json

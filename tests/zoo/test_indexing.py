@@ -1,4 +1,7 @@
-"""The manifest follows what lies in a zoo, in folder and bucket: quick to renew, never losing a run."""
+"""The manifest follows what lies in a zoo, in folder and bucket: quick to renew, never losing a run.
+
+Also of zoo/run_folders.py.
+"""
 
 import json
 import os

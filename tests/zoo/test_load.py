@@ -1,4 +1,7 @@
-"""load_run and list_runs: a zoo, a TensorFlow tree, the bundled sample."""
+"""load_run and list_runs: a zoo, a TensorFlow tree, the bundled sample.
+
+Also of zoo/open.py.
+"""
 
 import json
 import pickle

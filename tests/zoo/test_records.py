@@ -1,4 +1,7 @@
-"""A record beside each run: what the files are, and nothing in a foreign one is trusted."""
+"""A record beside each run: what the files are, and nothing in a foreign one is trusted.
+
+Also of zoo/metadata.py.
+"""
 
 import copy
 import json

@@ -1,4 +1,7 @@
-"""Zoos on web servers: one run costs that run, faults are retried or refused, and the cache never holds a bad file."""
+"""Zoos on web servers: one run costs that run, faults are retried or refused, and the cache never holds a bad file.
+
+Also of zoo/cache.py.
+"""
 
 import os
 import shutil
@@ -170,14 +173,14 @@ def test_a_manifest_is_fetched_once_for_many_runs(server):
 
 def test_a_server_without_ranges_serves_whole_files(server, published, monkeypatch):
     server.ranges = False
-    monkeypatch.setattr(remote, "_CHUNK", 1000)
+    monkeypatch.setattr(remote, "CHUNK", 1000)
     load(server)
     assert server.requests[MODEL] == 1
     assert_cached_well(server, published)
 
 
 def test_a_server_that_lost_ranges_in_the_middle_sends_the_whole_file_anew(server, published, monkeypatch):
-    monkeypatch.setattr(remote, "_CHUNK", 1000)
+    monkeypatch.setattr(remote, "CHUNK", 1000)
     server.faults[MODEL] = [""] * 5 + ["500"] * 8
     with pytest.raises(ZooError, match="cannot be reached"):
         load(server)
@@ -189,7 +192,7 @@ def test_a_server_that_lost_ranges_in_the_middle_sends_the_whole_file_anew(serve
 
 
 def test_a_download_goes_on_where_it_stopped(server, published, monkeypatch):
-    monkeypatch.setattr(remote, "_CHUNK", 1000)
+    monkeypatch.setattr(remote, "CHUNK", 1000)
     size = (published / MODEL).stat().st_size
     server.faults[MODEL] = [""] * 5 + ["500"] * 100
     with pytest.raises(ZooError, match="cannot be reached"):
@@ -346,7 +349,7 @@ def test_the_hub_fetches_one_run_into_an_empty_cache(tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_serves_a_run(published, tmp_path, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "_CHUNK", 5000)
+    monkeypatch.setattr(remote, "CHUNK", 5000)
     served = Path(shutil.copytree(published, tmp_path / "served"))
     with Server(tmp_path).running() as free:
         port = int(free.url.rpartition(":")[2])

@@ -1,4 +1,7 @@
-"""Filling a zoo: a folder and a bucket hold the same bytes, and a run is there whole or not at all."""
+"""Filling a zoo: a folder and a bucket hold the same bytes, and a run is there whole or not at all.
+
+Also of zoo/bucket.py, zoo/folder.py.
+"""
 
 import pickle
 import sys
@@ -11,7 +14,6 @@ import s3fs
 import torch
 
 from heldout_torch import AuxArrays, ZooError, build_model, load_run
-from heldout_torch.storage import urls
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo import RunMetadata, known_experiments, model_file, web
@@ -142,13 +144,15 @@ def test_overwriting_aux_arrays_keeps_the_model(zoo):
 def test_the_record_comes_last(bucket, monkeypatch):
     zoo, written = open_writable(bucket), []
 
-    def put(filesystem, folder, name, data):
-        written.append(name)
-        if name == "run.json":
-            raise ZooError("the connection broke")
-        filesystem.pipe_file(f"{folder}/{name}", data)
+    pipe_file = s3fs.S3FileSystem.pipe_file
 
-    monkeypatch.setattr(urls, "_put", put)
+    def put(filesystem, path, data):
+        written.append(path.rpartition("/")[2])
+        if written[-1] == "run.json":
+            raise ZooError("the connection broke")
+        pipe_file(filesystem, path, data)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", put)
     with pytest.raises(ZooError, match="the connection broke"):
         zoo.put(**a_run())
     assert written == NAMES

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 WORD_BITS = 64
-_CHUNK_BITS = 2**27
+CHUNK_BITS = 2**27
 
 
 def word_count(runs: int) -> int:
@@ -88,7 +88,7 @@ def repack(parts: list[tuple[np.ndarray, int]], rows: np.ndarray) -> np.ndarray:
 
 def chunks(examples: int, runs: int) -> Iterator[slice]:
     """Yield slices of the examples, of which some runs' bits fit well into memory when unpacked."""
-    step = max(1, _CHUNK_BITS // runs)
+    step = max(1, CHUNK_BITS // runs)
     for start in range(0, examples, step):
         yield slice(start, start + step)
 

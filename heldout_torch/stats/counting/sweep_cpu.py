@@ -20,7 +20,7 @@ from heldout_torch.storage.progress import told_if_slow, tracked
 
 _MANY_ROWS = 512  # from which on tables are worth being filled
 _THREADS: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # all cores that this process may use  # noqa: B009
-_ROOM = 2**16  # found pairs of a piece of work, before it has to be done again with more room
+ROOM = 2**16  # found pairs of a piece of work, before it has to be done again with more room
 _EXAMPLES = 2**15
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def count_pairs(one: np.ndarray, one_index: np.ndarray, other: np.ndarray, other
 def _selected(
     kernels: Kernels, panels: np.ndarray, rows: Any, scale: np.ndarray, shift: np.ndarray, threshold: np.float32
 ) -> Any:
-    room = _ROOM
+    room = ROOM
     while True:
         row, column, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
         found = kernels.select(panels, *rows, scale, shift, threshold, row, column, value)

@@ -13,8 +13,8 @@ from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.counting.bits import WORD_BITS
 from heldout_torch.storage.progress import tracked
 
-_ROWS = 4096  # of a block: 32 bytes a pair make 2 GB
-_COLUMNS = 16384
+ROWS = 4096  # of a block: 32 bytes a pair make 2 GB
+COLUMNS = 16384
 _MULTIPLE = 32  # the product wants more than 16 rows, and multiples of 8
 _NOTHING = torch.iinfo(torch.int64).min
 
@@ -24,13 +24,13 @@ _Block = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def fill(rows: Axis, columns: Axis, out: np.ndarray, device: str | torch.device) -> None:
     """As `kernels.fill`."""
-    for c in tracked(range(0, len(columns), _COLUMNS), "influence", "block"):
-        column_part = columns.part(slice(c, c + _COLUMNS))
+    for c in tracked(range(0, len(columns), COLUMNS), "influence", "block"):
+        column_part = columns.part(slice(c, c + COLUMNS))
         column_block = _block(column_part, device)
-        for r in range(0, len(rows), _ROWS):
-            part = rows.part(slice(r, r + _ROWS))
+        for r in range(0, len(rows), ROWS):
+            part = rows.part(slice(r, r + ROWS))
             estimates = _estimates(_block(part, device), column_block)[: len(part), : len(column_part)]
-            out[r : r + _ROWS, c : c + _COLUMNS] = estimates.cpu().numpy()
+            out[r : r + ROWS, c : c + COLUMNS] = estimates.cpu().numpy()
 
 
 def select(
@@ -38,11 +38,11 @@ def select(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As `kernels.select`, block by block."""
     for rows, columns in tracked(problems, "pairs", "block"):
-        for c in range(0, len(columns), _COLUMNS):
-            column_part = columns.part(slice(c, c + _COLUMNS))
+        for c in range(0, len(columns), COLUMNS):
+            column_part = columns.part(slice(c, c + COLUMNS))
             column_block = _block(column_part, device)
-            for r in range(0, len(rows), _ROWS):
-                part = rows.part(slice(r, r + _ROWS))
+            for r in range(0, len(rows), ROWS):
+                part = rows.part(slice(r, r + ROWS))
                 estimates = _estimates(_block(part, device), column_block)
                 row, column = torch.nonzero(estimates >= float(threshold), as_tuple=True)
                 value = estimates[row, column].cpu().numpy()
@@ -53,18 +53,18 @@ def keep_best(rows: Axis, columns: Axis, k: int, device: str | torch.device) -> 
     """As `kernels.keep_best`; gives positions among the rows, -1 where there is none."""
     position = np.full((len(columns), k), -1, np.int64)
     value = np.full((len(columns), k), -np.inf, np.float32)
-    for c in tracked(range(0, len(columns), _ROWS), "top influences", "block"):
-        column_part = columns.part(slice(c, c + _ROWS))
+    for c in tracked(range(0, len(columns), ROWS), "top influences", "block"):
+        column_part = columns.part(slice(c, c + ROWS))
         column_block = _block(column_part, device)
         best = torch.full((len(column_block[0]), k), _NOTHING, device=device)  # (columns, k)
-        for r in range(0, len(rows), _COLUMNS):
-            block = _block(rows.part(slice(r, r + _COLUMNS)), device)
+        for r in range(0, len(rows), COLUMNS):
+            block = _block(rows.part(slice(r, r + COLUMNS)), device)
             keys = _sortable(_estimates(column_block, block), r)  # (columns, rows)
             best = torch.topk(torch.cat([best, keys], dim=1), k, dim=1).values
         kept = best[: len(column_part)].cpu().numpy()
         found = kept != _NOTHING
-        position[c : c + _ROWS][found] = 0xFFFFFFFF - (kept[found] & 0xFFFFFFFF)
-        value[c : c + _ROWS][found] = _order((kept[found] >> 32).astype(np.int32)).view(np.float32)
+        position[c : c + ROWS][found] = 0xFFFFFFFF - (kept[found] & 0xFFFFFFFF)
+        value[c : c + ROWS][found] = _order((kept[found] >> 32).astype(np.int32)).view(np.float32)
     return position, value
 
 

@@ -13,8 +13,8 @@ from tests.stats.reference import random_runs
 
 @pytest.fixture(params=[(2, 5, 3), (63, 100, 70), (65, 257, 129), (200, 130, 300)], ids=str)
 def sides(request, monkeypatch):
-    monkeypatch.setattr(sweep_torch, "_ROWS", 64)
-    monkeypatch.setattr(sweep_torch, "_COLUMNS", 96)
+    monkeypatch.setattr(sweep_torch, "ROWS", 64)
+    monkeypatch.setattr(sweep_torch, "COLUMNS", 96)
     table = RunTable.from_arrays(*random_runs(*request.param, seed=0), mix_ratios=True)
     return side_of_tests(table, None), side_of_train(table, None, "nan")
 

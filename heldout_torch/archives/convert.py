@@ -52,20 +52,14 @@ def convert_run(
 def convert_parts(
     parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
-    """Convert a run's files held in memory; the counterpart of `convert_run`.
+    """Convert a run's files held in memory, as `convert_run` does those of a directory.
 
     Args:
-        parts: Contents by file name.
+        parts: Contents by file name, in place of the directory.
         folder: What errors call the run's folder.
-        experiment: What the run belongs to.
+        experiment: As in `convert_run`, as all that follows.
         key: The run.
-        ignore: As in `from_sonnet`.
-
-    Returns:
-        State dict of the experiment's network, and the run's record.
-
-    Raises:
-        CheckpointError: If there is not exactly one checkpoint, or it is damaged or of another network.
+        ignore: Patterns of variables to leave out.
     """
     indices = sorted(name for name in parts if name.endswith(".index"))
     if len(indices) != 1:

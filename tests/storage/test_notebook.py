@@ -1,4 +1,7 @@
-"""Notebooks show results short, and names out of files as text."""
+"""Notebooks show results short, and names out of files as text.
+
+Also of zoo/run_list.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,14 +1,16 @@
 """What evaluations are saved as."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
-from heldout_torch.evaluation.save import make_aux, outputs_folder, start_all_outputs
+from heldout_torch.evaluation.save import make_aux, outputs_folder, save_runs, start_all_outputs
 from heldout_torch.stats import OutputTable
 from heldout_torch.stats.output_files import write_outputs
 from heldout_torch.zoo import load_run
@@ -70,3 +72,16 @@ def test_outputs_lie_in_folders_by_ratio(tmp_path):
     for other in ({"data": "e" * 64}, {"flips": True}):
         with pytest.raises(DataError, match="has outputs made with"):
             start_all_outputs(out, KEYS, load_digits(), {**MADE_OF, **other})
+
+
+def test_rows_of_outputs_are_by_published_index_whatever_the_order_of_images(tmp_path, run, evaluations):
+    order = torch.randperm(1437, generator=torch.Generator().manual_seed(0))
+    digits = load_digits()
+    rows = {name: getattr(digits.train, name)[order] for name in ("images", "labels", "index", "original_index")}
+    shuffled = replace(digits, train=replace(digits.train, **rows))
+    out = open_writable(tmp_path)
+    start_all_outputs(out, [run.key], shuffled, MADE_OF)
+    (aux,) = save_runs([run], shuffled, "cpu", lambda images: None, out=out, aux=False, outputs=True)
+    np.testing.assert_array_equal(aux.correct_train, run.aux.correct_train)
+    table = OutputTable.load(outputs_folder(out, run.key))
+    np.testing.assert_allclose(table.margins_train[0], evaluations[0].log_odds, atol=1e-4)

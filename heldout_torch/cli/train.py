@@ -18,6 +18,7 @@ from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
+from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
@@ -171,12 +172,7 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
 
 
 def _device(name: str | None) -> str:
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise HeldoutError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return name
+    return str(find_device(name or ("cuda" if torch.cuda.is_available() else "cpu")))
 
 
 def _count_or_auto(text: str) -> int | None:

@@ -66,6 +66,7 @@ def test_outputs_lie_in_folders_by_ratio(tmp_path):
     assert folder == tmp_path / "e" / "0.5" / "outputs"
     write_outputs(folder, str(KEYS[2]), np.ones(1437, bool), np.zeros(1437), np.zeros(360))
     assert start_all_outputs(out, keys, load_digits(), MADE_OF) == {KEYS[2]}
+    assert start_all_outputs(out, keys[::-1], load_digits(), MADE_OF) == {KEYS[2]}  # rows are in order of the runs
     assert OutputTable.load(folder).keys == ("e/0.5/4",)
     with pytest.raises(DataError, match="has rows for 3 runs, 1437 training and 360 test examples, not for these"):
         start_all_outputs(out, KEYS[:2], load_digits(), MADE_OF)

@@ -1,4 +1,7 @@
-"""Many runs on one or several devices."""
+"""Many runs on one or several devices.
+
+Also of evaluation/workers.py.
+"""
 
 import os
 import shutil

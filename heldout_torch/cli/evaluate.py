@@ -12,9 +12,10 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
-from heldout_torch.evaluation.sweep import all_devices, sweep
+from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey

@@ -11,8 +11,8 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.save import make_aux
-from heldout_torch.evaluation.sweep import all_devices
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
 from heldout_torch.stats import load_published_indices

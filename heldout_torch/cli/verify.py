@@ -12,8 +12,9 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation import Verification
+from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import run_digest
-from heldout_torch.evaluation.sweep import all_devices, sweep
+from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verification_log import VerificationLog, default_log
 from heldout_torch.evaluation.verify import Part, verify_runs
 from heldout_torch.storage.progress import Bar

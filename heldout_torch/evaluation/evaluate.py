@@ -8,13 +8,16 @@ from torch import nn
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.evaluation.devices import device_errors
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
-from heldout_torch.evaluation.precision import Precision
+from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.zoo import Run
 
 Progress = Callable[[int], object]  # is told how many examples more are done
+
+_fitting: dict[tuple[torch.device, type[nn.Module]], int] = {}  # images that fit into memory, where more did not
 
 
 def evaluate(
@@ -47,6 +50,7 @@ def evaluate(
         progress: Called with the number of examples done since its last call.
 
     Raises:
+        DeviceError: If the device fails, or has too little memory.
         DataError: If the split is unknown, the network cannot take the images, gives other than `num_classes` logits
             or such as are no finite numbers, or a label is none of the classes.
     """
@@ -60,7 +64,7 @@ def evaluate(
 
 
 def evaluate_together(
-    models: Sequence[nn.Module],
+    models: Sequence[nn.Module | Prepared],
     dataset: AnyDataset,
     split: SplitName,
     *,
@@ -74,9 +78,12 @@ def evaluate_together(
     """Evaluate several networks in one pass over the data, so that it is read and decoded once.
 
     Takes what `evaluate` takes, and gives for each network its evaluation, or the error that `evaluate` would raise.
+    A network that is `Prepared` is copied once for all splits. A GPU that has too little memory is given half as many
+    images at once, also at the next call.
 
     Raises:
         DataError: If the split is unknown or the data set is bad.
+        DeviceError: If the device fails, or has too little memory for one image.
     """
     dataset = as_dataset(dataset)
     labels = dataset.labels(check_split(split))
@@ -86,19 +93,57 @@ def evaluate_together(
             f"{dataset.num_classes - 1}"
         )
     device = torch.device(device)
-    size = batch_size or _batch_size(dataset, device)
-    passes = [Pass(model, dataset, split, precision, logits, flips) for model in models]
-    with float32_only():
+    prepared = [model if isinstance(model, Prepared) else Prepared(model) for model in models]
+    told = 0
+
+    def evaluated(size: int) -> list[Evaluation | HeldoutError] | None:
+        """Return the evaluations, or None if memory does not suffice for so many images at once."""
+        done = 0
+
+        def tell(count: int) -> None:
+            nonlocal done, told
+            done += count
+            if progress and done > told:
+                progress(done - told)
+            told = max(done, told)
+
+        passes = [Pass(one, dataset, split, precision, logits, flips) for one in prepared]
+        try:
+            return _go(passes, dataset, split, size, device, tell)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            return None
+
+    with device_errors(device), float32_only():
+        while True:
+            size = batch_size_for(prepared[0], dataset, device, batch_size) if prepared else 1
+            if (found := evaluated(size)) is not None:
+                return found
+            for one in prepared:
+                one.forget()
+            _fitting[device, type(prepared[0].model)] = size // 2
+
+
+def batch_size_for(prepared: Prepared, dataset: Dataset, device: str | torch.device, wanted: int | None = None) -> int:
+    """Return how many images are loaded at once: those wanted, or chosen for the device, if they fit its memory."""
+    device = torch.device(device)
+    size = wanted or _batch_size(dataset, device)
+    return min(size, _fitting.get((device, type(prepared.model)), size))
+
+
+def _go(
+    passes: list[Pass], dataset: Dataset, split: SplitName, size: int, device: torch.device, tell: Progress
+) -> list[Evaluation | HeldoutError]:
+    for batch in dataset.batches(split, size, device):
+        for one in passes:
+            one.add(batch)
+        tell(len(batch.index) * len(passes))
+    # An error that grew much makes examples unsafe whose images have gone by.
+    while pending := [one for one in passes if one.must_revisit()]:
         for batch in dataset.batches(split, size, device):
-            for one in passes:
-                one.add(batch)
-            if progress:
-                progress(len(batch.index) * len(passes))
-        # An error that grew much makes examples unsafe whose images have gone by.
-        while pending := [one for one in passes if one.must_revisit()]:
-            for batch in dataset.batches(split, size, device):
-                for one in pending:
-                    one.revisit(batch)
+            for one in pending:
+                one.revisit(batch)
     return [one.finish() for one in passes]
 
 

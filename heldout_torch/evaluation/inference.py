@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from heldout_torch.evaluation.devices import float64_device
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 
@@ -148,14 +149,19 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Move a batch norm into the convolution before it; computed in float64, so that it is rounded once."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()  # (channels,)
+    place, like = float64_device(conv.weight.device), conv.weight
+
+    def double(tensor: Tensor) -> Tensor:
+        return tensor.to(place).double()
+
+    scale = (double(norm.running_var) + norm.eps).rsqrt()  # (channels,)
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = (0 if conv.bias is None else conv.bias.double()) - norm.running_mean.double()
-    bias = shift * scale + (0 if norm.bias is None else norm.bias.double())
-    weight = conv.weight.double() * scale[:, None, None, None]  # (out, in, k, k)
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+        scale = scale * double(norm.weight)
+    shift = (0 if conv.bias is None else double(conv.bias)) - double(norm.running_mean)
+    bias = shift * scale + (0 if norm.bias is None else double(norm.bias))
+    weight = double(like) * scale[:, None, None, None]  # (out, in, k, k)
+    conv.weight = nn.Parameter(weight.to(like.dtype).to(like.device), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(like.dtype).to(like.device), requires_grad=False)
 
 
 class _Convolution(nn.Module):

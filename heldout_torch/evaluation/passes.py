@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heldout_torch.data import Batch, Dataset, SplitName
 from heldout_torch.errors import DataError, HeldoutError
-from heldout_torch.evaluation.precision import Network, Precision, logit_error
+from heldout_torch.evaluation.devices import is_device_fault
+from heldout_torch.evaluation.precision import Network, Precision, Prepared, logit_error
 from heldout_torch.evaluation.result import Evaluation
 
 CALIBRATION = 256  # examples of the first batch that are done in both precisions
@@ -19,7 +20,7 @@ class Pass:
     """Collects a network's predictions. After all batches were added, those that `must_revisit` come again.
 
     Args:
-        model: The network.
+        prepared: The network.
         dataset: What the batches come from.
         split: The split that they are.
         precision: As in `evaluate`.
@@ -28,9 +29,15 @@ class Pass:
     """
 
     def __init__(
-        self, model: nn.Module, dataset: Dataset, split: SplitName, precision: Precision, keep_logits: bool, flips: bool
+        self,
+        prepared: Prepared,
+        dataset: Dataset,
+        split: SplitName,
+        precision: Precision,
+        keep_logits: bool,
+        flips: bool,
     ) -> None:
-        self._model, self._dataset, self._split, self._precision = model, dataset, split, precision
+        self._prepared, self._dataset, self._split, self._precision = prepared, dataset, split, precision
         self._keep_logits, self._flips = keep_logits, flips
         self._network: Network | None = None
         self._failed: DataError | None = None
@@ -127,19 +134,19 @@ class Pass:
         )
 
     def _start(self, images: Tensor) -> Network:
-        name, shape = type(self._model).__name__, tuple(images.shape[1:])
+        name, shape = type(self._prepared.model).__name__, tuple(images.shape[1:])
         try:
-            self._network = Network(self._model, images, self._precision)
-        except torch.cuda.OutOfMemoryError:
-            raise
+            self._network = self._prepared.network(images, self._precision)
         except (RuntimeError, ValueError) as error:
+            if is_device_fault(error):
+                raise
             reason = " ".join(str(error).split())
             raise DataError(f"{self._dataset.name}: {name} cannot take images of shape {shape} ({reason})") from None
         return self._network
 
     def _check(self, logits: Tensor) -> None:
         if logits.shape[1:] != (self._dataset.num_classes,):
-            name, shape = type(self._model).__name__, tuple(logits.shape[1:])
+            name, shape = type(self._prepared.model).__name__, tuple(logits.shape[1:])
             raise DataError(
                 f"{self._dataset.name}: {name} gives logits of shape {shape} for an image, expected "
                 f"({self._dataset.num_classes},); is it a network for another data set?"

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heldout_torch.evaluation.devices import float64_device
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import inference_copy
 
 Precision = Literal["exact", "fast"]
 
 _CALIBRATION = 256  # images from which the mean error of bfloat16 is learnt
+_ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
 
@@ -104,12 +106,41 @@ def logit_error(logits: Tensor, truth: Tensor) -> Tensor:
     return error.amax(1) - error.amin(1)
 
 
-def rounding_error(model: nn.Module, images: Tensor) -> float:
-    """Measure the error of the float32 pass, as `logit_error` against float64, over some images (b, c, h, w)."""
-    double = copy.deepcopy(model).eval().to(images.device, torch.float64)
+class Prepared:
+    """A network whose copy for inference is made once, when the first images are there, for all splits.
+
+    Args:
+        model: The network, which must not change meanwhile.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._made: tuple[Precision, Network] | None = None
+
+    def network(self, images: Tensor, precision: Precision) -> Network:
+        """Return the copy, or make it for these images (b, c, h, w) and as many at once."""
+        if self._made is None or self._made[0] != precision:
+            self._made = precision, Network(self.model, images, precision)
+        return self._made[1]
+
+    def forget(self) -> None:
+        """Let go of the copy, so that the next one is made anew."""
+        self._made = None
+
+
+def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> float:
+    """Measure the error of the float32 pass, as `logit_error` against float64, on a few of its images.
+
+    Args:
+        prepared: The network.
+        images: As many as the pass computes at once, (b, c, h, w): libraries choose what they compute by that number.
+        precision: Of the pass.
+    """
+    place = float64_device(images.device)
+    double = copy.deepcopy(prepared.model).eval().to(place, torch.float64)
     with torch.inference_mode(), float32_only():
-        exact = Network(model, images, "exact").exact(images)
-        return float(logit_error(exact, double(images.double())).max())
+        exact = prepared.network(images, precision).exact(images)[:_ERROR_SAMPLE]
+        return float(logit_error(exact.to(place), double(images[:_ERROR_SAMPLE].to(place).double())).max())
 
 
 def _chunk(images: Tensor) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.errors import DataError
+from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.zoo import Run
 
@@ -29,6 +30,7 @@ def predict(
     Raises:
         DataError: If no runs are given, or images are not of a floating-point type or of another
             shape than the networks take.
+        DeviceError: If the device fails, or has too little memory.
 
     Example:
         >>> from heldout_torch import load_runs
@@ -51,16 +53,18 @@ def predict(
 
 
 def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:
-    for run in runs:
-        run.model.to(device).eval()
     parts: list[list[Tensor]] = [[] for _ in runs]
-    with torch.inference_mode(), float32_only():
+    with device_errors(device), torch.inference_mode(), float32_only():
+        for run in runs:
+            run.model.to(device).eval()
         for batch in torch.split(images, batch_size):
             on_device = batch.to(device)
             for run, part in zip(runs, parts, strict=True):
                 try:
                     part.append(run.model(on_device).float().cpu())  # (b, num_classes)
                 except (RuntimeError, ValueError) as error:
+                    if is_device_fault(error):
+                        raise
                     reason, shape = " ".join(str(error).split()), tuple(images.shape)
                     raise DataError(f"run {run.key} cannot take images of shape {shape} ({reason})") from None
     return [torch.cat(part) for part in parts]

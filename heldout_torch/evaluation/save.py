@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
-from heldout_torch.evaluation.precision import Precision
+from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
 from heldout_torch.stats.output_files import filled_rows, start_outputs, write_outputs
@@ -90,7 +90,7 @@ def save_runs(
     """
     results: list[AuxArrays | HeldoutError] = []
     unwritable: UnwritableError | None = None
-    models = [run.model for run in runs]
+    models = [Prepared(run.model) for run in runs]
     trains = evaluate_together(
         models, dataset, "train",
         batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,

@@ -5,9 +5,10 @@ from functools import partial
 from typing import TypeVar
 
 from heldout_torch.data import Dataset
-from heldout_torch.errors import DeviceError, HeldoutError
+from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.devices import all_devices, device_errors
 from heldout_torch.evaluation.evaluate import Progress
-from heldout_torch.evaluation.workers import all_devices, device_fault, spread
+from heldout_torch.evaluation.workers import spread
 from heldout_torch.zoo import Run, load_run
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey
@@ -57,12 +58,13 @@ def _sweeper(
     work: Work[T], zoo: Zoo, dataset: Dataset, device: str
 ) -> Callable[[Sequence[RunKey], Progress], list[tuple[RunKey, T | HeldoutError]]]:
     """Return what does a group of runs on a device."""
-    there = dataset.to(device)
+    with device_errors(device):
+        there = dataset.to(device)
 
     def do(group: Sequence[RunKey], progress: Progress) -> list[tuple[RunKey, T | HeldoutError]]:
         results: list[tuple[RunKey, T | HeldoutError]] = []
         loaded: list[tuple[RunKey, Run]] = []
-        try:
+        with device_errors(device):
             for key in group:
                 try:
                     loaded.append((key, load_run(key, zoo=zoo, device=device)))
@@ -71,10 +73,6 @@ def _sweeper(
             if loaded:
                 done = work([run for _, run in loaded], there, device, progress)
                 results += zip((key for key, _ in loaded), done, strict=True)
-        except RuntimeError as error:
-            if (fault := device_fault(error)) is not None:
-                raise DeviceError(f"{device} failed ({fault})") from None
-            raise
         return results
 
     return do

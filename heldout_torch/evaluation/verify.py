@@ -1,7 +1,8 @@
 """Whether a run's recorded correctness is what its network gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,15 +12,13 @@ from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
-from heldout_torch.evaluation.evaluate import Progress, evaluate_together
-from heldout_torch.evaluation.precision import Precision, rounding_error
+from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
+from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.zoo import AuxArrays, Run
 
 Part = Literal["train", "removed", "test"]
 PARTS: tuple[Part, ...] = ("train", "removed", "test")
-
-_ERROR_SAMPLE = 16  # images on which the error is measured; float64 is slow
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,7 @@ def verify_together(
         )
     dataset = as_dataset(dataset)
     needed = sorted({_dataset_split(part) for part in splits})
+    prepared = [Prepared(run.model) for run in runs]
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}
     for number, run in enumerate(runs):
@@ -150,7 +150,7 @@ def verify_together(
         if not (good := [number for number in range(len(runs)) if number not in results]):
             break
         found = evaluate_together(
-            [runs[number].model for number in good], dataset, name,
+            [prepared[number] for number in good], dataset, name,
             batch_size=batch_size, device=device, precision=precision, progress=progress,
         )  # fmt: skip
         evaluations[name] = {}
@@ -159,10 +159,17 @@ def verify_together(
                 results[number] = evaluation
             else:
                 evaluations[name][number] = evaluation
-    for number, run in enumerate(runs):
+    margin_split: SplitName = "test" if "test" in needed else "train"
+
+    def tie_margin(number: int) -> float:
+        size = batch_size_for(prepared[number], dataset, device, batch_size)
+        images = next(iter(dataset.batches(margin_split, size, device))).images
+        return 2 * rounding_error(prepared[number], images, precision)
+
+    for number in range(len(runs)):
         if number not in results:
             found_parts = {part: evaluations[_dataset_split(part)][number] for part in splits}
-            results[number] = _compare(run, aux[number], dataset, found_parts, torch.device(device))
+            results[number] = _compare(aux[number], found_parts, partial(tie_margin, number))
     return [results[number] for number in range(len(runs))]
 
 
@@ -221,7 +228,7 @@ def _dataset_split(part: Part) -> SplitName:
 
 
 def _compare(
-    run: Run, aux: AuxArrays, dataset: Dataset, evaluations: dict[Part, Evaluation], device: torch.device
+    aux: AuxArrays, evaluations: dict[Part, Evaluation], measure_tie_margin: Callable[[], float]
 ) -> Verification:
     rows: dict[Part, np.ndarray] = {}
     wrong: dict[Part, np.ndarray] = {}
@@ -233,9 +240,7 @@ def _compare(
         wrong[part] = (rows[part] >= 0) & (evaluation.correct[rows[part]] != recorded.astype(bool))
     tie_margin = 0.0
     if any(mask.any() for mask in wrong.values()):
-        split: SplitName = "test" if "test" in evaluations else "train"
-        images = next(iter(dataset.batches(split, _ERROR_SAMPLE, device))).images
-        tie_margin = 2 * rounding_error(run.model, images)
+        tie_margin = measure_tie_margin()
     splits: dict[Part, SplitVerification] = {}
     for part, evaluation in evaluations.items():
         mismatched = np.sort(rows[part][wrong[part]])

@@ -26,11 +26,6 @@ Tell = Callable[[Any], object]
 Make = Callable[[str], Callable[[Task, Tell], Sequence[Result]]]
 
 
-def all_devices() -> list[str]:
-    """List the CUDA devices, or the CPU if there is none."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-
-
 def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[str], tell: Tell) -> Iterator[Result]:
     """Do tasks on several devices, or on one in this process.
 
@@ -95,16 +90,6 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
         for _, process in workers.values():
             process.terminate()
             process.join()
-
-
-def device_fault(error: RuntimeError) -> str | None:
-    """Return in one line what failed, if it is the device; None if it is something else, such as its memory."""
-    line = " ".join(str(error).split())
-    if isinstance(error, torch.OutOfMemoryError):
-        return None
-    if isinstance(error, torch.AcceleratorError) or line.startswith(("CUDA error", "cuDNN error", "HIP error")):
-        return line
-    return None
 
 
 def _send(pipe: Any, busy: dict[Any, Any]) -> None:

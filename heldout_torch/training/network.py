@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from heldout_torch.data import Dataset, SplitName
-from heldout_torch.evaluation.evaluate import evaluate
+from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.evaluate import evaluate_together
+from heldout_torch.evaluation.precision import Prepared
 from heldout_torch.training.initial import initial_model
 
 
@@ -51,6 +53,7 @@ class Network:
             if isinstance(module, _BatchNorm) and module.momentum is not None
         ]  # with the decay of its moving averages
         self._steps = 0
+        self._prepared = Prepared(self._model)  # for evaluation
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Make one step of gradient descent.
@@ -65,6 +68,7 @@ class Network:
         """
         self._model.train()
         self._steps += 1
+        self._prepared.forget()
         for norm, decay in self._norms:
             norm.momentum = debiased_momentum(decay, self._steps)
         self._optimizer.param_groups[0]["lr"] = rate
@@ -79,7 +83,10 @@ class Network:
     def correct(self, dataset: Dataset, split: SplitName, progress: Callable[[int], object]) -> np.ndarray:
         """Evaluate the network: bool of shape (1, n), by published index. Tells how many images are done."""
         device = next(self._model.parameters()).device
-        return evaluate(self._model, dataset, split, device=device, progress=progress).correct[None]
+        (result,) = evaluate_together([self._prepared], dataset, split, device=device, progress=progress)
+        if isinstance(result, HeldoutError):
+            raise result
+        return result.correct[None]
 
     def run_state(self, i: int) -> dict[str, Tensor]:
         """Return the state dict of the module, on the CPU; i is 0."""
@@ -98,6 +105,7 @@ class Network:
         for name, tensor in self.tensors().items():
             tensor.copy_(saved[name])
         self._steps = steps
+        self._prepared.forget()
 
 
 def debiased_momentum(decay: float, count: int) -> float:

@@ -1,0 +1,118 @@
+"""Devices that fail or are short of memory, and what is asked of them how often."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from heldout_torch.data import load_digits
+from heldout_torch.errors import DataError, DeviceError
+from heldout_torch.evaluation import evaluate, precision, verify
+from heldout_torch.evaluation.evaluate import evaluate_together
+from heldout_torch.evaluation.predict import predict
+from heldout_torch.training.network import Network
+from heldout_torch.zoo import Run, load_run
+from tests.helpers.devices import on_devices, only_pretended
+from tests.pretend_cuda import pretended_cuda
+
+DIGITS = load_digits()
+SAMPLE = "digits-mlp-tf", 0.7
+
+
+@pytest.fixture
+def memory():
+    """A kind of network that takes so many images at once, and notes how many it was asked for."""
+
+    class Limited(nn.Module):
+        limit, asked = 0, []
+
+        def __init__(self):
+            super().__init__()
+            self.inner = load_run(*SAMPLE, 0).model
+
+        def forward(self, x):
+            if x.dtype == torch.float32:
+                self.asked.append(len(x))
+            if len(x) > self.limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return self.inner(x)
+
+    return Limited
+
+
+@on_devices
+def test_less_memory_means_smaller_batches(device, memory):
+    memory.limit = 20
+    told, expected = [], evaluate(load_run(*SAMPLE, 0).model, DIGITS, "test")
+    found = evaluate(memory(), DIGITS, "test", device=device, progress=told.append)
+    assert np.array_equal(found.predicted, expected.predicted)
+    assert sum(told) == 360
+    memory.asked.clear()
+    evaluate(memory(), DIGITS, "train", device=device)  # what fits is remembered
+    assert max(memory.asked) <= 20
+
+
+def test_memory_that_suffices_for_no_image_is_one_line(memory):
+    with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA out of memory. Tried to allocate 2.00 GiB\)$"):
+        evaluate(memory(), DIGITS, "test")
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with ...")
+
+
+def test_a_broken_device_is_no_network_that_cannot_take_images():
+    with pytest.raises(DeviceError, match=r"^cpu failed .*illegal memory access Compile with"):
+        evaluate(Broken(), DIGITS, "test")
+    run = load_run(*SAMPLE, 0)
+    with pytest.raises(DeviceError, match=r"^cpu failed"):
+        predict([Run(Broken(), run.metadata, None)], torch.zeros(2, 1, 8, 8))
+    with pytest.raises(DataError, match="cannot take images"):
+        evaluate(nn.Linear(3, 3), DIGITS, "test")
+
+
+def copies(monkeypatch, work):
+    """How many copies for inference some work makes."""
+    made, genuine = [], precision.inference_copy
+    monkeypatch.setattr(precision, "inference_copy", lambda *given: made.append(1) or genuine(*given))
+    work()
+    return len(made)
+
+
+def test_a_network_is_copied_once_for_all_splits(monkeypatch):
+    assert copies(monkeypatch, lambda: verify(load_run(*SAMPLE, 0), DIGITS)) == 1
+    network = Network("small_inception", {"in_channels": 1}, 2, 0.9, 0.0, False, "cpu")
+    work = lambda: [network.correct(DIGITS, split, lambda count: None) for split in ("test", "train")]  # noqa: E731
+    assert copies(monkeypatch, work) == 1
+    network.step(torch.zeros(1, 4, 1, 8, 8), torch.zeros(1, 4, dtype=torch.int64), 0.1)
+    assert copies(monkeypatch, work) == 1  # and anew after a step
+
+
+@on_devices
+def test_the_tie_margin_is_measured_at_the_size_of_the_pass(device, memory):
+    """For another number of images a GPU may choose another algorithm."""
+    run, memory.limit = load_run(*SAMPLE, 0), 10**6
+    aux = run.aux
+    aux.correctness_test[3] = 1 - aux.correctness_test[3]
+
+    class Place:
+        def aux(self, key):
+            return aux
+
+    verification = verify(Run(memory(), run.metadata, Place()), DIGITS, device=device)
+    assert verification.tie_margin > 0
+    assert memory.asked.count(16) == 0
+
+
+@only_pretended
+def test_a_run_of_two_splits_waits_for_the_device_only_for_what_it_gives(memory):
+    memory.limit = 10**6
+    with pretended_cuda() as journal:
+        model, there = load_run(*SAMPLE, 0).model.to("cuda"), DIGITS.to("cuda")
+        prepared = precision.Prepared(model)
+        journal.syncs.clear()
+        for split in ("train", "test"):
+            evaluate_together([prepared], there, split, device="cuda", batch_size=100)
+    by_why = {why: sum(n for (kind, _), n in journal.syncs.items() if kind == why) for why, _ in journal.syncs}
+    assert sum(by_why.values()) < 30, journal.syncs  # of 19 batches, however many

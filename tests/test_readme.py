@@ -15,6 +15,7 @@ from heldout_torch.data import load_digits
 from heldout_torch.experiments import Recipe, known_experiments
 from heldout_torch.training import RunBatch, train_runs
 from tests.helpers.archives import multiply, pack
+from tests.helpers.hub import Hub
 from tests.helpers.pages import blocks, commands, run_page, stand_ins
 from tests.helpers.published import served, write_look_alikes
 from tests.helpers.server import Server
@@ -28,6 +29,7 @@ PAGES = [
 TEXTS = sorted({*PAGES, *REPOSITORY.glob("*.md"), *REPOSITORY.glob("examples/*.md")})
 NOT_RUN = {  # at most six, each with its reason
     "make ": "makes a virtual environment; .ci/run does it",
+    "hf ": "makes a data set on the Hub; one on loopback takes what is pushed",
     "pip install": "changes the environment; test_package.py builds and installs the wheel",
 }
 LANGUAGES = {"python", "sh", "toml", "text", "json", "bibtex"}  # the first two are run
@@ -74,11 +76,12 @@ def scratch(made, tmp_path, monkeypatch):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
-def test_what_a_page_says_can_be_typed(page, made, scratch):
-    with Server(made).running() as server:
+def test_what_a_page_says_can_be_typed(page, made, scratch, tmp_path, monkeypatch):
+    with Server(made).running() as server, Hub().serving(tmp_path / "home", monkeypatch) as hub:
         address = f"{server.url}/digits-mlp-tf.tar.gz"
         replaced = {
             "path/of/a/checkout": str(REPOSITORY),
+            "hf://datasets/USER/NAME": hub.location,
             "heldout export cifar10-inception --zoo": f"heldout export {address} --zoo",
             'load_dataset("cifar10", "data/")': 'load_dataset("digits")',
             "cifar10-inception": "digits-mlp-tf",

@@ -78,6 +78,8 @@ def _refusal(error: Exception, status: int | None, location: str) -> str:
     if not forbidden:
         return f"cannot be used ({reason})"
     protocol = location.partition("://")[0]
+    if protocol == "hf":
+        return f"access is refused ({reason}); a private data set needs a token (hf auth login, or HF_TOKEN)"
     hint = f"; for a public bucket, set {_ANONYMOUS[protocol]}" if protocol in _ANONYMOUS else ""
     return f"access is refused ({reason}){hint}"
 

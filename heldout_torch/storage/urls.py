@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout_torch.errors import ZooError
-from heldout_torch.storage import web
+from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, write_atomically
 from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried, status_of
@@ -31,7 +31,8 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        filesystem, path = fsspec.core.url_to_fs(location, **_options(protocol))
+        where = hub.address(location) if location.startswith(hub.HUB) else location
+        filesystem, path = fsspec.core.url_to_fs(where, **_options(protocol))
     except (ImportError, ValueError) as error:
         lacks = isinstance(error, ImportError) and error.name in ("fsspec", "aiohttp", "requests")
         hint = "; for web servers: pip install 'fsspec[http]'" if lacks else ""
@@ -151,7 +152,7 @@ def check_ranges(location: str, size: int) -> None:
 
 
 _S3 = ("s3", "s3a")
-_WEB = ("http", "https")
+_WEB = ("http", "https", "hf")  # the Hub's files are read from its web server
 
 
 def _is_web(location: str) -> bool:
@@ -163,7 +164,12 @@ def _options(protocol: str) -> dict[str, Any]:
     from fsspec.config import conf
 
     if protocol in _WEB:
-        return {"client_kwargs": {**web.client_options(), **conf.get(protocol, {}).get("client_kwargs", {})}}
+        made: dict[str, Any] = {
+            "client_kwargs": {**web.client_options(), **conf.get(protocol, {}).get("client_kwargs", {})}
+        }
+        if protocol == "hf" and (token := hub.token()) is not None:
+            made["headers"] = {"Authorization": f"Bearer {token}"}
+        return made
     if protocol in _S3:
         options = {"connect_timeout": web.SILENCE, "read_timeout": web.SILENCE, "retries": {"max_attempts": 1}}
         return {"config_kwargs": {**options, **conf.get(protocol, {}).get("config_kwargs", {})}}

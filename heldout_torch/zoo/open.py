@@ -8,11 +8,13 @@ from typing import Literal, cast
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE
+from heldout_torch.storage.hub import HUB
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.bucket import BucketZoo
 from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.hub import HubZoo
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.records import RECORD_FILE
@@ -33,9 +35,10 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     """Open a place that holds runs.
 
     Args:
-        place: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`, …); path or
-            URL of an archive (`….tar.gz`) with its seek index beside it; or a zoo, which is returned as it is. By
-            default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled sample.
+        place: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`,
+            `hf://datasets/USER/NAME`, …); path or URL of an archive (`….tar.gz`) with its seek index beside it; or a
+            zoo, which is returned as it is. By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled
+            sample.
         offline: Use of a zoo under a URL only what is cached, as `HELDOUT_TORCH_OFFLINE` demands, too.
         index: Path or URL of an archive's seek index, if it lies not beside it; `#sha256=…` after it has it checked.
 
@@ -52,6 +55,8 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     if index is not None:
         raise ZooError(f"{location}: is no archive, only those have a seek index")
     if isinstance(location, str):
+        if location.startswith(HUB):
+            return HubZoo(location, offline)
         web = location.startswith(("http://", "https://"))
         return WebZoo(location, offline) if web else BucketZoo(location, offline)
     if location.is_file():
@@ -113,13 +118,13 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
             raise ZooError(f"{location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
         else:
             zoo = FolderZoo(location)
-    if isinstance(zoo, WebZoo) and not isinstance(zoo, BucketZoo):
+    if isinstance(zoo, WebZoo) and not isinstance(zoo, BucketZoo | HubZoo):
         raise ZooError(
-            f"{zoo.location}: cannot be written, a web server only serves; name a folder, or a bucket (s3://, gs://)"
+            f"{zoo.location}: cannot be written, a web server only serves; name a folder, a bucket (s3://, gs://), or hf://"
         )
-    if isinstance(zoo, BucketZoo):
+    if isinstance(zoo, BucketZoo | HubZoo):
         zoo.check_online()
-    if not isinstance(zoo, FolderZoo | BucketZoo):
+    if not isinstance(zoo, FolderZoo | BucketZoo | HubZoo):
         raise ZooError(f"{zoo.location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
     return cast(WritableZoo, zoo)
 

@@ -1,4 +1,7 @@
-"""A zoo on the Hugging Face Hub: few commits, resumed, waits that are asked for, and no word of the token."""
+"""A zoo on the Hugging Face Hub: few commits, resumed, waits that are asked for, and no word of the token.
+
+Also of storage/hub.py, zoo/card.py.
+"""
 
 import logging
 import os

@@ -278,7 +278,9 @@ def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
 def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path, quick, capsys):
     zoo = str(tmp_path / "zoo")
     assert main(words(zoo, "--recipe", quick)) == 0
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("aux_arrays.npz")}
     assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    assert trained == {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("aux_arrays.npz")}
     table = OutputTable.load(tmp_path / "zoo" / "digits-mlp" / "0.7" / "outputs")
     bits = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
     assert table.keys == bits.keys

@@ -10,6 +10,7 @@ import torch
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.evaluation.save import make_aux, outputs_folder, save_runs, start_all_outputs
 from heldout_torch.stats import OutputTable
 from heldout_torch.stats.output_files import write_outputs
@@ -86,3 +87,16 @@ def test_rows_of_outputs_are_by_published_index_whatever_the_order_of_images(tmp
     np.testing.assert_array_equal(aux.correct_train, run.aux.correct_train)
     table = OutputTable.load(outputs_folder(out, run.key))
     np.testing.assert_allclose(table.margins_train[0], evaluations[0].log_odds, atol=1e-4)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_flips_are_means_over_mirror_images(tmp_path, run, evaluations, flips):
+    digits, out = load_digits(), open_writable(tmp_path)
+    start_all_outputs(out, [run.key], digits, MADE_OF)
+    save_runs([run], digits, "cpu", lambda images: None, out=out, aux=False, outputs=True, flips=flips)
+    table = OutputTable.load(outputs_folder(out, run.key))
+    for split, plain in zip(("train", "test"), evaluations, strict=True):
+        margins = table.margins(split)
+        (expected,) = evaluate_together([run.model], digits, split, device="cpu", flips=flips)
+        np.testing.assert_array_equal(margins[0], expected.log_odds)
+        assert np.array_equal(margins[0], plain.log_odds) != flips

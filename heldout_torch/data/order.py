@@ -9,6 +9,8 @@ from functools import cache
 
 import numpy as np
 
+from heldout_torch.data.checks import check_split
+
 HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
 _AS_STORED = ("imagenet", "digits")  # that count as their files do
 
@@ -26,7 +28,11 @@ def tfds_order(split: str, n: int) -> np.ndarray:
 
     Returns:
         int64 of shape (n,), read-only: `images_in_original_order[tfds_order(split, n)]` is in published order.
+
+    Raises:
+        DataError: If the split is neither.
     """
+    check_split(split)
     digests = [hashlib.md5(f"{split}{number}".encode(), usedforsecurity=False).digest() for number in range(n)]
     return _fixed(np.array(sorted(range(n), key=digests.__getitem__), np.int64))  # (n,)
 

@@ -72,8 +72,8 @@ def load_dataset(
         return load_npz(place, known or name)
     if known is None:
         raise DataError(
-            f"data set {name!r} is not known, expected one of {', '.join(list_datasets())}, or the path of an npz file "
-            f"that holds it{nearest(name, LOADERS)}"
+            f"data set {name!r} is not known, expected one of {', '.join(list_datasets())}, or any name and the path "
+            f"of an npz file that holds it{nearest(name, LOADERS)}"
         )
     options = {"download": download, "verify_checksums": verify_checksums, "allow_missing": allow_missing}
     taken = inspect.signature(LOADERS[known]).parameters

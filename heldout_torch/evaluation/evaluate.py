@@ -1,19 +1,21 @@
 """A network's predictions over a data set."""
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import nn
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.devices import device_errors
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.zoo import Run
+from heldout_torch.zoo.load import as_loaded
 
 Progress = Callable[[int], object]  # is told how many examples more are done
 
@@ -55,7 +57,7 @@ def evaluate(
             or such as are no finite numbers, or a label is none of the classes.
     """
     result = evaluate_together(
-        [model.model if isinstance(model, Run) else model], dataset, split,
+        [model if isinstance(model, nn.Module) else as_loaded(model).model], dataset, split,
         batch_size=batch_size, device=device, precision=precision, logits=logits, flips=flips, progress=progress,
     )[0]  # fmt: skip
     if isinstance(result, HeldoutError):
@@ -82,9 +84,12 @@ def evaluate_together(
     images at once, also at the next call.
 
     Raises:
-        DataError: If the split is unknown or the data set is bad.
+        DataError: If the split or the precision is unknown, or the data set is bad.
         DeviceError: If the device fails, or has too little memory for one image.
     """
+    if precision not in (known := get_args(Precision)):
+        hint = nearest(str(precision), known)
+        raise DataError(f"precision {precision!r} is not known, expected {' or '.join(known)}{hint}")
     dataset = as_dataset(dataset)
     labels = dataset.labels(check_split(split))
     if bad := ((labels < 0) | (labels >= dataset.num_classes)).nonzero().flatten().tolist():

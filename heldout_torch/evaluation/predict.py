@@ -9,18 +9,19 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.zoo import Run
+from heldout_torch.zoo.load import as_loaded
 
 _TOGETHER = 8  # runs held at once
 
 
 def predict(
-    runs: Iterable[Run], images: Tensor, *, batch_size: int = 256, device: str | torch.device = "cpu"
+    runs: Run | Iterable[Run], images: Tensor, *, batch_size: int = 256, device: str | torch.device = "cpu"
 ) -> Tensor:
     """Compute the logits of many runs on the same images, in float32.
 
     Args:
-        runs: Of one experiment, such as `load_runs` yields; a few are held at once.
-        images: float32 of shape (n, c, h, w), as `run.transform` gives them.
+        runs: Of one experiment, such as `load_runs` yields, a few of which are held at once; or one.
+        images: A tensor, or NumPy array, floats of shape (n, c, h, w), as `run.transform` gives them.
         batch_size: Images computed at once.
         device: Where to compute.
 
@@ -28,7 +29,7 @@ def predict(
         float32 of shape (runs, n, num_classes), on the CPU.
 
     Raises:
-        DataError: If no runs are given, or images are not of a floating-point type or of another
+        DataError: If no runs are given, or something else, or images are not of a floating-point type or of another
             shape than the networks take.
         DeviceError: If the device fails, or has too little memory.
 
@@ -37,12 +38,14 @@ def predict(
         >>> predict(load_runs("digits-mlp-tf", 0.7, [0, 1, 2]), torch.zeros(5, 1, 8, 8)).shape
         torch.Size([3, 5, 10])
     """
+    images = torch.as_tensor(images)
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
+    images = images.float()
     logits: list[Tensor] = []
     group: list[Run] = []
-    for run in runs:
-        group.append(run)
+    for run in [runs] if isinstance(runs, Run) else runs:
+        group.append(as_loaded(run))
         if len(group) == _TOGETHER:
             logits += _logits(group, images, batch_size, device)
             group = []

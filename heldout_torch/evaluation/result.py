@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout_torch.stats.shown import short_repr
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """How a network does on a split, one row an example, in the data set's order.
 
@@ -33,6 +35,8 @@ class Evaluation:
     logits: np.ndarray | None
     redone: int
     error: float
+
+    __repr__ = short_repr
 
     @property
     def loss(self) -> np.ndarray:

@@ -15,13 +15,15 @@ from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
 from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
 from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.zoo import AuxArrays, Run
+from heldout_torch.zoo.load import as_loaded
 
 Part = Literal["train", "removed", "test"]
 PARTS: tuple[Part, ...] = ("train", "removed", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SplitVerification:
     """One part of `aux_arrays.npz` against the network.
 
@@ -39,13 +41,15 @@ class SplitVerification:
     margins: np.ndarray
     ties: np.ndarray
 
+    __repr__ = short_repr
+
     @property
     def matches(self) -> int:
         """Number of examples whose recorded correctness is the network's."""
         return self.examples - len(self.mismatched)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verification:
     """A run's aux arrays against its network.
 
@@ -57,6 +61,9 @@ class Verification:
 
     splits: dict[Part, SplitVerification]
     tie_margin: float
+
+    def __repr__(self) -> str:
+        return f"Verification({self.matches} of {self.examples} match, {self.ties} ties)"
 
     @property
     def examples(self) -> int:
@@ -105,7 +112,7 @@ def verify(
         ZooError: If the run's aux arrays are missing or damaged, or its weights are stored in 16 bits.
     """
     result = verify_together(
-        [run], dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
+        [as_loaded(run)], dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
     )[0]
     if isinstance(result, HeldoutError):
         raise result
@@ -129,6 +136,7 @@ def verify_together(
     Raises:
         DataError: If the data set is bad by itself.
     """
+    splits = (splits,) if isinstance(splits, str) else splits  # type: ignore[assignment]
     if unknown := [part for part in splits if part not in PARTS]:
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"

@@ -181,6 +181,10 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     scores = np.asarray(scores)
     if scores.ndim != 1 or scores.dtype.kind not in "biuf":
         raise DataError(f"scores are {scores.dtype} {scores.shape}, expected a row of numbers")
+    try:
+        fraction = float(fraction)
+    except (TypeError, ValueError):
+        raise DataError(f"fraction is {fraction!r}, expected 0 ... 1") from None
     if not 0 <= fraction <= 1:
         raise DataError(f"fraction is {fraction}, expected 0 ... 1")
     if missing := int(np.isnan(scores).sum()):

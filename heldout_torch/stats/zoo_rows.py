@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from heldout_torch.errors import DataError, HeldoutError, ZooError, of_run
 from heldout_torch.stats.counting.packing import Row
 from heldout_torch.storage.threads import map_ahead
-from heldout_torch.zoo.keys import as_ratio, as_run, nearest_ratio
+from heldout_torch.zoo.keys import as_ratio, as_runs, nearest_ratio
 from heldout_torch.zoo.selection import described
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_aux(
     keys = opened.keys(experiment)
     ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
-    wanted = sorted(found) if runs is None else list(map(as_run, runs))
+    wanted = sorted(found) if runs is None else as_runs(runs)
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
         which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "

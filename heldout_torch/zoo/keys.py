@@ -83,6 +83,19 @@ def as_run(value: Any) -> int:
     return number
 
 
+def as_runs(values: Any) -> list[int]:
+    """Return numbers of runs: of anything that holds some, of one alone, or of a list such as `0-9,42` as text.
+
+    Raises:
+        ZooError: If one is no number of a run.
+    """
+    if isinstance(values, str):
+        return list(parse_runs(values))
+    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        return [as_run(values)]
+    return list(map(as_run, values))
+
+
 def as_ratio(value: Any) -> float:
     """Return a subset ratio, given as anything like a float.
 

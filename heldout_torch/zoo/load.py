@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from heldout_torch.data.transforms import transform_of
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.experiments import known_experiments
 from heldout_torch.models import restore_model
 from heldout_torch.storage.notebook import as_code
@@ -18,7 +18,7 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.keys import RunKey, as_ratio, as_run, make_key, nearest_ratio
+from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
 from heldout_torch.zoo.run_list import RunList
@@ -104,18 +104,19 @@ def load_run(
 
 
 def load_runs(
-    experiment: str,
+    experiment: str | RunKey | Iterable[str | RunKey],
     subset_ratio: Any = None,
-    runs: Iterable[Any] | None = None,
+    runs: Any = None,
     zoo: Place | None = None,
     device: str | torch.device = "cpu",
 ) -> Iterator[Run]:
     """Load many runs, the next ones while the caller works on one.
 
     Args:
-        experiment: Such as `cifar10-inception`.
+        experiment: Such as `cifar10-inception`, or with `*` as in `list_runs`; or whole keys, such as `list_runs` and
+            `RunTable.who_trained_on` return.
         subset_ratio: Only this ratio; all by default.
-        runs: Only these numbers, in this order; by default all that are there.
+        runs: Only these numbers, in this order, as in `list_runs`; by default all that are there.
         zoo: As in `load_run`.
         device: Where the models go.
 
@@ -130,18 +131,35 @@ def load_runs(
         [4, 1]
     """
     opened = open_zoo(zoo)
-    if runs is None:
-        keys: list[RunKey] = list_runs(opened, experiment, subset_ratio)
+    if not isinstance(experiment, str):
+        keys = [
+            _key(opened, key, None, None) for key in ([experiment] if isinstance(experiment, RunKey) else experiment)
+        ]
+    elif subset_ratio is None and runs is None and "/" in experiment:
+        keys = [RunKey.parse(experiment)]
+    elif runs is None or _is_pattern(experiment):
+        keys = list_runs(opened, experiment, subset_ratio, runs)
         if not keys:
             raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys())}")
     else:
         ratio = subset_ratio if subset_ratio is not None else _only_ratio(opened, experiment)
-        keys = [make_key(experiment, ratio, run) for run in runs]
+        keys = [make_key(experiment, ratio, run) for run in as_runs(runs)]
     yield from map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
 
 
+def as_loaded(run: Any) -> Run:
+    """Return what is given, if it is a run.
+
+    Raises:
+        DataError: If it is something else, such as the name of one.
+    """
+    if not isinstance(run, Run):
+        raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is no run, expected what load_run returns")
+    return run
+
+
 def list_runs(
-    zoo: Place | None = None, experiment: str | None = None, subset_ratio: Any = None, runs: Iterable[Any] | None = None
+    zoo: Place | None = None, experiment: str | None = None, subset_ratio: Any = None, runs: Any = None
 ) -> RunList:
     """List the runs of a place, in order of experiment, ratio, run.
 
@@ -149,7 +167,7 @@ def list_runs(
         zoo: As in `load_run`.
         experiment: Only those of this experiment; `*` stands for any letters, such as in `cifar*-inception`.
         subset_ratio: Only those of this ratio.
-        runs: Only these numbers.
+        runs: Only these numbers, one or several, or a list as text, such as `"0-9,42"`.
 
     Returns:
         The runs, a list; empty where none matches. A notebook shows it as a table, and `.to_pandas()` makes a data
@@ -163,13 +181,15 @@ def list_runs(
         RunKey(experiment='digits-mlp-tf', subset_ratio=0.7, run=0)
     """
     opened = open_zoo(zoo)
-    keys = opened.keys(experiment if experiment is None or not set(experiment) & set("*?[") else None)
+    if not isinstance(experiment, str | None):
+        raise ZooError(f"experiment {experiment!r} is no name")
+    keys = opened.keys(experiment if experiment is None or not _is_pattern(experiment) else None)
     keys = [key for key in keys if experiment is None or fnmatchcase(key.experiment, experiment)]
     if subset_ratio is not None:
         ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
         keys = [key for key in keys if key.subset_ratio == ratio]
     if runs is not None:
-        wanted = set(map(as_run, runs))
+        wanted = set(as_runs(runs))
         keys = [key for key in keys if key.run in wanted]
     return RunList(keys)
 
@@ -201,10 +221,16 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
     return near
 
 
+def _is_pattern(experiment: str) -> bool:
+    return bool(set(experiment) & set("*?["))
+
+
 def _only_ratio(zoo: Zoo, experiment: str) -> float:
     ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
     if len(ratios) != 1:
-        listed = ", ".join(map(repr, ratios)) or "none"
+        if not ratios:
+            raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys())}")
+        listed = ", ".join(map(repr, ratios))
         raise ZooError(f"{zoo.location}: give the subset ratio of {experiment}, one of {listed}")
     return ratios[0]
 
@@ -235,6 +261,10 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
 def _key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
     if isinstance(experiment, RunKey):
         return make_key(experiment.experiment, experiment.subset_ratio, experiment.run)
+    if not isinstance(experiment, str):
+        raise ZooError(
+            f"{experiment!r} names no run, expected an experiment or a key, such as 'cifar10-inception/0.7/3'"
+        )
     if subset_ratio is None and run is None and "/" in experiment:
         return RunKey.parse(experiment)
     if subset_ratio is None or run is None:

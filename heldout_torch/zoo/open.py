@@ -46,6 +46,8 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
         ZooError: If there is no such folder, it holds other things than runs, or a package for it is missing.
     """
     if place is not None and not isinstance(place, str | os.PathLike):
+        if not hasattr(place, "keys") or not hasattr(place, "location"):
+            raise ZooError(f"{place!r} is no place of runs, expected a path, a URL or a zoo")
         return place
     location = as_meant(os.environ.get(ZOO_VARIABLE) or sample_zoo() if place is None else place)
     if is_archive(location):

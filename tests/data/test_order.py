@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heldout_torch import DataError
 from heldout_torch.data import original_order, tfds_order
 from tests.reference import run_reference
 
@@ -46,3 +47,11 @@ def test_splits_have_orders_of_their_own():
 def test_a_caller_cannot_spoil_the_order_of_the_next():
     with pytest.raises(ValueError, match="read-only"):
         tfds_order("train", 10)[0] = 3
+
+
+@pytest.mark.parametrize("split", ["trian", "Train", "validation", "", None])
+def test_there_is_no_order_of_another_split(split):
+    """A hash of any name would be one, and wrong."""
+    for order in (tfds_order, original_order):
+        with pytest.raises(DataError, match="expected 'train' or 'test'"):
+            order(split, 10)

@@ -11,7 +11,7 @@ from torch import nn
 
 from heldout_torch.data import ArrayDataset, Split, load_dataset, load_digits
 from heldout_torch.errors import DataError, HeldoutError
-from heldout_torch.evaluation import evaluate, passes, precision
+from heldout_torch.evaluation import evaluate, passes, precision, predict, verify
 from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.models import build_model
 from heldout_torch.zoo import load_run
@@ -212,3 +212,33 @@ def test_fast_predicts_as_exact_on_4_000_images_by_a_trained_network(monkeypatch
     error = np.ptp(fast.logits.astype(np.float64) - exact.logits, axis=1)
     print(f"redone {fast.redone}, error seen {fast.error:.4f}, true largest {error.max():.4f}")
     assert 0 < error.max() < passes.SAFE * fast.error
+
+
+def test_what_is_no_network_and_no_run_and_no_precision_is_one_line():
+    run, digits = load_run("digits-mlp-tf", 0.7, 3), load_digits()
+    for given in (None, run.key, str(run.key), 3):
+        for call in (lambda given=given: evaluate(given, digits, "test"), lambda given=given: verify(given, digits)):
+            with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+                call()
+        with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+            predict([given], torch.zeros(1, 1, 8, 8))
+    for name in ("exakt", "Fast", "bf16", None):
+        with pytest.raises(DataError, match=r"precision .* is not known, expected exact or fast"):
+            evaluate(run, digits, "test", precision=name)
+
+
+def test_one_run_and_arrays_are_predicted():
+    run = load_run("digits-mlp-tf", 0.7, 3)
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    expected = predict([run], torch.from_numpy(images).float())
+    assert torch.equal(predict(run, images), expected)
+    assert torch.equal(predict(run, images.astype(np.float32)), expected)
+
+
+def test_results_are_shown_short():
+    run, digits = load_run("digits-mlp-tf", 0.7, 3), load_digits()
+    found = verify(run, digits, "test")
+    assert repr(found) == "Verification(360 of 360 match, 0 ties)"
+    for result in (evaluate(run, digits, "test", logits=True), found.splits["test"]):
+        assert len(repr(result)) < 300
+        assert "\n" not in repr(result)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 from heldout_torch import DataError
 from heldout_torch.stats import (
@@ -136,3 +137,12 @@ def test_kept_examples_are_those_of_the_highest_or_lowest_scores():
             keep_indices(scores, fraction)
     with pytest.raises(DataError, match="1 of 2 examples have no score"):
         keep_indices(np.array([np.nan, 1]), 0.5)
+
+
+def test_a_fraction_is_anything_like_a_float():
+    scores = np.arange(10)
+    for fraction in (0.5, "0.5", np.float32(0.5), torch.tensor(0.5)):
+        assert keep_indices(scores, fraction).tolist() == [5, 6, 7, 8, 9]
+    for fraction in (None, "half", [0.5, 0.6], 1.5, float("nan")):
+        with pytest.raises(DataError, match="fraction is"):
+            keep_indices(scores, fraction)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_dataset, load_run, load_runs, predict
+from heldout_torch.stats import RunTable
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.zoos import export
@@ -238,3 +239,36 @@ def test_the_transform_of_a_run_goes_to_other_processes():
 def test_images_of_another_shape_are_named(zoo):
     with pytest.raises(HeldoutError, match=r"run digits-mlp-tf/0.7/0 cannot take images of shape \(2, 3, 8, 8\)"):
         predict(load_runs(EXPERIMENT, zoo=zoo), torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("runs", [3, np.int64(3), torch.tensor(3), [3], "3", np.array([3]), range(3, 4)])
+def test_one_run_or_several_are_chosen_in_any_form(runs):
+    assert list_runs(None, EXPERIMENT, runs=runs) == [KEY]
+    assert [run.key for run in load_runs(EXPERIMENT, 0.7, runs)] == [KEY]
+    assert RunTable.from_zoo(None, EXPERIMENT, 0.7, runs).keys == (str(KEY),)
+    assert [run.key.run for run in load_runs(EXPERIMENT, runs="1-2,4")] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("keys", [KEY, str(KEY), [KEY], [str(KEY)], (key for key in [KEY])])
+def test_runs_are_loaded_by_their_keys(keys):
+    assert [run.key for run in load_runs(keys)] == [KEY]
+
+
+def test_runs_are_loaded_by_what_lists_and_tables_return():
+    assert [run.key for run in load_runs(list_runs())] == list_runs()
+    assert [run.key for run in load_runs("digits-*", runs=[4, 1])] == [RunKey(EXPERIMENT, 0.7, run) for run in (1, 4)]
+    some = RunTable.from_zoo(None, EXPERIMENT, 0.7).who_trained_on([5])
+    assert [run.key for run in load_runs(some)] == some
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: list_runs(3), lambda: list_runs(b"zoo"), lambda: list_runs(None, ["a"]), lambda: load_run(3),
+        lambda: load_run(None, 0.7, 3), lambda: list(load_runs([3])), lambda: list(load_runs("absent", runs=[1])),
+        lambda: list(load_runs("absent*")), lambda: list_runs(None, runs=3.5), lambda: list_runs(None, runs="a"),
+    ],
+)  # fmt: skip
+def test_what_names_no_runs_is_one_line(call):
+    with pytest.raises(ZooError):
+        call()

@@ -15,7 +15,7 @@ from heldout_torch.storage.progress import set_quiet
 # Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
 VERBS = {
     "archive": "make a seek index, for reading single runs out of an archive",
-    "zoo": "index, check, list, fetch and publish a zoo",
+    "zoo": "list, check, fetch and publish a zoo, and write its manifest",
     "export": "convert TensorFlow runs to safetensors",
     "declare": "write the file that makes a data set and a network of your own an experiment",
     "train": "train new runs",

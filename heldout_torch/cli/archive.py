@@ -26,9 +26,10 @@ def configure(parser: Parser) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     index = actions.add_parser(
         "index",
-        help="write ARCHIVE.seek beside the archive",
+        help="write a seek index, ARCHIVE.seek beside the archive",
         description="Read the archive once and write ARCHIVE.seek beside it, or what --out names. With both in one "
-        "place, on a disk or a web server, load_run(..., zoo=ARCHIVE) reads one run in about a second.",
+        "place, on a disk or a web server, load_run(..., zoo=ARCHIVE) reads one run in about a second; with the index "
+        "elsewhere, load_run(..., zoo=ARCHIVE, index=FILE).",
     )
     index.add_argument("archive", type=place, metavar="ARCHIVE", help="a .tar.gz, or its URL")
     index.add_argument(

@@ -24,7 +24,13 @@ def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
-    index = actions.add_parser("index", help="write the manifest, and records that runs lack")
+    index = actions.add_parser(
+        "index",
+        help="write the manifest, the list of a zoo's runs, and records that runs lack",
+        description="Write ZOO/manifest.json, the manifest: the list of the zoo's runs, compiled from their records. "
+        "Whatever writes runs does so too; this mends a manifest after files were moved by hand, and gives records to "
+        "runs that lack them.",
+    )
     index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
     check = actions.add_parser("check", help="compare every byte with the runs' records")
     listing = actions.add_parser("list", help="list runs with epoch, accuracies and size")
@@ -60,7 +66,7 @@ def _index(arguments: argparse.Namespace) -> int:
         complain(f"error: {of_run(key, str(error))}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)
     summarize(
-        arguments, f"indexed {runs} runs in {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",
+        arguments, f"indexed {runs} runs in the manifest {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",
         indexed=runs, damaged=damaged, zoo=zoo.location,
     )  # fmt: skip
     return 1 if damaged else 0

@@ -109,7 +109,7 @@ def test_a_bucket_is_filled_listed_and_counted_over(bucket, tmp_path, quick, cap
     assert main(["zoo", "list", zoo]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 21
     assert main(["zoo", "index", zoo]) == 0
-    assert capsys.readouterr().out == f"indexed 20 runs in {zoo}/manifest.json, 0 damaged\n"
+    assert capsys.readouterr().out == f"indexed 20 runs in the manifest {zoo}/manifest.json, 0 damaged\n"
     command = ["stats", "consistency", zoo, "--experiment", "digits-mlp", "--out", str(tmp_path / "scores.npz")]
     assert main(command) == 0
     np.testing.assert_array_equal(load_scores(tmp_path / "scores.npz").scores, load_scores(out / "cscores.npz").scores)

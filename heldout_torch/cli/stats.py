@@ -8,19 +8,10 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import (
-    Facts,
-    add_facts_options,
-    load_facts,
-    read_tables,
-    warn_of_fit,
-    which_experiment,
-    which_ratio,
-)
+from heldout_torch.cli.tables import add_facts_options, one_table, statistic_tables, warn_of_fit
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
     ExampleFacts,
-    RunTable,
     Scores,
     accuracy_columns,
     classwise_influence,
@@ -40,7 +31,6 @@ from heldout_torch.stats.published import published_scores
 from heldout_torch.stats.published_list import find_published
 from heldout_torch.stats.summary import scores_for_file, write_classwise
 from heldout_torch.storage.paths import local_path
-from heldout_torch.zoo.open import open_zoo
 
 _ORIGINAL = (
     "Examples are written in the order of the data set's own files, as in the published ones, and the file says so. "
@@ -125,7 +115,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _memorization(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    table, facts = _one_table(arguments)
+    table, facts = one_table(arguments)
     write_scores(out, memorization_scores(table, facts[0], _empty(arguments)), facts[0])
     bound = error_bound(table.runs, table.subset_ratio) ** 0.5
     summarize(
@@ -138,7 +128,7 @@ def _memorization(arguments: argparse.Namespace) -> int:
 
 def _consistency(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    tables, facts = _tables(arguments)
+    tables, facts = statistic_tables(arguments)
     write_scores(out, consistency_scores(tables, facts[0], _empty(arguments)), facts[0])
     summarize(
         arguments,
@@ -150,7 +140,7 @@ def _consistency(arguments: argparse.Namespace) -> int:
 
 def _influence(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out, [".npz"])
-    table, (train, test) = _one_table(arguments)
+    table, (train, test) = one_table(arguments)
     labels = train.needed_labels("influence within classes"), test.needed_labels("influence within classes")
     matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=arguments.device)
     classes = write_classwise(out, matrices, memorization_scores(table, train, _empty(arguments)), train, test)
@@ -164,7 +154,7 @@ def _influence(arguments: argparse.Namespace) -> int:
 
 def _pairs(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    table, (train, test) = _one_table(arguments)
+    table, (train, test) = one_table(arguments)
     labels = None, None
     if not arguments.any_class:
         why = "pairs within classes (without: --any-class)"
@@ -216,7 +206,7 @@ def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
     """Return scores from a zoo's runs as they are written to files, and what is known of their examples."""
     if arguments.zoo is None:
         raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO")
-    tables, (train, _) = _tables(arguments)
+    tables, (train, _) = statistic_tables(arguments)
     if arguments.by == "memorization" and len(tables) != 1:
         listed = ", ".join(map(repr, sorted(tables)))
         raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
@@ -229,7 +219,7 @@ def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
 
 def _accuracy(arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else check_file(arguments.out, SUFFIXES[1:])
-    columns = accuracy_columns(warn_of_fit(_tables(arguments, warn=False)[0]))
+    columns = accuracy_columns(warn_of_fit(statistic_tables(arguments, warn=False)[0]))
     if out is not None:
         write_columns(out, columns)
     line = "{subset_ratio!r}: {runs} runs" + "".join(
@@ -239,25 +229,6 @@ def _accuracy(arguments: argparse.Namespace) -> int:
         facts = dict(zip(columns, values, strict=True))
         row(arguments, line.format(**facts), **facts)
     return 0
-
-
-def _tables(arguments: argparse.Namespace, warn: bool = True, one: bool = False) -> tuple[dict[float, RunTable], Facts]:
-    zoo = open_zoo(arguments.zoo)
-    experiment = zoo.experiment(which_experiment(arguments, zoo))
-    _, facts = load_facts(arguments, experiment)
-    ratios = arguments.subset_ratio
-    if one:
-        ratio = which_ratio(arguments, zoo, experiment.name)
-        ratios = None if ratio is None else [ratio]
-    tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
-    if warn:
-        warn_of_fit(tables)
-    return tables, facts
-
-
-def _one_table(arguments: argparse.Namespace) -> tuple[RunTable, Facts]:
-    tables, facts = _tables(arguments, one=True)
-    return next(iter(tables.values())), facts
 
 
 def _empty(arguments: argparse.Namespace) -> Literal["nan", "zero"]:

@@ -17,6 +17,7 @@ from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import nearest_ratio
+from heldout_torch.zoo.open import open_zoo
 from heldout_torch.zoo.selection import alike, described
 
 T = TypeVar("T")
@@ -130,3 +131,32 @@ def warn_of_fit(tables: Mapping[float, RunTable]) -> dict[float, Accuracies]:
         if warning := fit_warning(values, ratio):
             complain(warning)
     return accuracies
+
+
+def statistic_tables(
+    arguments: argparse.Namespace, warn: bool = True, one: bool = False
+) -> tuple[dict[float, RunTable], Facts]:
+    """Make the run tables that a statistic is about, and return what is known of their examples.
+
+    Args:
+        arguments: With `zoo`, `experiment`, `subset_ratio`, and as in `load_facts` and `read_tables`.
+        warn: Whether to warn where training did not fit.
+        one: Whether the statistic is about one subset ratio, which must be given if there are several.
+    """
+    zoo = open_zoo(arguments.zoo)
+    experiment = zoo.experiment(which_experiment(arguments, zoo))
+    _, facts = load_facts(arguments, experiment)
+    ratios = arguments.subset_ratio
+    if one:
+        ratio = which_ratio(arguments, zoo, experiment.name)
+        ratios = None if ratio is None else [ratio]
+    tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
+    if warn:
+        warn_of_fit(tables)
+    return tables, facts
+
+
+def one_table(arguments: argparse.Namespace) -> tuple[RunTable, Facts]:
+    """Make the run table of a statistic that is about one subset ratio; see `statistic_tables`."""
+    tables, facts = statistic_tables(arguments, one=True)
+    return next(iter(tables.values())), facts

@@ -100,3 +100,12 @@ def turn_off_server(bucket, monkeypatch):
 def tree(tmp_path) -> Path:
     """A TensorFlow tree of the sample's runs, the test's own."""
     return Path(shutil.copytree(sample_zoo(), tmp_path / "tree"))
+
+
+@pytest.fixture
+def cluster():
+    """Address of a Ray cluster of two cores on this machine."""
+    ray = pytest.importorskip("ray")
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["gcs_address"]
+    ray.shutdown()

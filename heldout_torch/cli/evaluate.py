@@ -9,13 +9,11 @@ from heldout_torch.cli.evaluate_file import add_file_options, evaluate_file
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize, tell
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
+from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
-from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
@@ -43,6 +41,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.flips and not arguments.save:
         raise DataError("--flips is about outputs: give --save outputs, too")
     if arguments.source.endswith(".safetensors"):
+        if arguments.cluster is not None:
+            raise DataError("--cluster is for the runs of a zoo: a .safetensors file is one network")
         return evaluate_file(arguments)
     if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
         raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
@@ -54,6 +54,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
     if arguments.save:
         check_folder(out)
     zoo, runs = chosen(arguments, arguments.source)
+    sweep = start_sweep(arguments)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
     check_complete(dataset, "aux arrays")
     made = Provenance(out, dataset.digest(), arguments.flips if arguments.save else None)
@@ -86,7 +87,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
             if key not in lacking:
                 made.forget(key)
         bar.total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
-        for key, aux in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
+        for key, aux in sweep(work, rest, zoo, dataset, progress=bar.add):
             if isinstance(aux, HeldoutError):
                 yield Outcome(key, error=str(aux))
                 continue

@@ -1,15 +1,24 @@
 """What `verify` and `evaluate` share: which runs are evaluated on what, and how."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
+from typing import Any
 
 from heldout_torch.cli import options
-from heldout_torch.errors import ZooError
+from heldout_torch.cluster import Cluster
+from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.evaluation.cluster import sweep_on_cluster
+from heldout_torch.evaluation.devices import all_devices
+from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+
+# Takes the work, runs, zoo, data set and, by name, whom to tell of progress.
+Sweep = Callable[..., Iterator[tuple[RunKey, Any | HeldoutError]]]
 
 _NAMED = 20  # runs that are not there
 
@@ -22,7 +31,26 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=["exact", "fast"], default="exact", help="fast: bfloat16 where float32 would agree"
     )
     parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
-    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
+    parser.add_argument(
+        "--device", nargs="+",
+        help="such as cpu or cuda:0 cuda:1, of a cluster cpu or cuda, default: all GPUs, or the CPU",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="compute on this Ray cluster, an address or auto; all its machines must see the zoos and the data",
+    )  # fmt: skip
+
+
+def start_sweep(arguments: argparse.Namespace) -> Sweep:
+    """Return what does a sweep where the options say: `sweep` on devices of this machine, or on a cluster.
+
+    Raises:
+        HeldoutError: If the cluster cannot be reached.
+    """
+    if arguments.cluster is None:
+        return partial(sweep, devices=arguments.device or all_devices())
+    cluster = Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None)
+    return partial(sweep_on_cluster, cluster=cluster)
 
 
 def chosen(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]]:

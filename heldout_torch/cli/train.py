@@ -12,6 +12,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
+from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
@@ -85,7 +86,7 @@ def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]
     Raises:
         HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
     """
-    device, zoo = _device(arguments.device), open_writable(arguments.zoo)
+    device, zoo = _training_device(arguments), open_writable(arguments.zoo)
     with Bar("train", "run", sum(len(work.runs) for work in works)) as bar:
 
         def progress(runs: float, loss: float | None) -> None:
@@ -169,6 +170,12 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
 
     with Bar("outputs", "image", total) as bar:
         return follow(outcomes(bar), bar, lambda outcome: 0).failed
+
+
+def _training_device(arguments: argparse.Namespace) -> str:
+    if arguments.cluster is not None:
+        return Cluster(arguments.cluster, arguments.device).device
+    return _device(arguments.device)
 
 
 def _device(name: str | None) -> str:

@@ -9,12 +9,10 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there
+from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation import Verification
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import run_digest
-from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verification_log import VerificationLog, default_log
 from heldout_torch.evaluation.verify import Part, verify_runs
 from heldout_torch.storage.progress import Bar
@@ -47,6 +45,7 @@ def configure(parser: Parser) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     zoo, runs = chosen(arguments, arguments.zoo)
+    sweep = start_sweep(arguments)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
     log = _log(arguments.results, zoo, arguments.splits, dataset.digest())
     test = len(dataset.labels("test")) if "test" in arguments.splits else 0
@@ -70,7 +69,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             else:
                 rest.append(key)
         bar.total = len(rest) * (train + test)
-        for key, result in sweep(work, rest, zoo, dataset, arguments.device or all_devices(), bar.add):
+        for key, result in sweep(work, rest, zoo, dataset, progress=bar.add):
             if isinstance(result, HeldoutError):
                 yield Outcome(key, error=str(result))
                 continue

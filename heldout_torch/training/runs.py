@@ -2,11 +2,13 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 
 import torch
 
+from heldout_torch.cluster import Cluster
 from heldout_torch.data import AnyDataset, Dataset, as_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.models import expected_tensors, find_architecture
@@ -21,6 +23,7 @@ from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.open import Place, open_writable
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
+_GPU_BYTES = 2 << 30  # on a GPU of a cluster, which this machine cannot ask what is free
 _MAX_STACK = 1024
 
 
@@ -46,10 +49,10 @@ def train_runs(
         work: All runs that are wanted, and how they are trained.
         dataset: The experiment's.
         zoo: Folder of the zoo, made if it does not exist; or URL that fsspec can write (`s3://…`, `gs://…`, …).
-        device: Where to train.
+        device: Where to train; of a cluster, `cpu` or `cuda`.
         batch_of_runs: How many runs are trained together; chosen from the size of the network by default.
-        cluster: Train on this Ray cluster instead, an address or `auto`; the zoo must be a URL, or a folder that all
-            see.
+        cluster: Train on this Ray cluster instead, an address or `auto`, one core or GPU a task; the zoo must be a
+            URL, or a folder that all its machines see under this path. This machine needs no GPU.
         progress: Told how much was done, in runs, after each step (not from a cluster); at the end of an epoch the
             mean loss.
 
@@ -92,30 +95,37 @@ def _train(
 ) -> Iterator[Trained]:
     if not missing:
         return
+    on_gpu = torch.device(device).type == "cuda"
+    if cluster is not None:
+        machines = Cluster(cluster, str(device))
+        zoo.declare(work.experiment)
+        batches = _batches(work, missing, batch_of_runs, machines.slots, _GPU_BYTES if on_gpu else _CACHE_BYTES)
+        for done in machines.map(_train_task, batches, dataset, zoo, machines.device):
+            yield from done
+        return
     zoo.declare(work.experiment)
-    threads = torch.get_num_threads() if torch.device(device).type == "cpu" and cluster is None else 1
-    size = batch_of_runs or _auto_batch(work.experiment, len(missing), threads, device)
-    batches = [_with_runs(work, missing[start : start + size]) for start in range(0, len(missing), size)]
-    if cluster is None:
-        yield from _train_here(batches, dataset, zoo, device, threads, progress)
-    else:
-        from heldout_torch.training.cluster import train_on_cluster
-
-        yield from train_on_cluster(batches, dataset, zoo, device, cluster)
+    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    budget = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else _CACHE_BYTES
+    batches = _batches(work, missing, batch_of_runs, threads, budget)
+    yield from _train_here(batches, dataset, zoo, device, threads, progress)
 
 
-def _auto_batch(experiment: Experiment, runs: int, workers: int, device: str | torch.device) -> int:
+def _train_task(batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
+    return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)
+
+
+def _batches(work: RunBatch, runs: list[int], size: int | None, workers: int, budget: int) -> list[RunBatch]:
+    """Divide runs into batches of a size, or such that all workers have one whose weights take so many bytes."""
+    size = size or _auto_batch(work.experiment, len(runs), workers, budget)
+    return [replace(work, runs=tuple(runs[start : start + size])) for start in range(0, len(runs), size)]
+
+
+def _auto_batch(experiment: Experiment, runs: int, workers: int, budget: int) -> int:
     if not find_architecture(experiment.architecture).stackable:
         return 1
     shapes = expected_tensors(experiment.architecture, experiment.config).values()
     bytes_of_run = 8 * sum(math.prod(shape) for shape, _ in shapes)  # float32 weights and momentum
-    on_gpu = torch.device(device).type == "cuda"
-    budget = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else _CACHE_BYTES
     return max(1, min(budget // bytes_of_run, math.ceil(runs / workers), _MAX_STACK))
-
-
-def _with_runs(work: RunBatch, runs: Sequence[int]) -> RunBatch:
-    return RunBatch(work.experiment, work.recipe, work.subset_ratio, tuple(runs), work.subset)
 
 
 def _train_here(

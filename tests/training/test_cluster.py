@@ -1,12 +1,7 @@
 """Training on a real Ray cluster of this machine into a real S3 server, while one of the workers is killed."""
 
-import os
-import signal
 import sys
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +15,7 @@ from heldout_torch.storage.urls import read_file, remove_file
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.open import open_writable, open_zoo
+from tests.helpers.ray_cluster import PretendedRay, one_worker_killed
 
 RUNS = 120
 
@@ -30,44 +26,11 @@ def work(runs=RUNS):
     )
 
 
-def workers():
-    """Process numbers of this machine's Ray workers that are training."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::_train"):
-                found.append(int(path.parent.name))
-        except OSError:  # the process has just ended
-            pass
-    return found
-
-
-@pytest.fixture
-def cluster():
-    ray = pytest.importorskip("ray")
-    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
-
-
 @pytest.mark.slow
 def test_a_sweep_outlives_a_worker(bucket, cluster, tmp_path):  # the workers must know the server when they start
-    killed = []
-
-    def kill_one():
-        while not killed and time.monotonic() < deadline:
-            # Some runs are there, and work is under way: the moment that hurts.
-            if found := workers() if open_zoo(bucket).keys() else []:
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
-            time.sleep(0.01)
-
-    deadline = time.monotonic() + 120
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    results = list(train_runs(work(), load_digits(), bucket, batch_of_runs=10, cluster=cluster))
-    killer.join()
-    assert len(killed) == 1
+    # Some runs are there, and work is under way: the moment that hurts.
+    with one_worker_killed(lambda: open_zoo(bucket).keys()):
+        results = list(train_runs(work(), load_digits(), bucket, batch_of_runs=10, cluster=cluster))
     assert all(result.error is None for result in results)
     assert sorted(result.key.run for result in results) == list(range(RUNS))
     assert [key.run for key in list_runs(bucket)] == list(range(RUNS))
@@ -120,3 +83,11 @@ def test_ray_says_all_of_its_reason_in_one_line(tmp_path, monkeypatch):
         list(train_runs(work(2), load_digits(), tmp_path, cluster="auto"))
     line = "Version mismatch: The cluster was started with: Ray: 2.9.0 This process: Ray: 2.50.1"
     assert str(error.value) == f"Ray cluster 'auto' cannot be reached: {line}"
+
+
+def test_this_machine_needs_no_gpu_for_those_of_a_cluster(tmp_path, monkeypatch):
+    ray = PretendedRay({"CPU": 8.0, "GPU": 2.0})
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert list(train_runs(work(120), load_digits(), tmp_path, "cuda", cluster="auto")) == []
+    assert [(len(batch.runs), device) for batch, _, _, device in ray.called] == [(60, "cuda"), (60, "cuda")]
+    assert ray.options == {"num_cpus": 0, "num_gpus": 1}

@@ -1,0 +1,123 @@
+"""Work as tasks on a Ray cluster: one core or one GPU a task, tried again when its worker dies."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar, cast
+
+from heldout_torch.errors import HeldoutError
+from heldout_torch.plugins import load_plugins, loaded_plugins
+
+T = TypeVar("T")
+
+_RETRIES = 20
+
+
+class Cluster:
+    """A Ray cluster, and the kind of device that tasks on it use; the machine of this process need not have one.
+
+    Args:
+        address: Of the cluster, as `ray.init` takes it; `auto` finds the one that this machine belongs to.
+        device: `cpu` or `cuda`; by default `cuda` if the cluster has GPUs.
+
+    Attributes:
+        device: `cpu` or `cuda`: a task sees only the GPU that it asked for.
+        slots: How many tasks run at once, at least 1.
+
+    Raises:
+        HeldoutError: If Ray is not installed, the cluster cannot be reached, or the device is another one or is not
+            there.
+    """
+
+    def __init__(self, address: str, device: str | None = None) -> None:
+        if device not in (None, "cpu", "cuda"):
+            raise HeldoutError(f"device {device!r} is none of a cluster, expected cpu or cuda: a task uses one GPU")
+        try:
+            import ray
+        except ImportError:
+            raise HeldoutError("work on a cluster needs Ray: pip install 'heldout-torch[cluster]'") from None
+        try:
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+            there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {_line(error)}") from None
+        self._ray = ray
+        self.device = device or ("cuda" if there.get("GPU", 0) >= 1 else "cpu")
+        slots = int(there.get("GPU" if self.device == "cuda" else "CPU", 0))
+        if not slots and self.device == "cuda":
+            raise HeldoutError(f"Ray cluster {address!r} has no GPU, expected one for --device cuda")
+        self.slots = max(1, slots)
+
+    def map(self, work: Callable[..., T], items: Sequence[Any], *shared: Any) -> Iterator[T]:
+        """Call `work(item, *shared)` for each item, each in a task.
+
+        A task whose worker dies is started again, anywhere: what it does must be as good when done twice. Workers
+        import the plugins of this process.
+
+        Args:
+            work: A function of a module.
+            items: What the calls differ in.
+            shared: What they have in common; it travels to each machine once.
+
+        Yields:
+            What the calls return, in the order in which they finish.
+
+        Raises:
+            HeldoutError: If a call raises, or the cluster fails.
+        """
+        ray, gpus = self._ray, int(self.device == "cuda")
+        task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES, name="heldout")(_task)
+        how = loaded_plugins(), os.getcwd(), self.device
+        common = [ray.put(one) for one in shared]
+        pending = [task.remote(*how, work, item, *common) for item in items]
+        try:
+            with _messages_to_stderr():
+                while pending:
+                    (done, *_), pending = ray.wait(pending)
+                    yield ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise HeldoutError(f"a task failed on the cluster: {_line(error.cause)}") from None
+        except ray.exceptions.RayError as error:
+            raise HeldoutError(f"the cluster failed: {_line(error)}") from None
+        finally:
+            for task_left in pending:
+                ray.cancel(task_left)
+
+
+def _task(plugins: Sequence[str], folder: str, device: str, work: Callable[..., T], item: Any, *shared: Any) -> T:
+    import torch
+
+    if os.path.isdir(folder):  # paths may be relative to it
+        os.chdir(folder)
+    load_plugins(plugins)
+    if device == "cpu":
+        torch.set_num_threads(1)  # the core that the task asked for
+    return work(item, *shared)
+
+
+@contextmanager
+def _messages_to_stderr() -> Iterator[None]:
+    """Keep what Ray tells of dead workers out of the standard output, which is the command's own."""
+    # Ray prints it in a thread, without a setting that stops it; what the program prints comes from other threads.
+    before = sys.stdout
+    sys.stdout = cast(TextIO, _ByThread(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
+class _ByThread:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr if threading.current_thread().name.startswith("ray_") else self._stream, name)
+
+
+def _line(error: object) -> str:
+    """Return all of an error's message as one line: Ray's first line is often a heading only."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,109 @@
+"""`heldout verify` and `heldout evaluate` on a real Ray cluster of this machine give what they give in process.
+
+Also of cluster.py and evaluation/cluster.py.
+"""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from heldout_torch.cli import main
+from heldout_torch.zoo import sample_zoo
+from tests.cli.test_verify import flip
+from tests.helpers.ray_cluster import PretendedRay, one_worker_killed
+from tests.helpers.zoos import files_below
+
+RUNS = 48
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """A zoo of many runs, one of which has a wrong record and one of which is damaged."""
+    tree, zoo = tmp_path / "tree" / "digits-mlp-tf" / "0.7", tmp_path / "zoo"
+    for run in range(RUNS):
+        shutil.copytree(sample_zoo() / "digits-mlp-tf" / "0.7" / str(run % 6), tree / str(run))
+    flip(tree / "5", 3)
+    assert main(["export", str(tmp_path / "tree"), "--zoo", str(zoo)]) == 0
+    (zoo / "digits-mlp-tf" / "0.7" / "7" / "model.safetensors").write_bytes(b"damaged")
+    return zoo
+
+
+@pytest.mark.slow
+def test_verification_outlives_a_worker_and_finds_what_is_found_here(zoo, cluster, tmp_path, capsys):
+    def verify(log, *options):
+        capsys.readouterr()
+        status = main(["verify", str(zoo), "--results", str(log), *options])
+        return status, sorted(capsys.readouterr().out.splitlines()), sorted(log.read_text().splitlines())
+
+    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
+    expected = verify(here)
+    assert expected[0] == 1
+    assert len(expected[2]) == RUNS - 1
+    assert "46 runs verified, 1 with mismatches, 1 failed" in expected[1]
+    with one_worker_killed(lambda: there.exists() and there.stat().st_size):
+        found = verify(there, "--cluster", cluster)
+    assert found == expected
+    assert {len(json.loads(line)["splits"]["test"]["mismatched"]) for line in found[2]} == {0, 3}
+
+
+@pytest.mark.slow
+def test_what_a_cluster_writes_is_what_is_written_here(zoo, cluster, tmp_path, monkeypatch, capsys):
+    def evaluate(out, *options):
+        capsys.readouterr()
+        status = main(["evaluate", "tree", "--out", out, "--save", "outputs", "--runs", "0-19", *options])
+        return status, sorted(capsys.readouterr().out.replace(out, "OUT").splitlines())
+
+    monkeypatch.chdir(tmp_path)  # where the workers are not
+    assert evaluate("there.zoo", "--cluster", cluster) == evaluate("here.zoo")
+    assert len(files_below(tmp_path / "here.zoo")) > 60
+    assert files_below(tmp_path / "there.zoo") == files_below(tmp_path / "here.zoo")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "work on a cluster needs Ray: pip install 'heldout-torch[cluster]'"),
+        (["--device", "cuda:0"], "device 'cuda:0' is none of a cluster, expected cpu or cuda: a task uses one GPU"),
+        (
+            ["--device", "cuda", "cpu"],
+            "device 'cuda cpu' is none of a cluster, expected cpu or cuda: a task uses one GPU",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for command in (["verify"], ["evaluate", "--out", str(tmp_path / "out")]):
+        assert main([command[0], str(sample_zoo()), *command[1:], "--cluster", "auto", *options]) == 1
+        assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_work_for_a_cluster(tmp_path, capsys):
+    arguments = ["evaluate", "network.safetensors", "--out", str(tmp_path / "aux.npz"), "--cluster", "auto"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == "error: --cluster is for the runs of a zoo: a .safetensors file is one network\n"
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "device", "tasks"),
+    [
+        ({"CPU": 8.0, "GPU": 2.0}, [], "cuda", [3, 3]),
+        ({"CPU": 3.0}, [], "cpu", [2, 2, 2]),
+        ({"CPU": 3.0, "GPU": 2.0}, ["--device", "cpu"], "cpu", [2, 2, 2]),
+    ],
+)
+def test_a_cluster_s_gpus_are_used_though_this_machine_has_none(monkeypatch, resources, options, device, tasks):
+    ray = PretendedRay(resources)
+    ray.get = lambda task: ([], 0)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert main(["verify", str(sample_zoo()), "--cluster", "auto", *options]) == 0
+    assert [(len(runs), where) for runs, *_, where in ray.called] == [(count, device) for count in tasks]
+    assert ray.options == {"num_cpus": int(device == "cpu"), "num_gpus": int(device == "cuda")}
+
+
+def test_a_cluster_without_gpus_is_told_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", PretendedRay({"CPU": 3.0}))
+    assert main(["verify", str(sample_zoo()), "--cluster", "auto", "--device", "cuda"]) == 1
+    assert capsys.readouterr().err == "error: Ray cluster 'auto' has no GPU, expected one for --device cuda\n"

@@ -63,6 +63,8 @@ def load_views(
         while pending:
             finish = pending.popleft()
             images = finish()
+            if device.type not in ("cpu", "cuda"):
+                images = images.to(device)
             pending.extend(load(pool, views) for views in islice(rest, 1))
             yield images
     finally:

@@ -70,13 +70,13 @@ class Pass:
         self._rows.append(rows)
         if not network.has_low:
             return
-        checked = position % CHECK_EVERY == 0
+        checked, wanted = position % CHECK_EVERY == 0, torch.zeros_like(position, dtype=torch.bool)
         if first:
-            checked |= position < CALIBRATION
-        self._wait(checked, position, batch, logits)
-        if first:
+            wanted = checked | (position < CALIBRATION)
+            self._wait(wanted, position, batch, logits)
             self._redo()
-        self._wait(self._below(rows["gap"], SAFE_SO_FAR) & ~checked, position, batch, logits)
+        # The first are done.
+        self._wait((checked | self._below(rows["gap"], SAFE_SO_FAR)) & ~wanted, position, batch, logits)
         if sum(len(waiting[0]) for waiting in self._waiting) >= len(position):
             self._redo()
 
@@ -95,11 +95,11 @@ class Pass:
         """Take the next batch of the split again."""
         position = self._next(batch)
         wanted = self._unsafe[position]
-        if wanted.any():
+        place = wanted.nonzero().flatten()
+        if len(place):
             assert self._network is not None
-            logits = torch.empty(len(wanted), self._dataset.num_classes, device=wanted.device)
-            logits[wanted] = self._network.low(batch.images[wanted])
-            self._wait(wanted, position, batch, logits)
+            images = batch.images[place]
+            self._waiting.append((position[place], images, batch.labels[place], self._network.low(images)))
             self._redo()
 
     def finish(self) -> Evaluation | HeldoutError:
@@ -162,8 +162,9 @@ class Pass:
         return ~(gap > factor * self._error)
 
     def _wait(self, wanted: Tensor, position: Tensor, batch: Batch, logits: Tensor) -> None:
-        if wanted.any():
-            self._waiting.append((position[wanted], batch.images[wanted], batch.labels[wanted], logits[wanted]))
+        place = wanted.nonzero().flatten()  # a GPU is waited for here, and by every tensor that a mask is given to
+        if len(place):
+            self._waiting.append((position[place], batch.images[place], batch.labels[place], logits[place]))
 
     def _redo(self) -> None:
         """Compute in float32 what waits for it, and learn the error of bfloat16 from it."""

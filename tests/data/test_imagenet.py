@@ -64,6 +64,11 @@ def test_batches_are_the_exact_images_in_published_order(device, folder):
             assert torch.equal(image, load_imagenet_image(path.read_bytes()))
 
 
+def test_images_go_to_devices_that_are_neither_cpu_nor_cuda(folder):
+    (batch, *_) = ImageNet(folder[0]).batches("test", 8, "meta")  # stands for those that are not here
+    assert (batch.images.device.type, batch.labels.device.type) == ("meta", "meta")
+
+
 def test_any_number_of_threads_gives_the_same(folder):
     root, _, _ = folder
     expected = [batch.images for batch in ImageNet(root, workers=1).batches("train", 7)]

@@ -134,7 +134,7 @@ class Scripted:
 
 
 def test_examples_gone_by_are_redone_when_the_error_grows(monkeypatch):
-    monkeypatch.setattr(passes, "Network", Scripted)
+    monkeypatch.setattr(precision, "Network", Scripted)
     number = torch.arange(400)
     images = torch.zeros(400, 3, 1, 1, dtype=torch.uint8)
     images[:, 0, 0, 0], images[:, 1, 0, 0] = number % 256, number // 256

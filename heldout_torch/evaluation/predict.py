@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,8 @@ def predict(
         >>> predict(load_runs("digits-mlp-tf", 0.7, [0, 1, 2]), torch.zeros(5, 1, 8, 8)).shape
         torch.Size([3, 5, 10])
     """
-    images = torch.as_tensor(images)
+    if not isinstance(images, Tensor):  # not `as_tensor`, which would take them to a default device
+        images = torch.from_numpy(np.asarray(images))
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
     images = images.float()

@@ -233,6 +233,8 @@ def test_one_run_and_arrays_are_predicted():
     expected = predict([run], torch.from_numpy(images).float())
     assert torch.equal(predict(run, images), expected)
     assert torch.equal(predict(run, images.astype(np.float32)), expected)
+    with torch.device("meta"):
+        assert torch.equal(predict(run, images), expected)
 
 
 def test_results_are_shown_short():

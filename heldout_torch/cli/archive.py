@@ -14,7 +14,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.evaluation import verify
-from heldout_torch.storage.paths import local_path, place
+from heldout_torch.storage.paths import place
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.folder import FolderZoo
@@ -33,7 +33,7 @@ def configure(parser: Parser) -> None:
     )
     index.add_argument("archive", type=place, metavar="ARCHIVE", help="a .tar.gz, or its URL")
     index.add_argument(
-        "--out", type=local_path, metavar="FILE", help="where it is written, default: beside the archive"
+        "--out", type=options.file_to_write, metavar="FILE", help="where it is written, default: beside the archive"
     )
     index.add_argument(
         "--spacing", type=options.size, default=SPACING, metavar="N",
@@ -55,6 +55,8 @@ def configure(parser: Parser) -> None:
 
 def _index(arguments: argparse.Namespace) -> int:
     archive, out = arguments.archive, arguments.out
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     size = archive.stat().st_size if isinstance(archive, Path) and archive.is_file() else None
     with Bar("index", "B", size) as bar:
         index = build_index(archive, bar.add, arguments.spacing, out)

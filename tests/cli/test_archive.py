@@ -48,3 +48,16 @@ def test_index_of_nothing_is_one_line(tmp_path, capsys):
     (tmp_path / "no.tar.gz").write_bytes(b"no archive")
     assert main(["archive", "index", str(tmp_path / "no.tar.gz")]) == 1
     assert sum(line.startswith("error: ") for line in capsys.readouterr().err.splitlines()) == 2
+
+
+def test_an_index_goes_where_it_is_told_and_what_cannot_be_written_is_named(archive, tmp_path, capsys):
+    out = tmp_path / "new" / "runs.seek"
+    assert main(["archive", "index", str(archive), "--out", str(out)]) == 0
+    assert f"indexed 5 runs in {out}" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="unchecked"):
+        assert load_run(EXPERIMENT, 0.7, 2, archive, index=str(out)).metadata.run == 2
+    for bad, why in ((tmp_path, "is a folder"), (out / "x.seek", "is a file, expected a folder")):
+        assert main(["archive", "index", str(archive), "--out", str(bad)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {tmp_path}")
+        assert why in line

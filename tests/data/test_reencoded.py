@@ -48,6 +48,7 @@ def test_what_is_rgb_already_stays():
 def test_the_list_is_that_of_tensorflow_datasets():
     from importlib import resources
 
+    pytest.importorskip("tensorflow_datasets", reason="no tensorflow-datasets: pip install -e '.[parity]'")
     source = resources.files("tensorflow_datasets").joinpath("datasets/imagenet2012/imagenet2012_dataset_builder.py")
     text = source.read_text()
     assert len(REENCODED) == 23

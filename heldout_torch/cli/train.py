@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 
-import torch
-
 from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize
@@ -15,6 +13,7 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.evaluation.sweep import sweep
@@ -63,7 +62,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1, default: a GPU if there is one")
+    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
     options.add_shard(parser)
     parser.add_argument(
         "--cluster",
@@ -86,7 +85,7 @@ def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]
     Raises:
         HeldoutError: As `heldout_torch.training.train_runs`, or if an option is bad.
     """
-    device, zoo = _training_device(arguments), open_writable(arguments.zoo)
+    device, zoo = _training_devices(arguments), open_writable(arguments.zoo)
     with Bar("train", "run", sum(len(work.runs) for work in works)) as bar:
 
         def progress(runs: float, loss: float | None) -> None:
@@ -161,7 +160,7 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
     work = partial(save_runs, out=zoo, aux=False, outputs=True)
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
-        for key, aux in sweep(work, rest, zoo, dataset, [_device(arguments.device)], bar.add):
+        for key, aux in sweep(work, rest, zoo, dataset, _devices(arguments.device), bar.add):
             if isinstance(aux, HeldoutError):
                 yield Outcome(key, error=str(aux))
                 continue
@@ -172,14 +171,14 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
         return follow(outcomes(bar), bar, lambda outcome: 0).failed
 
 
-def _training_device(arguments: argparse.Namespace) -> str:
+def _training_devices(arguments: argparse.Namespace) -> str | list[str]:
     if arguments.cluster is not None:
-        return Cluster(arguments.cluster, arguments.device).device
-    return _device(arguments.device)
+        return Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None).device
+    return _devices(arguments.device)
 
 
-def _device(name: str | None) -> str:
-    return str(find_device(name or ("cuda" if torch.cuda.is_available() else "cpu")))
+def _devices(names: list[str] | None) -> list[str]:
+    return [str(find_device(name)) for name in names or all_devices()]
 
 
 def _count_or_auto(text: str) -> int | None:

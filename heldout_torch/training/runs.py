@@ -2,15 +2,19 @@
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import AnyDataset, Dataset, as_dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.devices import device_errors
+from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Watch
@@ -31,7 +35,7 @@ def train_runs(
     work: RunBatch,
     dataset: AnyDataset,
     zoo: Place,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | Sequence[str] = "cpu",
     batch_of_runs: int | None = None,
     cluster: str | None = None,
     progress: Watch = lambda runs, loss: None,
@@ -49,7 +53,8 @@ def train_runs(
         work: All runs that are wanted, and how they are trained.
         dataset: The experiment's.
         zoo: Folder of the zoo, made if it does not exist; or URL that fsspec can write (`s3://…`, `gs://…`, …).
-        device: Where to train; of a cluster, `cpu` or `cuda`.
+        device: Where to train; of a cluster, `cpu` or `cuda`. Several GPUs, such as `["cuda:0", "cuda:1"]`, have a
+            process each; one that fails leaves its runs to the others.
         batch_of_runs: How many runs are trained together; chosen from the size of the network by default.
         cluster: Train on this Ray cluster instead, an address or `auto`, one core or GPU a task; the zoo must be a
             URL, or a folder that all its machines see under this path. This machine needs no GPU.
@@ -88,13 +93,15 @@ def _train(
     missing: list[int],
     dataset: Dataset,
     zoo: WritableZoo,
-    device: str | torch.device,
+    device: str | torch.device | Sequence[str],
     batch_of_runs: int | None,
     cluster: str | None,
     progress: Watch,
 ) -> Iterator[Trained]:
     if not missing:
         return
+    devices = [device] if isinstance(device, str | torch.device) else list(device)
+    device = devices[0]
     on_gpu = torch.device(device).type == "cuda"
     if cluster is not None:
         machines = Cluster(cluster, str(device))
@@ -104,10 +111,36 @@ def _train(
             yield from done
         return
     zoo.declare(work.experiment)
-    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     budget = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else _CACHE_BYTES
+    if len(devices) > 1:
+        batches = _batches(work, missing, batch_of_runs, len(devices), budget)
+        make = partial(_trainer, dataset, zoo)
+        yield from spread(make, batches, [str(device) for device in devices], lambda told: progress(*told))
+        return
+    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     batches = _batches(work, missing, batch_of_runs, threads, budget)
     yield from _train_here(batches, dataset, zoo, device, threads, progress)
+
+
+def _trainer(
+    dataset: Dataset, zoo: WritableZoo, device: str
+) -> Callable[[RunBatch, Callable[[Any], object]], list[Trained]]:
+    """Return what trains a batch on a device, and tells what it tells a `Watch`."""
+
+    def do(batch: RunBatch, tell: Callable[[Any], object]) -> list[Trained]:
+        def watch(runs: float, loss: float | None) -> None:
+            tell((runs, loss))
+
+        return _train_on(batch, dataset, zoo, device, watch)
+
+    return do
+
+
+def _train_on(
+    batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str | torch.device, watch: Watch
+) -> list[Trained]:
+    with device_errors(device):
+        return train_batch(batch, dataset, zoo, device, watch)
 
 
 def _train_task(batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
@@ -150,7 +183,7 @@ def _train_here(
     threads_before = torch.get_num_threads()
     with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (threads_each,)) as pool:
         try:
-            futures = [pool.submit(train_batch, batch, dataset, zoo, device, watch) for batch in batches]
+            futures = [pool.submit(_train_on, batch, dataset, zoo, device, watch) for batch in batches]
             for future in as_completed(futures):
                 yield from future.result()
         finally:

@@ -58,6 +58,12 @@ def test_runs_are_trained_and_then_skipped(tmp_path, quick, capsys):
     assert [key.run for key in list_runs(tmp_path / "zoo")] == list(range(8))
 
 
+def test_several_devices_share_the_runs(tmp_path, quick, capsys):
+    assert main(words(tmp_path / "zoo", "--recipe", quick, "--batch-of-runs", "2", "--device", "cpu", "cpu")) == 0
+    assert "trained 6 runs" in capsys.readouterr().out
+    assert [key.run for key in list_runs(tmp_path / "zoo")] == list(range(6))
+
+
 def test_shards_together_are_the_whole(tmp_path, quick):
     for shard in ("0/3", "1/3", "2/3"):
         assert main(words(tmp_path / "shards", "--recipe", quick, "--shard", shard)) == 0

@@ -308,3 +308,15 @@ def test_what_a_full_disk_still_takes_is_kept(tmp_path, monkeypatch):
     with pytest.raises(UnwritableError, match="No space left"):
         train(tmp_path, 4, batch_of_runs=4)
     assert [key.run for key in list_runs(tmp_path)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_several_devices_train_what_one_trains(tmp_path, experiment):
+    shares, some = [], replace(work(3, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)))
+    options = {"progress": lambda runs, loss: shares.append(runs)}
+    results = list(train_runs(some, load_digits(), tmp_path / "several", ["cpu", "cpu"], **options))
+    assert sorted(result.key.run for result in results) == [0, 1, 2]
+    assert sum(shares) == pytest.approx(3)
+    list(train_runs(some, load_digits(), tmp_path / "one"))
+    one, several = (tensors(tmp_path / name, experiment.name, 100 / 1437) for name in ("one", "several"))
+    torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-5)

@@ -37,7 +37,8 @@ class HubZoo(WebZoo, WritingZoo):
         if hub.split(self.location)[2]:
             raise ZooError(f"{self.location}: is within a data set of the Hub, expected hf://datasets/USER/NAME")
         self._writing = threading.RLock()
-        self._begun = self._failed = False
+        self._begun = False
+        self._failure: ZooError | None = None  # of this block, after which nothing more is sent
         self._names: dict[str, dict[RunKey, frozenset[str]]] = {}  # of files by run, by ratio folder, as listed
         self._kept: dict[str, bytes] = {}  # records that were written here: indexing need not fetch them
         self._held = 0  # bytes of files of runs that are not sent yet
@@ -126,19 +127,18 @@ class HubZoo(WebZoo, WritingZoo):
         """
         self.check_online()
         hub.check_access(self.location)
-        self._begun, self._failed = True, False
+        self._begun, self._failure = True, None
         return self
 
     def __exit__(self, kind: object = None, *others: object) -> None:
         """Commit what is held back, then the manifest and the card; not if the Hub refused a commit."""
         try:
-            if not self._failed:
-                with suppress(*[ZooError] if kind is not None else []):
-                    self._commit()
-                    super().__exit__(kind, *others)
-                    self._commit()  # what was written without any change of the manifest
+            with suppress(*[ZooError] if kind is not None else []):
+                self._commit()
+                super().__exit__(kind, *others)
+                self._commit()  # what was written without any change of the manifest
         finally:
-            self._begun = False
+            self._begun, self._failure = False, None
             self._names.clear()
             self._begin_batch()
 
@@ -161,10 +161,12 @@ class HubZoo(WebZoo, WritingZoo):
             self._manifest = None
 
     def _try(self, action: Any) -> None:
+        if self._failure is not None:
+            raise self._failure  # other threads wait for their turn, and would wait for the Hub again
         try:
             action()
-        except ZooError:
-            self._failed = True
+        except ZooError as error:
+            self._failure = error
             raise
 
     def _folder(self, key: RunKey) -> dict[RunKey, frozenset[str]]:

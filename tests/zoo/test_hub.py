@@ -193,6 +193,7 @@ def test_a_wait_of_more_than_an_hour_is_an_error_and_the_next_call_goes_on(zoo, 
     assert "and asks to wait 90000 seconds; call again later, what is committed stays" in error
     assert not slept
     assert len(hub.commits) == 1
+    assert hub.requests["commit"] == 2  # nobody asks again, not at the end either
     hub.quota = None
     assert push(zoo, hub) == 0
     assert "copied 4 runs" in capsys.readouterr().out

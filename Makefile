@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-light test-all soak lint docs dist clean
+.PHONY: demo test test-light test-all gpu soak lint docs dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py
@@ -17,6 +17,11 @@ test-light: $(VENV)/installed-test
 
 test-all: $(VENV)/installed-parity
 	$(BIN)/python -m pytest
+
+# With PYTHON as it is: nothing is installed. Tests whose packages are missing are skipped and counted, by name.
+gpu:
+	$(PYTHON) -m pytest -p tests.helpers.missing_packages -m "not slow" -k cuda
+	$(PYTHON) benchmarks/gpu.py --out gpu.json
 
 soak: $(VENV)/installed-parity
 	$(BIN)/python -m tests.soak

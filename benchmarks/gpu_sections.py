@@ -1,0 +1,243 @@
+"""The sections of `gpu.py` about what this package does today."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from gpu_frame import Bench, Row
+from torch import nn
+
+from heldout_torch.data import ArrayDataset, Split
+from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.float32 import products_in
+from heldout_torch.evaluation.save import save_runs
+from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.models import build_model
+from heldout_torch.stats import RunTable, influence_pairs
+from heldout_torch.training import RunBatch
+from heldout_torch.training.loop import fit
+from heldout_torch.training.subsets import draw_subset
+from heldout_torch.zoo import AuxArrays, RunMetadata
+from heldout_torch.zoo.base import WritableZoo
+from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_writable
+
+RUNS = 2000  # of statistics
+PRECISIONS = {
+    "float32": (torch.float32, "ieee"), "tf32": (torch.float32, "tf32"),
+    "bf16": (torch.bfloat16, "ieee"), "fp16": (torch.float16, "ieee"),
+}  # fmt: skip
+
+
+def products(bench: Bench) -> Iterator[Row]:
+    """Measure the rate of square matrix products, which the shares below are of."""
+    size = (8192 if bench.on_gpu else 1024) // (2 if bench.quick else 1)
+    for name, (dtype, mode) in PRECISIONS.items():
+        if name in ("tf32", "fp16") and not bench.on_gpu:
+            continue
+        a, b = torch.randn(2, size, size, device=bench.device).to(dtype)
+        with products_in(mode):  # type: ignore[arg-type]
+            rate = 2 * size**3 / bench.seconds(partial(torch.matmul, a, b), 9)
+        bench.peaks[name] = rate
+        yield Row(name, rate / 1e12, "TFLOP/s", f"products of {size} x {size}")
+
+
+def training(bench: Bench) -> Iterator[Row]:
+    """Train SmallInception for an epoch, in each precision; the first network is kept for the sections below."""
+    size, dataset = len(bench.work().subset_of(0)), bench.dataset
+    state_file = str(bench.folder / "training.safetensors")
+    for name in ("float32", "tf32", "bf16") if bench.on_gpu else ("float32", "bf16"):
+        fitted = []
+
+        def train(work: RunBatch) -> None:
+            fitted.append(fit(work, dataset, bench.device, state_file, lambda runs, loss: None))  # noqa: B023
+
+        if not bench.quick:
+            train(bench.work(name, subset=np.arange(2048)))  # kernels are sought
+        rate = size / bench.once(partial(train, bench.work(name)))
+        if name == "float32":
+            bench.state = fitted[-1].stack.run_state(0)
+        share = bench.share(3 * rate, "small_inception", name)
+        yield Row(f"SmallInception, {name}", rate, "images/s", f"{share}; batches of {bench.work().recipe.batch_size}")
+
+
+def small_inception(bench: Bench) -> Iterator[Row]:
+    """Evaluate one network on a split that lies on the device."""
+    model, dataset = trained_model(bench), bench.dataset.to(bench.device)
+    count = len(dataset.labels("train"))
+    for precision, peak in (("exact", "float32"), ("fast", "bf16")):
+        redone = []
+
+        def work() -> None:
+            found = evaluate(model, dataset, "train", device=bench.device, precision=precision)  # type: ignore[arg-type]  # noqa: B023
+            redone.append(found.redone)  # noqa: B023
+
+        rate = count / bench.seconds(work)
+        note = bench.share(rate, "small_inception", peak)
+        if precision == "fast":
+            note += f"; {redone[-1] / count:.1%} computed again in float32"
+        yield Row(f"SmallInception {precision}", rate, "images/s", note)
+
+
+def whole_runs(bench: Bench) -> Iterator[Row]:
+    """Evaluate runs from a zoo into a zoo, as `heldout evaluate` does, and see how long the device waits."""
+    runs = 2 if bench.quick else 20
+    zoo = make_zoo(bench, runs)
+    keys = zoo.keys()
+    for precision in ("exact", "fast"):
+        out = open_writable(str(bench.folder / f"out-{precision}"))
+        out.declare(bench.experiment)
+        work = partial(save_runs, out=out, precision=precision)  # type: ignore[arg-type]
+
+        def go(count: int) -> None:
+            with out:  # noqa: B023
+                found = list(sweep(work, keys[:count], zoo, bench.dataset, [str(bench.device)], lambda n: None))  # noqa: B023
+            if bad := [result for _, result in found if isinstance(result, Exception)]:
+                raise bad[0]
+
+        go(1)
+        images = bench.experiment.train_examples + bench.experiment.test_examples
+        yield Row(f"run, {precision}", bench.once(partial(go, runs)) / runs, "s", f"{images} images, {runs} runs")
+        if bench.on_gpu:
+            idle = idle_share(partial(go, min(4, runs)))
+            yield Row(f"idle, {precision}", idle, "", "share of the time between a sweep's first kernel and its last")
+        else:
+            yield Row(f"idle, {precision}", None, "", "needs a GPU")
+
+
+def idle_share(work: Callable[[], object]) -> float:
+    """Return the share of the time that no kernel ran, from the first to the last, as PyTorch's profiler saw it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        work()
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    busy, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return 1 - busy / (end - spans[0][0])
+
+
+def against_cpu(bench: Bench) -> Iterator[Row]:
+    """Count decisions that are not those of the CPU's exact pass."""
+    model, dataset, seconds = trained_model(bench), bench.dataset, 60
+    some = 64 if bench.quick else 256
+    rate = some / bench.once(partial(evaluate, model, first(dataset, some), "train"))
+    count = min(len(dataset.labels("train")), some if bench.quick else int(rate * seconds))
+    dataset = first(dataset, count)
+    expected = evaluate(model, dataset, "train")
+    for precision in ("exact", "fast"):
+        found = evaluate(model, dataset, "train", device=bench.device, precision=precision)  # type: ignore[arg-type]
+        differ = int((found.correct != expected.correct).sum())
+        yield Row(f"differ, {precision}", differ, "decisions", f"of {count}; expected: 0")
+
+
+def resnet50(bench: Bench) -> Iterator[Row]:
+    """Evaluate ResNet50 on images that are there, and on files that are decoded."""
+    count = 2048 if bench.on_gpu and not bench.quick else 2
+    torch.manual_seed(0)
+    model = build_model("resnet50", num_classes=1000)
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 3, 224, 224), dtype=torch.uint8, generator=random)
+    split = Split(pixels, torch.zeros(count, dtype=torch.int64), torch.arange(count), torch.arange(count))
+    resident = ArrayDataset("images", split, split, 1000, divide_by=255.0).to(bench.device)
+    for precision in ("exact", "fast") if bench.on_gpu else ("exact",):
+        work = partial(evaluate, model, resident, "test", device=bench.device, precision=precision)
+        rate = count / bench.seconds(work)
+        note = (
+            bench.share(rate, "resnet50", "float32")
+            if precision == "exact"
+            else f"{work().redone} redone: random weights"
+        )
+        yield Row(f"resident, {precision}", rate, "images/s", note)
+    try:
+        import simplejpeg
+    except ImportError:
+        yield Row("decoded", None, "", "needs simplejpeg")
+        return
+    from heldout_torch.data.imagenet import ImageNet
+
+    write_jpegs(bench.folder, 2 * count, simplejpeg)
+    dataset = ImageNet(bench.folder)
+    count = len(dataset.labels("test"))
+    rate = count / bench.seconds(lambda: evaluate(model, dataset, "test", device=bench.device))
+    yield Row("decoded, exact", rate, "images/s", f"{dataset.workers} threads decode")
+    rate = count / bench.seconds(lambda: list(dataset.batches("test", 8)))
+    yield Row("decode", rate / dataset.workers, "images/s a core", f"mean of {dataset.workers}")
+
+
+def write_jpegs(folder: Path, count: int, simplejpeg: object) -> None:
+    """Write a validation set of `count` smooth pictures at a size common in ImageNet, and its index."""
+    random = np.random.default_rng(0)
+    (folder / "val").mkdir()
+    for number in range(count):
+        coarse = random.integers(256, size=(375 // 5, 500 // 5, 3), dtype=np.uint8)
+        picture = np.ascontiguousarray(coarse.repeat(5, 0).repeat(5, 1))
+        data = simplejpeg.encode_jpeg(picture, quality=85, colorsubsampling="420")  # type: ignore[attr-defined]
+        (folder / "val" / f"{number:05d}.JPEG").write_bytes(data)
+    names = np.array([f"{number:05d}.JPEG".encode() for number in range(count)])
+    none = np.zeros(0, np.int64)
+    np.savez(
+        folder / "imagenet_index.npz",
+        tr_filenames=names[:0], tr_labels=none, tr_mem=none, tt_filenames=names, tt_labels=np.zeros(count, np.int64),
+    )  # fmt: skip
+
+
+def statistics(bench: Bench) -> Iterator[Row]:
+    """Find the pairs of high influence among all."""
+    train, test = (2000, 1000) if bench.quick else (200_000, 20_000)
+    random, words = np.random.default_rng(0), -(-RUNS // 64)
+    trained_on, correct_train, correct_test = (
+        random.integers(0, 2**64, (examples, words), np.uint64) for examples in (train, train, test)
+    )
+    for array in (trained_on, correct_train, correct_test):
+        array[:, -1] &= np.uint64(2 ** (RUNS % 64) - 1)
+    table = RunTable(tuple(map(str, range(RUNS))), trained_on, correct_train, correct_test)
+    work = partial(influence_pairs, table, min_memorization=None, same_class=False, device=bench.device)
+    rate = train * test / bench.seconds(work)
+    note = f"{RUNS} runs; ImageNet's 1,281,167 x 50,000 would take {1_281_167 * 50_000 / rate:.0f} s"
+    yield Row("influence", rate, "pairs/s", note)
+
+
+def trained_model(bench: Bench) -> nn.Module:
+    """Return the network that was trained here; an untrained one if that was left out."""
+    torch.manual_seed(0)
+    model = build_model("small_inception", **bench.experiment.config)
+    if bench.state:
+        model.load_state_dict(bench.state)
+    return model.eval()
+
+
+def make_zoo(bench: Bench, runs: int) -> WritableZoo:
+    """File runs whose weights are the trained ones and a little noise each."""
+    zoo, experiment = open_writable(str(bench.folder / "zoo")), bench.experiment
+    random, n, m = torch.Generator().manual_seed(0), experiment.train_examples, experiment.test_examples
+    state = trained_model(bench).state_dict()
+    with zoo:
+        zoo.declare(experiment)
+        for run in range(runs):
+            subset = draw_subset(run, n, 0.7)
+            removed = np.setdiff1d(np.arange(n), subset)
+            noisy = {
+                name: tensor * (1 + 0.01 * torch.randn(tensor.shape, generator=random)) if "weight" in name else tensor
+                for name, tensor in state.items()
+            }
+            aux = AuxArrays(
+                np.zeros(len(subset), np.uint8), np.zeros(len(removed), np.uint8), np.zeros(m, np.uint8),
+                subset, removed, np.arange(m), subset,
+            )  # fmt: skip
+            zoo.put(RunMetadata.of(experiment, RunKey(experiment.name, 0.7, run), 1, 1), noisy, aux)
+    return zoo
+
+
+def first(dataset: ArrayDataset, count: int) -> ArrayDataset:
+    """Return a data set with the first of the training images only."""
+    train = dataset.train
+    few = Split(train.images[:count], train.labels[:count], train.index[:count], train.original_index[:count])
+    return replace(dataset, train=few)

@@ -48,8 +48,6 @@ def _declare(arguments: argparse.Namespace) -> int:
     out = arguments.out or options.file_to_write(f"{arguments.name}.toml")
     if out.name != f"{arguments.name}.toml":
         raise HeldoutError(f"{out}: an experiment's file is called by its name, {arguments.name}.toml")
-    if out.exists():
-        raise HeldoutError(f"{out}: is there already; edit it, or remove it first")
     if arguments.dataset is None and arguments.data is None:
         raise DataError("which data set? Give its file with --data, or the name of a known one with --dataset")
     dataset = options.load_data(arguments, arguments.dataset or arguments.data.stem)
@@ -59,7 +57,11 @@ def _declare(arguments: argparse.Namespace) -> int:
         arguments.name, dataset.name, arguments.architecture, config, *sizes, dict(dataset.preprocessing)
     )
     recipe = read_recipe(arguments.recipe) if arguments.recipe else _first_recipe(sizes[0])
-    write_atomically(out, "\n".join(_lines(experiment, recipe)).encode() + b"\n")
+    contents = "\n".join(_lines(experiment, recipe)).encode() + b"\n"
+    if not out.exists():
+        write_atomically(out, contents)
+    elif out.read_bytes() != contents:  # equal contents: of a call that was interrupted, or made twice
+        raise HeldoutError(f"{out}: is there already, and says something else; edit it, or remove it first")
     how = f" --data {arguments.data}" if arguments.data else ""
     summarize(
         arguments,

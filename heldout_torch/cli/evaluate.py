@@ -57,17 +57,17 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
     sweep = start_sweep(arguments)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
     check_complete(dataset, "aux arrays")
-    made = Provenance(out, dataset.digest(), arguments.flips if arguments.save else None)
+    made = Provenance(zoo, out, dataset.digest(), arguments.flips if arguments.save else None)
     lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))
     if arguments.save:
         _, whole = chosen(argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}), arguments.source)
         lacking |= set(runs) - start_all_outputs(out, whole, dataset, made.of_outputs)
 
     def is_done(key: RunKey) -> bool:
-        return key not in lacking and not made.differs(zoo, key)
+        return key not in lacking and not made.differs(key)
 
     work = partial(
-        save_runs, out=out, batch_size=arguments.batch_size, precision=arguments.precision,
+        save_runs, out=out, made=made, batch_size=arguments.batch_size, precision=arguments.precision,
         outputs=bool(arguments.save), flips=arguments.flips,
     )  # fmt: skip
 
@@ -84,14 +84,11 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
                 yield Outcome(key, skipped=True)
                 continue
             rest.append(key)
-            if key not in lacking:
-                made.forget(key)
         bar.total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
         for key, aux in sweep(work, rest, zoo, dataset, progress=bar.add):
             if isinstance(aux, HeldoutError):
                 yield Outcome(key, error=str(aux))
                 continue
-            made.write(zoo, key)
             means = {part: float(getattr(aux, f"correctness_{part}").mean()) for part in ("train", "removed", "test")}
             shares = ", ".join(f"{part} {mean:.4f}" for part, mean in means.items())
             tell(arguments, bar, f"run {key}: correct on {shares}", run=str(key), **means)

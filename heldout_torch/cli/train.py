@@ -153,19 +153,15 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
         for runs in ((), arguments.runs)
     )
     there = set(zoo.keys(works[0].experiment.name))
-    made = Provenance(zoo, dataset.digest(), flips=False)
+    made = Provenance(zoo, zoo, dataset.digest(), flips=False)
     filled = start_all_outputs(zoo, whole, dataset, made.of_outputs)
-    rest = [key for key in mine if key in there and (key not in filled or made.differs(zoo, key))]
+    rest = [key for key in mine if key in there and (key not in filled or made.differs(key))]
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
-    work = partial(save_runs, out=zoo, aux=False, outputs=True)
+    work = partial(save_runs, out=zoo, made=made, aux=False, outputs=True)
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
         for key, aux in sweep(work, rest, zoo, dataset, _devices(arguments.device), bar.add):
-            if isinstance(aux, HeldoutError):
-                yield Outcome(key, error=str(aux))
-                continue
-            made.write(zoo, key)
-            yield Outcome(key)
+            yield Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None)
 
     with Bar("outputs", "image", total) as bar:
         return follow(outcomes(bar), bar, lambda outcome: 0).failed

@@ -7,7 +7,8 @@ In the zoo that takes the evaluations, `<experiment>/<subset_ratio>/evaluations/
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.keys import RunKey
@@ -32,38 +33,38 @@ class Provenance:
     """Of what the evaluations in a zoo were made.
 
     Args:
+        zoo: The zoo that is evaluated.
         out: The zoo that takes the evaluations.
         data: Digest of the data set.
         flips: Whether outputs are means over mirror images; None if none are written.
     """
 
-    def __init__(self, out: WritableZoo, data: str, flips: bool | None) -> None:
-        self._out, self._data, self._flips = out, data, flips
+    def __init__(self, zoo: Zoo, out: WritableZoo, data: str, flips: bool | None) -> None:
+        self._zoo, self._out, self._data, self._flips = zoo, out, data, flips
 
     @property
     def of_outputs(self) -> Mapping[str, object]:
         """What all outputs of a folder have in common."""
         return {"data": self._data, "flips": self._flips}
 
-    def differs(self, zoo: Zoo, key: RunKey) -> bool:
+    def differs(self, key: RunKey) -> bool:
         """Return whether what is there was made of another network or data set; what nothing is known of was not.
 
         Raises:
             ZooError: If the run cannot be read.
         """
         known = self._out.read(_path(key))
-        return known is not None and known != self._bytes(zoo, key)
+        return known is not None and known != self._bytes(key)
 
-    def forget(self, key: RunKey) -> None:
-        """Mark what is there as made of something else, until `write`: whoever is killed in between begins again."""
-        self._out.write(_path(key), b"{}")
+    @contextmanager
+    def of(self, key: RunKey) -> Iterator[None]:
+        """Keep what a run's evaluation was made of, that the block writes; whoever is killed in it begins again."""
+        self._out.write(_path(key), b"{}")  # of something else
+        yield
+        self._out.write(_path(key), self._bytes(key))
 
-    def write(self, zoo: Zoo, key: RunKey) -> None:
-        """Write what a run's evaluation was made of; to be called after the evaluation is there."""
-        self._out.write(_path(key), self._bytes(zoo, key))
-
-    def _bytes(self, zoo: Zoo, key: RunKey) -> bytes:
-        return json.dumps({"data": self._data, "run": run_digest(zoo, key)}, sort_keys=True).encode()
+    def _bytes(self, key: RunKey) -> bytes:
+        return json.dumps({"data": self._data, "run": run_digest(self._zoo, key)}, sort_keys=True).encode()
 
 
 def _path(key: RunKey) -> str:

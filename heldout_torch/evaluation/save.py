@@ -9,6 +9,7 @@ from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared
+from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
 from heldout_torch.stats.output_files import filled_rows, start_outputs, write_outputs
@@ -64,6 +65,7 @@ def save_runs(
     out: WritableZoo,
     batch_size: int | None = None,
     precision: Precision = "exact",
+    made: Provenance,
     aux: bool = True,
     outputs: bool = False,
     flips: bool = False,
@@ -78,6 +80,7 @@ def save_runs(
         out: Zoo to write into; with outputs, a folder.
         batch_size: As in `evaluate`.
         precision: As in `evaluate`.
+        made: Keeps what is made of what.
         aux: Whether to file aux arrays.
         outputs: Whether to fill in the runs' rows of what `start_all_outputs` began.
         flips: Whether outputs are means over an image and its mirror image.
@@ -108,10 +111,11 @@ def save_runs(
             assert isinstance(train, Evaluation)
             assert isinstance(test, Evaluation)
             arrays = make_aux(train, test, run.aux.subsample_idx, dataset)
-            if outputs:
-                _write_outputs(outputs_folder(out, run.key), run.key, train, test, arrays.trained_on)
-            if aux:
-                out.put(run.metadata, None, arrays, overwrite=True)
+            with made.of(run.key):
+                if outputs:
+                    _write_outputs(outputs_folder(out, run.key), run.key, train, test, arrays.trained_on)
+                if aux:
+                    out.put(run.metadata, None, arrays, overwrite=True)
             results.append(arrays)
         except UnwritableError as error:
             unwritable = error

@@ -5,8 +5,10 @@ tasks need goes there pickled by Python itself: PyTorch would put tensors into s
 have little.
 """
 
+import multiprocessing
 import os
 import pickle
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +107,20 @@ def _receive(pipe: Any, process: Any) -> tuple[str, Any]:
         return "failed", f"a process died with exit code {process.exitcode}"
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which a killed one cannot ask for."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()  # a pipe that the system closes
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch parent", daemon=True).start()
+
+
 def _serve(pipe: Connection, plugins: Sequence[str], threads: int | None, pickled: bytes, device: str) -> None:
+    _end_with_parent()
     try:
         if threads:
             torch.set_num_threads(threads)

@@ -8,6 +8,8 @@ what all rows have in common, such as the digest of the data set.
 """
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
+from heldout_torch.storage.npz import map_npy
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
@@ -64,7 +67,7 @@ def start_outputs(
             remove_stale(folder.parent)
             with new_folder(folder) as temporary:
                 for name, (dtype, shape) in layout.arrays.items():
-                    np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", dtype, shape).flush()
+                    _write_empty(temporary / f"{name}.npy", dtype, shape)
                 record = {"format_version": FORMAT_VERSION, **layout._asdict()}
                 write_plainly(temporary / RECORD, json.dumps(record).encode())
     except OSError as error:
@@ -110,13 +113,14 @@ def write_outputs(
     for name, values in steps:
         dtype, shape = layout.arrays[name]
         line = np.ascontiguousarray(values, dtype)
-        array = open_npy(folder / f"{name}.npy")
+        path = folder / f"{name}.npy"
+        array = map_npy(path)
         if array.dtype != dtype or array.shape != shape or line.size * len(layout.keys) != array.size:
             raise DataError(f"{folder}/{name}.npy: is {array.dtype} {array.shape}, run {key} has a row of {line.size}")
         try:
             # Through the file, not the map: on network file systems only so do neighbouring rows of others stay whole.
-            with open(folder / f"{name}.npy", "r+b") as file:
-                file.seek(array.offset + row * line.nbytes)
+            with open(path, "r+b") as file:
+                file.seek(row * line.nbytes - array.nbytes, os.SEEK_END)
                 file.write(line.tobytes())
                 file.flush()
                 posix.sync_file(file.fileno())
@@ -145,25 +149,19 @@ def open_outputs(folder: Path) -> tuple[Layout, dict[str, np.ndarray]]:
     layout = _read_layout(folder)
     arrays: dict[str, np.ndarray] = {}
     for name, (dtype, shape) in layout.arrays.items():
-        arrays[name] = open_npy(folder / f"{name}.npy")
+        arrays[name] = map_npy(folder / f"{name}.npy")
         if arrays[name].dtype != dtype or arrays[name].shape != shape:
             found = f"{arrays[name].dtype} {arrays[name].shape}"
             raise DataError(f"{folder}/{name}.npy: is {found}, expected {dtype} {shape}; evaluate again")
     return layout, arrays
 
 
-def open_npy(path: Path) -> np.memmap:
-    """Map an npy file into memory, never unpickling.
-
-    Raises:
-        DataError: If it is missing, damaged, or no npy file.
-    """
-    try:
-        return np.lib.format.open_memmap(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: is no readable npy file ({' '.join(str(error).split())})") from None
+def _write_empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Write an npy file of zeros, which most disks keep no room for."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
 
 
 def _read_layout(folder: Path) -> Layout:
@@ -174,7 +172,7 @@ def _read_layout(folder: Path) -> Layout:
         layout = Layout(tuple(map(str, record["keys"])), *sizes, dict(record["made_of"]))
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{folder}: holds no outputs ({' '.join(str(error).split())}); evaluate again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")

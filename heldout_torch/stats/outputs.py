@@ -9,8 +9,9 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import run_names
-from heldout_torch.stats.output_files import open_npy, open_outputs
+from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.storage.npz import map_npy
 
 if TYPE_CHECKING:
     from heldout_torch.data import SplitName
@@ -86,8 +87,8 @@ class OutputTable:
         Raises:
             DataError: If a file cannot be read, or is not as for `from_arrays`.
         """
-        train = None if margins_train is None else open_npy(Path(margins_train))
-        return cls.from_arrays(open_npy(Path(masks)), open_npy(Path(margins_test)), train, keys)
+        train = None if margins_train is None else map_npy(Path(margins_train))
+        return cls.from_arrays(map_npy(Path(masks)), map_npy(Path(margins_test)), train, keys)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

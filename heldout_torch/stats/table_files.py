@@ -9,6 +9,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
+from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
@@ -26,12 +27,12 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """
     try:
         record = json.loads((folder / RECORD).read_bytes())
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        arrays = {name: map_npy(folder / f"{name}.npy") for name in ARRAYS}
         version, keys = record["format_version"], tuple(map(str, record["keys"]))
         n, m = int(record["train_examples"]), int(record["test_examples"])
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{folder}: is no run table ({' '.join(str(error).split())}); build it again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")

@@ -3,8 +3,10 @@
 An npz file is a zip file of npy files; an npy file is a short header and the array's bytes (NEP 1 of NumPy).
 """
 
+import errno
 import io
 import math
+import os
 import re
 import struct
 import zipfile
@@ -200,21 +202,49 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """Map an array of an npy file into memory, to be read only; where the file system maps no files, read it.
+
+    Raises:
+        DataError: If it is missing, damaged, or holds something else than numbers or text.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            shape, fortran, dtype, header = _read_header(file, path.name)
+            _check_array(shape, dtype, size - header, path.name)
+            if size > header:
+                try:
+                    return np.memmap(file, dtype, "r", header, shape, "F" if fortran else "C")
+                except OSError as error:
+                    if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EINVAL):
+                        raise
+            file.seek(0)
+            return _read_array(file, size, path.name, None)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except _DAMAGE as error:
+        raise DataError(f"{path}: is no readable npy file ({_line(error)})") from None
+
+
 def _read_array(file: IO[bytes], size: int, name: str, objects: Objects | None) -> np.ndarray:
     """Read an npy file of `size` bytes, as much as its header says and no more."""
     shape, fortran, dtype, header = _read_header(file, name)
     if dtype.hasobject and objects is not None:
         return objects(_read(file, size - header), shape)
-    if dtype.kind not in "biufcSU" or not dtype.itemsize:
-        raise ValueError(f"{name} holds {dtype}, expected numbers or text")
-    count = math.prod(shape)
-    if count * dtype.itemsize != size - header:
-        raise ValueError(f"{name} has {size - header} bytes, but its shape is {shape} of {dtype}")
-    array = np.empty(count, dtype)
+    _check_array(shape, dtype, size - header, name)
+    array = np.empty(math.prod(shape), dtype)
     if array.nbytes:
         _read_into(file, array.view(np.uint8).data)
     array = array.astype(dtype.newbyteorder("="), copy=False)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _check_array(shape: tuple[int, ...], dtype: np.dtype, size: int, name: str) -> None:
+    if dtype.kind not in "biufcSU" or not dtype.itemsize:
+        raise ValueError(f"{name} holds {dtype}, expected numbers or text")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{name} has {size} bytes, but its shape is {shape} of {dtype}")
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -1,82 +1,35 @@
-"""Feed damaged inputs of every format to what reads them: only our errors, in little time and memory.
+"""Hours of trouble: damaged inputs, kills at random moments, writers and readers of one bucket.
 
-Usage: python -m tests.soak [--mutants 10000] [--formats NAME ...] [--seed 1]
-Exits 1 if anything else is raised, or if an input takes more than 2 s or a format more than 300 MB.
+Usage: python -m tests.soak [inputs] [kills] [writers], all three by default; exits 1 if a promise was broken.
 """
 
 import argparse
-import gc
-import random
 import sys
-import tempfile
-import time
-import warnings
-from pathlib import Path
 
-from heldout_torch.errors import HeldoutError
-from tests.soak.formats import Format, all_formats
-
-SECONDS, MEGABYTES = 2.0, 300.0
-
-
-def try_mutants(form: Format, count: int, seed: int) -> tuple[int, float, float, list[str]]:
-    """Return how many mutants were refused, the slowest's seconds, megabytes grown, and what was raised else."""
-    refused, slowest, raised = 0, 0.0, {}
-    form.read(form.good)
-    gc.collect()
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _kilobytes("VmRSS")
-    for number in range(count):
-        mutant = form.damage(form.good, random.Random(seed * 10**6 + number))
-        began = time.process_time()
-        try:
-            form.read(mutant)
-        except HeldoutError as error:
-            refused += 1
-            if "\n" in str(error):
-                raised.setdefault("a message of several lines", number)
-        except Exception as error:
-            trace = error.__traceback__
-            while trace.tb_next is not None:
-                trace = trace.tb_next
-            place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-            raised.setdefault(f"{type(error).__name__} at {place}: {str(error)[:120]!r}", number)
-        slowest = max(slowest, time.process_time() - began)
-    grown = (_kilobytes("VmHWM") - before) / 1024
-    return refused, slowest, grown, [f"mutant {number}: {what}" for what, number in raised.items()]
-
-
-def _kilobytes(field: str) -> int:
-    if sys.platform != "linux":
-        return 0  # not measured
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
-    return int(line.split()[1])
+from tests.soak import inputs, kills, writers
 
 
 def main() -> int:
-    """Try all formats, and print a line for each."""
+    """Run what is asked for, and print what was seen."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help="inputs, kills, writers (default: all)")
     parser.add_argument("--mutants", type=int, default=10_000, help="of each format (default: 10000)")
     parser.add_argument("--formats", nargs="+", help="only these")
+    parser.add_argument("--kills", type=int, default=500, help="over all verbs (default: 500)")
+    parser.add_argument("--verbs", nargs="+", help="only these cases")
+    parser.add_argument("--rounds", type=int, default=50, help="of writers (default: 50)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    parts = options.parts or ["inputs", "kills", "writers"]
+    if unknown := set(parts) - {"inputs", "kills", "writers"}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     bad = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name, form in all_formats(Path(folder)).items():
-            if options.formats and name not in options.formats:
-                continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                refused, slowest, grown, raised = try_mutants(form, options.mutants, options.seed)
-            wrong = bool(raised) or slowest > SECONDS or grown > MEGABYTES
-            bad += wrong
-            print(
-                f"{name:22} {options.mutants} mutants, {refused} refused, slowest {slowest:.2f} s, "
-                f"grown {grown:.0f} MB{' WRONG' if wrong else ''}", flush=True,
-            )  # fmt: skip
-            for line in raised[:10]:
-                print(f"    {line}")
+    if "kills" in parts:  # before threads are about: it forks
+        bad += kills.soak(options.kills, options.seed, options.verbs)
+    if "writers" in parts:
+        bad += writers.soak(options.rounds)
+    if "inputs" in parts:
+        bad += inputs.soak(options.mutants, options.seed, options.formats)
     return int(bad > 0)
 
 

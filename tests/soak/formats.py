@@ -1,5 +1,6 @@
 """Every format that is read from elsewhere: a good input, how it is damaged, and what reads it."""
 
+import gzip
 import io
 import json
 import random
@@ -9,23 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from heldout_torch import AuxArrays
+from heldout_torch.archives.indexed import IndexedArchive
+from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.tar_stream import read_members
 from heldout_torch.checkpoints import Checkpoint
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.npz import load_npz
+from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verification_log import VerificationLog
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.experiments.recipe import read_recipe
 from heldout_torch.stats.influence_files import load_classwise, load_pairs
+from heldout_torch.stats.output_files import start_outputs, write_outputs
+from heldout_torch.stats.outputs import OutputTable
+from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import load_scores
 from heldout_torch.storage.npz import npz_bytes
+from heldout_torch.training.state import load_state, save_state
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
+from heldout_torch.zoo.model_file import read_model_header
 from heldout_torch.zoo.open import open_zoo
 from heldout_torch.zoo.records import RunFiles, read_record
+from tests.helpers.archives import multiply, pack
 from tests.soak import mutants
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -90,6 +101,13 @@ def all_formats(folder: Path) -> dict[str, Format]:
         "class-wise influence": Format(npz_bytes(_classwise()), mutants.of_npz, by_path(load_classwise)),
         "ImageNet index": Format(npz_bytes(_imagenet()), mutants.of_npz, by_path(read_imagenet_index)),
         "data set": Format(npz_bytes(_dataset()), mutants.of_npz, by_path(lambda path: load_npz(path, "mine"))),
+        "model header": Format(
+            names["model.safetensors"], _of_safetensors, lambda contents: read_model_header(contents, key, "run")
+        ),
+        "training state": Format(_state(folder), _of_safetensors, by_path(_read_state, ".safetensors")),
+        "seek index": Format(*_seek_index(folder)),
+        "run table": Format(*_table(folder / "table")),
+        "output table": Format(*_outputs(folder / "outputs")),
         "recipe": Format(_RECIPE, mutants.of_bytes, by_path(read_recipe, ".toml")),
         "tar": Format(_tar(run), mutants.of_bytes, _read_tar),
     }
@@ -109,6 +127,68 @@ def _of_safetensors(data: bytes, chance: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = mutants.of_json(data[8 : 8 + length], chance)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def _state(folder: Path) -> bytes:
+    save_state(f"{folder}/state", _TENSORS, 7)
+    return (folder / "state").read_bytes()
+
+
+def _read_state(path: Path) -> None:
+    if load_state(str(path), _TENSORS, 9) is None:  # with a warning: training begins anew
+        raise DataError("no state of this training")
+
+
+_TENSORS = {"w": torch.zeros(3, 4), "losses": torch.ones(2, 3)}
+
+
+def _seek_index(folder: Path) -> tuple[bytes, Damage, Callable[[bytes], object]]:
+    archive = pack(multiply(folder / "tree", 1), folder / "archive.tar.gz")
+    build_index(archive)
+    place = Path(f"{archive}.seek")
+
+    def read(contents: bytes) -> object:
+        place.write_bytes(contents)
+        zoo = IndexedArchive(str(archive))
+        return [zoo.files(key) for key in zoo.keys()]
+
+    def damage(data: bytes, chance: random.Random) -> bytes:
+        if chance.random() < 0.3:
+            return mutants.of_bytes(data, chance)
+        length = int.from_bytes(data[8:16], "little")
+        lines = gzip.decompress(data[16 : 16 + length]).splitlines()
+        number = chance.randrange(len(lines))
+        lines[number] = mutants.of_json(lines[number], chance)
+        table = gzip.compress(b"\n".join(lines) + b"\n", 1)
+        return data[:8] + len(table).to_bytes(8, "little") + table + data[16 + length :]
+
+    return place.read_bytes(), damage, read
+
+
+def _table(folder: Path) -> tuple[bytes, Damage, Callable[[bytes], object]]:
+    RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7).save(folder)
+    return _of_folder(folder, lambda: RunTable.load(folder).correct("test"))
+
+
+def _outputs(folder: Path) -> tuple[bytes, Damage, Callable[[bytes], object]]:
+    start_outputs(folder, ["e/0.5/0", "e/0.5/1"], 9, 3)
+    write_outputs(folder, "e/0.5/1", np.arange(9) % 2 == 0, np.arange(9.0), np.arange(3.0))
+    return _of_folder(folder, lambda: (OutputTable.load(folder).mask(), OutputTable.load(folder).margins_test.sum()))
+
+
+def _of_folder(folder: Path, read: Callable[[], object]) -> tuple[bytes, Damage, Callable[[bytes], object]]:
+    """Return a folder's files as one zip file, what damages one of them, and what reads them as a folder again."""
+    names = [path.name for path in folder.iterdir()]
+
+    def write_and_read(contents: bytes) -> object:
+        members = mutants.unzipped(contents)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)  # the old one may be mapped
+            if name in members:
+                (folder / name).write_bytes(members[name])
+        return read()
+
+    return mutants.zipped({name: (folder / name).read_bytes() for name in names}), mutants.of_member, write_and_read
 
 
 def _scores() -> dict[str, np.ndarray]:

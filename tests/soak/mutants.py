@@ -41,8 +41,7 @@ def of_npz(data: bytes, chance: random.Random) -> bytes:
     """Damage the zip file, or one array in it, of which the checksum is then a good one; or leave one out."""
     if chance.random() < 0.3:
         return of_bytes(data, chance)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = unzipped(data)
     name = chance.choice(list(members))
     kind = chance.randrange(4)
     if kind == 0:
@@ -52,6 +51,27 @@ def of_npz(data: bytes, chance: random.Random) -> bytes:
     else:
         end = min(len(members[name]), 128) if kind == 2 else len(members[name])
         members[name] = of_bytes(members[name][:end], chance) + members[name][end:]
+    return zipped(members)
+
+
+def of_member(data: bytes, chance: random.Random) -> bytes:
+    """Damage one file in a zip file, or leave it out."""
+    members = unzipped(data)
+    name = chance.choice(list(members))
+    members[name] = (of_json if name.endswith(".json") else of_bytes)(members[name], chance)
+    if chance.random() < 0.05:
+        del members[name]
+    return zipped(members)
+
+
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """Return the files in a zip file, by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return a zip file of files, which are not compressed."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, contents in members.items():

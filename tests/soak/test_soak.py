@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.soak.__main__ import try_mutants
 from tests.soak.formats import all_formats
+from tests.soak.inputs import try_mutants
 
 NAMES = [
     "bundle index", "bundle data", "aux_arrays.npz", "safetensors", "run.json", "manifest.json", "experiment.json",
-    "verification log", "scores", "pairs", "class-wise influence", "ImageNet index", "data set", "recipe", "tar",
+    "verification log", "scores", "pairs", "class-wise influence", "ImageNet index", "data set", "model header",
+    "training state", "seek index", "run table", "output table", "recipe", "tar",
 ]  # fmt: skip
 
 

@@ -231,7 +231,7 @@ def test_saving_never_replaces_what_is_no_table(tmp_path):
     [
         (lambda folder: (folder / "table.json").unlink(), "cannot be read as a run table"),
         (lambda folder: (folder / "table.json").write_text("{"), "is no run table"),
-        (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is no run table"),
+        (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is no readable npy file"),
         (
             lambda folder: np.save(folder / "correct_test.npy", np.zeros((6, 1), np.uint64)),
             "not about the 5 and 5 examples",

@@ -11,12 +11,13 @@ from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.evaluate import evaluate_together
+from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import make_aux, outputs_folder, save_runs, start_all_outputs
 from heldout_torch.stats import OutputTable
 from heldout_torch.stats.output_files import write_outputs
-from heldout_torch.zoo import load_run
+from heldout_torch.zoo import load_run, sample_zoo
 from heldout_torch.zoo.keys import make_key
-from heldout_torch.zoo.open import open_writable
+from heldout_torch.zoo.open import open_writable, open_zoo
 
 MADE_OF = {"data": "d" * 64, "flips": False}
 KEYS = [make_key("e", 0.5, run) for run in (9, 2, 4)]
@@ -83,7 +84,8 @@ def test_rows_of_outputs_are_by_published_index_whatever_the_order_of_images(tmp
     shuffled = replace(digits, train=replace(digits.train, **rows))
     out = open_writable(tmp_path)
     start_all_outputs(out, [run.key], shuffled, MADE_OF)
-    (aux,) = save_runs([run], shuffled, "cpu", lambda images: None, out=out, aux=False, outputs=True)
+    made = Provenance(open_zoo(sample_zoo()), out, "0" * 64, flips=False)
+    (aux,) = save_runs([run], shuffled, "cpu", lambda images: None, out=out, made=made, aux=False, outputs=True)
     np.testing.assert_array_equal(aux.correct_train, run.aux.correct_train)
     table = OutputTable.load(outputs_folder(out, run.key))
     np.testing.assert_allclose(table.margins_train[0], evaluations[0].log_odds, atol=1e-4)
@@ -93,7 +95,8 @@ def test_rows_of_outputs_are_by_published_index_whatever_the_order_of_images(tmp
 def test_flips_are_means_over_mirror_images(tmp_path, run, evaluations, flips):
     digits, out = load_digits(), open_writable(tmp_path)
     start_all_outputs(out, [run.key], digits, MADE_OF)
-    save_runs([run], digits, "cpu", lambda images: None, out=out, aux=False, outputs=True, flips=flips)
+    made = Provenance(open_zoo(sample_zoo()), out, "0" * 64, flips)
+    save_runs([run], digits, "cpu", lambda images: None, out=out, made=made, aux=False, outputs=True, flips=flips)
     table = OutputTable.load(outputs_folder(out, run.key))
     for split, plain in zip(("train", "test"), evaluations, strict=True):
         margins = table.margins(split)

@@ -1,13 +1,16 @@
 """A file far away read once from start to end, whatever befalls the connection on the way."""
 
+import base64
 import http.client
 import io
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from heldout_torch.archives.access_points import READ, Ranges
 from heldout_torch.errors import ZooError
@@ -82,6 +85,7 @@ class HttpStream(io.RawIOBase):
         self.size: int | None = None
         self.etag: str | None = None
         self._url, self._tell, self._waits = url, tell, waits
+        self._address, self._login = _without_login(url)
         self._position = self._counted = 0
         self._tries = 0
         self._answer: Any = None
@@ -141,7 +145,10 @@ class HttpStream(io.RawIOBase):
             "Accept-Encoding": "identity",
             "User-Agent": "heldout_torch",
         }
-        answer = urllib.request.urlopen(urllib.request.Request(self._url, headers=headers), timeout=_SILENCE)
+        request = urllib.request.Request(self._address, headers=headers)
+        if self._login:
+            request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this server only
+        answer = urllib.request.urlopen(request, timeout=_SILENCE)
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
@@ -172,6 +179,15 @@ class HttpStream(io.RawIOBase):
         self._tries += 1
         self._tell(f"{self._url}: {reason}; waiting {seconds:g} s, then on from byte {self._position}")
         time.sleep(seconds)
+
+
+def _without_login(url: str) -> tuple[str, str]:
+    """Return a URL without `user:password@`, and those as HTTP's basic authentication (RFC 7617) sends them."""
+    found = urllib.parse.urlsplit(url)
+    login, at, host = found.netloc.rpartition("@")
+    name, _, password = login.partition(":")
+    sent = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode() if at else ""
+    return found._replace(netloc=host).geturl(), sent
 
 
 def _line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.evaluation import verify
-from heldout_torch.storage.paths import place
+from heldout_torch.storage.paths import file_name, place
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo import load_run
 from heldout_torch.zoo.folder import FolderZoo
@@ -74,7 +74,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         stream, name, size = sys.stdin.buffer, "standard input", None
     else:
         stream, size = open_stream(arguments.archive, complain)
-        name = arguments.archive.rpartition("/")[2]
+        name = file_name(arguments.archive)
     with stream, Bar("inspect", "B", min(size or arguments.bytes, arguments.bytes)) as bar:
         found = inspect_archive(stream, name, arguments.bytes, arguments.ignore, bar.add)
     verified = list(_verified(arguments, found)) if arguments.data is not None else []

@@ -13,7 +13,7 @@ from heldout_torch.cli.follow import Counts, follow
 from heldout_torch.cli.output import complain, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.experiments import known_experiments
-from heldout_torch.storage.paths import is_remote, local_path
+from heldout_torch.storage.paths import file_name, is_remote, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
@@ -54,7 +54,7 @@ def _export(arguments: argparse.Namespace) -> int:
         if is_remote(location):
             complain(f"reading {location}, {'of unknown size' if size is None else f'{size:,} bytes'}")
         with stream:
-            counts = _export_archive(arguments, stream, location.rpartition("/")[2], size, target)
+            counts = _export_archive(arguments, stream, file_name(location), size, target)
     else:
         source = open_source(location, selection, arguments.ignore)
         keys = selection.choose(source.keys(), source.location)

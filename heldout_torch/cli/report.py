@@ -9,7 +9,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit, which_experiment
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
 from heldout_torch.stats import RunTable
@@ -65,7 +65,7 @@ def _report(arguments: argparse.Namespace) -> int:
     words += ["--skip-checksums"] if arguments.skip_checksums else []
     for option, paths in (("--labels", arguments.labels), ("--stats", arguments.stats)):
         words += [option, *paths] if paths else []
-    commands = [*commands, shlex.join(map(str, words))]
+    commands = [printable(command) for command in (*commands, shlex.join(map(str, words)))]  # a page is shown to others
     page = write_report(statistics, experiment, dataset, out, names, commands)
     runs = sum(table.runs for table in tables.values())
     summarize(arguments, f"wrote the report of {runs} runs: {page}", runs=runs, page=page)

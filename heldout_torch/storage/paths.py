@@ -71,6 +71,15 @@ def is_remote(location: object) -> bool:
     return isinstance(location, str | os.PathLike) and isinstance(place(location), str)
 
 
+def file_name(location: str) -> str:
+    """Return the name of a file, from its path or URL.
+
+    >>> file_name("https://server/runs.tar.gz?X-Amz-Signature=...")
+    'runs.tar.gz'
+    """
+    return (location.partition("?")[0] if is_remote(location) else location).rpartition("/")[2]
+
+
 def _bare(text: str) -> str:
     """Take spaces, line ends, byte order marks and pairs of quotes from around a text."""
     while True:

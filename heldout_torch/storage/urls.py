@@ -11,14 +11,15 @@ from heldout_torch.storage.files import PARTIAL, write_atomically
 from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried, status_of
 
+_PIECE = 2**23  # bytes asked of a bucket at a time
 REQUESTS = 16  # at once, where nobody says how many
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}  # protocols of object stores
 MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
 
 def is_archive(location: object) -> bool:
-    """Return whether a location, path or URL, is an archive's by its ending."""
-    return str(location).endswith((".tar.gz", ".tgz"))
+    """Return whether a location, path or URL, is an archive's by its ending; a URL may be signed after that."""
+    return str(location).partition("?")[0].endswith((".tar.gz", ".tgz"))
 
 
 def open_filesystem(location: str) -> tuple[Any, str]:
@@ -188,13 +189,25 @@ def _read_local(path: Path, start: int, end: int) -> bytes:
 
 
 def _cat(filesystem: Any, path: str, start: int, end: int) -> bytes:
-    try:
-        data: bytes = filesystem.cat_file(path, start=start, end=end)
-    except Exception as error:
-        if status_of(error) == 416:  # it begins after the file's end, as in an empty file
-            return b""
-        raise
-    return data
+    """Read in pieces, each of which must come in time."""
+    data = bytearray()
+    for position in range(start, end, _PIECE):
+        wanted = min(_PIECE, end - position)
+        try:
+            piece = filesystem.cat_file(path, start=position, end=position + wanted, **_patience(filesystem, wanted))
+        except Exception as error:
+            if status_of(error) != 416:
+                raise
+            piece = b""  # it begins after the file's end, as in an empty file
+        data += piece
+        if len(piece) < wanted:
+            break
+    return bytes(data)
+
+
+def _patience(filesystem: Any, size: int) -> dict[str, float]:
+    """Return the argument that ends what takes too long for so many bytes, where the protocol's package has one."""
+    return {"timeout": web.SILENCE + size / web.SLOWEST} if getattr(filesystem, "async_impl", False) else {}
 
 
 def _can_rename(filesystem: Any) -> bool:
@@ -205,13 +218,14 @@ def _can_rename(filesystem: Any) -> bool:
 
 
 def _put(filesystem: Any, folder: str, name: str, data: bytes) -> None:
+    patience = _patience(filesystem, len(data))
     try:
-        filesystem.pipe_file(f"{folder}/{name}", data)
+        filesystem.pipe_file(f"{folder}/{name}", data, **patience)
     except FileNotFoundError:  # in few places something must be made first, and to ask costs a request a file
         if _BUCKETS & set([filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol):
             raise  # a bucket of a misspelt name is not made
         filesystem.makedirs(folder, exist_ok=True)
-        filesystem.pipe_file(f"{folder}/{name}", data)
+        filesystem.pipe_file(f"{folder}/{name}", data, **patience)
 
 
 def _put_and_rename(filesystem: Any, folder: str, name: str, data: bytes) -> None:

@@ -29,6 +29,9 @@ def serve(monkeypatch):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_PUT(self):
+                self.do_GET()
+
             def do_GET(self):
                 with server.lock:
                     server.asked.append((self.path, dict(self.headers)))
@@ -190,6 +193,39 @@ def test_a_server_that_stays_busy_is_given_up(serve, monkeypatch):
     server = serve(answer(b"", 429))
     refused(lambda: read_file(server.url), r"cannot be reached, tried 3 times \(.*429.*")
     assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_slow_bucket_is_given_up(serve, write, monkeypatch, tmp_path):
+    import s3fs
+
+    def slow(handler):
+        if write:
+            time.sleep(60)  # nothing is taken
+        handler.send_response(206)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        while True:  # never silent for long
+            handler.wfile.write(b"x")
+            time.sleep(0.2)
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", serve(slow).url.removesuffix("/zoo/file"))
+    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(web, "SILENCE", 1.0)
+    monkeypatch.setattr(web, "SLOWEST", 10**8)
+    s3fs.S3FileSystem.clear_instance_cache()
+    action = (lambda: write_file("s3://zoo/file", b"data")) if write else (lambda: read_file("s3://zoo/file"))
+    refused(action, r"cannot be reached, tried 2 times \(.*[Tt]ime")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_what_lies_in_a_bucket_is_read_in_pieces(bucket):
+    for size in (0, 1, 2**23 - 1, 2**23, 2**23 + 1):
+        data = bytes(range(251)) * (size // 251 + 1)
+        write_file(f"{bucket}/file", data[:size])
+        assert read_file(f"{bucket}/file") == data[:size]
+        assert read_range(f"{bucket}/file", 3, 2**24) == data[3:size]
 
 
 def test_proxies_of_the_environment_are_used(serve, monkeypatch):

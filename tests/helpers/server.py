@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +21,12 @@ class Server:
         faults: What befalls the next GET requests for a path, in order: `500`, `drop` (half the body, then the
             connection closes), `wrong` (one byte changed), `slow` (in small pieces); the empty word is none.
         ranges: Whether range requests are answered.
+        login: `user:password` that requests must have; none by default.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges = folder, True
+        self.login: str | None = None
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
@@ -40,13 +43,15 @@ class Server:
                 self.answer(head=False)
 
             def answer(self, head):
-                name = self.path.lstrip("/")
+                name = self.path.lstrip("/").partition("?")[0]
                 with server.lock:
                     server.requests[name] += not head
                     fault = server.faults[name].pop(0) if not head and server.faults.get(name) else None
                 path = server.folder / name
-                if fault == "500" or not path.is_file():
-                    self.send_response(500 if fault else 404)
+                sent = self.headers.get("Authorization", "").removeprefix("Basic ")
+                refused = server.login is not None and b64decode(sent).decode() != server.login
+                if refused or fault == "500" or not path.is_file():
+                    self.send_response(401 if refused else 500 if fault else 404)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return

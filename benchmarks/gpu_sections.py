@@ -13,6 +13,7 @@ from torch import nn
 from heldout_torch.data import ArrayDataset, Split
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.float32 import products_in
+from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import save_runs
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.models import build_model
@@ -90,7 +91,8 @@ def whole_runs(bench: Bench) -> Iterator[Row]:
     for precision in ("exact", "fast"):
         out = open_writable(str(bench.folder / f"out-{precision}"))
         out.declare(bench.experiment)
-        work = partial(save_runs, out=out, precision=precision)  # type: ignore[arg-type]
+        made = Provenance(zoo, out, bench.dataset.digest(), None)
+        work = partial(save_runs, out=out, made=made, precision=precision)  # type: ignore[arg-type]
 
         def go(count: int) -> None:
             with out:  # noqa: B023

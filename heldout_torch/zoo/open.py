@@ -15,6 +15,7 @@ from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.bucket import BucketZoo
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.hub import HubZoo
+from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.records import RECORD_FILE
@@ -145,6 +146,11 @@ def _folder(root: Path) -> Zoo:
 
 def _what_lies_in(root: Path) -> Literal["zoo", "checkpoints", "aux arrays", "other"]:
     """Return what a folder holds; the first run that is found says it. An empty folder is an empty zoo."""
+    # Looked at before the experiments: others may be making the folders of the first one meanwhile.
+    try:
+        names = [path.name for path in root.iterdir() if not path.name.startswith(".") and not _is_begun(path)]
+    except OSError as error:
+        raise ZooError(f"{root}: is no readable folder ({error.strerror})") from None
     for name, folder in experiment_folders(root).items():
         for _, path in run_folders(name, folder):
             if (path / RECORD_FILE).is_file() or (path / MODEL_FILE).is_file():
@@ -154,7 +160,15 @@ def _what_lies_in(root: Path) -> Literal["zoo", "checkpoints", "aux arrays", "ot
             if (path / AUX_FILE).is_file():
                 return "aux arrays"  # all that somebody unpacked
         return "zoo"  # the folders of an experiment whose runs are still to come
-    names = [name for name in os.listdir(root) if not name.startswith(".")]
     if not names or any((root / name / DEFINITION_FILE).is_file() for name in names) or MANIFEST_FILE in names:
         return "zoo"
     return "other"
+
+
+def _is_begun(path: Path) -> bool:
+    """Return whether a folder can be an experiment's whose runs are still to come: nothing else lies in it."""
+    try:
+        names = {name for name in os.listdir(path) if not name.startswith(".")} if path.is_dir() else {path.name}
+    except OSError:  # gone, or not ours to look into
+        return False
+    return names <= {DEFINITION_FILE, ARCHIVE_RECORD}

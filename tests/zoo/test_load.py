@@ -272,3 +272,19 @@ def test_runs_are_loaded_by_what_lists_and_tables_return():
 def test_what_names_no_runs_is_one_line(call):
     with pytest.raises(ZooError):
         call()
+
+
+def test_a_zoo_whose_first_folders_are_being_made_is_one(tmp_path):
+    (tmp_path / "digits-mlp").mkdir()
+    assert list_runs(tmp_path) == []
+    (tmp_path / "digits-mlp" / ".partial-of-archive.json").touch()
+    assert list_runs(tmp_path) == []
+    (tmp_path / "digits-mlp" / "archive.json").touch()
+    assert list_runs(tmp_path) == []
+    (tmp_path / "digits-mlp" / "0.7").mkdir()
+    assert list_runs(tmp_path) == []
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "notes.txt").touch()
+    (tmp_path / "digits-mlp" / "0.7").rmdir()
+    with pytest.raises(ZooError, match="holds no runs, expected a zoo"):
+        list_runs(tmp_path)

@@ -149,6 +149,8 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     try:
         head = read_range(name, 0, _HEAD.size)
     except FileNotFoundError:
+        if not is_remote(archive) and not Path(archive).exists():
+            raise ZooError(f"{archive}: there is no such archive") from None
         raise ZooError(f"{name}: there is no seek index; make it with: heldout archive index ARCHIVE") from None
     try:
         magic, length = _HEAD.unpack(head)

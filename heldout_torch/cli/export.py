@@ -18,7 +18,7 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import copy_runs
-from heldout_torch.zoo.open import open_source, open_writable
+from heldout_torch.zoo.open import open_source, open_writable, sample_zoo
 from heldout_torch.zoo.selection import Selection
 
 
@@ -72,11 +72,13 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _published(source: str) -> str:
-    """Return the address of the published archive of an experiment that the package declares; else what is given."""
+    """Return where an experiment that the package declares was published, or is bundled; else what is given."""
     experiment = known_experiments().get(source)
-    if experiment is None or experiment.archive is None or Path(source).exists():
+    if experiment is None or Path(source).exists():
         return source
-    return experiment.archive.url
+    if (bundled := sample_zoo() / source).is_dir():
+        return str(bundled)
+    return source if experiment.archive is None else experiment.archive.url
 
 
 def _is_stream(location: str, selection: Selection) -> bool:

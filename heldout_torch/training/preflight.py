@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,19 +45,46 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     _check_shapes(experiment, dataset)
 
 
+def check_recipe(work: RunBatch, zoo: Zoo) -> None:
+    """Check that runs of the experiment which others trained into a zoo had the recipe of the new ones.
+
+    One of them is looked at, the first that can be read; what was not trained by this package has no recipe.
+
+    Raises:
+        ZooError: If it had another.
+    """
+    for key in zoo.keys(work.experiment.name):
+        try:
+            recipe = zoo.metadata(key).recipe
+        except HeldoutError:  # another run's damage is none of the new ones
+            continue
+        if recipe is not None and recipe != _fields(work):
+            raise _other_recipe(key, zoo)
+        return
+
+
 def check_same(work: RunBatch, key: RunKey, zoo: Zoo) -> None:
     """Check that a run which is in a zoo already was trained by the same recipe, on the same subset.
 
     Raises:
         ZooError: If it was not, or its files are damaged.
     """
-    expected = json.loads(json.dumps(asdict(work.recipe)))
-    if zoo.metadata(key).recipe != expected:
-        raise ZooError(f"run {key} in {zoo.location} was trained by another recipe; give the new runs another name")
+    if zoo.metadata(key).recipe != _fields(work):
+        raise _other_recipe(key, zoo)
     if work.subset is None:
         return
     if not np.array_equal(np.sort(zoo.aux(key).subsample_idx), np.sort(work.subset)):
         raise ZooError(f"run {key} in {zoo.location} was trained on another subset; give the new runs another name")
+
+
+def _fields(work: RunBatch) -> dict[str, Any]:
+    """Return the recipe as metadata keep it."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(work.recipe)))
+    return fields
+
+
+def _other_recipe(key: RunKey, zoo: Zoo) -> ZooError:
+    return ZooError(f"run {key} in {zoo.location} was trained by another recipe; give the new runs another name")
 
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:

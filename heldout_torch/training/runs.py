@@ -18,7 +18,7 @@ from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Watch
-from heldout_torch.training.preflight import check_same, check_work
+from heldout_torch.training.preflight import check_recipe, check_same, check_work
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo import Experiment
@@ -83,6 +83,8 @@ def train_runs(
         return Trained(key, skipped=True)
 
     yield from map_ahead(skip, sorted(set(keys) - set(missing)), target.threads)
+    if missing:
+        check_recipe(work, target)
     with target:
         runs = [key.run for key in missing]
         yield from _train(work, runs, dataset, target, device, batch_of_runs, cluster, progress)

@@ -71,3 +71,10 @@ def test_wrong_usage_exits_with_2_and_no_traceback(tree, options, capsys):
 def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
     assert main(["export", str(tmp_path / "absent"), "--zoo", str(tmp_path / "zoo")]) == 1
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'absent'}: there is no such folder")
+
+
+def test_the_bundled_sample_is_exported_by_its_experiments_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "digits-mlp-tf", "--zoo", "zoo"]) == 0
+    assert "exported 6 runs to zoo" in capsys.readouterr().out
+    assert [key.run for key in list_runs("zoo")] == list(range(6))

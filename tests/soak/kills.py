@@ -165,6 +165,8 @@ def _run(words: str, names: dict[str, str], place: Path, end: int | None = None,
             status = cli.main([word.format(**names) for word in words.split()])
         except SystemExit as stop:
             status = int(stop.code or 0)
+        except KeyboardInterrupt:  # before `main` had begun, or after it ended: so does the interpreter end
+            status = 130
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}".encode())
         finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gpu_frame import Bench, Row
+from imagenet_folder import write_index
 from torch import nn
 
 from heldout_torch.data import ArrayDataset, Split
@@ -183,12 +184,7 @@ def write_jpegs(folder: Path, count: int, simplejpeg: object) -> None:
         picture = np.ascontiguousarray(coarse.repeat(5, 0).repeat(5, 1))
         data = simplejpeg.encode_jpeg(picture, quality=85, colorsubsampling="420")  # type: ignore[attr-defined]
         (folder / "val" / f"{number:05d}.JPEG").write_bytes(data)
-    names = np.array([f"{number:05d}.JPEG".encode() for number in range(count)])
-    none = np.zeros(0, np.int64)
-    np.savez(
-        folder / "imagenet_index.npz",
-        tr_filenames=names[:0], tr_labels=none, tr_mem=none, tt_filenames=names, tt_labels=np.zeros(count, np.int64),
-    )  # fmt: skip
+    write_index(folder, count)
 
 
 def statistics(bench: Bench) -> Iterator[Row]:

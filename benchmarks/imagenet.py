@@ -17,6 +17,7 @@ from statistics import median
 
 import numpy as np
 import simplejpeg
+from imagenet_folder import write_index
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -39,12 +40,7 @@ def make_folder(folder: Path, count: int) -> list[bytes]:
         image = photographs()[number % 5].resize(SIZES[number % len(SIZES)])
         images.append(encode(image, "444" if number % 4 == 0 else "420", int(random.integers(80, 96))))
         (folder / "val" / f"{number:05d}.JPEG").write_bytes(images[-1])
-    names = np.array([f"{number:05d}.JPEG".encode() for number in range(count)])
-    none = np.zeros(0, np.int64)
-    np.savez(
-        folder / "imagenet_index.npz",
-        tr_filenames=names[:0], tr_labels=none, tr_mem=none, tt_filenames=names, tt_labels=np.zeros(count, np.int64),
-    )  # fmt: skip
+    write_index(folder, count)
     return images
 
 

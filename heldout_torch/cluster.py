@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar, cast
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, one_line
 from heldout_torch.plugins import load_plugins, loaded_plugins
 
 T = TypeVar("T")
@@ -43,7 +43,8 @@ class Cluster:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
             there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {_line(error)}") from None
+            # The first line of what Ray says is often a heading only.
+            raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {one_line(error)}") from None
         self._ray = ray
         self.device = device or ("cuda" if there.get("GPU", 0) >= 1 else "cpu")
         slots = int(there.get("GPU" if self.device == "cuda" else "CPU", 0))
@@ -79,9 +80,9 @@ class Cluster:
                     (done, *_), pending = ray.wait(pending)
                     yield ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            raise HeldoutError(f"a task failed on the cluster: {_line(error.cause)}") from None
+            raise HeldoutError(f"a task failed on the cluster: {one_line(error.cause)}") from None
         except ray.exceptions.RayError as error:
-            raise HeldoutError(f"the cluster failed: {_line(error)}") from None
+            raise HeldoutError(f"the cluster failed: {one_line(error)}") from None
         finally:
             for task_left in pending:
                 ray.cancel(task_left)
@@ -116,8 +117,3 @@ class _ByThread:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr if threading.current_thread().name.startswith("ray_") else self._stream, name)
-
-
-def _line(error: object) -> str:
-    """Return all of an error's message as one line: Ray's first line is often a heading only."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -55,6 +55,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def one_line(error: object) -> str:
+    """Return all of an error's message as one line; the name of its class if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def of_run(key: object, message: str) -> str:
     """Return a message that begins with the run that it is about, and names it once.
 

@@ -1,4 +1,4 @@
-"""What tests of several rooms need: time limits, exact float32, a real S3 server and the bucket of one test on it."""
+"""What tests of several rooms need: limits, exact float32, S3 and a bucket of one test, the published look-alikes."""
 
 import shutil
 import uuid
@@ -109,3 +109,21 @@ def cluster():
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield context.address_info["gcs_address"]
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def published_files(tmp_path_factory):
+    """Folder of look-alikes of the published files, the arrays in them, ImageNet's scores by index."""
+    from tests.helpers.published import write_look_alikes
+
+    folder = tmp_path_factory.mktemp("published")
+    return folder, *write_look_alikes(folder)
+
+
+@pytest.fixture
+def published_server(published_files, tmp_path, monkeypatch):
+    """A server of them, which the list of published files names."""
+    from tests.helpers.published import served
+
+    with served(published_files[0], tmp_path, monkeypatch) as running:
+        yield running

@@ -10,10 +10,9 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
-from urllib.parse import unquote
 
 from heldout_torch.archives.access_points import READ, Ranges
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
@@ -105,7 +104,7 @@ class HttpStream(io.RawIOBase):
                     break
                 reason = "the connection was closed"
             except (OSError, http.client.HTTPException) as error:
-                reason = _line(error)
+                reason = one_line(error)
             self._wait(reason, None)
             self._reach()
         self._position += count
@@ -135,7 +134,7 @@ class HttpStream(io.RawIOBase):
                 after = error.headers.get("Retry-After", "")
                 self._wait(f"{error.code} {error.reason}", float(after) if re.fullmatch(r"\d{1,6}", after) else None)
             except (OSError, http.client.HTTPException) as error:
-                self._wait(_line(error), None)
+                self._wait(one_line(error), None)
             except ValueError as error:
                 raise ZooError(f"{self._url}: cannot be reached ({error})") from None
 
@@ -186,9 +185,5 @@ def _without_login(url: str) -> tuple[str, str]:
     found = urllib.parse.urlsplit(url)
     login, at, host = found.netloc.rpartition("@")
     name, _, password = login.partition(":")
-    sent = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode() if at else ""
-    return found._replace(netloc=host).geturl(), sent
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    plain = f"{urllib.parse.unquote(name)}:{urllib.parse.unquote(password)}"
+    return found._replace(netloc=host).geturl(), base64.b64encode(plain.encode()).decode() if at else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heldout_torch.archives.inflate import NoArchiveError
 from heldout_torch.archives.limits import NAME
 from heldout_torch.archives.tar_headers import Header, TarBytes, read_headers
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey, make_key, parse_ratio
 
 _LINKS = (b"1", b"2")
@@ -110,5 +110,4 @@ def _part_of_run(name: str) -> tuple[RunKey | None, str, str | None]:
 
 
 def _damaged(archive: str, tar: TarBytes, error: Exception) -> ZooError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ZooError(f"{archive}: is damaged or cut off near unpacked byte {tar.position} ({reason})")
+    return ZooError(f"{archive}: is damaged or cut off near unpacked byte {tar.position} ({one_line(error)})")

@@ -6,14 +6,12 @@ from typing import TypeVar
 
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.evaluation.devices import all_devices, device_errors
+from heldout_torch.evaluation.devices import device_errors
 from heldout_torch.evaluation.evaluate import Progress
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.zoo import Run, load_run
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey
-
-__all__ = ["all_devices", "sweep"]
 
 T = TypeVar("T")
 # Given runs, the data set, a device and whom to tell of progress, gives a result or an error for each run.

@@ -17,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, one_line
 
 # How much arrays may take where the caller knows no better: deflated zeros shrink 1,000 times, real arrays never 64.
 _FREE_BYTES, _TIMES_FILE = 2**26, 64
@@ -92,7 +92,7 @@ def read_npz(
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({_line(cause)})") from None
+        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
 
 
 def read_names(
@@ -106,7 +106,7 @@ def read_names(
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({_line(cause)})") from None
+        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
 
 
 def describe_npz(
@@ -126,11 +126,11 @@ def describe_npz(
                         shape, _, dtype, _ = _read_header(data, array)
                     found[array] = f"{dtype} {shape}"
                 except _DAMAGE as cause:
-                    found[array] = f"no array ({_line(cause)})"
+                    found[array] = f"no array ({one_line(cause)[:200]})"
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({_line(cause)})") from None
+        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
     return found
 
 
@@ -153,7 +153,7 @@ def read_npy(
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npy file ({_line(cause)})") from None
+        raise error(f"{name}: is no readable npy file ({one_line(cause)[:200]})") from None
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray], compress: bool = False) -> bytes:
@@ -224,7 +224,7 @@ def map_npy(path: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGE as error:
-        raise DataError(f"{path}: is no readable npy file ({_line(error)})") from None
+        raise DataError(f"{path}: is no readable npy file ({one_line(error)[:200]})") from None
 
 
 def _read_array(file: IO[bytes], size: int, name: str, objects: Objects | None) -> np.ndarray:
@@ -281,7 +281,3 @@ def _read_into(file: IO[bytes], target: memoryview) -> None:
             raise EOFError("it ends too early")
         target[position : position + len(piece)] = piece
         position += len(piece)
-
-
-def _line(cause: Exception) -> str:
-    return " ".join(str(cause).split())[:200] or type(cause).__name__

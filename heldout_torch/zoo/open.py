@@ -22,6 +22,7 @@ from heldout_torch.zoo.records import RECORD_FILE
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
+from heldout_torch.zoo.writing import WritingZoo
 
 ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
 Place = str | os.PathLike[str] | Zoo  # where a place that holds runs is asked for
@@ -121,14 +122,15 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
             raise ZooError(f"{location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
         else:
             zoo = FolderZoo(location)
-    if isinstance(zoo, WebZoo) and not isinstance(zoo, BucketZoo | HubZoo):
-        raise ZooError(
-            f"{zoo.location}: cannot be written, a web server only serves; name a folder, a bucket (s3://, gs://), or hf://"
+    if not isinstance(zoo, WritingZoo):
+        only = (
+            "cannot be written, a web server only serves; name a folder, a bucket (s3://, gs://), or hf://"
+            if isinstance(zoo, WebZoo)
+            else "is a TensorFlow archive, which is only read; name the folder of a zoo"
         )
+        raise ZooError(f"{zoo.location}: {only}")
     if isinstance(zoo, BucketZoo | HubZoo):
         zoo.check_online()
-    if not isinstance(zoo, FolderZoo | BucketZoo | HubZoo):
-        raise ZooError(f"{zoo.location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
     return cast(WritableZoo, zoo)
 
 

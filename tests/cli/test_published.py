@@ -3,30 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from heldout_torch.cli import main
 from heldout_torch.data import tfds_order
 from heldout_torch.stats import fetch_published, list_published, load_indices
 from heldout_torch.zoo import sample_zoo
-from tests.helpers.published import N, served, write_look_alikes
+from tests.helpers.published import N
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Folder of look-alikes, the arrays in them, ImageNet's scores by index."""
-    folder = tmp_path_factory.mktemp("published")
-    return folder, *write_look_alikes(folder)
-
-
-@pytest.fixture
-def server(files, tmp_path, monkeypatch):
-    """A server of them, which the list of published files names."""
-    with served(files[0], tmp_path, monkeypatch) as running:
-        yield running
-
-
-def test_the_verb_lists_fetches_and_gives_paths(server, tmp_path, capsys):
+def test_the_verb_lists_fetches_and_gives_paths(published_server, tmp_path, capsys):
     assert main(["published", "fetch", "cifar10-cscores", "cifar100-pairs"]) == 0
     capsys.readouterr()
     assert main(["published", "list"]) == 0
@@ -35,17 +20,17 @@ def test_the_verb_lists_fetches_and_gives_paths(server, tmp_path, capsys):
     assert [row[0] for row in rows if row[2] == "kept"] == ["cifar10-cscores", "cifar100-pairs"]
     assert main(["published", "path", "cifar10-cscores"]) == 0
     assert Path(capsys.readouterr().out.strip()) == fetch_published("cifar10-cscores")
-    asked = sum(server.requests.values())
+    asked = sum(published_server.requests.values())
     assert main(["published", "fetch", "imagenet-index", "cifar10"]) == 1
     assert "'cifar10' is no published file" in capsys.readouterr().err
-    assert sum(server.requests.values()) == asked
+    assert sum(published_server.requests.values()) == asked
 
 
-def test_examples_are_kept_by_a_published_score_without_a_zoo(server, files, tmp_path, capsys):
+def test_examples_are_kept_by_a_published_score_without_a_zoo(published_server, published_files, tmp_path, capsys):
     words = ["stats", "keep", "--by", "cifar10-cscores", "--fraction", "0.5", "--out"]
     assert main([*words, str(tmp_path / "kept.npz")]) == 0
     kept, order = load_indices(tmp_path / "kept.npz")
-    scores = files[1]["cifar10-cscores-orig-order.npz"]["scores"]
+    scores = published_files[1]["cifar10-cscores-orig-order.npz"]["scores"]
     assert (order, sorted(kept)) == ("original", sorted(np.argsort(-scores)[: N // 2]))
     assert main([*words, str(tmp_path / "index.npz"), "--order", "published"]) == 0
     published, order = load_indices(tmp_path / "index.npz")
@@ -57,7 +42,9 @@ def test_examples_are_kept_by_a_published_score_without_a_zoo(server, files, tmp
     assert "is estimated from runs: give ZOO" in capsys.readouterr().err
 
 
-def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(server, tmp_path, monkeypatch, capsys):
+def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(
+    published_server, tmp_path, monkeypatch, capsys
+):
     words = ["stats", "memorization", str(sample_zoo()), "--experiment", "digits-mlp-tf", "--subset-ratio", "0.7"]
     words += ["--out", str(tmp_path / "no.npz"), "--labels"]
     assert main([*words, "cifar10-cscores"]) == 1  # about other examples, but found

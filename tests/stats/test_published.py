@@ -20,27 +20,13 @@ from heldout_torch.stats import (
     list_published,
     load_published,
 )
-from tests.helpers.published import INFLUENCE, M, N, served, write_look_alikes
+from tests.helpers.published import INFLUENCE, M, N
 
 NAMES = [
     "cifar10-cscores", "cifar100-cscores", "imagenet-cscores", "mnist-cscores", "cifar100-memorization",
     "cifar100-influence", "cifar100-pairs", "imagenet-memorization", "imagenet-index", "imagenet-influence",
     "imagenet-pairs",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Folder of look-alikes, the arrays in them, ImageNet's scores by index."""
-    folder = tmp_path_factory.mktemp("published")
-    return folder, *write_look_alikes(folder)
-
-
-@pytest.fixture
-def server(files, tmp_path, monkeypatch):
-    """A server of them, which the list of published files names."""
-    with served(files[0], tmp_path, monkeypatch) as running:
-        yield running
 
 
 def assert_equal(one, other):
@@ -62,22 +48,22 @@ def test_the_package_s_own_list_has_every_name():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_name_is_fetched_once_and_gives_its_kind(server, name):
+def test_each_name_is_fetched_once_and_gives_its_kind(published_server, name):
     kind = InfluencePairs if "pairs" in name else ClasswiseInfluence if "influence" in name else Scores
     for order in ("original", "published"):
         loaded = load_published(name, order)
         assert type(loaded) is kind
         assert loaded.order == ("published" if "imagenet" in name else order)
     again = load_published(name, "published")
-    sizes = {path.name: path.stat().st_size for path in server.folder.iterdir()}
-    assert dict(server.sent) == {path: sizes[path] for path in server.sent}  # none of them twice
+    sizes = {path.name: path.stat().st_size for path in published_server.folder.iterdir()}
+    assert dict(published_server.sent) == {path: sizes[path] for path in published_server.sent}  # none of them twice
     assert_equal(again, loaded)
 
 
 @pytest.mark.parametrize("name", ["cifar10-cscores", "cifar100-cscores", "cifar100-memorization", "mnist-cscores"])
-def test_scores_come_in_the_order_asked_for(server, files, name):
+def test_scores_come_in_the_order_asked_for(published_server, published_files, name):
     file = {"cifar100-memorization": "cifar100_infl_matrix.npz", "mnist-cscores": "mnist-cscores.npy"}
-    arrays = files[1][file.get(name, f"{name}-orig-order.npz")]
+    arrays = published_files[1][file.get(name, f"{name}-orig-order.npz")]
     stored = arrays if name == "mnist-cscores" else arrays["tr_mem" if "mem" in name else "scores"]
     own, other = ("published", "original") if name == "mnist-cscores" else ("original", "published")
     np.testing.assert_array_equal(load_published(name, own).scores, stored)
@@ -89,7 +75,7 @@ def test_scores_come_in_the_order_asked_for(server, files, name):
         np.testing.assert_array_equal(moved.labels, arrays[key][order])
 
 
-def test_influence_is_about_the_same_examples_in_either_order(server, files):
+def test_influence_is_about_the_same_examples_in_either_order(published_server, published_files):
     original, published = (load_published("cifar100-influence", order) for order in ("original", "published"))
     train, test = tfds_order("train", N), tfds_order("test", M)
     np.testing.assert_array_equal(original.memorization[train], published.memorization)
@@ -103,15 +89,15 @@ def test_influence_is_about_the_same_examples_in_either_order(server, files):
     np.testing.assert_array_equal(tfds_order("train", 50_000)[moved.train_index], pairs.train_index)
     np.testing.assert_array_equal(tfds_order("test", 10_000)[moved.test_index], pairs.test_index)
     np.testing.assert_array_equal(
-        pairs.train_index, files[1]["cifar100_high_infl_pairs_infl0.15_mem0.25.npz"]["tr_idx"]
+        pairs.train_index, published_files[1]["cifar100_high_infl_pairs_infl0.15_mem0.25.npz"]["tr_idx"]
     )
 
 
-def test_imagenet_s_files_are_read_with_names_as_python_objects(server, files):
-    index = files[1]["imagenet_index.npz"]
+def test_imagenet_s_files_are_read_with_names_as_python_objects(published_server, published_files):
+    index = published_files[1]["imagenet_index.npz"]
     scores = load_published("imagenet-cscores")
-    np.testing.assert_array_equal(scores.scores, files[2])  # in the order of the index, not of the file
-    assert scores.by_filename()[index["tr_filenames"][7].decode()] == files[2][7]
+    np.testing.assert_array_equal(scores.scores, published_files[2])  # in the order of the index, not of the file
+    assert scores.by_filename()[index["tr_filenames"][7].decode()] == published_files[2][7]
     memorized = load_published("imagenet-memorization")
     assert memorized.by_filename() == dict(
         zip([name.decode() for name in index["tr_filenames"]], index["tr_mem"], strict=True)
@@ -125,61 +111,64 @@ def test_imagenet_s_files_are_read_with_names_as_python_objects(server, files):
 
 
 @pytest.mark.parametrize("name", ["cifar10-cscores", "imagenet-index", "imagenet-influence"])
-def test_a_wrong_byte_is_refused_and_not_kept(server, tmp_path, name):
+def test_a_wrong_byte_is_refused_and_not_kept(published_server, tmp_path, name):
     file = f"{INFLUENCE}_split_ab.bin" if name == "imagenet-influence" else list_published()[name].file.name
-    server.faults[file] = ["wrong"]
+    published_server.faults[file] = ["wrong"]
     with pytest.raises(ZooError, match=f"{file}: is not the published file"):
         fetch_published(name)
     assert not [path for path in (tmp_path / "cache" / "published").iterdir() if path.name != ".locks"]
     fetch_published(name)
 
 
-def test_joined_parts_must_be_the_whole(server, tmp_path):
+def test_joined_parts_must_be_the_whole(published_server, tmp_path):
     listed = (tmp_path / "list.toml").read_text()
     (tmp_path / "list.toml").write_text(listed.replace(f', "{INFLUENCE}_split_ac.bin"]', "]"))
     with pytest.raises(ZooError, match="the joined parts are not the published file, their MD5 differs"):
         fetch_published("imagenet-influence")
 
 
-def test_a_damaged_cached_file_is_fetched_again(server):
+def test_a_damaged_cached_file_is_fetched_again(published_server):
     path = fetch_published("cifar100-pairs")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"x")
     assert fetch_published("cifar100-pairs").read_bytes() == whole
 
 
-def test_a_broken_connection_and_a_server_without_ranges_are_got_over(server):
+def test_a_broken_connection_and_a_server_without_ranges_are_got_over(published_server):
     file = list_published()["cifar100-influence"].file.name
-    server.faults[file] = ["drop", "500"]
-    assert fetch_published("cifar100-influence").read_bytes() == (server.folder / file).read_bytes()
+    published_server.faults[file] = ["drop", "500"]
+    assert fetch_published("cifar100-influence").read_bytes() == (published_server.folder / file).read_bytes()
     fetch_published("cifar100-influence").unlink()
-    server.ranges = False
+    published_server.ranges = False
     for name in ("cifar100-influence", "imagenet-influence"):
         fetch_published(name)
 
 
-def test_offline_gives_what_is_kept_and_nothing_else(server, monkeypatch):
+def test_offline_gives_what_is_kept_and_nothing_else(published_server, monkeypatch):
     kept = fetch_published("cifar10-cscores")
     monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
-    asked = sum(server.requests.values())
+    asked = sum(published_server.requests.values())
     assert fetch_published("cifar10-cscores") == kept
     with pytest.raises(ZooError, match=r"cifar100-cscores-orig-order\.npz: is not kept here.*OFFLINE"):
         fetch_published("cifar100-cscores")
-    assert sum(server.requests.values()) == asked
+    assert sum(published_server.requests.values()) == asked
 
 
-def test_a_local_copy_is_taken_and_checked(server, files, tmp_path, monkeypatch):
+def test_a_local_copy_is_taken_and_checked(published_server, published_files, tmp_path, monkeypatch):
     for name in NAMES:
-        assert load_published(name, folder=files[0]).order
-    monkeypatch.setenv("HELDOUT_TORCH_PUBLISHED", str(files[0]))
-    assert fetch_published("cifar10-cscores").parent == files[0]
+        assert load_published(name, folder=published_files[0]).order
+    monkeypatch.setenv("HELDOUT_TORCH_PUBLISHED", str(published_files[0]))
+    assert fetch_published("cifar10-cscores").parent == published_files[0]
     parts = tmp_path / "parts"
     parts.mkdir()
     for part in ("aa", "ab", "ac"):
         name = f"{INFLUENCE}_split_{part}.bin"
-        (parts / name).write_bytes((files[0] / name).read_bytes())
-    assert fetch_published("imagenet-influence", parts).read_bytes() == (files[0] / f"{INFLUENCE}.npz").read_bytes()
-    assert not server.requests
+        (parts / name).write_bytes((published_files[0] / name).read_bytes())
+    assert (
+        fetch_published("imagenet-influence", parts).read_bytes()
+        == (published_files[0] / f"{INFLUENCE}.npz").read_bytes()
+    )
+    assert not published_server.requests
     with pytest.raises(DataError, match=r"parts: has no imagenet_index\.npz"):
         fetch_published("imagenet-index", parts)
     (parts / "mnist-cscores.npy").write_bytes(b"x")
@@ -187,21 +176,21 @@ def test_a_local_copy_is_taken_and_checked(server, files, tmp_path, monkeypatch)
         fetch_published("mnist-cscores", parts)
     monkeypatch.setenv("HELDOUT_TORCH_PUBLISHED", str(parts))  # what it lacks is fetched
     fetch_published("imagenet-index")
-    assert server.requests
+    assert published_server.requests
 
 
-def test_concurrent_callers_fetch_once(server):
-    size = (server.folder / "cifar100_infl_matrix.npz").stat().st_size
+def test_concurrent_callers_fetch_once(published_server):
+    size = (published_server.folder / "cifar100_infl_matrix.npz").stat().st_size
     command = [sys.executable, "-c", "from heldout_torch.stats import *; print(fetch_published('cifar100-influence'))"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         paths = {str(path) for path in threads.map(fetch_published, ["cifar100-influence"] * 8)}
     paths |= {process.communicate()[0].decode().strip() for process in processes}
     assert len(paths) == 1
-    assert dict(server.sent) == {"cifar100_infl_matrix.npz": size}
+    assert dict(published_server.sent) == {"cifar100_infl_matrix.npz": size}
 
 
-def test_errors_name_what_there_is(server, tmp_path):
+def test_errors_name_what_there_is(published_server, tmp_path):
     with pytest.raises(DataError, match="did you mean 'cifar10-cscores'"):
         load_published("cifar10-cscore")
     with pytest.raises(DataError, match="order is 'mine'"):

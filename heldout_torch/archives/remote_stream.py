@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import re
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -13,11 +14,14 @@ from typing import Any, BinaryIO
 
 from heldout_torch.archives.access_points import READ, Ranges
 from heldout_torch.errors import ZooError, one_line
+from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
+_FIRST_TRIES = 4  # while nobody has answered yet: a misspelt address, or no network
+_SILENT_TRIES = 2  # of these, where each costs many seconds
 _MAX_WAIT = 300.0  # seconds, whatever a server asks for
 _SILENCE = 60.0  # seconds without a byte, after which a connection counts as broken
 _PROGRESS = 2**16  # bytes after which the tries are counted anew; or a server could send one with each
@@ -35,7 +39,7 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
         The stream, and how many bytes it has, if that is known.
 
     Raises:
-        ZooError: If it cannot be opened.
+        ZooError: If it cannot be opened, or the network may not be used.
     """
     if not is_remote(location):
         try:
@@ -43,6 +47,7 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
         except OSError as error:
             raise ZooError(f"{location}: cannot be read ({error.strerror})") from None
         return file, file.seek(0, io.SEEK_END) - file.seek(0)
+    check_network(location)
     if location.startswith(("http://", "https://")):
         stream = HttpStream(location, tell)
         return io.BufferedReader(stream, READ), stream.size
@@ -134,7 +139,9 @@ class HttpStream(io.RawIOBase):
                 after = error.headers.get("Retry-After", "")
                 self._wait(f"{error.code} {error.reason}", float(after) if re.fullmatch(r"\d{1,6}", after) else None)
             except (OSError, http.client.HTTPException) as error:
-                self._wait(one_line(error), None)
+                cause = getattr(error, "reason", error)
+                slow = isinstance(cause, TimeoutError | socket.gaierror)
+                self._wait(one_line(cause), None, _SILENT_TRIES if slow else _FIRST_TRIES)
             except ValueError as error:
                 raise ZooError(f"{self._url}: cannot be reached ({error})") from None
 
@@ -169,8 +176,8 @@ class HttpStream(io.RawIOBase):
             at += len(data)
         self._answer = answer
 
-    def _wait(self, reason: str, seconds: float | None) -> None:
-        if self._tries == len(self._waits):
+    def _wait(self, reason: str, seconds: float | None, first_tries: int | None = None) -> None:
+        if self._tries == len(self._waits) or (first_tries == self._tries + 1 and not self._known):
             raise ZooError(
                 f"{self._url}: cannot be read at byte {self._position}, tried {self._tries + 1} times ({reason})"
             )

@@ -19,6 +19,7 @@ from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
 from heldout_torch.errors import DataError
+from heldout_torch.storage.offline import check_network
 
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "mnist": 10}
 _MNIST_MD5 = {
@@ -73,6 +74,7 @@ def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True
     if folder is None and download:
         from torchvision.datasets import MNIST
 
+        check_network(f"mnist: is not in {path}")
         try:
             MNIST(str(path), download=True)
         except (OSError, RuntimeError) as error:
@@ -192,6 +194,7 @@ def _read_checked(path: Path, md5: str | None, name: str) -> bytes:
 def _fetch_cifar(source: Any, path: Path) -> None:
     from torchvision.datasets.utils import download_and_extract_archive
 
+    check_network(f"{source.url}: is not in {path}")
     try:
         download_and_extract_archive(source.url, str(path), filename=source.filename, md5=source.tgz_md5)
     except (OSError, RuntimeError) as error:

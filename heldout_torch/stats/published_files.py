@@ -11,10 +11,11 @@ from heldout_torch.stats.published_list import PublishedFile, find_published, li
 from heldout_torch.storage.digests import digest_of, matches
 from heldout_torch.storage.files import new_file
 from heldout_torch.storage.locks import locked
+from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import read_range
-from heldout_torch.zoo.cache import CACHE_VARIABLE, OFFLINE_VARIABLE, cache_root, is_offline
+from heldout_torch.zoo.cache import CACHE_VARIABLE, cache_root
 
 FOLDER_VARIABLE = "HELDOUT_TORCH_PUBLISHED"
 _PIECE = 2**22  # bytes of a request
@@ -84,8 +85,8 @@ def _cached(file: PublishedFile, parts: Path | None) -> Path:
 
 def _make(path: Path, file: PublishedFile, parts: Path | None) -> None:
     pieces = file.parts or (file,)
-    if parts is None and is_offline():
-        raise ZooError(f"{file.name}: is not kept here, and {OFFLINE_VARIABLE} is set, so it is not fetched")
+    if parts is None:
+        check_network(f"{file.name}: is not kept in {_cache()}, nor in a folder that {FOLDER_VARIABLE} names")
     total = None if any(piece.size is None for piece in pieces) else sum(piece.size or 0 for piece in pieces)
     with _checked_file(path, file) as target, Bar(f"fetch {file.name}", "B", total, delay=1.0) as bar:
         for piece in pieces:

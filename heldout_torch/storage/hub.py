@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from heldout_torch.errors import ZooError, printable
+from heldout_torch.storage.offline import check_network
 
 HUB = "hf://"
 LONGEST_WAIT = 3700.0  # seconds; quotas are an hour's at most
@@ -144,8 +145,10 @@ def _patiently(action: Callable[[], T], location: str) -> T:
     """Do something on the Hub, again when it fails in a way that may pass, after the wait that the Hub asks for.
 
     Raises:
-        ZooError: At once, if it is refused; or if every try fails, or the Hub asks for a longer wait than an hour.
+        ZooError: At once, if it is refused, or the network may not be used; or if every try fails, or the Hub asks for
+            a longer wait than an hour.
     """
+    check_network(location)
     waits = list(_WAITS)
     while True:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from heldout_torch.errors import ZooError
 from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, write_atomically
+from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried, status_of
 
@@ -26,8 +27,9 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     """Return the fsspec file system of a location, and its path there.
 
     Raises:
-        ZooError: If the protocol is not known, or its package is not installed.
+        ZooError: If the network may not be used, the protocol is not known, or its package is not installed.
     """
+    check_network(location)
     protocol = location.partition("://")[0].lower()
     try:
         import fsspec

@@ -6,8 +6,8 @@ from typing import Self
 
 from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.storage.listing import ListedFile, list_files
+from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.urls import open_filesystem, remove_file, write_file
-from heldout_torch.zoo.cache import OFFLINE_VARIABLE
 from heldout_torch.zoo.indexing import Files, is_there, runs_of
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
 from heldout_torch.zoo.records import RECORD_FILE, RunFiles
@@ -82,8 +82,7 @@ class BucketZoo(WebZoo, WritingZoo):
         Raises:
             ZooError: If the network is switched off, or the package of the protocol is missing.
         """
-        if self._offline:
-            raise ZooError(f"{self.location}: cannot be written, {OFFLINE_VARIABLE} forbids the use of the network")
+        check_network(f"{self.location}: cannot be written", self._offline)
         open_filesystem(self.location)
 
     def __enter__(self) -> Self:

@@ -24,7 +24,6 @@ from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunRecord, read_r
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
-OFFLINE_VARIABLE = "HELDOUT_TORCH_OFFLINE"
 CHUNK = 2**22  # bytes of a request; what a broken connection costs at most
 
 Progress = Callable[[int], object]  # is told every number of bytes fetched
@@ -42,11 +41,6 @@ def cache_folder(location: str) -> Path:
     location = location.rstrip("/")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", location.partition("?")[0].rpartition("/")[2].rpartition("@")[2]).strip("-")
     return cache_root() / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:16]}"
-
-
-def is_offline() -> bool:
-    """Return whether the environment variable `HELDOUT_TORCH_OFFLINE` forbids any use of the network."""
-    return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
 
 
 class Cache:

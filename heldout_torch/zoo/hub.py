@@ -13,7 +13,7 @@ from typing import Any, Self
 from heldout_torch.errors import ZooError
 from heldout_torch.storage import hub
 from heldout_torch.storage.listing import ListedFile
-from heldout_torch.zoo.cache import OFFLINE_VARIABLE
+from heldout_torch.storage.offline import check_network
 from heldout_torch.zoo.card import CARD_FILE, card, is_generated
 from heldout_torch.zoo.indexing import is_there, runs_of
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
@@ -115,8 +115,7 @@ class HubZoo(WebZoo, WritingZoo):
         Raises:
             ZooError: If the network is switched off, or the package is missing.
         """
-        if self._offline:
-            raise ZooError(f"{self.location}: cannot be written, {OFFLINE_VARIABLE} forbids the use of the network")
+        check_network(f"{self.location}: cannot be written", self._offline)
         hub.check_package(self.location)
 
     def __enter__(self) -> Self:

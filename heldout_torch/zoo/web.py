@@ -13,9 +13,10 @@ from torch import Tensor
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
+from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
-from heldout_torch.zoo.cache import Cache, Progress, is_offline
+from heldout_torch.zoo.cache import Cache, Progress
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
@@ -87,6 +88,7 @@ class WebZoo:
         self.record(key)
         head = self._cache.read(f"{key}/{MODEL_FILE}")
         if head is None:
+            check_network(f"run {key} of {self.location} is not in the cache {self._cache.root}", self._offline)
             head = read_range(f"{where}/{MODEL_FILE}", 0, FIRST_BYTES)
             if len(head) < (size := header_size(head)):
                 head += read_range(f"{where}/{MODEL_FILE}", len(head), size)
@@ -115,7 +117,9 @@ class WebZoo:
             self._cache.keep(f"{key}/{RECORD_FILE}", record_bytes(self.record(key), metadata))
 
     def files(self, key: RunKey) -> RunFiles:
-        """Return a run's files as they are in the zoo now, checked against its record, as `Zoo.files`."""
+        """Return a run's files as they are in the zoo now, offline in the cache, checked against its record."""
+        if self._offline:
+            return RunFiles(self.metadata(key), self.record(key), self._contents(key, list(self.record(key).files)))
         for attempt in range(TRIES):  # somebody may replace the run while it is read, file by file
             time.sleep(_WAIT * attempt)
             record = self._find(key, fresh=True)
@@ -128,7 +132,9 @@ class WebZoo:
         raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; put the run there again")
 
     def read(self, name: str) -> bytes | None:
-        """Return the contents of a file of the zoo; None if there is none."""
+        """Return the contents of a file of the zoo, offline of one that is cached; None if there is none."""
+        if self._offline:
+            return self._cache.read(name)
         try:
             return read_file(f"{self.location}/{name}")
         except FileNotFoundError:
@@ -198,7 +204,7 @@ class WebZoo:
     def _not_there(self, key: RunKey) -> ZooError:
         if self._offline:
             root = self._cache.root
-            return ZooError(f"run {key} of {self.location} is not in the cache {root}, and the network is switched off")
+            return ZooError(f"run {key} of {self.location} is not in the cache {root}, and {why_offline()}")
         return ZooError(f"run {key} is not in {self.location}")
 
     def _known_manifest(self, needed: bool = True) -> Manifest:
@@ -226,5 +232,5 @@ class WebZoo:
         runs = self._cache.records()
         if not runs:
             root = self._cache.root
-            raise ZooError(f"{self.location}: nothing of this zoo is cached in {root}, and the network is switched off")
+            raise ZooError(f"{self.location}: nothing of this zoo is cached in {root}, and {why_offline()}")
         return Manifest(runs)

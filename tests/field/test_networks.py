@@ -3,8 +3,10 @@
 Also of storage/retries.py, storage/web.py.
 """
 
+import errno
 import gzip
 import itertools
+import socket
 import threading
 import time
 import tracemalloc
@@ -14,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from heldout_torch import ZooError
+from heldout_torch.archives import remote_stream
 from heldout_torch.storage import retries, web
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import check_ranges, read_file, read_range, write_file
@@ -269,3 +272,25 @@ def test_a_bucket_of_an_impossible_name_is_tried_once(bucket, monkeypatch):
     monkeypatch.setattr(retries.time, "sleep", tried.append)
     refused(lambda: read_file("s3://No Bucket!/file"), "cannot be used")
     assert tried == []
+
+
+@pytest.mark.parametrize("reason", ["refused", "no such name", "no resolver", "silent"])
+def test_an_archive_that_nobody_serves_is_tried_for_a_few_seconds(reason, monkeypatch):
+    """While nothing has come yet; what has begun is waited for."""
+    tries, waits, told = [], [], []
+
+    def fail(*_, **__):
+        tries.append(1)
+        raise {
+            "refused": ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+            "no such name": socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "no resolver": socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+            "silent": TimeoutError("timed out"),
+        }[reason]
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    monkeypatch.setattr(remote_stream.time, "sleep", waits.append)
+    refused(lambda: remote_stream.open_stream("http://zoo.example/a.tar.gz", told.append), "tried . times")
+    assert len(tries) == (4 if reason == "refused" else 2)
+    assert sum(waits) < 5
+    assert len(told) == len(waits)

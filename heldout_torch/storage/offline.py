@@ -1,0 +1,35 @@
+"""Whether the network may be used. `HELDOUT_TORCH_OFFLINE=1` forbids it to all of the package, servers of this machine
+included; a Ray cluster's own connections are the exception, since they are asked for by name and fetch nothing.
+"""
+
+import os
+
+from heldout_torch.errors import ZooError
+
+OFFLINE_VARIABLE = "HELDOUT_TORCH_OFFLINE"
+
+
+def is_offline() -> bool:
+    """Return whether the environment variable `HELDOUT_TORCH_OFFLINE` forbids any use of the network."""
+    return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
+
+
+def why_offline() -> str:
+    """Return what forbids the use of the network, and what to do, as the end of a message."""
+    if is_offline():
+        return f"{OFFLINE_VARIABLE} forbids the use of the network; unset it, or name a place on this machine"
+    return "offline=True forbids the use of the network; leave it out, or name a place on this machine"
+
+
+def check_network(what: object, offline: bool = False) -> None:
+    """Check that the network may be used; whatever is about to use it asks here first.
+
+    Args:
+        what: What is to be reached, as the message names it.
+        offline: Whether the caller was told to do without, whatever the environment says.
+
+    Raises:
+        ZooError: If it may not.
+    """
+    if offline or is_offline():
+        raise ZooError(f"{what}: {why_offline()}")

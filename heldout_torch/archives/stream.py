@@ -11,7 +11,7 @@ from heldout_torch.archives.arrivals import Arrivals
 from heldout_torch.archives.convert import convert_parts
 from heldout_torch.archives.inflate import HashedStream, inflate
 from heldout_torch.archives.limits import HELD, run_limit
-from heldout_torch.archives.tar_stream import Member, read_members
+from heldout_torch.archives.tar_stream import Member, ZooInTarError, read_members
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.zoo.aux_arrays import read_aux
@@ -94,6 +94,9 @@ def export_archive(
                         tell(f"all runs asked for have come after {source.size} bytes; the rest is not read")
                         break
                 whole = True
+            except ZooInTarError as error:  # its files are no parts of runs to come
+                yield Outcome(None, error=str(error))
+                return
             except ZooError as error:
                 yield Outcome(None, error=str(error))
             yield from export.finish()

@@ -9,10 +9,16 @@ from heldout_torch.archives.inflate import NoArchiveError
 from heldout_torch.archives.limits import NAME
 from heldout_torch.archives.tar_headers import Header, TarBytes, read_headers
 from heldout_torch.errors import ZooError, one_line
-from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey, make_key, parse_ratio
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, RunKey, make_key, parse_ratio
+from heldout_torch.zoo.records import RECORD_FILE
 
 _LINKS = (b"1", b"2")
+_OF_ZOO = re.compile(rf"(?:^|/)([A-Za-z0-9][A-Za-z0-9_.-]*/0\.\d+/\d+/(?:{MODEL_FILE}|{RECORD_FILE}))$")
 _CHECKPOINT_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(index|data-\d{5}-of-\d{5})")
+
+
+class ZooInTarError(ZooError):
+    """The archive is no published one, but a zoo that somebody packed."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,18 @@ def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
         archive: What errors call the archive.
 
     Raises:
+        ZooInTarError: If it holds a zoo: the first run has a zoo's files where a checkpoint is expected.
         ZooError: If the stream is no archive, damaged, cut off, or goes on after the end of the archive.
     """
     tar = TarBytes(stream)
+    checkpoints = False  # whether a part of one has come
     try:
         for header in read_headers(tar):
-            yield _member(header, tar, archive)
+            member = _member(header, tar, archive)
+            checkpoints = checkpoints or (member.part or AUX_FILE) != AUX_FILE
+            if not checkpoints and (found := _OF_ZOO.search(header.name)) is not None:
+                raise ZooInTarError(f"{archive}: holds a zoo ({found[1]}); unpack it, and name its folder")
+            yield member
         tar.check_rest()
     except ZooError:
         raise

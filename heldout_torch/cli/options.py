@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.paths import check_folder_name, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
 from heldout_torch.zoo.open import ZOO_VARIABLE
@@ -58,8 +58,13 @@ def file_to_write(text: str) -> Path:
 
 
 def folder_to_write(text: str) -> Path:
-    """Return the path of a folder that is to be written into, as `file_to_write` does of a file."""
+    """Return the path of a folder that is to be written into, as `file_to_write` does of a file.
+
+    Raises:
+        HeldoutError: As `file_to_write`, or if there is none and the name is that of a file.
+    """
     path = local_path(text)
+    check_folder_name(path)
     _check_writable(path)
     return path
 

@@ -30,7 +30,6 @@ from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.published import published_scores
 from heldout_torch.stats.published_list import find_published
 from heldout_torch.stats.summary import scores_for_file, write_classwise
-from heldout_torch.storage.paths import local_path
 
 _ORIGINAL = (
     "Examples are written in the order of the data set's own files, as in the published ones, and the file says so. "
@@ -87,7 +86,9 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
     parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one in the zoo")
     parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these, such as 0-9,42")
     add_facts_options(parser)
-    parser.add_argument("--table", type=local_path, metavar="DIR", help="keep the runs' bits here, and use them again")
+    parser.add_argument(
+        "--table", type=options.folder_to_write, metavar="DIR", help="keep the runs' bits here, and use them again"
+    )
     parser.add_argument("--out", required=name != "accuracy", metavar="FILE", help="file to write")
     parser.add_argument(
         "--empty-zero", action="store_true",

@@ -17,7 +17,14 @@ from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.evaluation.sweep import sweep
-from heldout_torch.experiments import find_experiment, is_experiment_file, read_recipe, recipe_of
+from heldout_torch.experiments import (
+    check_known,
+    find_experiment,
+    is_experiment_file,
+    known_experiments,
+    read_recipe,
+    recipe_of,
+)
 from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
@@ -124,7 +131,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     runs = tuple(islice(arguments.runs, index, None, shards))
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is not None:
-        if arguments.name in (None, experiment.name):
+        if arguments.name in (None, experiment.name, *known_experiments()):
             raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")
         order = dataset.original_index("train").numpy()
         subset = read_subset(arguments.subset, experiment.train_examples, order, arguments.order)
@@ -132,6 +139,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     if arguments.name is not None:
         make_key(arguments.name, 0.5, 0)
         experiment = replace(experiment, name=arguments.name, archive=None)
+        check_known(experiment, "--name")
     return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
 
 

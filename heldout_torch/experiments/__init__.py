@@ -2,6 +2,7 @@
 
 from heldout_torch.experiments.experiment import DEFINITION_FILE, Archive, Experiment, check_name, is_experiment_name
 from heldout_torch.experiments.known import (
+    check_known,
     declared_in,
     find_experiment,
     is_experiment_file,
@@ -16,6 +17,7 @@ __all__ = [
     "Archive",
     "Experiment",
     "Recipe",
+    "check_known",
     "check_name",
     "declared_in",
     "find_experiment",

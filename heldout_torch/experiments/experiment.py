@@ -18,6 +18,7 @@ DEFINITION_FILE = "experiment.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MAX_EXAMPLES = 2**31 - 1  # aux arrays count in int32
 _MAX_DEPTH = 8
+_DIFFERENCES = 3  # that are named
 _TYPES: dict[str, Any] = {
     "dataset": str, "architecture": str, "config": dict, "train_examples": int, "test_examples": int,
     "preprocessing": dict,
@@ -131,9 +132,34 @@ class Experiment:
         """Return the contents of the `experiment.json` that declares the experiment."""
         return (json.dumps(self.to_record(), indent=2, sort_keys=True) + "\n").encode()
 
+    def difference(self, other: "Experiment") -> str:
+        """Return in which fields another experiment is not this one, whatever their names; nothing if it is.
+
+        >>> one, other = (Experiment("e", "digits", "mlp", {"widths": [width]}, 9, 1) for width in (64, 128))
+        >>> one.difference(other)
+        'config.widths is [64], not [128]'
+        """
+        ours, theirs = (_flat(json.loads(json.dumps(experiment.to_record()))) for experiment in (self, other))
+        lacking = object()
+        fields = [field for field in {**ours, **theirs} if ours.get(field, lacking) != theirs.get(field, lacking)]
+        shown = (f"{field} is {_shown(ours, field)}, not {_shown(theirs, field)}" for field in fields[:_DIFFERENCES])
+        return ", ".join(shown)
+
     def write(self, folder: Path) -> None:
         """Declare the experiment in `folder/experiment.json`, for names that the package does not know."""
         write_atomically(folder / DEFINITION_FILE, self.to_bytes())
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the fields of its tables beside the others, as `table.field`."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _shown(record: dict[str, Any], field: str) -> str:
+    return reprlib.repr(record[field]) if field in record else "absent"
 
 
 def is_experiment_name(name: Any) -> bool:

@@ -9,6 +9,7 @@ from heldout_torch.errors import HeldoutError, ZooError, nearest
 from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment
 from heldout_torch.experiments.recipe import Recipe
 from heldout_torch.experiments.toml_files import MAX_BYTES, parse_toml, read_toml
+from heldout_torch.storage.paths import local_path
 
 _SUFFIX = ".toml"
 
@@ -26,7 +27,7 @@ def known_experiments() -> dict[str, Experiment]:
 
 def is_experiment_file(name_or_path: str | Path) -> bool:
     """Whether a person means a file of his own by it: it ends in `.toml`."""
-    return str(name_or_path).endswith(_SUFFIX)
+    return str(name_or_path).rstrip("/'\" \n").endswith(_SUFFIX)
 
 
 def find_experiment(name_or_path: str | Path) -> Experiment:
@@ -44,9 +45,9 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
     """
     if not is_experiment_file(name_or_path):
         return read_declaration(str(name_or_path), None)
-    path = Path(name_or_path)
+    path = local_path(name_or_path)
     experiment = Experiment.from_toml(path.name.removesuffix(_SUFFIX), read_toml(path), str(path))
-    _check_known(experiment, str(path))
+    check_known(experiment, str(path))
     return experiment
 
 
@@ -97,7 +98,7 @@ def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE
     except (ValueError, RecursionError) as error:
         raise ZooError(f"{where}: cannot be read as JSON ({error})") from None
     experiment = Experiment.from_json(name, record, where)
-    _check_known(experiment, where)
+    check_known(experiment, where)
     return known_experiments().get(name, experiment)  # which says more than a zoo does
 
 
@@ -115,8 +116,18 @@ def recipe_of(experiment: Experiment) -> Recipe:
     return experiment.recipe
 
 
-def _check_known(experiment: Experiment, where: str) -> None:
-    """Raise ZooError if a file declares an experiment of the package otherwise than the package does."""
+def check_known(experiment: Experiment, where: str = "") -> None:
+    """Check that an experiment which has the name of one of the package is that one.
+
+    Args:
+        experiment: The experiment.
+        where: What errors begin with, if it comes from a file.
+
+    Raises:
+        ZooError: If it is another; the line says in what.
+    """
     known = known_experiments().get(experiment.name)
-    if known is not None and experiment != known:
-        raise ZooError(f"{where}: {experiment.name} is declared by the package, a file cannot declare it otherwise")
+    if known is not None and (difference := known.difference(experiment)):
+        start = f"{where}: " if where else ""
+        line = f"{experiment.name} is declared by the package, whose {difference}; choose another name"
+        raise ZooError(start + line)

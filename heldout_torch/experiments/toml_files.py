@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout_torch.errors import HeldoutError
+from heldout_torch.storage.paths import local_path
 
 MAX_BYTES = 2**16
 
@@ -15,7 +16,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     Raises:
         HeldoutError: If it cannot be read, is longer, or is no TOML.
     """
-    path = Path(path).expanduser()
+    path = local_path(path)
     try:
         with open(path, "rb") as file:
             return parse_toml(file.read(MAX_BYTES + 1), str(path))

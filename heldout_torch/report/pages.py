@@ -19,6 +19,7 @@ from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, er
 from heldout_torch.stats.accuracies import PARTS, spread
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
+from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.storage.progress import tracked
 from heldout_torch.zoo import Experiment
 
@@ -37,7 +38,7 @@ def write_report(
     statistics: ReportStatistics,
     experiment: Experiment,
     dataset: AnyDataset | None,
-    out: str | Path,
+    out: Location,
     class_names: Sequence[str] | None = None,
     commands: Sequence[str] = (),
 ) -> Path:
@@ -59,7 +60,7 @@ def write_report(
         HeldoutError: If the folder is not empty, names and classes differ in number, or Jinja2, Matplotlib or Pillow
             is not installed.
     """
-    out = Path(out)
+    out = local_path(out)
     check_output(out)
     sizes = ExampleFacts(experiment.train_examples), ExampleFacts(experiment.test_examples)
     check_examples(statistics.table, *sizes, f"experiment {experiment.name}")

@@ -10,11 +10,12 @@ from heldout_torch.stats.columns import SUFFIXES, read_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_npy, read_npz
+from heldout_torch.storage.paths import Location, local_path
 
 INDICES = "indices"
 
 
-def save_indices(path: str | Path, indices: np.ndarray, order: Order) -> None:
+def save_indices(path: Location, indices: np.ndarray, order: Order) -> None:
     """Write indices and their order as an npz file, the arrays `indices` and `order`.
 
     Raises:
@@ -23,7 +24,7 @@ def save_indices(path: str | Path, indices: np.ndarray, order: Order) -> None:
     write_npz(path, {INDICES: _once(as_indices(np.asarray(indices), None, INDICES), INDICES)}, order)
 
 
-def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarray, Order]:
+def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:
     """Read indices of examples and how they count.
 
     Args:
@@ -38,7 +39,7 @@ def load_indices(path: str | Path, order: Order | None = None) -> tuple[np.ndarr
         DataError: If the file is missing, damaged, names an example twice, or how it counts is not said or is said in
             two ways.
     """
-    path = Path(path)
+    path = local_path(path)
     said = None
     if path.suffix == ".npy":
         array = read_npy(path)
@@ -66,7 +67,7 @@ def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order]:
 
 
 def load_published_indices(
-    path: str | Path, examples: int, original_index: np.ndarray | None, order: Order | None = None
+    path: Location, examples: int, original_index: np.ndarray | None, order: Order | None = None
 ) -> np.ndarray:
     """Read indices of training examples as published ones.
 

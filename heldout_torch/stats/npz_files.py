@@ -1,7 +1,6 @@
 """What the readers and writers of published files share: rows that are checked, and the order of their examples."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.npz import npz_bytes
+from heldout_torch.storage.paths import Location, local_path
 
 ORDER = "order"  # a string of no dimension, in every file written here
 
@@ -61,7 +61,7 @@ def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return np.array(names, np.bytes_)
 
 
-def read_order(arrays: Mapping[str, np.ndarray], path: str | Path) -> Order | None:
+def read_order(arrays: Mapping[str, np.ndarray], path: Location) -> Order | None:
     """Return what a file says about the order of its examples; None if it says nothing.
 
     Raises:
@@ -76,7 +76,7 @@ def read_order(arrays: Mapping[str, np.ndarray], path: str | Path) -> Order | No
     return check_order(value.decode("latin-1") if isinstance(value, bytes) else value, f"{path}: {ORDER}")
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | None], order: Order | None) -> None:
+def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Order | None) -> None:
     """Write arrays atomically, uncompressed, with their order if it is known; the same arrays give the same bytes.
 
     Args:
@@ -90,8 +90,8 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | None], order: 
     known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     if order is not None:
         known[ORDER] = np.array(check_order(order, ORDER))
-    remove_stale(Path(path).parent)
+    remove_stale(local_path(path).parent)
     try:
-        write_atomically(Path(path), npz_bytes(known))
+        write_atomically(local_path(path), npz_bytes(known))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.storage.npz import map_npy
+from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
     from heldout_torch.data import SplitName
@@ -77,9 +77,9 @@ class OutputTable:
     @classmethod
     def from_files(
         cls,
-        masks: str | Path,
-        margins_test: str | Path,
-        margins_train: str | Path | None = None,
+        masks: Location,
+        margins_test: Location,
+        margins_train: Location | None = None,
         keys: "Sequence[str | RunKey] | None" = None,
     ) -> Self:
         """Open npy files, as datamodels are published: masks, bool (runs, n), and margins, float (runs, m).
@@ -87,11 +87,11 @@ class OutputTable:
         Raises:
             DataError: If a file cannot be read, or is not as for `from_arrays`.
         """
-        train = None if margins_train is None else map_npy(Path(margins_train))
-        return cls.from_arrays(map_npy(Path(masks)), map_npy(Path(margins_test)), train, keys)
+        train = None if margins_train is None else map_npy(local_path(margins_train))
+        return cls.from_arrays(map_npy(local_path(masks)), map_npy(local_path(margins_test)), train, keys)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: Location) -> Self:
         """Open what `heldout evaluate --save outputs` wrote; runs that are not evaluated yet are left out.
 
         Args:
@@ -100,7 +100,7 @@ class OutputTable:
         Raises:
             DataError: If the folder holds no outputs, or no run is evaluated.
         """
-        layout, arrays = open_outputs(Path(path))
+        layout, arrays = open_outputs(local_path(path))
         rows = np.flatnonzero(arrays.pop("filled"))
         if not len(rows):
             raise DataError(f"{path}: no run of {len(layout.keys)} is evaluated yet; run `heldout evaluate` again")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,6 +16,7 @@ from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.zoo_rows import aux_rows, read_aux
 from heldout_torch.storage.notebook import as_code
+from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class RunTable:
         return cls.from_aux(aux, keys)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: Location) -> Self:
         """Open a saved table; its arrays stay on disk and are mapped into memory as they are read.
 
         While the table is in use its files must not be written into or cut short by others: what is counted would
@@ -132,10 +132,10 @@ class RunTable:
         Raises:
             DataError: If the folder holds no table, or its files do not fit each other.
         """
-        keys, arrays = load_table(Path(path))
+        keys, arrays = load_table(local_path(path))
         return cls(keys, *arrays.values())
 
-    def save(self, path: str | Path, source: str | None = None) -> None:
+    def save(self, path: Location, source: str | None = None) -> None:
         """Write the table as a folder, which appears at once; a table that lies there is replaced.
 
         `source` may be a digest of what the table was made of, which is kept with it.
@@ -143,7 +143,7 @@ class RunTable:
         Raises:
             DataError: If something other than a run table lies there, or the folder cannot be written.
         """
-        save_table(Path(path), self.keys, self._packed, source)
+        save_table(local_path(path), self.keys, self._packed, source)
 
     @classmethod
     def concat(cls, tables: "Sequence[RunTable]", mix_ratios: bool = False) -> Self:

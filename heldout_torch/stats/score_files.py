@@ -5,7 +5,6 @@ tensorflow-datasets, and run tables by published index; `to_original` and `to_pu
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, 
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.notebook import as_table
 from heldout_torch.storage.npz import read_npy, read_npz
+from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
@@ -93,7 +93,7 @@ class Scores:
         return data_frame(self.columns())
 
 
-def load_scores(path: str | Path) -> Scores:
+def load_scores(path: Location) -> Scores:
     """Read `scores` (and `labels`, `filenames`, `standard_error`, `order` if there) of an npz file, or an npy array.
 
     Names of files may be an array of Python objects, as in the published file of ImageNet; they are not unpickled.
@@ -101,7 +101,7 @@ def load_scores(path: str | Path) -> Scores:
     Raises:
         DataError: If the file is missing, damaged, or arrays are not as in `Scores`.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
     arrays = read_npz(path, wanted=["scores"], optional=[*_KINDS, "filenames", ORDER], objects=parse_names)
@@ -116,7 +116,7 @@ def load_scores(path: str | Path) -> Scores:
     return Scores(scores, **others, order=read_order(arrays, path))
 
 
-def save_scores(path: str | Path, scores: Scores) -> None:
+def save_scores(path: Location, scores: Scores) -> None:
     """Write scores as an npz file.
 
     Raises:

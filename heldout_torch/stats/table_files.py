@@ -10,6 +10,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.npz import map_npy
+from heldout_torch.storage.paths import check_folder_name
 from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
@@ -60,10 +61,12 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
         source: Digest of what the table was made of, which `read_source` returns.
 
     Raises:
-        DataError: If something other than a run table lies there, or the folder cannot be written.
+        DataError: If something other than a run table lies there, the folder has the name of a file, or cannot be
+            written.
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise DataError(f"{folder}: exists and is no run table, so it is not replaced; choose another path")
+    check_folder_name(folder)
     record: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "keys": keys,

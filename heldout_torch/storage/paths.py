@@ -9,6 +9,10 @@ from heldout_torch.errors import DataError
 
 Location = str | os.PathLike[str]
 
+# How the names of files end that this package writes; and others that somebody may expect of it.
+_OF_FILES = frozenset(
+    "npz npy csv tsv parquet json jsonl toml safetensors seek html pdf png svg txt md pt pth zip".split()  # noqa: SIM905
+)
 _QUOTES = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
 _FILE = re.compile(r"file:(?://([^/]*))?(.*)", re.DOTALL | re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
@@ -64,6 +68,17 @@ def place(value: Location) -> Path | str:
         return path.expanduser()
     except RuntimeError:
         raise DataError(f"{text}: there is no such user, or no home folder") from None
+
+
+def check_folder_name(folder: Path | str) -> None:
+    """Check that what is to be a folder is not called like a file, which somebody expected there.
+
+    Raises:
+        DataError: If it is, such as `scores.npz`, and is no folder yet.
+    """
+    suffix = f"{folder}".rpartition("/")[2].rpartition(".")[2].lower()
+    if suffix in _OF_FILES and not (isinstance(folder, Path) and folder.is_dir()):
+        raise DataError(f"{folder}: is the name of a file, and a folder is written here; name a folder")
 
 
 def is_remote(location: object) -> bool:

@@ -165,7 +165,7 @@ class WritableZoo(Zoo, Protocol):
         """Write what an experiment is, unless the package knows it or it is declared here already.
 
         Raises:
-            ZooError: If it is declared otherwise here, or the place cannot be written.
+            ZooError: If it is declared otherwise, here or by the package, or the place cannot be written.
         """
         ...
 

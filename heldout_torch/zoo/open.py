@@ -9,6 +9,7 @@ from typing import Literal, cast
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.hub import HUB
+from heldout_torch.storage.paths import check_folder_name
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
@@ -109,6 +110,7 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
 
     Raises:
         ZooError: If it is a place that only can be read.
+        DataError: If it is to be a folder, and has the name of a file.
     """
     if not isinstance(place, str | os.PathLike):
         zoo: Zoo = place
@@ -122,6 +124,7 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
             raise ZooError(f"{location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
         else:
             zoo = FolderZoo(location)
+        check_folder_name(location)
     if not isinstance(zoo, WritingZoo):
         only = (
             "cannot be written, a web server only serves; name a folder, a bucket (s3://, gs://), or hf://"

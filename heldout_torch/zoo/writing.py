@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from heldout_torch.errors import ZooError
-from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
+from heldout_torch.experiments import DEFINITION_FILE, Experiment, check_known, known_experiments, read_declaration
 from heldout_torch.storage.listing import ListedFile
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.indexing import Indexed, index_zoo
@@ -61,14 +61,16 @@ class WritingZoo(ABC):
     def declare(self, experiment: Experiment) -> None:
         """Write what an experiment is, as `WritableZoo.declare`."""
         if experiment.name in known_experiments():
+            check_known(experiment)
             return
         name = f"{experiment.name}/{DEFINITION_FILE}"
         there = self.read(name)
         if there is None:
             self.write(name, experiment.to_bytes())
-        elif read_declaration(experiment.name, there, name).to_bytes() != experiment.to_bytes():
-            where = f"{self.location}/{name}"
-            raise ZooError(f"{where}: declares {experiment.name} otherwise; file the runs under another name")
+            return
+        where = f"{self.location}/{name}"
+        if difference := read_declaration(experiment.name, there, where).difference(experiment):
+            raise ZooError(f"{where}: declares {experiment.name} otherwise, {difference}; choose another name")
 
     def manifest(self) -> Manifest | None:
         """Return the manifest that lies in the zoo; None if there is none.

@@ -18,6 +18,7 @@ import pytest
 
 from heldout_torch import ZooError
 from heldout_torch.archives import stream as archive_module
+from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.selection import Selection
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
@@ -67,6 +68,32 @@ def test_a_shuffled_archive_gives_the_bytes_of_the_folder_export(runs, tmp_path)
     for experiment in (EXPERIMENT, "cifar10-inception"):
         record = json.loads((tmp_path / "zoo" / experiment / "archive.json").read_bytes())
         assert record == {"name": archive.name, "md5": md5, "size": archive.stat().st_size, "verified": True}
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("kind", ["zoo", "beside", "aux arrays"])
+def test_a_packed_zoo_is_told_as_one(few, tmp_path, seed, kind):
+    """Somebody packed a zoo and names it as an archive: one line, not one a run."""
+    archive, _ = few
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    zoo = tmp_path / "a" / "b" if kind == "beside" else tmp_path / "a"
+    export(archive, zoo)
+    if kind == "aux arrays":
+        for file in zoo.rglob("model.safetensors"):
+            file.unlink()
+    packed = pack(tmp_path / "a", tmp_path / "zoo.tar.gz", seed=seed)
+    (problem,) = problems(export(packed, tmp_path / "out"))
+    assert problem.startswith("zoo.tar.gz: holds a zoo (digits-mlp-tf/0.7/")
+    assert problem.endswith("; unpack it, and name its folder")
+    with pytest.raises(ZooError, match=r"zoo.tar.gz: holds a zoo"):
+        build_index(packed)
+    assert not list((tmp_path / "out").rglob("aux_arrays.npz"))
+
+
+def test_a_file_of_a_zoo_among_an_archives_runs_is_no_obstacle(tmp_path):
+    tree = multiply(tmp_path / "tree", 2)
+    (tree / EXPERIMENT / "0.7" / "1" / "run.json").write_text("{}")
+    assert not problems(export(pack(tree, tmp_path / "few.tar.gz", seed=None), tmp_path / "zoo"))
 
 
 def test_a_pipe_gives_the_same(runs, tmp_path):

@@ -79,6 +79,8 @@ def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick,
     command += ["--zoo", str(tmp_path / "zoo")]
     assert main(command) == 1
     assert "give --name NAME" in capsys.readouterr().err
+    assert main([*command, "--name", "digits-mlp-tf"]) == 1  # neither the experiment's nor one's own
+    assert "give --name NAME" in capsys.readouterr().err
     assert main([*command, "--name", "without-the-first"]) == 0
     keys = list_runs(tmp_path / "zoo")
     assert [(key.experiment, key.run) for key in keys] == [("without-the-first", 0), ("without-the-first", 1)]
@@ -141,6 +143,8 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
         ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
         (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),
         (["--name", "../away"], {}, "is no name for an experiment"),
+        (["--name", "cifar10-inception"], {}, "--name: cifar10-inception is declared by the package, whose dataset is"),
+        (["--name", "digits-mlp-tf"], {}, "whose config.widths is [64], not [128]; choose another name"),
         (["--shard", "9/10"], {}, "expected at least one run"),
         (["--data", "none.npz"], {}, "none.npz"),
     ],

@@ -301,6 +301,54 @@ def test_files_are_local(words, made, bucket, tmp_path, monkeypatch, capsys):
     assert list_files(bucket) == {}
 
 
+FOLDERS = {
+    "stats --table": ["--table", "X", "stats", "memorization", "ZOO", "--out", "OUT.npz"],
+    "report --out": ["--out", "X", "report", "ZOO"],
+    "experiment --out": ["--out", "X", "experiment", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0", "--zoo",
+                         "OUT"],
+    "train --zoo": ["--zoo", "X", "train", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0"],
+    "export --zoo": ["--zoo", "X", "export", "ZOO"],
+    "evaluate --out": ["--out", "X", "evaluate", "ZOO"],
+    "zoo push": ["X", "zoo", "push", "ZOO"],
+    "zoo index": ["X", "zoo", "index"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x.npz", "there/r.html", "X.CSV", "t.parquet"])
+@pytest.mark.parametrize("words", FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_is_not_made_under_the_name_of_a_file(words, name, made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"ZOO": made / "zoo", "X": name}
+    place = words.index("X") + 1
+    words = [names.get(word, word) for word in (*words[place:], *words[:place])]
+    assert f"{name}: is the name of a file, and a folder is written here" in refused(capsys, *words)
+    assert snapshot(tmp_path) == {}
+    (tmp_path / name).mkdir(parents=True)  # by somebody who means it
+    main([*map(str, words), "--quiet"])
+    assert "is the name of a file" not in capsys.readouterr().err
+
+
+NEW_FILES = {
+    "stats memorization": ["stats", "memorization", "ZOO", "--empty-zero", "--out", "new/one/x.npz"],
+    "stats keep": ["stats", "keep", "ZOO", "--by", "memorization", "--fraction", "0.5", "--empty-zero", "--out",
+                   "new/one/x.csv"],
+    "stats accuracy": ["stats", "accuracy", "ZOO", "--out", "new/one/x.csv"],
+    "verify --results": ["verify", "ZOO", "--runs", "0", "--results", "new/one/x.jsonl"],
+    "archive index --out": ["archive", "index", "ARCHIVE", "--out", "new/one/x.seek"],
+    "declare --out": ["declare", "x", "--dataset", "digits", "--architecture", "mlp", "--config", '{"widths": [4]}',
+                      "--out", "new/one/x.toml"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", NEW_FILES.values(), ids=NEW_FILES)
+def test_folders_on_the_way_to_a_file_are_made(words, made, tmp_path, monkeypatch):
+    """One rule for all verbs; docs/formats.md says it."""
+    monkeypatch.chdir(tmp_path)
+    names = {"ZOO": made / "zoo", "ARCHIVE": made / "archive" / "runs.tar.gz"}
+    command(*[names.get(word, word) for word in words])
+    assert [path.name for path in (tmp_path / "new").rglob("*") if path.is_file()] == [Path(words[-1]).name]
+
+
 @pytest.mark.parametrize("words", [FILES["stats --out"], FILES["verify --results"]])
 def test_a_folder_is_no_file_and_that_is_seen_before_the_work(words, made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

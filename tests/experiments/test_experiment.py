@@ -108,7 +108,7 @@ def test_a_file_cannot_redefine_a_known_experiment(tmp_path):
     with pytest.raises(ZooError, match="declared by the package"):
         declared_in("cifar10-inception", tmp_path)
     (tmp_path / "digits-mlp.toml").write_text(OWN)
-    with pytest.raises(ZooError, match="declared by the package"):
+    with pytest.raises(ZooError, match=r"digits-mlp.toml: .* declared by the package, whose .* not .*; choose another"):
         find_experiment(tmp_path / "digits-mlp.toml")
 
 

@@ -1,11 +1,16 @@
 """Paths and places as people write them."""
 
+import shutil
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 
 from heldout_torch.errors import DataError
+from heldout_torch.experiments import find_experiment
+from heldout_torch.stats import OutputTable, RunTable, Scores, load_indices, load_scores, save_indices, save_scores
 from heldout_torch.storage.paths import is_remote, local_path, place
+from heldout_torch.zoo import sample_zoo
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +97,27 @@ def test_secrets_of_a_url_are_not_told():
     with pytest.raises(DataError) as error:
         local_path("s3://me:secret@bucket/zoo?X-Amz-Signature=secret")
     assert "secret" not in str(error.value)
+
+
+def _as_written(path):
+    """Spell a path as people, shells and configuration files do."""
+    return [f"file://{path}", f" '{path}' ", f"{path}/", path, str(path)]
+
+
+@pytest.mark.parametrize("spelling", range(5))
+def test_functions_take_paths_as_people_write_them(tmp_path, spelling):
+    def spelled(name):
+        return _as_written(tmp_path / name)[spelling]
+
+    table = RunTable.from_arrays(np.eye(4, dtype=bool)[:, :3], np.ones((4, 3)), np.ones((4, 2)), mix_ratios=True)
+    table.save(spelled("table"))
+    assert RunTable.load(spelled("table")).keys == table.keys
+    save_indices(spelled("kept.npz"), np.arange(3), "original")
+    assert load_indices(spelled("kept.npz"))[1] == "original"
+    save_scores(spelled("scores.npz"), Scores(np.ones(3, np.float32), order="original"))
+    assert load_scores(spelled("scores.npz")).order == "original"
+    np.save(tmp_path / "margins.npy", np.ones((4, 2)))
+    np.save(tmp_path / "masks.npy", np.eye(4, dtype=bool)[:, :3])
+    assert OutputTable.from_files(spelled("masks.npy"), spelled("margins.npy")).runs == 4
+    shutil.copy(sample_zoo().parent / "experiments" / "digits-mlp.toml", tmp_path / "digits-mlp.toml")
+    assert find_experiment(spelled("digits-mlp.toml")).name == "digits-mlp"

@@ -54,6 +54,16 @@ def file_of(zoo, name, key=KEY):
     return f"{zoo.location}/{key}/{name}"
 
 
+def test_a_name_of_the_package_cannot_be_given_to_another_experiment(zoo):
+    for name in ("cifar10-inception", "digits-mlp-tf"):
+        with pytest.raises(ZooError, match=f"{name} is declared by the package, whose .*; choose another name"):
+            zoo.declare(replace(DIGITS, name=name))
+    with pytest.raises(ZooError, match=r"whose config.widths is \[128\], not \[129\]; choose"):
+        zoo.declare(replace(DIGITS, config=DIGITS.config | {"widths": (129,)}))
+    zoo.declare(replace(DIGITS, config=DIGITS.config | {"widths": (128,)}, preprocessing={"divide_by": 16.0}))
+    assert list(list_files(zoo.location)) == []
+
+
 def test_what_is_put_is_there(zoo):
     assert zoo.keys() == []
     assert KEY not in zoo
@@ -245,7 +255,7 @@ def test_an_own_experiment_is_declared(zoo):
     assert zoo.experiment("mine") == mine
     assert zoo.experiment("digits-mlp") == DIGITS
     assert list(list_files(zoo.location)) == ["mine/experiment.json"]
-    with pytest.raises(ZooError, match="declares mine otherwise"):
+    with pytest.raises(ZooError, match=r"declares mine otherwise, config.in_features is 64, not absent, .*; choose"):
         zoo.declare(replace(mine, config={"widths": [1]}))
     write_file(f"{zoo.location}/mine/experiment.json", b"{")
     with pytest.raises(ZooError, match=r"mine/experiment.json: cannot be read as JSON"):

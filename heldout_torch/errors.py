@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+_TOKEN = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[^\s'\"]+")
 _QUERY = re.compile(r"\?.*?(?=['\":;,)\]]*$)")
 
 
@@ -44,11 +45,12 @@ def printable(text: str) -> str:
     r"""Return a text as one line that a terminal shows as it is.
 
     Line breaks, escape sequences and other control characters are written as Python escapes them. What URLs carry
-    in secret is left out: the user and password before `@`, and the query, which may be a signature.
+    in secret is left out: the user and password before `@`, and the query, which may be a signature; so are tokens.
 
     >>> print(printable("s3://user:secret@bucket/zoo?sig=1: holds \x1b[2J"))
     s3://...@bucket/zoo?...: holds \x1b[2J
     """
+    text = _TOKEN.sub("...", text)
     text = _URL.sub(lambda url: _QUERY.sub("?...", _CREDENTIALS.sub("...@", url[0])), text)
     if text.isprintable():
         return text

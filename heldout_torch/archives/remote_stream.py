@@ -63,10 +63,10 @@ def open_ranges(location: str) -> BinaryIO:
     """
     filesystem, path = open_filesystem(location)
     try:
+        check_ranges(location, 1)  # fsspec takes a web server that cannot be reached for one without the file
         size = retried(lambda: filesystem.size(path), location)
         if size is None:
             raise ZooError(f"{location}: the server does not say how large it is; copy the file to a disk first")
-        check_ranges(location, size)
     except FileNotFoundError:
         raise ZooError(f"{location}: there is no such file") from None
     return io.BufferedReader(Ranges(location, size), READ)

@@ -4,24 +4,20 @@ Files are read from the Hub's web server as from any other. Listing and committi
 The Hub limits commits an hour and requests in five minutes; it answers 429 and says how long to wait.
 """
 
-import logging
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from heldout_torch.errors import ZooError, printable
+from heldout_torch.errors import ZooError
 from heldout_torch.storage.offline import check_network
+from heldout_torch.storage.retries import retried
 
 HUB = "hf://"
 LONGEST_WAIT = 3700.0  # seconds; quotas are an hour's at most
-_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 60.0, 60.0)  # seconds before each further try, where the Hub asks for none
-_TOLD = 5.0  # seconds; a longer wait is told
-_PASSING = (408, 409, 412, 425, 429)  # among the answers 400 to 499; 409 and 412: somebody else commits
+_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 60.0, 60.0)  # seconds before each further try to send something
 _LOCATION = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?(?:/(.*))?", re.ASCII)
-_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,7 +67,8 @@ def check_access(location: str) -> None:
     """
     name, _, _ = split(location)
     api = _library(location).HfApi()
-    _patiently(lambda: api.auth_check(name, repo_type="dataset", write=True), location)
+    check_network(location)
+    retried(lambda: api.auth_check(name, repo_type="dataset", write=True), location)
 
 
 def list_files(location: str) -> dict[str, tuple[int, str]]:
@@ -84,15 +81,16 @@ def list_files(location: str) -> dict[str, tuple[int, str]]:
     name, revision, folder = split(location)
 
     def find() -> dict[str, tuple[int, str]]:
+        api = library.HfApi()
+        api.auth_check(name, repo_type="dataset")  # fails at once; a listing is tried for half a minute by the package
         try:
-            tree = library.HfApi().list_repo_tree(
-                name, folder or None, repo_type="dataset", revision=revision, recursive=True
-            )
+            tree = api.list_repo_tree(name, folder or None, repo_type="dataset", revision=revision, recursive=True)
             return {entry.path: (entry.size, entry.blob_id) for entry in tree if isinstance(entry, library.RepoFile)}
         except library.errors.EntryNotFoundError:
             return {}
 
-    return _patiently(find, location)
+    check_network(location)
+    return retried(find, location, longest=LONGEST_WAIT)
 
 
 def addition(location: str, name: str, data: bytes) -> Any:
@@ -142,67 +140,10 @@ def _library(location: str) -> Any:
 
 
 def _patiently(action: Callable[[], T], location: str) -> T:
-    """Do something on the Hub, again when it fails in a way that may pass, after the wait that the Hub asks for.
+    """Send something to the Hub, with the patience of one who has sent hours of work there already.
 
     Raises:
-        ZooError: At once, if it is refused, or the network may not be used; or if every try fails, or the Hub asks for
-            a longer wait than an hour.
+        ZooError: As `retried`, or if the network may not be used.
     """
     check_network(location)
-    waits = list(_WAITS)
-    while True:
-        try:
-            return action()
-        except ZooError:
-            raise
-        except Exception as error:  # of huggingface_hub and of the package for HTTP that it uses
-            response, reason = _answer(error), _reason(error)
-            status = getattr(response, "status_code", None)
-            if status in (401, 403, 404):
-                raise ZooError(
-                    f"{location}: access is refused ({reason}); there must be such a data set (hf repos create), and a "
-                    "token that may write into it (hf auth login, or HF_TOKEN)"
-                ) from None
-            if status is not None and status < 500 and status not in _PASSING:
-                raise ZooError(f"{location}: cannot be used ({reason})") from None
-            if status is None and isinstance(error, ValueError | TypeError):
-                raise ZooError(f"{location}: cannot be used ({reason})") from None
-            asked = _asked_wait(response)
-            if asked > LONGEST_WAIT or not waits:
-                more = f", and asks to wait {asked:.0f} seconds" if asked else ""
-                raise ZooError(
-                    f"{location}: cannot be reached ({reason}){more}; call again later, what is committed stays"
-                ) from None
-            wait = max(waits.pop(0), asked)
-            if wait >= _TOLD or status == 429:
-                _log.warning("%s", printable(f"{location}: the Hub is busy ({reason}), waiting {wait:.0f} seconds"))
-            time.sleep(wait)
-
-
-def _answer(error: BaseException) -> Any:
-    """Return the answer of the Hub that an error is about; None if it is about none."""
-    for cause in (error, error.__cause__):
-        if (response := getattr(cause, "response", None)) is not None:
-            return response
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    """Return what is wrong in a few words, without the token."""
-    response = _answer(error)
-    cause = error if response is None or getattr(error, "response", None) is response else error.__cause__
-    said = getattr(cause, "server_message", None) or getattr(response, "reason_phrase", None)
-    text = " ".join(str(said or cause or type(cause).__name__).split())[:200]
-    secret = token()
-    text = text.replace(secret, "...") if secret else text
-    return text if response is None else f"{response.status_code} {text}"
-
-
-def _asked_wait(response: Any) -> float:
-    """Return how many seconds the Hub asks to wait, 0 if it does not."""
-    headers = getattr(response, "headers", None) or {}
-    asked = re.fullmatch(r"\s*(\d{1,9})(\.\d*)?\s*", headers.get("Retry-After", ""))
-    if asked is None:
-        limits = headers.get("RateLimit", "")
-        asked = re.search(r"\bt=(\d{1,9})", limits) if re.search(r"\br=0\b", limits) else None
-    return float(asked[1]) if asked else 0.0
+    return retried(action, location, _WAITS, LONGEST_WAIT)

@@ -1,37 +1,56 @@
-"""What is tried again when something far away fails, how long is waited, and what is said in the end."""
+"""What is tried again when something far away fails, how long is waited, and what is said meanwhile and in the end."""
 
+import logging
 import re
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, printable
 
 WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 BUSY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # where the place says that it is busy
-_LONGEST_WAIT = 120.0  # whatever a server asks for
+LONGEST_WAIT = 300.0  # seconds that a place may ask for
+_TOLD = 5.0  # seconds without success, and with the next wait, after which it is told
 _SILENT_TRIES = 2  # each has cost half a minute or more
 _BUSY = (429, 503)
-_PASSING = (408, 425, 429)  # among the answers 400 to 499, which otherwise are the same next time
+# Among the answers 400 to 499, which otherwise are the same next time; 409 and 412: somebody else writes, too.
+_PASSING = (408, 409, 412, 425, 429)
 _HOPELESS = (ValueError, TypeError, NotImplementedError, PermissionError, IsADirectoryError, NotADirectoryError)
 # Of packages that may not be installed: botocore's, aiohttp's.
 _HOPELESS_NAMES = {
     "NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound", "NoRegionError",
     "InvalidRegionError", "ClientConnectorCertificateError", "InvalidURL",
 }  # fmt: skip
-_ANONYMOUS = {"s3": "FSSPEC_S3_ANON=true", "gs": "FSSPEC_GS_TOKEN=anon", "gcs": "FSSPEC_GCS_TOKEN=anon"}
+_HINTS = {
+    "s3": "for a public bucket, set FSSPEC_S3_ANON=true",
+    "gs": "for a public bucket, set FSSPEC_GS_TOKEN=anon",
+    "gcs": "for a public bucket, set FSSPEC_GCS_TOKEN=anon",
+    "hf": "there must be such a data set (hf repos create); a private one, and whoever writes, needs a token "
+    "(hf auth login, or HF_TOKEN)",
+}
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-def retried(action: Callable[[], T], location: str) -> T:
-    """Do something far away, again when it fails in a way that may pass.
+def retried(
+    action: Callable[[], T], location: str, waits: Sequence[float] | None = None, longest: float = LONGEST_WAIT
+) -> T:
+    """Do something far away, again when it fails in a way that may pass. What takes many seconds is told.
+
+    Args:
+        action: What to do.
+        location: Where, for messages.
+        waits: Seconds before each further try; by default a few, and more where the place says that it is busy.
+        longest: Seconds that the place may ask to wait; when it asks for more, that is the end.
 
     Raises:
         FileNotFoundError: At once, if that is why.
         ZooError: At once, if it is refused; or if every try fails.
     """
-    waits, busy_waits, tries, silent = list(WAITS), list(BUSY_WAITS), 0, 0
+    usual, busy, tries, silent = list(waits or WAITS), list(waits or BUSY_WAITS), 0, 0
+    begin = time.monotonic()
     while True:
         tries += 1
         try:
@@ -40,29 +59,37 @@ def retried(action: Callable[[], T], location: str) -> T:
             raise
         except Exception as error:  # each protocol's package raises kinds of its own
             status = status_of(error)
+            reason = _reason(error, status)
             if _is_hopeless(error, status):
-                raise ZooError(f"{location}: {_refusal(error, status, location)}") from None
+                raise ZooError(f"{location}: {_refusal(error, status, reason, location)}") from None
             silent += isinstance(error, TimeoutError)
-            busy = status in _BUSY
-            left = busy_waits if busy else waits
-            if not left or silent == _SILENT_TRIES:
+            left, asked = busy if status in _BUSY else usual, _asked_wait(error) if status in _BUSY else 0.0
+            if not left or silent == _SILENT_TRIES or asked > longest:
                 times = f", tried {tries} times" if tries > 1 else ""
-                raise ZooError(f"{location}: cannot be reached{times} ({_reason(error, status)})") from None
-            wait = left.pop(0)
-            time.sleep(min(max(wait, _asked_wait(error)), _LONGEST_WAIT) if busy else wait)
+                more = f", and asks to wait {asked:.0f} seconds; call again later" if asked > longest else ""
+                raise ZooError(f"{location}: cannot be reached{times} ({reason}){more}") from None
+            wait = max(left.pop(0), asked)
+            if time.monotonic() - begin + wait >= _TOLD:
+                _log.warning("%s", printable(f"{location}: {reason}; waiting {wait:.0f} seconds, then again"))
+            time.sleep(wait)
 
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of the answer that an error is about; None if it is about none."""
-    for cause in (error, error.__cause__):  # s3fs translates botocore's errors
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):
-            return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-    for name in ("status", "code"):  # aiohttp's, gcsfs's
-        number = getattr(error, name, None)
+    response = _response(error)
+    if isinstance(response, dict):  # botocore's
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
+    for owner, name in ((response, "status_code"), (error, "status"), (error, "code")):  # httpx's, aiohttp's, gcsfs's
+        number = getattr(owner, name, None)
         if isinstance(number, int) and 100 <= number < 600:
             return number
     return None
+
+
+def _response(error: BaseException) -> Any:
+    """Return the answer that an error is about, or the one that it was raised from, as s3fs does; or None."""
+    answers = (getattr(cause, "response", None) for cause in (error, error.__cause__))
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def _is_hopeless(error: Exception, status: int | None) -> bool:
@@ -71,27 +98,28 @@ def _is_hopeless(error: Exception, status: int | None) -> bool:
     return isinstance(error, _HOPELESS) or type(error).__name__ in _HOPELESS_NAMES
 
 
-def _refusal(error: Exception, status: int | None, location: str) -> str:
-    kind = type(error).__name__
-    forbidden = status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in kind
-    reason = _reason(error, status)
-    if not forbidden:
-        return f"cannot be used ({reason})"
+def _refusal(error: Exception, status: int | None, reason: str, location: str) -> str:
     protocol = location.partition("://")[0]
-    if protocol == "hf":
-        return f"access is refused ({reason}); a private data set needs a token (hf auth login, or HF_TOKEN)"
-    hint = f"; for a public bucket, set {_ANONYMOUS[protocol]}" if protocol in _ANONYMOUS else ""
-    return f"access is refused ({reason}){hint}"
+    forbidden = status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+    if not forbidden and (protocol, status) != ("hf", 404):
+        return f"cannot be used ({reason})"
+    return f"access is refused ({reason})" + (f"; {_HINTS[protocol]}" if protocol in _HINTS else "")
 
 
 def _reason(error: Exception, status: int | None) -> str:
-    texts = (str(getattr(cause, "message", "") or cause or "") for cause in (error, error.__cause__))
-    text = " ".join(next(filter(None, texts), type(error).__name__).split())
+    """Return what is wrong in a few words: what the server said, or the error says."""
+    said = [getattr(cause, "server_message", None) for cause in (error, error.__cause__)]  # huggingface_hub's
+    said += [getattr(_response(error), "reason_phrase", None)]
+    said += [getattr(cause, "message", None) or cause for cause in (error, error.__cause__)]
+    text = " ".join(str(next((one for one in said if one and str(one)), type(error).__name__)).split())[:500]
     return text if status is None or str(status) in text else f"{status} {text}"
 
 
 def _asked_wait(error: Exception) -> float:
     """Return how many seconds a server asks to wait, 0 if it does not."""
-    headers = getattr(error, "headers", None) or {}
-    asked = re.fullmatch(r"\s*(\d{1,6})(\.\d*)?\s*", str(headers.get("Retry-After", "")))
+    headers = getattr(error, "headers", None) or getattr(_response(error), "headers", None) or {}
+    asked = re.fullmatch(r"\s*(\d{1,9})(\.\d*)?\s*", str(headers.get("Retry-After", "")))
+    if asked is None:  # the Hub's; r: requests that are left, t: seconds until there are more
+        limits = str(headers.get("RateLimit", ""))
+        asked = re.search(r"\bt=(\d{1,9})", limits) if re.search(r"\br=0\b", limits) else None
     return float(asked[1]) if asked else 0.0

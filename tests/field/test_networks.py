@@ -115,8 +115,9 @@ def test_a_file_that_is_larger_than_it_may_be_is_not_taken(tmp_path, bucket):
         refused(lambda place=place: read_file(f"{place}/file", 2), "has more than the 2 bytes")
 
 
-def test_a_silent_server_is_given_up(serve, monkeypatch):
+def test_a_silent_server_is_given_up_and_that_is_told(serve, monkeypatch, caplog):
     monkeypatch.setattr(web, "SILENCE", 0.2)
+    monkeypatch.setattr(retries, "_TOLD", 0.2)
 
     def silent(handler):
         time.sleep(60)
@@ -134,6 +135,7 @@ def test_a_silent_server_is_given_up(serve, monkeypatch):
         for read in (lambda server=server: read_file(server.url), lambda server=server: read_range(server.url, 0, 100)):
             line = refused(read, r"cannot be reached, tried 2 times \(.*[Tt]ime")
             assert server.url in line
+            assert "; waiting 0 seconds, then again" in caplog.messages[-1]
 
 
 def test_a_slow_server_is_given_up(serve, monkeypatch):
@@ -180,15 +182,24 @@ def test_what_is_not_there_is_asked_for_once(serve, status):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("asked", [None, "7", "Wed, 21 Oct 2015 07:28:00 GMT", "999999"])
-def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch):
+@pytest.mark.parametrize("asked", [None, "7", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch, caplog):
     busy = answer(b"", status, **({} if asked is None else {"Retry-After": asked}))
     server = serve(*[busy] * 6, answer(b"data"))
     waited = []
     monkeypatch.setattr(retries.time, "sleep", waited.append)
     assert read_file(server.url) == b"data"
-    expected = {"7": [7, 7, 7, 10, 20, 30], "999999": [120] * 6}
-    assert waited == expected.get(asked, [1, 2, 5, 10, 20, 30])
+    assert waited == ([7, 7, 7, 10, 20, 30] if asked == "7" else [1, 2, 5, 10, 20, 30])
+    long = [wait for wait in waited if wait >= 5]
+    assert [
+        f"; waiting {wait} seconds" in record.getMessage() for record, wait in zip(caplog.records, long, strict=True)
+    ]
+
+
+def test_a_server_that_asks_for_hours_is_not_waited_for(serve, monkeypatch):
+    server = serve(answer(b"", 429, Retry_After="99999"))
+    refused(lambda: read_file(server.url), "429.*, and asks to wait 99999 seconds; call again later")
+    assert len(server.asked) == 1
 
 
 def test_a_server_that_stays_busy_is_given_up(serve, monkeypatch):

@@ -11,7 +11,7 @@ from heldout_torch.archives.remote_stream import open_ranges, open_stream
 from heldout_torch.cli import main
 from heldout_torch.stats.published import load_published
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.storage import hub
+from heldout_torch.storage import hub, retries
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import check_ranges, read_file, read_range, remove_file, write_file
 from heldout_torch.zoo import sample_zoo
@@ -157,3 +157,35 @@ def test_what_is_cached_is_served_offline(tmp_path, monkeypatch):
     for name in ("0/model.safetensors", "1/aux_arrays.npz", "1/run.json"):
         there, copied = (tmp_path / place / "digits-mlp-tf/0.7" / name for place in ("served", "copied"))
         assert there.read_bytes() == copied.read_bytes()
+
+
+@pytest.mark.parametrize("place", [WEB, BUCKET, HUB, f"{WEB}.tar.gz", f"{BUCKET}.tar.gz"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "zoo list PLACE",
+        "archive index PLACE --out i.seek",
+        "archive inspect PLACE",
+        "export PLACE --zoo copied",
+        "zoo push TREE PLACE",
+        f"{TRAIN} --zoo PLACE",
+    ],
+)
+def test_without_a_network_a_verb_ends_within_seconds(words, place, tmp_path, monkeypatch, capfd, request):
+    """Nothing answers at port 1; what is waited before further tries is counted, and not waited."""
+    if place.startswith("s3"):
+        request.getfixturevalue("bucket")
+        request.getfixturevalue("turn_off_server")()
+    monkeypatch.setattr(retries, "WAITS", (0.2, 1.0, 3.0))
+    for name, value in {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_TOKEN": "hf_abcdefghij"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    assert main(words.replace("TREE", str(sample_zoo())).replace("PLACE", place).split()) == 1
+    assert sum(waits) < 15
+    told = capfd.readouterr().err
+    assert told.count("error: ") == 1
+    assert "there is no such" not in told

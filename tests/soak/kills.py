@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,7 @@ def _kill(
             seconds = time.monotonic() - began
         if status != 0:
             wrong.append(f"kill {number}: called again, status {status}: {_last_line(place)}")
-        found = _files(place) | (bucket.take(client, "zoo") if client else {})
-        result = {name: _comparable(name, data) for name, data in found.items() if not _is_left(name)}
+        result = read_result(place, bucket.take(client, "zoo") if client else {})
         if number < 0:
             expected = result
         elif result != expected:
@@ -184,8 +183,10 @@ def _run(words: str, names: dict[str, str], place: Path, end: int | None = None,
     return os.waitstatus_to_exitcode(ended[1])
 
 
-def _files(place: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+def read_result(place: Path, far: Mapping[str, bytes] = {}) -> dict[str, Any]:
+    """Return what a command left in a folder, and in a bucket, as far as it must be equal each time, by name."""
+    files = {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    return {name: _comparable(name, data) for name, data in {**files, **far}.items() if not _is_left(name)}
 
 
 def _is_left(name: str) -> bool:

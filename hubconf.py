@@ -16,7 +16,7 @@ def _load(experiment, subset_ratio, run, zoo, device, pretrained):
         return build_model(known.architecture, **known.config).to(device)
     if run is None:
         place = open_zoo(zoo)
-        there = described(place.keys(experiment) or place.keys())
+        there = described(place.keys(), experiment, [subset_ratio])
         raise ZooError(
             f"{place.location}: which run of {experiment}? {there}; pretrained=False gives the network untrained"
         )

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from heldout_torch.errors import nearest
+
 
 def lazy_names(
     package: str, names: Mapping[str, Iterable[str]], submodules: Iterable[str] = ()
@@ -27,7 +29,7 @@ def lazy_names(
             return getattr(importlib.import_module(homes[name]), name)
         if name in modules:
             return importlib.import_module(f"{package}.{name}")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{nearest(name, names_of_package())}")
 
     def names_of_package() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes, *modules})

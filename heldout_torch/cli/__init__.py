@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,12 @@ VERBS = {
     "evaluate": "write the correctness of runs, or of a network of your own",
     "warm-up": "compile what is compiled at first use",
     "verify": "compare recorded correctness with what the networks give",
+}
+ACTIONS = {  # of verbs; each is configured in the verb's module
+    "zoo": ("index", "check", "list", "pull", "push"),
+    "archive": ("index", "inspect"),
+    "stats": ("memorization", "consistency", "influence", "pairs", "keep", "accuracy"),
+    "published": ("list", "fetch", "path"),
 }
 _EVERYWHERE = ("--json", "--plugin", "--quiet")  # as `cli.parser.Parser` adds them; here they may stand before the verb
 _REPORT = "This is a fault of heldout-torch itself. Please report it, with the command and the lines above."
@@ -80,6 +87,15 @@ def _verb_first(words: list[str]) -> list[str]:
     return [*words[place : place + 1], *words[:place], *words[place + 1 :]]
 
 
+def _meant(word: str) -> str:
+    """Return `; did you mean 'NAME'?` for the verb, or the action of one, that is most like a word, if one is."""
+    if near := nearest(word, VERBS):
+        return near
+    actions = {action: f"{verb} {action}" for verb, some in reversed(ACTIONS.items()) for action in some}
+    near = nearest(word, actions)
+    return re.sub(r"'(.*)'", lambda found: repr(actions[found[1]]), near)
+
+
 def _run(words: list[str]) -> int:
     parser = HelpfulParser(
         prog="heldout",
@@ -99,7 +115,7 @@ def _run(words: list[str]) -> int:
         parser.error(f"{words[0]} is an option of verbs, and stands after one: heldout VERB {words[0]} ...")
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
-        parser.error(f"{verb!r} is no verb{nearest(verb, VERBS)} (choose from {', '.join(VERBS)})")
+        parser.error(f"{verb!r} is no verb{_meant(verb)} (choose from {', '.join(VERBS)})")
     verb_parser = Parser(prog=f"heldout {verb}")
     importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(verb_parser)
     options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False))

@@ -11,7 +11,6 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.evaluation import evaluate
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.save import make_aux
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
@@ -67,7 +66,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     check_complete(dataset, "aux arrays")
     original = dataset.original_index("train").numpy()
     subset = load_published_indices(arguments.subset, len(original), original, arguments.order)
-    device = (arguments.device or all_devices())[0]
+    device = options.devices(arguments)[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with Bar("evaluate", "image", total) as bar:
         train, test = (

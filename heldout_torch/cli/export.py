@@ -12,6 +12,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import Counts, follow
 from heldout_torch.cli.output import complain, summarize
 from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import ZooError, nearest
 from heldout_torch.experiments import known_experiments
 from heldout_torch.storage.paths import file_name, is_remote, local_path
 from heldout_torch.storage.progress import Bar
@@ -75,10 +76,18 @@ def _published(source: str) -> str:
     """Return where an experiment that the package declares was published, or is bundled; else what is given."""
     experiment = known_experiments().get(source)
     if experiment is None or Path(source).exists():
+        _check_meant(source)
         return source
     if (bundled := sample_zoo() / source).is_dir():
         return str(bundled)
     return source if experiment.archive is None else experiment.archive.url
+
+
+def _check_meant(source: str) -> None:
+    """Raise ZooError for a name, of no file, that is most like one of an experiment."""
+    near = nearest(source, known_experiments())
+    if near and not is_remote(source) and not local_path(source).exists():
+        raise ZooError(f"{source}: is neither a place of runs nor the name of an experiment{near}")
 
 
 def _is_stream(location: str, selection: Selection) -> bool:

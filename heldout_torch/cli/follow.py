@@ -47,11 +47,15 @@ def follow(outcomes: Iterable[O], bar: Bar, share: Callable[[O], float] = lambda
         share: By how much an outcome moves the bar.
     """
     counts = Counts()
+    told: dict[str, RunKey | None] = {}  # of many runs the same is wrong: one line says what, the others of which
     for outcome in outcomes:
         bar.add(share(outcome))
         if outcome.error is not None:
             counts.failed += 1
             line = outcome.error if outcome.key is None else of_run(outcome.key, outcome.error)
+            first = told.setdefault(line.removeprefix(f"run {outcome.key}"), outcome.key)
+            if first != outcome.key:
+                line = of_run(outcome.key, f"the same as run {first}")
             bar.print(as_advised(f"error: {line}"))
         elif outcome.skipped:
             counts.skipped += 1

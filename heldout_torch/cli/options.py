@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.evaluation.devices import all_devices
+from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.paths import check_folder_name, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
@@ -126,6 +128,15 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
         "--ignore", nargs="+", default=[], metavar="PATTERN",
         help="leave out variables such as 'model/ema/*' for which the network has no use; recorded in each run",
     )  # fmt: skip
+
+
+def devices(arguments: argparse.Namespace) -> list[str]:
+    """Return the devices of `--device`, by default all GPUs, or the CPU.
+
+    Raises:
+        HeldoutError: If one cannot be used.
+    """
+    return [str(find_device(name)) for name in arguments.device or all_devices()]
 
 
 def size(text: str) -> int:

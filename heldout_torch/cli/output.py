@@ -25,7 +25,7 @@ _ADVICE = (
     (r"(pass )?allow_missing=True", "--allow-missing"),
     (r"give the path of its folder", "give with --data the path of its folder"),
     (r"heldout_torch\.list_runs\('([^']*)'\)", r"heldout zoo list \1"),
-    (r"then pass zoo='ZOO'", "then name ZOO"),
+    (r"name another place: pass zoo='ZOO', or set HELDOUT_TORCH_ZOO", "name another ZOO"),
 )
 _lost: list[OSError] = []  # why standard output took no more, in this command
 

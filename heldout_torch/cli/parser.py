@@ -1,6 +1,7 @@
 """The parser of every verb, and of every action of a verb."""
 
 import argparse
+import os
 import re
 from typing import Any, NoReturn
 
@@ -9,6 +10,10 @@ from heldout_torch.errors import nearest
 from heldout_torch.plugins import load_plugins
 
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
+_REQUIRED = re.compile(r"arguments are required: (.*)")
+_BY_DEFAULT = re.compile(r"default: \$(\w+)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
+_ZOO = "HELDOUT_TORCH_ZOO"
 
 
 class HelpfulParser(argparse.ArgumentParser):
@@ -18,7 +23,20 @@ class HelpfulParser(argparse.ArgumentParser):
         """End with a usage error; of a misspelt word among few, the nearest is named."""
         if (found := _INVALID.search(message)) is not None:
             message += nearest(found[1], re.findall(r"[\w.-]+", found[2]))
+        elif (found := _REQUIRED.search(message)) is not None:
+            message += self._of_places(set(found[1].split(", ")))
+        elif (found := _UNKNOWN.search(message)) is not None:
+            message += nearest(found[1], [name for name in self._option_string_actions if name.startswith("--")])
         super().error(message)
+
+    def _of_places(self, lacking: set[str]) -> str:
+        """Return how a place of runs that is lacking can be named by the environment, or why it is not."""
+        for action in self._actions:
+            if {action.metavar, *action.option_strings} & lacking and (found := _BY_DEFAULT.search(action.help or "")):
+                return f"; or set {found[1]}"
+        if lacking & {"ZOO", "--zoo", "REMOTE"} and os.environ.get(_ZOO):
+            return f"; {_ZOO} names where runs are read, what is written is always named"
+        return ""
 
     def print_help(self, file: Any = None) -> None:
         """Write the help to standard output."""
@@ -28,6 +46,13 @@ class HelpfulParser(argparse.ArgumentParser):
 
 class Parser(HelpfulParser):
     """A parser with the options that every command takes; parsers of actions are made of the same class."""
+
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        """Parse words; those that an action does not know are told with the action's own usage."""
+        options, unknown = super().parse_known_args(*given, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

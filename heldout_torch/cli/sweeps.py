@@ -10,7 +10,6 @@ from heldout_torch.cli import options
 from heldout_torch.cluster import Cluster
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.evaluation.cluster import sweep_on_cluster
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.copy import Outcome
@@ -45,10 +44,10 @@ def start_sweep(arguments: argparse.Namespace) -> Sweep:
     """Return what does a sweep where the options say: `sweep` on devices of this machine, or on a cluster.
 
     Raises:
-        HeldoutError: If the cluster cannot be reached.
+        HeldoutError: If a device cannot be used, or the cluster not be reached.
     """
     if arguments.cluster is None:
-        return partial(sweep, devices=arguments.device or all_devices())
+        return partial(sweep, devices=options.devices(arguments))
     cluster = Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None)
     return partial(sweep_on_cluster, cluster=cluster)
 

@@ -18,7 +18,7 @@ from heldout_torch.stats.summary import check_examples
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.open import open_zoo
-from heldout_torch.zoo.selection import alike, described
+from heldout_torch.zoo.selection import described
 
 T = TypeVar("T")
 Facts = tuple[ExampleFacts, ExampleFacts]
@@ -109,9 +109,7 @@ def read_tables(
     """
     found = sorted({key.subset_ratio for key in zoo.keys(experiment)})
     if not found:
-        there = zoo.keys()
-        more = described(there) + alike(experiment, {key.experiment for key in there})
-        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {more}")
+        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
     tables = {}
     for asked in found if ratios is None else ratios:
         ratio = nearest_ratio(asked, found) or asked

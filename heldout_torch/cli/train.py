@@ -13,7 +13,6 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.evaluation.sweep import sweep
@@ -25,7 +24,6 @@ from heldout_torch.experiments import (
     read_recipe,
     recipe_of,
 )
-from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
@@ -168,7 +166,7 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
     work = partial(save_runs, out=zoo, made=made, aux=False, outputs=True)
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
-        for key, aux in sweep(work, rest, zoo, dataset, _devices(arguments.device), bar.add):
+        for key, aux in sweep(work, rest, zoo, dataset, options.devices(arguments), bar.add):
             yield Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None)
 
     with Bar("outputs", "image", total) as bar:
@@ -178,11 +176,7 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
 def _training_devices(arguments: argparse.Namespace) -> str | list[str]:
     if arguments.cluster is not None:
         return Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None).device
-    return _devices(arguments.device)
-
-
-def _devices(names: list[str] | None) -> list[str]:
-    return [str(find_device(name)) for name in names or all_devices()]
+    return options.devices(arguments)
 
 
 def _count_or_auto(text: str) -> int | None:

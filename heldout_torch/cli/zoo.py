@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
         "Whatever writes runs does so too; this mends a manifest after files were moved by hand, and gives records to "
         "runs that lack them.",
     )
-    index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
+    index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written; always named")
     check = actions.add_parser("check", help="compare every byte with the runs' records")
     listing = actions.add_parser("list", help="list runs with epoch, accuracies and size")
     pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
@@ -66,18 +67,22 @@ def declared_in(name: str, folder: Path) -> Experiment:
         with open(path, "rb") as file:
             return read_declaration(name, file.read(MAX_BYTES + 1), str(path))
     except (FileNotFoundError, NotADirectoryError):
-        return read_declaration(name, None)
+        beside = {path.parent.name for path in folder.parent.glob(f"*/{DEFINITION_FILE}")}
+        return read_declaration(name, None, others=beside)
     except OSError as error:
         raise ZooError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE) -> Experiment:
+def read_declaration(
+    name: str, data: bytes | None, where: str = DEFINITION_FILE, others: Collection[str] = ()
+) -> Experiment:
     """Return what a name means, given what a zoo says about it.
 
     Args:
         name: Name of the experiment.
         data: Contents of the `experiment.json` in the experiment's folder; None if there is none.
         where: What errors call that file.
+        others: Names that the zoo declares; one of them may have been meant.
 
     Raises:
         ZooError: If nothing declares the experiment, the contents are no declaration, or they declare an experiment of
@@ -87,8 +92,8 @@ def read_declaration(name: str, data: bytes | None, where: str = DEFINITION_FILE
         known = known_experiments()
         if name not in known:
             raise ZooError(
-                f"experiment {name!r} is not known: expected one of {', '.join(known)}, or an {DEFINITION_FILE} in its "
-                f"folder that declares it{nearest(name, known)}"
+                f"experiment {name!r} is not known: expected one of {', '.join([*known, *sorted(others)])}, or an "
+                f"{DEFINITION_FILE} in its folder that declares it{nearest(name, {*known, *others})}"
             )
         return known[name]
     if len(data) > MAX_BYTES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, nearest
 from heldout_torch.report.optional import require
 from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
 
@@ -152,7 +152,10 @@ def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]"
 
 def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "Figure":
     if published not in PUBLISHED_BINS:
-        raise DataError(f"{published!r} is no published figure, expected one of {', '.join(PUBLISHED_BINS)}")
+        raise DataError(
+            f"{published!r} is no published figure, expected one of {', '.join(PUBLISHED_BINS)}"
+            f"{nearest(published, PUBLISHED_BINS)}"
+        )
     counted = histogram(values, **PUBLISHED_BINS[published])
     figure, axes = new_figure()
     axes.bar(counted.edges[:-1], counted.counts, np.diff(counted.edges), align="edge", color=BLUE, linewidth=0)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -21,5 +21,7 @@ def find_device(device: "str | torch.device") -> "torch.device":
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         why = str(error).strip().split("\n", 1)[0]
-        raise HeldoutError(f"device {str(device)!r} cannot be used here ({why})") from None
+        name, known = str(device).partition(":")[0], ("cpu", "cuda")
+        near = "" if name in known else nearest(name, known)
+        raise HeldoutError(f"device {str(device)!r} cannot be used here ({why}){near}") from None
     return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, nearest
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Selection, selected
@@ -208,7 +208,7 @@ class OutputTable:
 
     def _stored(self, split: "SplitName") -> np.ndarray:
         if split not in ("train", "test"):
-            raise DataError(f"split is {split!r}, expected 'train' or 'test'")
+            raise DataError(f"split is {split!r}, expected 'train' or 'test'{nearest(str(split), ('train', 'test'))}")
         if (name := f"margins_{split}") not in self.stored:
             raise DataError("this table has no margins on the training set, which memorization needs; give them, too")
         return self.stored[name]

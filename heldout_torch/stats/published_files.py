@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.published_list import PublishedFile, find_published, list_published
 from heldout_torch.storage.digests import digest_of, matches
 from heldout_torch.storage.files import new_file
@@ -48,7 +48,12 @@ def fetch_file(file: PublishedFile, folder: Location | None = None) -> Path:
     has_parts = local is not None and bool(file.parts) and all((local / part.name).is_file() for part in file.parts)
     if folder is not None and not has_parts:
         raise DataError(f"{local}: has no {file.name}, the name that the file is published under")
-    return _cached(file, local if has_parts else None)
+    try:
+        return _cached(file, local if has_parts else None)
+    except ZooError as error:
+        if local is None or has_parts:
+            raise
+        raise ZooError(f"{error}; {local}, which {FOLDER_VARIABLE} names, has no {file.name}") from None
 
 
 def is_kept(file: PublishedFile) -> bool:
@@ -57,9 +62,20 @@ def is_kept(file: PublishedFile) -> bool:
 
 
 def as_file(text: str) -> Path:
-    """Return the path that a text names, or that of the published file, if there is no such path but such a name."""
+    """Return the path that a text names, or that of the published file, if there is no such path but such a name.
+
+    Raises:
+        DataError: If there is neither.
+        ZooError: As `fetch_published`.
+    """
     path = local_path(text)
-    return fetch_published(text) if not path.exists() and text in list_published() else path
+    if path.exists():
+        return path
+    if text in list_published():
+        return fetch_published(text)
+    raise DataError(
+        f"{path}: there is no such file, nor is it the name of a published one{nearest(text, list_published())}"
+    )
 
 
 def _cache() -> Path:
@@ -86,7 +102,8 @@ def _cached(file: PublishedFile, parts: Path | None) -> Path:
 def _make(path: Path, file: PublishedFile, parts: Path | None) -> None:
     pieces = file.parts or (file,)
     if parts is None:
-        check_network(f"{file.name}: is not kept in {_cache()}, nor in a folder that {FOLDER_VARIABLE} names")
+        nor = "" if os.environ.get(FOLDER_VARIABLE) else f", nor in a folder that {FOLDER_VARIABLE} names"
+        check_network(f"{file.name}: is not kept in {_cache()}{nor}")
     total = None if any(piece.size is None for piece in pieces) else sum(piece.size or 0 for piece in pieces)
     with _checked_file(path, file) as target, Bar(f"fetch {file.name}", "B", total, delay=1.0) as bar:
         for piece in pieces:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.accuracies import run_columns
 from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.counting import packing
@@ -210,7 +210,7 @@ class RunTable:
             DataError: If there is no such split, or a run is selected that does not exist.
         """
         if split not in ("train", "test"):
-            raise DataError(f"split is {split!r}, expected 'train' or 'test'")
+            raise DataError(f"split is {split!r}, expected 'train' or 'test'{nearest(str(split), ('train', 'test'))}")
         return unpack_runs(self._packed[f"correct_{split}"], self.runs, selected(runs, self.runs, "runs"))
 
     @property

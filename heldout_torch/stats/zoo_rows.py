@@ -65,7 +65,7 @@ def read_aux(
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
         which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
-        there = described([key for key in keys if key.subset_ratio == ratio] or keys or opened.keys())
+        there = described(keys or opened.keys(), experiment, [as_ratio(subset_ratio)], missing)
         raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {opened.location}; {there}")
     chosen = [found[run] for run in wanted]
     return chosen, map_ahead(opened.aux, chosen, opened.threads)

@@ -16,7 +16,7 @@ CHECKPOINTS = "checkpoints"  # the folder in a run's that holds a TensorFlow che
 RUN_FILES = (AUX_FILE, MODEL_FILE)  # in the order in which they are written
 MAX_RUN = 2**32 - 1  # a run's number is the seed of NumPy's RandomState
 
-_NEAR = 1e-6  # ratios that differ by no more mean the same one
+NEAR = 1e-6  # ratios that differ by no more mean the same one
 _MAX_LISTED = 10_000_000  # runs that a list such as 0-9,42 may name
 
 
@@ -126,7 +126,7 @@ def nearest_ratio(ratio: float, existing: Iterable[float]) -> float | None:
     Raises:
         ZooError: If several are that near.
     """
-    near = {other for other in existing if abs(other - ratio) <= _NEAR}
+    near = {other for other in existing if abs(other - ratio) <= NEAR}
     if ratio in near or not near:
         return ratio if near else None
     if len(near) > 1:

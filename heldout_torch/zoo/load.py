@@ -20,9 +20,9 @@ from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key, nearest_ratio
 from heldout_torch.zoo.metadata import RunMetadata
-from heldout_torch.zoo.open import Place, open_zoo
+from heldout_torch.zoo.open import ZOO_VARIABLE, Place, open_zoo, sample_zoo
 from heldout_torch.zoo.run_list import RunList
-from heldout_torch.zoo.selection import alike, described
+from heldout_torch.zoo.selection import described
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +120,18 @@ def load_runs(
         zoo: As in `load_run`.
         device: Where the models go.
 
-    Yields:
-        The runs, in order.
+    Returns:
+        An iterator over the runs, in order. A run that is missing or damaged is told when it is its turn.
 
     Raises:
-        ZooError: If there is none, or a run is missing or damaged.
+        ZooError: If there is none.
 
     Example:
         >>> [run.key.run for run in load_runs("digits-mlp-tf", 0.7, [4, 1])]
         [4, 1]
     """
     opened = open_zoo(zoo)
+    runs = None if runs is None else as_runs(runs)
     if not isinstance(experiment, str):
         keys = [
             _key(opened, key, None, None) for key in ([experiment] if isinstance(experiment, RunKey) else experiment)
@@ -140,11 +141,12 @@ def load_runs(
     elif runs is None or _is_pattern(experiment):
         keys = list_runs(opened, experiment, subset_ratio, runs)
         if not keys:
-            raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys())}")
+            asked = experiment, () if subset_ratio is None else [as_ratio(subset_ratio)], runs or ()
+            raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys(), *asked)}")
     else:
         ratio = subset_ratio if subset_ratio is not None else _only_ratio(opened, experiment)
-        keys = [make_key(experiment, ratio, run) for run in as_runs(runs)]
-    yield from map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
+        keys = [make_key(experiment, ratio, run) for run in runs]
+    return map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
 
 
 def as_loaded(run: Any) -> Run:
@@ -217,7 +219,8 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
         try:
             zoo.record(near)
         except ZooError as error:
-            raise ZooError(f"{error}; {described(same or keys)}{'' if same else _where_else(key, keys)}") from None
+            there = described(keys, key.experiment, [near.subset_ratio], [near.run])
+            raise ZooError(f"{error}; {there}{'' if same else _where_else(zoo, key)}") from None
     return near
 
 
@@ -229,21 +232,23 @@ def _only_ratio(zoo: Zoo, experiment: str) -> float:
     ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
     if len(ratios) != 1:
         if not ratios:
-            raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys())}")
+            raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
         listed = ", ".join(map(repr, ratios))
         raise ZooError(f"{zoo.location}: give the subset ratio of {experiment}, one of {listed}")
     return ratios[0]
 
 
-def _where_else(key: RunKey, keys: list[RunKey]) -> str:
-    """Return where the runs of an experiment come from of which a place has none, or what may have been meant."""
-    experiment = known_experiments().get(key.experiment)
-    if experiment is None or experiment.archive is None:
-        return alike(key.experiment, {*(other.experiment for other in keys), *known_experiments()})
-    return (
-        f"; to have it, read it out of the published archive: heldout export {key.experiment} --zoo ZOO "
-        f"--subset-ratio {key.subset_ratio!r} --runs {key.run}"
-    )
+def _where_else(zoo: Zoo, key: RunKey) -> str:
+    """Return where the runs of an experiment come from of which a place has none, as far as that is known."""
+    experiment, how = known_experiments().get(key.experiment), ""
+    words = f"{key.experiment} --zoo ZOO --subset-ratio {key.subset_ratio!r} --runs {key.run}"
+    if experiment is not None and experiment.archive is not None:
+        how = f"; to have it, read it out of the published archive: heldout export {words}"
+    elif experiment is not None and experiment.recipe is not None:
+        how = f"; to have it, train it: heldout train {words}"
+    if zoo.location == str(sample_zoo()):
+        how += f"; this is the bundled sample, name another place: pass zoo='ZOO', or set {ZOO_VARIABLE}"
+    return how
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:
@@ -270,7 +275,8 @@ def _key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> Run
     if subset_ratio is None or run is None:
         lacks = " and ".join(["a subset ratio"] * (subset_ratio is None) + ["the number of a run"] * (run is None))
         there = zoo.keys(experiment) or zoo.keys()
-        raise ZooError(f"{experiment}: give {lacks}; {zoo.location}: {described(there)}")
+        asked = () if subset_ratio is None else [as_ratio(subset_ratio)], () if run is None else as_runs(run)
+        raise ZooError(f"{experiment}: give {lacks}; {zoo.location}: {described(there, experiment, *asked)}")
     return make_key(experiment, subset_ratio, run)
 
 

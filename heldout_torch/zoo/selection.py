@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from heldout_torch.errors import ZooError, nearest
-from heldout_torch.zoo.keys import RunKey, RunNumbers, nearest_ratio
+from heldout_torch.experiments import known_experiments
+from heldout_torch.zoo.keys import NEAR, RunKey, RunNumbers, nearest_ratio
 
 _NAMED = 10  # in an error
 
@@ -49,8 +50,8 @@ class Selection:
             raise ZooError(f"{place}: holds no runs")
         chosen = [key for key in there if self.holds(key)]
         if not chosen:
-            names = {key.experiment for key in there}
-            raise ZooError(f"{place}: holds no such run; {described(there)}{alike(self.experiment, names)}")
+            asked = self.experiment, self.subset_ratios, self.runs
+            raise ZooError(f"{place}: holds no such run; {described(there, *asked)}")
         return chosen[self.shard[0] :: self.shard[1]]
 
     def missing(self, keys: Iterable[RunKey]) -> Iterator[RunKey]:
@@ -76,16 +77,36 @@ class Selection:
         return {nearest_ratio(ratio, found) or ratio for ratio in self.subset_ratios} or found
 
 
-def described(keys: Sequence[RunKey]) -> str:
-    """Return what is there in a few words, such as `it has cifar10-inception/0.7 runs 0-1999`."""
+def described(
+    keys: Sequence[RunKey],
+    experiment: str | None = None,
+    ratios: Collection[float] = (),
+    runs: Collection[int] = (),
+) -> str:
+    """Return what is there in a few words, such as `it has cifar10-inception/0.7 runs 0-1999`.
+
+    Args:
+        keys: The runs that are there.
+        experiment: The one asked for: only its runs are told if it has any, else a name that may have been meant.
+        ratios: Those asked for: only these are told if they are there, else the nearest first.
+        runs: Those asked for: of a long list the nearest is named.
+    """
     if not keys:
-        return "it has no runs"
+        return f"it has no runs{alike(experiment, known_experiments())}"
+    names = {key.experiment for key in keys}
     groups: dict[tuple[str, float], list[int]] = {}
     for key in keys:
-        groups.setdefault((key.experiment, key.subset_ratio), []).append(key.run)
-    named = [f"{name}/{ratio!r} runs {_shortened(runs)}" for (name, ratio), runs in list(groups.items())[:_NAMED]]
-    more = f" and {len(groups) - _NAMED} more subset ratios" if len(groups) > _NAMED else ""
-    return f"it has {', '.join(named)}{more}"
+        if experiment not in names or key.experiment == experiment:
+            groups.setdefault((key.experiment, key.subset_ratio), []).append(key.run)
+    away = {group: min((abs(group[1] - ratio) for ratio in ratios), default=0.0) for group in groups}
+    if min(away.values()) < NEAR:  # the ratio is there, so it is the number of the run that is not
+        away = {group: distance for group, distance in away.items() if distance < NEAR}
+    first = sorted(away, key=away.__getitem__)[:_NAMED]
+    asked = next(iter(runs), None)
+    named = [f"{name}/{ratio!r} runs {_shortened(groups[name, ratio], asked)}" for name, ratio in first]
+    more = f" and {len(away) - _NAMED} more subset ratios" if len(away) > _NAMED else ""
+    meant = alike(experiment, names) or alike(experiment, known_experiments())
+    return f"it has {', '.join(named)}{more}{meant}"
 
 
 def alike(experiment: str | None, names: Collection[str]) -> str:
@@ -93,6 +114,9 @@ def alike(experiment: str | None, names: Collection[str]) -> str:
     return "" if experiment is None or experiment in names else nearest(experiment, names)
 
 
-def _shortened(runs: list[int]) -> str:
+def _shortened(runs: list[int], asked: int | None) -> str:
     text = str(RunNumbers.of(runs))
-    return text if len(text) <= 40 else f"{runs[0]} ... {runs[-1]} ({len(runs)} runs)"
+    if len(text) <= 40:
+        return text
+    near = "" if asked is None else f", nearest {min(runs, key=lambda run: abs(run - asked))}"
+    return f"{runs[0]} ... {runs[-1]} ({len(runs)} runs{near})"

@@ -5,6 +5,7 @@ Also of cli/follow.py, cli/parser.py, cli/process.py.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 import heldout_torch
 from heldout_torch import cli
-from heldout_torch.cli import VERBS, main
+from heldout_torch.cli import ACTIONS, VERBS, main
 from heldout_torch.zoo import list_runs, sample_zoo
 from tests.helpers.terminal import on_terminal
 
@@ -112,6 +113,67 @@ def test_a_misspelt_verb_is_wrong_usage_and_its_nearest_is_named(capsys):
         main(["verfy", "zoo"])
     assert stop.value.code == 2
     assert "'verfy' is no verb; did you mean 'verify'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["lsit", "ZOO"], "zoo list"),
+        (["memorisation"], "stats memorization"),
+        (["fetch", "cifar10-cscores"], "published fetch"),
+        (["index"], "zoo index"),
+        (["inspekt"], "archive inspect"),
+        (["zoo", "lst"], "list"),
+        (["stats", "par"], "pairs"),
+        (["zoo", "list", "ZOO", "--subset-ration", "0.7"], "--subset-ratio"),
+        (["zoo", "--jsn", "list", "ZOO"], "--json"),
+        (["stats", "memorization", "ZOO", "--out", "x.csv", "--experimnt", "e"], "--experiment"),
+        (["train", "digits-mlp", "--run", "0", "--subset-ratio", "0.7", "--zo", "Z", "--recpe", "r"], "--recipe"),
+        (["verify", "ZOO", "--prcision", "fast"], "--precision"),
+        (["verify", "ZOO", "--precision", "fat"], "fast"),
+        (["export", "ZOO", "--zoo", "Z", "--dtype", "bloat16"], "bfloat16"),
+        (["stats", "keep", "--by", "cifar10-cscore", "--fraction", "0.5", "--out", "x.csv"], "cifar10-cscores"),
+    ],
+)
+def test_what_was_meant_by_a_misspelt_word_is_named(words, meant, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert f"; did you mean '{meant}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_actions_that_are_suggested_are_those_of_the_verbs(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert ("ACTION ..." in (said := capsys.readouterr().out) or "STATISTIC ..." in said) == (verb in ACTIONS)
+    if verb in ACTIONS:
+        with pytest.raises(SystemExit):
+            main([verb, "nothing"])
+        assert re.findall(r"'([\w-]+)'[,)]", capsys.readouterr().err) == list(ACTIONS[verb])
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "told"),
+    [
+        ("zoo list", False, "ZOO; or set HELDOUT_TORCH_ZOO"),
+        ("verify", False, "ZOO; or set HELDOUT_TORCH_ZOO"),
+        ("export --zoo Z", False, "SOURCE; or set HELDOUT_TORCH_ZOO"),
+        ("evaluate", False, "SOURCE, --out; or set HELDOUT_TORCH_ZOO"),
+        ("stats accuracy", False, "ZOO; or set HELDOUT_TORCH_ZOO"),
+        ("zoo index", False, "required: ZOO\n"),
+        ("zoo index", True, "ZOO; HELDOUT_TORCH_ZOO names where runs are read, what is written is always named"),
+        ("zoo push", True, "REMOTE; HELDOUT_TORCH_ZOO names where"),
+        ("train digits-mlp --runs 0 --subset-ratio 0.7", True, "--zoo; HELDOUT_TORCH_ZOO names where"),
+    ],
+)
+def test_a_missing_place_is_told_how_it_can_be_named(words, named, told, monkeypatch, capsys):
+    monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
+    if named:
+        monkeypatch.setenv("HELDOUT_TORCH_ZOO", "ZOO")
+    with pytest.raises(SystemExit):
+        main(words.split())
+    assert told in capsys.readouterr().err
 
 
 def test_the_package_is_a_command():

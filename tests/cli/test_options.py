@@ -5,6 +5,7 @@ Also of cli/output.py.
 
 import re
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.cli.output import as_advised
 from heldout_torch.data import load_digits
+from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
@@ -56,6 +58,41 @@ def test_a_long_list_that_few_runs_fit_costs_no_memory(zoo, capsys):
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.parametrize("verb", [["verify", "ZOO"], ["evaluate", "ZOO", "--out", "OUT"], ["train", "digits-mlp"]])
+def test_a_device_that_is_none_is_one_line_before_the_work(verb, zoo, tmp_path, capsys):
+    """Of `verify` and `evaluate` it was a traceback."""
+    more = ["--runs", 0, "--subset-ratio", 0.7, "--zoo", tmp_path / "new"] if verb[0] == "train" else []
+    words = [{"ZOO": zoo, "OUT": tmp_path / "out"}.get(word, word) for word in verb]
+    line = error_of(capsys, *words, *more, "--device", "cdua")
+    assert line.startswith("error: device 'cdua' cannot be used here")
+    assert line.endswith("; did you mean 'cuda'?")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_most_like_an_experiments_is_told_by_export(zoo, tmp_path, capsys):
+    line = error_of(capsys, "export", "cifar10-inceptoin", "--zoo", tmp_path / "new")
+    assert line.endswith("; did you mean 'cifar10-inception'?")
+    assert "there is no such folder" in error_of(capsys, "export", tmp_path / "nothing", "--zoo", tmp_path / "new")
+
+
+def test_names_that_the_zoo_declares_may_have_been_meant(zoo, tmp_path, capsys):
+    replace(known_experiments()[EXPERIMENT], name="shades").write(zoo / "shades")
+    words = ["--subset-ratio", "0.7", "--runs", "0", "--zoo", zoo]
+    assert error_of(capsys, "train", "shaeds", *words).endswith("; did you mean 'shades'?")
+    assert error_of(capsys, "report", zoo, "--experiment", "shaeds", "--out", tmp_path / "r").endswith("'shades'?")
+    words = ["--out", tmp_path / "x.csv", "--labels", "cifar10-cscore"]
+    line = error_of(capsys, "stats", "memorization", zoo, "--experiment", EXPERIMENT, *words)
+    assert line.endswith("nor is it the name of a published one; did you mean 'cifar10-cscores'?")
+
+
+def test_what_is_wrong_with_many_runs_is_told_once(zoo, tmp_path, capsys):
+    assert main(["export", str(zoo), "--zoo", str(tmp_path / "half"), "--dtype", "bfloat16", "--quiet"]) == 0
+    assert main(["verify", str(tmp_path / "half"), "--runs", "0-2", "--quiet"]) == 1
+    first, *others = capsys.readouterr().err.splitlines()
+    assert "run digits-mlp-tf/0.7/0: is stored as bfloat16" in first
+    assert others == [f"error: run {EXPERIMENT}/0.7/{run}: the same as run {EXPERIMENT}/0.7/0" for run in (1, 2)]
 
 
 @pytest.mark.parametrize(

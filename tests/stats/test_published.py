@@ -154,6 +154,20 @@ def test_offline_gives_what_is_kept_and_nothing_else(published_server, monkeypat
     assert sum(published_server.requests.values()) == asked
 
 
+def test_a_folder_that_lacks_the_file_is_named(published_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_PUBLISHED", str(tmp_path / "copies"))
+    told = rf"; {tmp_path}/copies, which HELDOUT_TORCH_PUBLISHED names, has no cifar10-cscores-orig-order.npz$"
+    monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
+    with pytest.raises(ZooError, match=told):
+        fetch_published("cifar10-cscores")
+    monkeypatch.delenv("HELDOUT_TORCH_OFFLINE")
+    there, published_server.folder = published_server.folder, tmp_path
+    with pytest.raises(ZooError, match=r"there is no such file.*" + told):
+        fetch_published("cifar10-cscores")
+    published_server.folder = there
+    assert fetch_published("cifar10-cscores").is_file()
+
+
 def test_a_local_copy_is_taken_and_checked(published_server, published_files, tmp_path, monkeypatch):
     for name in NAMES:
         assert load_published(name, folder=published_files[0]).order

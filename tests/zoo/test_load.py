@@ -18,6 +18,7 @@ from heldout_torch import HeldoutError, ZooError, list_runs, load_dataset, load_
 from heldout_torch.stats import RunTable
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo.selection import described
 from tests.helpers.zoos import export
 
 EXPERIMENT = "digits-mlp-tf"
@@ -175,6 +176,48 @@ def test_many_runs_come_in_the_order_asked_for(zoo):
         list(load_runs(EXPERIMENT, 0.7, [0, 9], zoo))
     with pytest.raises(ZooError, match=r"holds no such run; it has"):
         list(load_runs("other", zoo=zoo))
+
+
+def test_what_is_not_there_is_answered_by_what_is_most_like_it():
+    keys = [RunKey("digits-mlp", ratio / 100, run) for ratio in range(2, 100, 2) for run in range(3)]
+    keys += [RunKey("cifar10-inception", 0.7, run) for run in range(0, 4000, 2)]
+    assert described(keys, "digits-mlp", [0.61]).startswith("it has digits-mlp/0.6 runs 0-2, digits-mlp/0.62 runs")
+    assert described(keys, "digits-mlp", [0.6]) == "it has digits-mlp/0.6 runs 0-2"
+    assert described(keys, "digits-mlp", [0.6 + 1e-9]) == "it has digits-mlp/0.6 runs 0-2"
+    assert described(keys, "digits-mlp").endswith(" and 39 more subset ratios")
+    whole = "it has cifar10-inception/0.7 runs 0 ... 3998 (2000 runs"
+    assert described(keys, "cifar10-inception", [0.1]) == f"{whole})"
+    assert described(keys, "cifar10-inception", [], [1235]) == f"{whole}, nearest 1234)"
+    assert described(keys, "cifar10-inceptoin", [0.7]).endswith("; did you mean 'cifar10-inception'?")
+    assert described(keys, "cifar100-inceptoin").endswith("; did you mean 'cifar10-inception'?")  # which is there
+    assert described([], "mnist-mpl") == "it has no runs; did you mean 'mnist-mlp'?"
+
+
+def test_how_to_have_runs_that_nobody_gave(zoo, monkeypatch):
+    monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
+    sample = r"; this is the bundled sample, name another place: pass zoo='ZOO', or set HELDOUT_TORCH_ZOO$"
+    train = "; to have it, train it: heldout train mnist-mlp --zoo ZOO --subset-ratio 0.7 --runs 3"
+    with pytest.raises(ZooError, match=train + sample):
+        load_run("mnist-mlp", 0.7, 3)
+    with pytest.raises(ZooError, match=f"{train}$"):
+        load_run("mnist-mlp/0.7/3", zoo=zoo)
+    with pytest.raises(ZooError, match=rf"heldout export cifar10-inception .* --runs 3{sample}"):
+        load_run("cifar10-inception", 0.7, 3)
+    with pytest.raises(ZooError, match=r"did you mean 'digits-mlp-tf'\?$"):
+        load_run("digits-mpl-tf", 0.7, 3, zoo)
+    with pytest.raises(ZooError, match=r"give a subset ratio .* did you mean 'digits-mlp-tf'\?$"):
+        load_run("digits-mpl-tf", zoo=zoo)
+
+
+@pytest.mark.parametrize("arguments", [(), (0.7,), (0.7, "0-2"), (None, [1])])
+def test_runs_of_a_misspelt_experiment_are_refused_at_once_with_the_nearest(zoo, arguments):
+    with pytest.raises(ZooError, match=r"did you mean 'digits-mlp-tf'\?$"):
+        next(load_runs("digits-mpl-tf", *arguments, zoo=zoo))
+    if len(arguments) != 2 or arguments[0] is None:
+        with pytest.raises(ZooError, match=r"did you mean"):  # before any is asked for
+            load_runs("digits-mpl-tf", *arguments, zoo=zoo)
+    with pytest.raises(ZooError, match=r"did you mean 'digits-mlp-tf'\?$"):
+        RunTable.from_zoo(zoo, "digits-mpl-tf", 0.7)
 
 
 def test_runs_are_listed_by_pattern_ratio_and_number(zoo):

@@ -18,6 +18,7 @@ from heldout_torch.storage import posix
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 REPLACED = ".replaced-"  # how the name of a folder begins while another takes its place
 _STALE_SECONDS = 3600.0
+_UNLOCKED_SECONDS = 86400.0  # where there are no locks, and times may be those of other machines' clocks
 _PIECE = 2**18  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
@@ -88,7 +89,8 @@ def remove_stale(folder: Path) -> None:
     """Remove what killed writers left in a folder, and put back what they were replacing.
 
     A temporary is removed if nobody holds its lock and it is an hour old by the clock of the file system, whose times
-    these are, not by that of this machine. What others own, and may not be removed, stays.
+    these are, not by that of this machine; a day old where the file system has no locks. What others own, and may not
+    be removed, stays.
     """
     try:
         names = [name for name in os.listdir(folder) if _LEFT.fullmatch(name)]
@@ -100,7 +102,8 @@ def remove_stale(folder: Path) -> None:
     now = _clock(folder) if names else None
     for path in (folder / name for name in names):
         with suppress(OSError):  # others cleaned up, or we may not
-            if now is not None and now - _last_change(path) > _STALE_SECONDS and not _is_held(path):
+            age = 0.0 if now is None else now - _last_change(path)
+            if age > _STALE_SECONDS and _is_free(path, age > _UNLOCKED_SECONDS):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
@@ -180,12 +183,14 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_held(path: Path) -> bool:
+def _is_free(path: Path, without_locks: bool) -> bool:
+    """Return whether nobody holds the lock of a temporary; where there are no locks, what is given."""
     if os.name == "nt":
-        return False
+        return without_locks
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        return posix.lock(descriptor, wait=False) is False
+        free = posix.lock(descriptor, wait=False)
+        return without_locks if free is None else free
     finally:
         os.close(descriptor)
 

@@ -159,9 +159,10 @@ def _fits(record: RunRecord | None, files: Mapping[str, ListedFile]) -> bool:
 def _changed_since(files: Files, seen: str | None) -> bool:
     """Return whether a file of the run changed after its record was written, as far as the place can tell."""
     record = files[RECORD_FILE]
-    if record.changed is not None:
-        return any(info.changed is not None and info.changed > record.changed for info in files.values())
-    # A bucket tells no order. Where the record is the one seen before, another file changed behind its back.
+    if record.changed is not None and any((info.changed or 0) > record.changed for info in files.values()):
+        return True
+    # A bucket tells no order, and a clock may have been put back. Where the record is the one seen before, another
+    # file changed behind its back.
     return seen is not None and seen.split(" ")[-1] == _digest(record)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heldout_torch.errors import DataError
 from heldout_torch.stats.columns import Columns
 from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
 from heldout_torch.stats.shown import short_repr
@@ -52,7 +53,13 @@ class Spread:
 
 
 def run_accuracies(table: "RunTable") -> Accuracies:
-    """Compute the accuracies of each run."""
+    """Compute the accuracies of each run.
+
+    Raises:
+        DataError: If it is no run table.
+    """
+    if not hasattr(table, "packed_correct_train"):  # the class itself is built on this module
+        raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")
     trained, both, correct = (np.zeros(table.runs, np.int64) for _ in range(3))
     for part in chunks(table.train_examples, table.runs):
         in_subset = unpack(table.packed_trained_on[part], table.runs)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_count, as_number, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
-from heldout_torch.stats.selection import as_count
 from heldout_torch.stats.shown import short_repr
 
 # Bins of the histograms on the project page of Feldman and Zhang, as arguments of `histogram`; read from its figures,
@@ -55,18 +55,14 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     Raises:
         DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
     """
-    values, bins = np.asarray(values), as_count(bins, "bins")
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"values are {values.dtype}, expected numbers")
+    values, bins = as_numbers(values, "values").astype(np.float64), as_count(bins, "bins")
     known = values[~np.isnan(values)]
     if known.size and not -1 <= known.min() <= known.max() <= 1:
         raise DataError(f"values reach from {known.min()} to {known.max()}, expected -1 ... 1")
     if range is None:
         counts, edges = np.histogram(known, bins)
-    elif len(range) == 2 and -np.inf < range[0] < range[1] < np.inf:
-        counts, edges = np.histogram(np.maximum(known, 0), bins, range)
     else:
-        raise DataError(f"range is {range}, expected the lowest and the highest edge")
+        counts, edges = np.histogram(np.maximum(known, 0), bins, _as_range(range))
     return Histogram(edges, counts, values.size - known.size, known.size - int(counts.sum()))
 
 
@@ -125,9 +121,11 @@ def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
     """Compare memorization values or consistency scores from two sets of runs.
 
     Raises:
-        DataError: If shapes differ, or no example has both scores.
+        DataError: If shapes differ, a score is infinite or no number at all, or no example has both scores.
     """
-    one, other = np.asarray(one), np.asarray(other)
+    one, other = as_numbers(one, "scores"), as_numbers(other, "scores")
+    if np.isinf(one).any() or np.isinf(other).any():
+        raise DataError("scores are infinite, expected finite numbers, or NaN where an example has none")
     if one.shape != other.shape:
         raise DataError(f"scores of shapes {one.shape} and {other.shape} are not about the same examples")
     both = ~(np.isnan(one) | np.isnan(other))
@@ -178,13 +176,8 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     Raises:
         DataError: If the fraction is not in 0 ... 1, scores are missing, or they are no row of numbers.
     """
-    scores = np.asarray(scores)
-    if scores.ndim != 1 or scores.dtype.kind not in "biuf":
-        raise DataError(f"scores are {scores.dtype} {scores.shape}, expected a row of numbers")
-    try:
-        fraction = float(fraction)
-    except (TypeError, ValueError):
-        raise DataError(f"fraction is {fraction!r}, expected 0 ... 1") from None
+    scores = as_row_of_numbers(scores, "scores")
+    fraction = as_number(fraction, "fraction", "0 ... 1")
     if not 0 <= fraction <= 1:
         raise DataError(f"fraction is {fraction}, expected 0 ... 1")
     if missing := int(np.isnan(scores).sum()):
@@ -193,6 +186,16 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     if highest:  # of equal scores the lower index still comes first; a minus sign would turn unsigned ones around
         order = len(scores) - 1 - np.argsort(scores[::-1], kind="stable")[::-1]
     return np.sort(order[: round(fraction * len(scores))])
+
+
+def _as_range(range: Any) -> tuple[float, float]:
+    try:
+        low, high = map(float, range)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not -np.inf < low < high < np.inf:
+        raise DataError(f"range is {range!r}, expected the lowest and the highest edge")
+    return low, high
 
 
 def _pair_numbers(pairs: InfluencePairs) -> np.ndarray:

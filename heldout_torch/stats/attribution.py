@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_count, as_share, shortened
 from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.selection import Selection, as_count, selected
+from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
@@ -76,15 +77,18 @@ def lds(
             argument is not as above.
     """
     check_outputs(table)
-    resamples = as_count(resamples, "resamples")
-    if table.runs < 3 or not 0 < level < 1:
-        raise DataError(f"{table.runs} runs, level {level!r}: expected three runs or more, and a level between 0 and 1")
+    resamples, level = as_count(resamples, "resamples"), as_share(level, "level")
+    if table.runs < 3:
+        raise DataError(f"{table.runs} runs ({', '.join(table.keys)}), expected three runs or more to rank")
     if not callable(scores):
         scores = np.asanyarray(scores)
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     if isinstance(scores, np.ndarray) and scores.shape != (len(rows), len(columns)):
         raise DataError(f"scores have shape {scores.shape}, expected (test, train) {(len(rows), len(columns))}")
-    random = np.random.default_rng(seed)
+    try:
+        random = np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise DataError(f"seed is {shortened(seed)}, expected an integer from 0") from None
     drawn = random.multinomial(table.runs, np.full(table.runs, 1 / table.runs), resamples)
     times = np.concatenate([np.ones((1, table.runs), np.int64), drawn])  # the first is the runs themselves
     correlations = np.empty((len(rows), len(times)))
@@ -94,11 +98,11 @@ def lds(
         block = scores[part] if isinstance(scores, np.ndarray) else scores(rows[part])
         predicted = _predict(_checked(block, rows[part], len(columns)), table, columns, device)  # (rows, runs)
         _correlate(predicted, table.margins("test", rows[part]).T, times, correlations[part])
-    known = ~np.isnan(correlations[:, 0])
-    if not known.any():
-        return DatamodelingScores(correlations[:, 0], float("nan"), (float("nan"), float("nan")), table.runs)
-    means = np.nanmean(correlations[known], axis=0)  # (1 + resamples,)
-    low, high = np.nanquantile(means[1:], [(1 - level) / 2, (1 + level) / 2])
+    known = ~np.isnan(correlations)
+    number = known.sum(0)  # (1 + resamples,); of few runs a resample may hold one alone, and rank nothing
+    means = np.where(known, correlations, 0).sum(0) / np.where(number > 0, number, np.nan)
+    found = means[1:][number[1:] > 0]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) if len(found) else (np.nan, np.nan)
     return DatamodelingScores(correlations[:, 0].copy(), float(means[0]), (float(low), float(high)), table.runs)
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_labels, as_share
 from heldout_torch.stats.estimators import Empty, influence
 from heldout_torch.stats.intervals import influence_interval
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import as_labels
 from heldout_torch.stats.shown import short_repr
+from heldout_torch.stats.tables import check_table
 
 if TYPE_CHECKING:
     import torch
@@ -76,10 +77,23 @@ def classwise_influence(
     Raises:
         DataError: If there is only one run, labels are of another length, or intervals are asked for of outputs.
     """
+    check_table(table)
     if level is not None and isinstance(table, OutputTable):
         raise DataError("intervals are computed from counts of runs that are right, which outputs have none of")
+    level = None if level is None else as_share(level, "level")
     labels_train = as_labels(labels_train, table.train_examples, "labels_train")
     labels_test = as_labels(labels_test, table.test_examples, "labels_test")
+    return _classes(table, labels_train, labels_test, level, empty, device)
+
+
+def _classes(
+    table: RunTable | OutputTable,
+    labels_train: np.ndarray,
+    labels_test: np.ndarray,
+    level: float | None,
+    empty: Empty,
+    device: "str | torch.device",
+) -> Iterator[ClassInfluence]:
     for label in np.union1d(labels_train, labels_test):
         train, test = np.flatnonzero(labels_train == label), np.flatnonzero(labels_test == label)
         matrix = influence(table, train, test, empty=empty, device=device)  # (test, train)

@@ -1,4 +1,4 @@
-"""Tables of results as files that other tools read, CSV and Parquet, and as pandas data frames."""
+"""Tables of results as files that other tools read, CSV and Parquet."""
 
 import csv
 import importlib
@@ -76,15 +76,6 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: np.array(values, np.int64) for name, values in columns.items()}
     except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
         raise DataError(f"{path}: is no table of indices ({' '.join(str(error).split())})") from None
-
-
-def data_frame(columns: Columns) -> Any:
-    """Return columns as a `pandas.DataFrame`.
-
-    Raises:
-        HeldoutError: If pandas is not installed.
-    """
-    return _require("pandas").DataFrame(dict(columns))
 
 
 def _as_csv(columns: Columns) -> bytes:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_count, as_labels, as_number, as_row_of_numbers
 from heldout_torch.stats.estimators import influence, memorization
-from heldout_torch.stats.selection import Selection, as_labels, selected
-from heldout_torch.stats.tables import AnyTable, outcomes, trained_on
+from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
 
 _PAIRS, _TESTS = 2**24, 256
 
@@ -26,6 +27,7 @@ def group_influence(table: AnyTable, group: Selection, test: Selection = None) -
     Raises:
         DataError: If there is only one run, or examples are selected that do not exist.
     """
+    check_table(table)
     columns, rows = selected(group, table.train_examples, "group"), selected(test, table.test_examples, "test")
     means = np.full(len(rows), np.nan)
     step = max(1, _PAIRS // max(1, len(columns)))
@@ -68,6 +70,7 @@ def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.nda
     Raises:
         DataError: If there is only one run, or labels are of another length.
     """
+    check_table(table)
     labels_train = as_labels(labels_train, table.train_examples, "labels_train")
     labels_test = as_labels(labels_test, table.test_examples, "labels_test")
     classes = np.union1d(labels_train, labels_test).astype(np.int64)
@@ -109,26 +112,28 @@ def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None)
     Args:
         table: The runs, of bits or of outputs.
         ranking: Training examples of each test example, those to miss first in front, such as
-            `top_influences(half, k).index`; published indices, integers of shape (test, most), -1 for none.
+            `top_influences(half, k).index`; published indices, integers of shape (test, most), -1 for none at the end.
         test: Test examples: published indices, a slice or a mask; all by default.
 
     Raises:
         DataError: If the ranking is not of that shape, or examples are named that do not exist.
     """
+    check_table(table)
     rows, ranking = selected(test, table.test_examples, "test"), np.asarray(ranking)
     if ranking.ndim != 2 or len(ranking) != len(rows) or ranking.dtype.kind not in "iu":
         raise DataError(f"ranking is {ranking.dtype} {ranking.shape}, expected integers ({len(rows)}, most)")
     if ranking.size and not -1 <= ranking.min() <= ranking.max() < table.train_examples:
         raise DataError(f"ranking names examples outside 0 ... {table.train_examples - 1}, or other than -1 for none")
+    if ((ranking[:, 1:] >= 0) & (ranking[:, :-1] < 0)).any():
+        raise DataError("ranking names an example behind -1, expected -1 only behind all that are ranked")
     shape = len(rows), ranking.shape[1] + 1
     curves = RemovalCurves(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64))
     for start in range(0, len(rows), _TESTS):
         values = outcomes(table, rows[start : start + _TESTS])  # (runs, tests)
         for row, value in enumerate(values.T, start):
-            lacking = np.ones((table.runs, shape[1]), bool)
-            lacking[:, 1:] = ~np.logical_or.accumulate(trained_on(table, np.maximum(ranking[row], 0)), axis=1)
-            known = int((ranking[row] >= 0).argmin()) if (ranking[row] < 0).any() else ranking.shape[1]
-            lacking = lacking[:, : known + 1]
+            known = np.count_nonzero(ranking[row] >= 0)
+            lacking = np.ones((table.runs, known + 1), bool)
+            lacking[:, 1:] = ~np.logical_or.accumulate(trained_on(table, ranking[row, :known]), axis=1)
             count = lacking.sum(0)
             with np.errstate(invalid="ignore", divide="ignore"):
                 mean = value @ lacking / count
@@ -148,7 +153,11 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
 
     Returns:
         The least number of examples, int64 of shape (test,); -1 if there is none within the curve.
+
+    Raises:
+        DataError: If `below` is no number, or `min_runs` none from 1.
     """
+    below, min_runs = as_number(below, "below"), as_count(min_runs, "min_runs")
     lost = (curves.runs >= min_runs) & (curves.outcome < below)  # (test, most + 1)
     return np.where(lost.any(1), lost.argmax(1), -1)
 
@@ -165,10 +174,10 @@ def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
         counting half (Mann and Whitney, 1947); NaN if all or none of the examples are mislabelled.
 
     Raises:
-        DataError: If the two are not of one length, or `mislabelled` is not bool.
+        DataError: If scores are no row of numbers, the two are not of one length, or `mislabelled` is not bool.
     """
-    scores, mislabelled = np.asarray(scores), np.asarray(mislabelled)
-    if scores.ndim != 1 or mislabelled.shape != scores.shape or mislabelled.dtype != bool:
+    scores, mislabelled = as_row_of_numbers(scores, "scores"), np.asarray(mislabelled)
+    if mislabelled.shape != scores.shape or mislabelled.dtype != bool:
         raise DataError(
             f"scores {scores.shape} and mislabelled {mislabelled.dtype} {mislabelled.shape}: expected a row of each, "
             "of one length, the second bool"

@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
+from heldout_torch.stats.arguments import as_output
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.mean_differences import Precision, check_several
@@ -20,7 +21,7 @@ from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.stats.tables import by_ratio, check_bits
+from heldout_torch.stats.tables import by_ratio, check_bits, check_table
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,7 @@ def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndar
     Raises:
         DataError: If there is only one run, or an output table lacks margins on the training set.
     """
+    check_table(table)
     if isinstance(table, OutputTable):
         _only_nan(empty)
         return mean_differences.memorization(table)
@@ -112,12 +114,9 @@ def influence(
     Raises:
         DataError: If there is only one run, examples are selected that do not exist, or `out` does not fit.
     """
+    check_table(table)
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
-    shape = len(rows), len(columns)
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
-        raise DataError(f"out is {out.dtype} {out.shape}, expected writeable C-contiguous float32 {shape}")
+    out = as_output(out, (len(rows), len(columns)))
     if isinstance(table, OutputTable):
         _only_nan(empty)
         mean_differences.fill(table, columns, rows, out, device, dtype)
@@ -178,7 +177,7 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
     taken = np.full_like(counted, len(ratios)) if empty == "zero" else counted  # ratios in each mean
     scores = (total * _inverse(taken, empty)).astype(np.float32)
     error = (np.sqrt(variance) * _inverse(taken, empty)).astype(np.float32)
-    return ConsistencyScores(scores, counted, np.array(ratios), per_ratio, error)
+    return ConsistencyScores(scores, counted, np.array(ratios, np.float64), per_ratio, error)
 
 
 def squared_error(correct: np.ndarray, runs: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.columns import SUFFIXES, read_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
-from heldout_torch.stats.orders import Order
+from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
@@ -19,9 +19,10 @@ def save_indices(path: Location, indices: np.ndarray, order: Order) -> None:
     """Write indices and their order as an npz file, the arrays `indices` and `order`.
 
     Raises:
-        DataError: If they are no row of indices, an example is named twice, or the file cannot be written.
+        DataError: If they are no row of indices, an example is named twice, the order is neither `original` nor
+            `published`, or the file cannot be written.
     """
-    write_npz(path, {INDICES: _once(as_indices(np.asarray(indices), None, INDICES), INDICES)}, order)
+    write_npz(path, {INDICES: _once(as_indices(indices, None, INDICES), INDICES)}, check_order(order, ORDER))
 
 
 def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:

@@ -5,9 +5,8 @@ intervals and chances, which published files do not have, are written where they
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,12 +17,13 @@ from heldout_torch.stats.orders import Order
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
+from heldout_torch.storage.paths import Location, local_path
 
 _ALSO = ("low", "high", "p_value", "false_discovery_rate")
 _OF_EXAMPLES = ("tr_labels", "tt_labels", "tr_mem")
 
 
-def load_pairs(path: str | Path) -> InfluencePairs:
+def load_pairs(path: Location) -> InfluencePairs:
     """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs); numbers are as the file has them.
 
     Indices count as the file does: published files do not say how, and their pairs have order None. Standard errors
@@ -32,6 +32,7 @@ def load_pairs(path: str | Path) -> InfluencePairs:
     Raises:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.
     """
+    path = local_path(path)
     arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
     influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
     pairs = len(influence)
@@ -42,12 +43,14 @@ def load_pairs(path: str | Path) -> InfluencePairs:
     return InfluencePairs(train, test, influence, memorization, error, read_order(arrays, path), **also)
 
 
-def save_pairs(path: str | Path, pairs: InfluencePairs) -> None:
+def save_pairs(path: Location, pairs: InfluencePairs) -> None:
     """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs where they are known).
 
     Raises:
         DataError: If arrays are not as in InfluencePairs, or the file cannot be written.
     """
+    if not isinstance(pairs, InfluencePairs):
+        raise DataError(f"{path}: given {type(pairs).__name__}, expected InfluencePairs")
     rows: dict[str, np.ndarray | None] = {
         "infl": pairs.influence,
         "mem": pairs.memorization,
@@ -85,7 +88,7 @@ class ClasswiseInfluence:
     __repr__ = short_repr
 
 
-def load_classwise(path: str | Path, index: str | Path | None = None) -> ClasswiseInfluence:
+def load_classwise(path: Location, index: Location | None = None) -> ClasswiseInfluence:
     """Read `tr_classidx_K`, `tt_classidx_K`, `infl_matrix_classK`, `tr_labels`, `tt_labels`, `tr_mem` (and `order`).
 
     Intervals, `infl_low_classK` and `infl_high_classK`, are read if they are there.
@@ -97,9 +100,10 @@ def load_classwise(path: str | Path, index: str | Path | None = None) -> Classwi
     Raises:
         DataError: If a file is missing, damaged, or matrices do not fit their indices or labels.
     """
+    path = local_path(path)
     arrays = read_npz(path)
     if index is not None:
-        arrays = {**read_npz(index, wanted=_OF_EXAMPLES), **arrays}
+        arrays = {**read_npz(local_path(index), wanted=_OF_EXAMPLES), **arrays}
     if missing := set(_OF_EXAMPLES) - set(arrays):
         raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {', '.join(sorted(arrays)[:10])}")
     train, test = (as_row(arrays[name], "iu", None, f"{path}: {name}") for name in ("tr_labels", "tt_labels"))
@@ -110,23 +114,17 @@ def load_classwise(path: str | Path, index: str | Path | None = None) -> Classwi
         names = f"tr_classidx_{label}", f"tt_classidx_{label}", f"infl_matrix_class{label}"
         if missing := set(names) - set(arrays):
             raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which belongs to {names[2]}")
+        low, high = (arrays.get(f"infl_{end}_class{label}") for end in ("low", "high"))
         train_index, test_index, matrix = (arrays[name] for name in names)
-        ends = {end: arrays.get(f"infl_{end}_class{label}") for end in ("low", "high")}
-        for places, split, name in ((train_index, train, names[0]), (test_index, test, names[1])):
-            as_row(places, "iu", None, f"{path}: {name}")
-            if not np.array_equal(np.sort(places), np.flatnonzero(split == label)):
-                raise DataError(f"{path}: {name} does not name the examples of label {label}")
-        for name, one in ((names[2], matrix), *((f"infl_{end}_class{label}", ends[end]) for end in ends)):
-            if one is not None and (one.shape != (len(train_index), len(test_index)) or one.dtype.kind != "f"):
-                expected = f"floats {(len(train_index), len(test_index))}"
-                raise DataError(f"{path}: {name} is {one.dtype} {one.shape}, expected {expected}")
-        classes.append(ClassInfluence(label, train_index, test_index, matrix, **ends))
+        one = ClassInfluence(label, train_index, test_index, matrix, low, high)
+        _check_class(one, train, test, path)
+        classes.append(one)
     memorization = as_row(arrays["tr_mem"], "f", len(train), f"{path}: tr_mem")
     return ClasswiseInfluence(classes, train, test, memorization, read_order(arrays, path))
 
 
 def save_classwise(
-    path: str | Path,
+    path: Location,
     classes: Iterable[ClassInfluence],
     labels_train: np.ndarray,
     labels_test: np.ndarray,
@@ -144,10 +142,17 @@ def save_classwise(
         order: How all of these count examples.
 
     Raises:
-        DataError: If the file cannot be written.
+        DataError: If matrices do not fit their indices or labels, a label is not in 0 ... 999999999, or the file cannot
+            be written.
     """
-    arrays: dict[str, np.ndarray | None] = {"tr_labels": labels_train, "tt_labels": labels_test, "tr_mem": memorization}
+    train, test = (
+        as_row(labels, "iu", None, f"{path}: {name}")
+        for labels, name in zip((labels_train, labels_test), _OF_EXAMPLES, strict=False)
+    )
+    memorized = as_row(memorization, "f", len(train), f"{path}: tr_mem")
+    arrays: dict[str, np.ndarray | None] = {"tr_labels": train, "tt_labels": test, "tr_mem": memorized}
     for one in classes:
+        _check_class(one, train, test, path)
         arrays[f"tr_classidx_{one.label}"] = one.train_index
         arrays[f"tt_classidx_{one.label}"] = one.test_index
         arrays[f"infl_matrix_class{one.label}"] = one.influence  # (train, test)
@@ -155,7 +160,7 @@ def save_classwise(
     write_npz(path, arrays, order)
 
 
-def load_imagenet_memorization(path: str | Path) -> np.ndarray:
+def load_imagenet_memorization(path: Location) -> np.ndarray:
     """Read the published memorization of ImageNet, `tr_mem` of `imagenet_index.npz`, float by published index.
 
     Names and labels of the same file are read by `heldout_torch.data.imagenet_index`.
@@ -163,11 +168,11 @@ def load_imagenet_memorization(path: str | Path) -> np.ndarray:
     Raises:
         DataError: If the file is missing, damaged, or has no such row.
     """
-    return as_row(read_npz(path, wanted=["tr_mem"])["tr_mem"], "f", None, f"{path}: tr_mem")
+    return as_row(read_npz(local_path(path), wanted=["tr_mem"])["tr_mem"], "f", None, f"{path}: tr_mem")
 
 
 def save_imagenet_index(
-    path: str | Path,
+    path: Location,
     filenames_train: list[str],
     labels_train: np.ndarray,
     memorization: np.ndarray,
@@ -177,13 +182,38 @@ def save_imagenet_index(
     """Write an index of ImageNet in the published layout, names as bytes (never as Python objects).
 
     Raises:
-        DataError: If the file cannot be written.
+        DataError: If names are no ASCII text, rows of a split are not of one length, or the file cannot be written.
     """
+    names = _as_bytes(filenames_train, f"{path}: tr_filenames"), _as_bytes(filenames_test, f"{path}: tt_filenames")
+    n, m = map(len, names)
     arrays = {
-        "tr_filenames": np.array(filenames_train, np.bytes_),
-        "tr_labels": labels_train,
-        "tr_mem": memorization,
-        "tt_filenames": np.array(filenames_test, np.bytes_),
-        "tt_labels": labels_test,
+        "tr_filenames": names[0],
+        "tr_labels": as_row(labels_train, "iu", n, f"{path}: tr_labels"),
+        "tr_mem": as_row(memorization, "f", n, f"{path}: tr_mem"),
+        "tt_filenames": names[1],
+        "tt_labels": as_row(labels_test, "iu", m, f"{path}: tt_labels"),
     }
     write_npz(path, arrays, "published")
+
+
+def _check_class(one: ClassInfluence, train: np.ndarray, test: np.ndarray, path: Location) -> None:
+    label = one.label
+    if not 0 <= label < 10**9:
+        raise DataError(f"{path}: label {label} cannot be written, expected 0 ... 999999999")
+    sides = (one.train_index, train, f"tr_classidx_{label}"), (one.test_index, test, f"tt_classidx_{label}")
+    for places, split, name in sides:
+        as_row(places, "iu", None, f"{path}: {name}")
+        if not np.array_equal(np.sort(places), np.flatnonzero(split == label)):
+            raise DataError(f"{path}: {name} does not name the examples of label {label}")
+    shape = len(one.train_index), len(one.test_index)
+    for name, matrix in (("matrix_", one.influence), ("low_", one.low), ("high_", one.high)):
+        if matrix is not None and (matrix.shape != shape or matrix.dtype.kind != "f"):
+            found = f"infl_{name}class{label} is {matrix.dtype} {matrix.shape}"
+            raise DataError(f"{path}: {found}, expected floats {shape}")
+
+
+def _as_bytes(names: Sequence[str], name: str) -> np.ndarray:
+    try:
+        return np.char.encode(as_row(names, "U", None, name), "ascii")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name}: {error.object!r} is no ASCII text") from None

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_share
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import example_counts
 from heldout_torch.stats.run_table import RunTable
@@ -136,8 +136,7 @@ def consistency_interval(
 
 def _interval(groups: Sequence[Group], coefficients: Sequence[float], level: float) -> tuple[np.ndarray, np.ndarray]:
     """Compute the ends of the interval around a linear combination of the groups' shares, float32, in -1 ... 1."""
-    if not 0 < level < 1:
-        raise DataError(f"level is {level!r}, expected a share between 0 and 1 such as 0.95")
+    level = as_share(level, "level")
     middle, variance = np.zeros(()), np.zeros(())
     added = 2 / len(groups)
     for (correct, runs), coefficient in zip(groups, coefficients, strict=True):

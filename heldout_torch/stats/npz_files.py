@@ -1,6 +1,7 @@
 """What the readers and writers of published files share: rows that are checked, and the order of their examples."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +15,28 @@ from heldout_torch.storage.paths import Location, local_path
 ORDER = "order"  # a string of no dimension, in every file written here
 
 
-def as_row(array: np.ndarray, kinds: str, length: int | None, name: str) -> np.ndarray:
+def as_row(array: Any, kinds: str, length: int | None, name: str) -> np.ndarray:
     """Return an array if it is a row of a kind (NumPy's letters) and length.
 
     Raises:
         DataError: If it is not; `name` is what the error calls it.
     """
+    array = np.asarray(array)
     if array.ndim != 1 or array.dtype.kind not in kinds or length not in (None, len(array)):
-        kind = {"f": "floats", "iu": "integers", "SU": "text"}[kinds]
+        kind = {"f": "floats", "iu": "integers", "SU": "text", "U": "text"}[kinds]
         expected = "" if length is None else f" of length {length}"
         raise DataError(f"{name} is {array.dtype} {array.shape}, expected a row of {kind}{expected}")
     return array
 
 
-def as_indices(array: np.ndarray, length: int | None, name: str) -> np.ndarray:
+def as_indices(array: Any, length: int | None, name: str) -> np.ndarray:
     """Return a row of indices as int64.
 
     Raises:
         DataError: If it is no row of integers from 0 to 2^31 - 1, or not of that length.
     """
-    row = as_row(array, "iu", length, name)
+    array = np.asarray(array)
+    row = as_row(array if array.size else array.astype(np.int64), "iu", length, name)
     if row.size and (row.min() < 0 or row.max() >= 2**31):
         raise DataError(f"{name} has indices outside 0 ... 2^31-1")
     return row.astype(np.int64)
@@ -77,7 +80,7 @@ def read_order(arrays: Mapping[str, np.ndarray], path: Location) -> Order | None
 
 
 def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Order | None) -> None:
-    """Write arrays atomically, uncompressed, with their order if it is known; the same arrays give the same bytes.
+    """Write arrays atomically, uncompressed, with their order if it is known; the same numbers give the same bytes.
 
     Args:
         path: The file.
@@ -85,9 +88,9 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
         order: In which the examples count.
 
     Raises:
-        DataError: If the file cannot be written.
+        DataError: If an array holds Python objects, or the file cannot be written.
     """
-    known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    known = {name: _plain(array, f"{path}: {name}") for name, array in arrays.items() if array is not None}
     if order is not None:
         known[ORDER] = np.array(check_order(order, ORDER))
     remove_stale(local_path(path).parent)
@@ -95,3 +98,11 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
         write_atomically(local_path(path), npz_bytes(known))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _plain(array: Any, name: str) -> np.ndarray:
+    """Return an array in the machine's byte order, rows first, as it is after reading."""
+    array = np.asarray(array)
+    if array.dtype.hasobject:
+        raise DataError(f"{name} holds Python objects, expected numbers or text")
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")

@@ -35,7 +35,7 @@ def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
     Raises:
         DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
     """
-    _check_order(values, original_index)
+    values, original_index = _checked(values, original_index)
     result = np.empty_like(values)
     result[original_index] = values
     return result
@@ -47,11 +47,14 @@ def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
     Raises:
         DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
     """
-    _check_order(values, original_index)
+    values, original_index = _checked(values, original_index)
     return values[original_index]
 
 
-def _check_order(values: np.ndarray, original_index: np.ndarray) -> None:
+def _checked(values: np.ndarray, original_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, original_index = np.asarray(values), np.asarray(original_index)
+    if not values.ndim or original_index.ndim != 1:
+        raise DataError(f"values {values.shape} and an order {original_index.shape}, expected rows of one length")
     n = len(original_index)
     if len(values) != n:
         raise DataError(f"{len(values)} values and an order of {n} examples do not go together")
@@ -60,3 +63,4 @@ def _check_order(values: np.ndarray, original_index: np.ndarray) -> None:
         there[original_index] = True
     if not there.all():
         raise DataError(f"the order of {n} examples is not 0 ... {n - 1} in some order")
+    return values, original_index.astype(np.int64)

@@ -40,6 +40,10 @@ class OutputTable:
     stored: dict[str, np.ndarray]
     rows: np.ndarray
 
+    def __post_init__(self) -> None:
+        if not self.train_examples:
+            raise DataError("outputs are about no training examples, expected at least one")
+
     @classmethod
     def from_arrays(
         cls,

@@ -11,18 +11,19 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.columns import data_frame
+from heldout_torch.stats.arguments import as_count, as_labels, as_number
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
 from heldout_torch.stats.intervals import pair_interval
 from heldout_torch.stats.orders import Order
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
-from heldout_torch.stats.selection import as_count, as_labels
+from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
+from heldout_torch.stats.tables import check_table
 from heldout_torch.stats.uncertainty import pair_error
-from heldout_torch.storage.notebook import as_table
+from heldout_torch.storage.notebook import as_table, data_frame
 
 if TYPE_CHECKING:
     import torch
@@ -65,9 +66,14 @@ class InfluencePairs:
     def __repr__(self) -> str:
         return f"InfluencePairs({len(self)} pairs, order {self.order})"
 
-    def __getitem__(self, part: slice) -> Self:
-        """Return some of the pairs."""
-        return replace(self, **{name: row[part] for name, row in self._rows().items()})
+    def __getitem__(self, part: Selection) -> Self:
+        """Return some of the pairs: a slice, a list of places, or a mask.
+
+        Raises:
+            DataError: If it is none of these, or there is no such pair.
+        """
+        places = selected(part, len(self), "pairs")
+        return replace(self, **{name: row[places] for name, row in self._rows().items()})
 
     def _repr_html_(self) -> str:
         return as_table(repr(self), self.columns())
@@ -114,12 +120,13 @@ def influence_pairs(
         device: `cpu`, or a CUDA device; the result is the same.
 
     Raises:
-        DataError: If there is only one run, or labels are missing or of another length.
+        DataError: If there is only one run, labels are missing or of another length, or a bound is no number.
     """
+    min_influence = as_number(min_influence, "min_influence")
     memorized = memorization(table, empty)
     candidates = np.arange(table.train_examples)
     if min_memorization is not None:
-        candidates = np.flatnonzero(memorized >= np.float32(min_memorization))
+        candidates = np.flatnonzero(memorized >= np.float32(as_number(min_memorization, "min_memorization")))
     problems: list[tuple[Any, Any]] = [(slice(None), slice(None))]  # test examples, places among the candidates
     sought = table.train_examples * table.test_examples  # pairs, of any memorization
     if same_class:
@@ -190,6 +197,7 @@ def top_influences(
     Raises:
         DataError: If there is only one run, or `k` or `per` is not as above.
     """
+    check_table(table)
     k = as_count(k, "k")
     if per not in ("test", "train"):
         raise DataError(f"per is {per!r}, expected 'test' or 'train'")

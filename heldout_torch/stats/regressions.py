@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_count, as_output, shortened
 from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.selection import Selection, as_count, selected
+from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 
@@ -66,31 +67,38 @@ def datamodels(
         strengths: Penalties to choose from, in the units of scikit-learn's `alpha`; by default a wide range that goes
             by the size of the problem.
         folds: Number of parts in which runs are held back: run r is in part r modulo `folds`.
-        out: Where to write weights, float32 of shape (test, n); may be a memory map.
+        out: Where to write weights, float32 of shape (test, n), C-contiguous; may be a memory map.
         device: Where ridge regressions are computed.
 
     Raises:
-        DataError: If there are too few runs or folds, a penalty is not above 0, `penalty` is neither of the two, or
-            `out` does not fit.
+        DataError: If there are too few runs or folds, all runs trained on the same examples, a penalty is not above 0,
+            `penalty` is neither of the two, or `out` does not fit.
     """
     check_outputs(table)
     index = selected(targets, table.test_examples, "targets")
     folds = as_count(folds, "folds")
     if folds < 2 or table.runs < 2 * folds:
         raise DataError(f"{table.runs} runs in {folds} folds: expected two folds or more, and two runs in each")
-    strengths = None if strengths is None else list(strengths)
-    if strengths is not None and not (strengths and min(strengths) > 0):
-        raise DataError(f"strengths are {strengths}, expected one or more numbers above 0")
-    shape = len(index), table.train_examples
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
-        raise DataError(f"out is {out.dtype} {out.shape}, expected writeable float32 {shape}")
+    strengths = None if strengths is None else _as_strengths(strengths)
+    first = table.mask([0])
+    if all(np.array_equal(first, table.mask([run])) for run in range(table.runs)):
+        raise DataError(f"all {table.runs} runs trained on the same examples, which tell no margins apart")
+    out = as_output(out, (len(index), table.train_examples))
     if penalty == "ridge":
         return _ridge(table, index, strengths, folds, out, find_device(device))
     if penalty == "lasso":
         return _lasso(table, index, strengths, folds, out)
     raise DataError(f"penalty is {penalty!r}, expected 'ridge' or 'lasso'")
+
+
+def _as_strengths(strengths: Sequence[float]) -> list[float]:
+    try:
+        found = [float(strength) for strength in strengths]
+    except (TypeError, ValueError):
+        found = []
+    if not found or not all(0 < strength < np.inf for strength in found):
+        raise DataError(f"strengths are {shortened(strengths)}, expected a list of one or more numbers above 0")
+    return found
 
 
 def _ridge(

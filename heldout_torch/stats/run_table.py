@@ -9,13 +9,12 @@ import numpy as np
 
 from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.accuracies import run_columns
-from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack, unpack_runs
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.table_files import load_table, save_table
-from heldout_torch.stats.zoo_rows import aux_rows, read_aux
-from heldout_torch.storage.notebook import as_code
+from heldout_torch.stats.table_rows import array_rows, aux_rows, read_aux
+from heldout_torch.storage.notebook import as_code, data_frame
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.zoo.keys import RunKey
 
@@ -75,11 +74,8 @@ class RunTable:
             DataError: If there is no run, shapes disagree, values are not 0/1, a key is given twice, or the subsets'
                 sizes differ.
         """
-        names = packing.run_names(keys, len(trained_on))
-        if not len(trained_on) == len(correct_train) == len(correct_test):
-            lengths = f"{len(trained_on)}, {len(correct_train)} and {len(correct_test)}"
-            raise DataError(f"trained_on, correct_train and correct_test have {lengths} rows, expected one a run")
-        return cls._of(zip(names, trained_on, correct_train, correct_test, strict=True), len(names), mix_ratios)
+        runs, rows = array_rows(trained_on, correct_train, correct_test, keys)
+        return cls._of(rows, runs, mix_ratios)
 
     @classmethod
     def from_aux(
@@ -156,6 +152,8 @@ class RunTable:
         Raises:
             DataError: If there is none, sizes disagree, a run is in two of them, or subset sizes differ.
         """
+        if isinstance(tables, RunTable) or not all(isinstance(table, RunTable) for table in tables):
+            raise DataError("tables to join are not run tables in a list, such as [one, other]")
         if not (tables := list(tables)):
             raise DataError("no tables to join")
         sizes_of = [(table.train_examples, table.test_examples) for table in tables]

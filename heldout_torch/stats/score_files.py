@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.columns import data_frame
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
 from heldout_torch.stats.orders import Order
-from heldout_torch.storage.notebook import as_table
+from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
@@ -122,10 +121,14 @@ def save_scores(path: Location, scores: Scores) -> None:
     Raises:
         DataError: If arrays are not as in Scores, or the file cannot be written.
     """
+    if not isinstance(scores, Scores):
+        raise DataError(f"{path}: given {type(scores).__name__}, expected Scores, such as Scores(values)")
     rows = {"scores": as_row(scores.scores, "f", None, f"{path}: scores")}
     for name, kind in {**_KINDS, "filenames": "SU"}.items():
         if (row := getattr(scores, name)) is not None:
             rows[name] = as_row(row, kind, len(scores.scores), f"{path}: {name}")
+    if "filenames" in rows:
+        rows["filenames"] = as_names(rows["filenames"], len(scores.scores), f"{path}: filenames")
     write_npz(path, rows, scores.order)
 
 

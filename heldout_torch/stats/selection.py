@@ -1,11 +1,11 @@
 """Choosing some of many by position: examples by published index, runs by their place in a table."""
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import shortened
 
 if TYPE_CHECKING:
     from heldout_torch.stats.outputs import OutputTable
@@ -24,14 +24,15 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
         name: What errors call them.
 
     Raises:
-        DataError: If it is no selection of one dimension, or names one that does not exist.
+        DataError: If it is no selection of one dimension, names one that does not exist, or is a mask of 0 and 1 that
+            is not bool.
     """
     try:
-        index = np.arange(length)[_as_index(selection)]
+        index = np.arange(length)[_as_index(selection, length)]
     except (IndexError, ValueError, TypeError) as error:
-        raise DataError(f"{name}: cannot select {_short(selection)} from 0 ... {length - 1} ({error})") from None
+        raise DataError(f"{name}: cannot select {shortened(selection)} from 0 ... {length - 1} ({error})") from None
     if index.ndim != 1:
-        raise DataError(f"{name}: expected a list of positions, a slice or a mask, got {_short(selection)}")
+        raise DataError(f"{name}: expected a list of positions, a slice or a mask, got {shortened(selection)}")
     return index
 
 
@@ -56,42 +57,15 @@ def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tu
     return found[0], found[1]
 
 
-def as_count(value: Any, name: str) -> int:
-    """Return a number from 1, given as anything like an integer, such as a NumPy one.
-
-    Raises:
-        DataError: If it is none; `name` is what the error calls it.
-    """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise DataError(f"{name} is {_short(value)}, expected a number from 1")
-    return number
-
-
-def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
-    """Return labels by published index as an array.
-
-    Raises:
-        DataError: If there are none, or they are no integers of shape (examples,); `name` is what the error calls them.
-    """
-    if labels is None:
-        raise DataError(f"{name} is missing, pairs of the same class need it")
-    labels = np.asarray(labels)
-    if labels.shape != (examples,) or labels.dtype.kind not in "iu":
-        raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(examples,)}")
-    return labels
-
-
-def _as_index(selection: Any) -> Any:
+def _as_index(selection: Any, length: int) -> Any:
     if selection is None or isinstance(selection, slice):
         return slice(None) if selection is None else selection
     index = np.asarray(selection)
-    return index.astype(np.int64) if index.size == 0 else index
-
-
-def _short(selection: Any) -> str:
-    text = " ".join(repr(selection).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    if index.size == 0:
+        return index.astype(np.int64)
+    if index.dtype.kind in "iu":
+        if index.max() >= length:  # which NumPy takes for a negative one if it is 2**63 or more
+            raise IndexError(f"{index.max()} is outside")
+        if index.shape == (length,) and length > 2 and index.min() >= 0 and index.max() <= 1:
+            raise IndexError(f"{length} numbers that are all 0 or 1 look like a mask; give it as bool")
+    return index

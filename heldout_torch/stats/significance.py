@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_number, as_row_of_numbers
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.uncertainty import pair_counts
 
@@ -60,16 +61,16 @@ def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.n
     Raises:
         DataError: If values are no probabilities, or there are fewer tests than values.
     """
-    p_values = np.asarray(p_values, np.float64)
-    tests = p_values.size if tests is None else tests
-    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all() or tests < len(p_values):
+    p_values = as_row_of_numbers(p_values, "p_values").astype(np.float64)
+    number = len(p_values) if tests is None else as_number(tests, "tests")
+    if not ((p_values >= 0) & (p_values <= 1)).all() or not len(p_values) <= number < math.inf:
         raise DataError(
-            f"expected a row of p-values in 0 ... 1, and at least as many tests; got shape {p_values.shape} and {tests}"
+            f"expected p-values in 0 ... 1, and at least as many tests; got {len(p_values)} values and {tests} tests"
         )
     order = np.argsort(-p_values)
     ranks = np.arange(len(p_values), 0, -1)
     rates = np.empty(len(p_values))
-    rates[order] = np.minimum.accumulate(np.minimum(p_values[order] * tests / ranks, 1))
+    rates[order] = np.minimum.accumulate(np.minimum(p_values[order] * number / ranks, 1))
     return rates  # (pairs,)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
-from heldout_torch.stats.tables import AnyTable, by_ratio, trained_on
+from heldout_torch.stats.tables import AnyTable, by_ratio, check_table, trained_on
 from heldout_torch.stats.uncertainty import influence_error, memorization_error
 
 _PAIRS, _TRAIN = 2**22, 2**14
@@ -40,7 +40,11 @@ def split_by_ratio(table: AnyTable) -> dict[float, AnyTable]:
 
     Returns:
         Tables by subset ratio, in ascending order.
+
+    Raises:
+        DataError: If it is no table.
     """
+    check_table(table)
     sizes, n = table.subset_sizes, table.train_examples
     return {float(size / n): table.select_runs(np.flatnonzero(sizes == size)) for size in np.unique(sizes)}
 

@@ -6,6 +6,7 @@ from typing import SupportsFloat, TypeVar
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import shortened
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
@@ -14,6 +15,12 @@ AnyTable = RunTable | OutputTable
 _Table = TypeVar("_Table", bound=AnyTable)
 
 _RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of whole examples, and mixtures are allowed
+
+
+def check_table(table: object) -> None:
+    """Raise DataError if something is neither a run table nor an output table."""
+    if not isinstance(table, AnyTable):
+        raise DataError(f"{shortened(table)} is no table, expected a RunTable or an OutputTable, such as RunTable.load")
 
 
 def check_bits(table: object) -> None:

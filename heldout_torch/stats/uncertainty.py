@@ -11,13 +11,14 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
+from heldout_torch.stats.arguments import as_count, as_share
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import example_counts, squared_error
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
-from heldout_torch.stats.tables import check_bits
+from heldout_torch.stats.tables import check_bits, check_table
 
 
 def memorization_error(table: RunTable | OutputTable) -> np.ndarray:
@@ -61,6 +62,7 @@ def influence_error(table: RunTable | OutputTable, train: Selection = None, test
     """Estimate the standard error of `influence`, float32 of shape (test, train); arguments as there."""
     if isinstance(table, OutputTable):
         return mean_differences.influence_error(table, train, test)
+    check_bits(table)
     train = selected(train, table.train_examples, "train")
     test = selected(test, table.test_examples, "test")
     both = influence_counts(table, train, test)
@@ -126,8 +128,7 @@ def error_bound(runs: int, subset_ratio: float) -> float:
     Raises:
         DataError: If there is no run, or the ratio is not between 0 and 1.
     """
-    if runs < 1 or not 0 < subset_ratio < 1:
-        raise DataError(f"{runs} runs at subset ratio {subset_ratio}: expected at least one, and a ratio in (0, 1)")
+    runs, subset_ratio = as_count(runs, "runs"), as_share(subset_ratio, "subset_ratio")
     p = min(subset_ratio, 1 - subset_ratio)
     return float(1 / (p * runs) + 1 / ((1 - p) * runs) + np.exp(-p * runs / 16) / 2)
 
@@ -165,12 +166,18 @@ def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) ->
         statistic: Such as `memorization`, or a function that calls `influence` for chosen examples.
 
     Raises:
-        DataError: If there are fewer than four runs, or no value is a number in both halves.
+        DataError: If there are fewer than four runs, the statistic gives other than numbers, or not as many for both
+            halves, or no value is a number in both.
     """
+    check_table(table)
     if table.runs < 4:
         raise DataError(f"{table.runs} runs ({', '.join(table.keys)}) cannot be halved, expected at least four")
     halves = [table.select_runs(slice(start, None, 2)) for start in (0, 1)]
-    one, other = (np.asarray(statistic(half), np.float64).ravel() for half in halves)
+    found = [np.asarray(statistic(half)) for half in halves]
+    if found[0].shape != found[1].shape or any(values.dtype.kind not in "biuf" for values in found):
+        given = " and ".join(f"{values.dtype} {values.shape}" for values in found)
+        raise DataError(f"the statistic gives {given} for the halves, expected numbers of one shape")
+    one, other = (values.astype(np.float64).ravel() for values in found)
     both = np.isfinite(one) & np.isfinite(other)
     if not both.any():
         raise DataError(f"no value of the statistic is a number in both halves of {table.runs} runs; use more runs")

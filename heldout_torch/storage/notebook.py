@@ -1,8 +1,11 @@
-"""How results are shown in a notebook: HTML in which whatever was in a file is text and nothing else."""
+"""How results are shown in a notebook: as HTML in which whatever was in a file is text, or as a pandas data frame."""
 
 import html
+import importlib
 from collections.abc import Mapping
 from typing import Any
+
+from heldout_torch.errors import HeldoutError
 
 _ROWS = 10
 
@@ -20,6 +23,19 @@ def as_table(title: str, columns: Mapping[str, Any]) -> str:
     more = max((len(values) for values in columns.values()), default=0) - _ROWS
     rest = f"<p>and {more:,} more</p>" if more > 0 else ""
     return f"<code>{html.escape(title)}</code><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>{rest}"
+
+
+def data_frame(columns: Mapping[str, Any]) -> Any:
+    """Return columns, all of one length, as a `pandas.DataFrame`.
+
+    Raises:
+        HeldoutError: If pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        raise HeldoutError("pandas is not installed; pip install pandas") from None
+    return pandas.DataFrame(dict(columns))
 
 
 def _cell(value: Any) -> str:

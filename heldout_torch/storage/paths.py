@@ -45,9 +45,12 @@ def place(value: Location) -> Path | str:
     A URL that became a `Path` on its way (`s3:/bucket`) is a URL.
 
     Raises:
-        DataError: If it is empty, a file of another machine, or `~` with a user who is not known.
+        DataError: If it is no path, empty, a file of another machine, or `~` with a user who is not known.
     """
-    text = os.fspath(value)
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        raise DataError(f"{value!r} is no path") from None
     if isinstance(value, str):
         text = _bare(value)
     elif (found := _URL_IN_PATH.match(text)) is not None:

@@ -1,10 +1,8 @@
 """A list of runs as people look at it."""
 
-import importlib
 from typing import Any
 
-from heldout_torch.errors import HeldoutError
-from heldout_torch.storage.notebook import as_table
+from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.zoo.keys import RunKey
 
 
@@ -21,10 +19,7 @@ class RunList(list[RunKey]):
         Raises:
             HeldoutError: If pandas is not installed.
         """
-        try:
-            return importlib.import_module("pandas").DataFrame(self.columns())
-        except ImportError:
-            raise HeldoutError("pandas is not installed; pip install pandas") from None
+        return data_frame(self.columns())
 
     def _repr_html_(self) -> str:
         return as_table(f"{len(self):,} runs", self.columns())

@@ -1,7 +1,4 @@
-"""Verifications in a file.
-
-Also of evaluation/provenance.py.
-"""
+"""Verifications in a file."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor

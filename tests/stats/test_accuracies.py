@@ -6,7 +6,7 @@ import pytest
 
 from heldout_torch.stats import RunTable, accuracy_columns, run_accuracies
 from heldout_torch.stats.accuracies import fit_warning
-from heldout_torch.stats.columns import data_frame
+from heldout_torch.storage.notebook import data_frame
 
 
 def table_of(seed, runs=70, n=30, m=11):

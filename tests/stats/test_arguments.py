@@ -1,26 +1,45 @@
-"""What functions of statistics take for examples, pairs, devices and tables, and what they refuse in one line."""
+"""What functions of statistics take for examples, pairs, devices and tables, and what they refuse in one line.
+
+Also of stats/selection.py.
+"""
 
 import numpy as np
 import pytest
+import torch
 
 from heldout_torch import DataError, HeldoutError
 from heldout_torch.stats import (
     OutputTable,
     RunTable,
+    brittleness,
     class_summary,
+    classwise_influence,
     consistency,
+    consistency_interval,
     datamodels,
     example_counts,
+    group_influence,
+    histogram,
     influence,
     influence_counts,
     influence_error,
     influence_interval,
     influence_pairs,
+    keep_indices,
     lds,
+    memorization,
+    memorization_error,
     memorization_interval,
+    mislabel_auc,
     pair_error,
     pair_interval,
     pair_p_values,
+    reliability,
+    removal_curves,
+    run_accuracies,
+    score_agreement,
+    split_by_ratio,
+    stratified_memorization,
     to_original,
     to_published,
     top_influences,
@@ -117,3 +136,131 @@ def test_orders_that_name_an_example_twice_or_none_are_refused(move):
     np.testing.assert_array_equal(
         to_published(to_original(np.eye(3), np.array([2, 0, 1])), np.array([2, 0, 1])), np.eye(3)
     )
+
+
+@pytest.mark.parametrize("table", [BITS, OUTPUTS])
+def test_a_mask_of_numbers_is_no_list_of_examples(table):
+    """It would mean the examples 0 and 1, many times."""
+    mask = np.arange(10) % 3 == 1
+    expected = influence(table, mask, [2])
+    for wrong in (mask.astype(np.uint8), mask.astype(int), mask.astype(int).tolist(), torch.from_numpy(mask).int()):
+        with pytest.raises(DataError, match="10 numbers that are all 0 or 1 look like a mask; give it as bool"):
+            influence(table, wrong, [2])
+    np.testing.assert_array_equal(influence(table, torch.from_numpy(mask), [2]), expected)
+    np.testing.assert_array_equal(influence(table, mask.tolist(), [2]), expected)
+    assert influence(table, [0, 1, 1, 0], [2]).shape == (1, 4)  # not as many as there are examples
+
+
+@pytest.mark.parametrize("table", [BITS, OUTPUTS])
+def test_numbers_too_large_are_no_examples_from_the_end(table):
+    for wrong in (np.array([2**64 - 1], np.uint64), [10], np.array([-11])):
+        with pytest.raises(DataError, match=r"train: cannot select .* from 0 \.\.\. 9"):
+            influence(table, wrong)
+    np.testing.assert_array_equal(influence(table, np.array([9, 3], ">u8")), influence(table, [-1, -7]))
+
+
+def test_what_is_no_table_is_told():
+    anything = [memorization, influence, memorization_error, influence_error, split_by_ratio, stratified_memorization]
+    anything += [lambda table: influence_pairs(table, same_class=False), lambda table: top_influences(table, 2)]
+    anything += [lambda table: class_summary(table, [0], [0]), lambda table: group_influence(table, [0])]
+    anything += [lambda table: reliability(table, memorization), lambda table: removal_curves(table, np.zeros((6, 1)))]
+    anything += [lambda table: classwise_influence(table, [0], [0]), run_accuracies, example_counts]
+    for call in anything:
+        for wrong in (None, "table", MASKS, [BITS], 3):
+            with pytest.raises(DataError, match="RunTable"):
+                call(wrong)
+    with pytest.raises(DataError, match="OutputTable: expected a RunTable"):
+        run_accuracies(OUTPUTS)
+
+
+@pytest.mark.parametrize("table", [BITS, OUTPUTS])
+def test_bounds_of_pairs_are_numbers(table):
+    for name in ("min_influence", "min_memorization"):
+        for wrong in (float("nan"), "high", [0.1], np.array([0.1, 0.2])):
+            with pytest.raises(DataError, match=f"{name} is .* expected a number"):
+                influence_pairs(table, same_class=False, **{name: wrong})
+    with pytest.raises(DataError, match="min_influence is None"):
+        influence_pairs(table, same_class=False, min_influence=None)
+    everything = influence_pairs(table, same_class=False, min_influence=-np.inf, min_memorization=None)
+    assert len(everything) == 6 * 8  # two examples were never in, or never out
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 95, "95 %", None, float("nan"), np.array([0.5, 0.9])])
+def test_levels_are_shares(wrong):
+    calls = [memorization_interval, consistency_interval, lambda table, level: influence_interval(table, level=level)]
+    calls += [lambda table, level: pair_interval(table, [0], [0], level)]
+    calls += [lambda table, level: lds(np.zeros((6, 10)), OUTPUTS, level=level)]
+    if wrong is not None:
+        calls += [lambda table, level: classwise_influence(table, np.zeros(10, int), np.zeros(6, int), level=level)]
+    for call in calls:
+        with pytest.raises(DataError, match=r"level is .* expected a share between 0 and 1"):
+            call(BITS, level=wrong)
+
+
+def test_devices_are_the_cpu_and_cuda():
+    np.testing.assert_array_equal(influence(BITS, device="cpu:0"), influence(BITS))
+    for table in (BITS, OUTPUTS):
+        for device in ("meta", None, 3.5, ""):
+            for call in (influence, lambda table, device: top_influences(table, 2, device=device)):
+                with pytest.raises(HeldoutError, match=r"device '.*' cannot be used here"):
+                    call(table, device=device)
+    for call in (lambda: lds(np.zeros((6, 10)), OUTPUTS, device="meta"), lambda: datamodels(OUTPUTS, device="meta")):
+        with pytest.raises(HeldoutError, match="device 'meta' cannot be used here"):
+            call()
+
+
+def test_scores_are_numbers():
+    for wrong in (["a"], np.array([1, None]), [1j], None):
+        for call in (lambda s: keep_indices(s, 0.5), histogram, lambda s: score_agreement(s, s)):
+            with pytest.raises(DataError, match=r"expected .*numbers"):
+                call(wrong)
+        with pytest.raises(DataError, match="expected a row of numbers"):
+            mislabel_auc(wrong, [True])
+    with pytest.raises(DataError, match="scores are infinite"):
+        score_agreement([0.5, np.inf, 0.1], [0.5, np.inf, 0.2])
+    for wrong in (5, (0,), ("a", "b"), (None, 1), "ab"):
+        with pytest.raises(DataError, match="expected the lowest and the highest edge"):
+            histogram([0.5], range=wrong)
+    for dtype in (np.float16, np.float32, bool):
+        assert histogram(np.array([0, 1], dtype), range=None).edges.dtype == np.float64
+    for wrong in ("half", [0.5], np.array([0.5])):
+        with pytest.raises(DataError, match="fraction is"):
+            keep_indices([0.5, 0.1], wrong)
+
+
+def test_a_reliability_is_of_numbers():
+    for statistic in (consistency, lambda table: np.zeros(int(table.keys[0])), lambda table: "a", lambda table: None):
+        with pytest.raises(DataError, match=r"the statistic gives .* expected numbers of one shape"):
+            reliability(BITS, statistic)
+
+
+def test_curves_are_of_rankings_that_end_with_none():
+    ranking = np.array([[3, 7, -1]] * 6)
+    runs = removal_curves(BITS, ranking).runs
+    np.testing.assert_array_equal(runs[:, 3], 0)
+    np.testing.assert_array_equal(runs[:, :3], removal_curves(BITS, ranking[:, :2].astype(np.uint8)).runs)
+    with pytest.raises(DataError, match="names an example behind -1"):
+        removal_curves(BITS, ranking[:, [0, 2, 1]])
+    curves = removal_curves(BITS, ranking)
+    for below, min_runs in ((float("nan"), 10), ("a", 10), (None, 10), (0.5, 0), (0.5, "a"), (0.5, 2.5)):
+        with pytest.raises(DataError, match=r"below is|min_runs is"):
+            brittleness(curves, below, min_runs)
+
+
+def test_parts_of_pairs_are_pairs():
+    pairs = influence_pairs(BITS, same_class=False, min_influence=-1, min_memorization=None)
+    for part in (slice(2, 5), [2, 3, 4], np.isin(np.arange(len(pairs)), [2, 3, 4])):
+        np.testing.assert_array_equal(pairs[part].influence, pairs.influence[2:5])
+        np.testing.assert_array_equal(pairs[part].p_value, pairs.p_value[2:5])
+    for wrong in (0, np.int64(1), "a", [len(pairs)]):
+        with pytest.raises(DataError, match="pairs: "):
+            pairs[wrong]
+
+
+def test_orders_take_lists():
+    assert to_published([5, 6, 7], [2, 0, 1]).tolist() == [7, 5, 6]
+    assert to_original([5, 6, 7], [2, 0, 1]).tolist() == [6, 7, 5]
+    for move in (to_original, to_published):
+        for values, order in ((3, [0]), (None, None), ([5, 6], [[0], [1]]), ([5], 0)):
+            with pytest.raises(DataError, match="expected rows of one length"):
+                move(values, order)

@@ -146,8 +146,20 @@ def test_what_cannot_be_is_refused():
         lds(np.where(np.arange(4)[:, None] == 3, np.nan, weights), table)
     with pytest.raises(DataError, match="three runs"):
         lds(weights, table.select_runs([0, 1]))
-    with pytest.raises(DataError, match="a level between 0 and 1"):
+    with pytest.raises(DataError, match="level is 1, expected a share"):
         lds(weights, table, level=1)
     for number in (0, 2.5):
         with pytest.raises(DataError, match=f"resamples is {number}, expected a number from 1"):
             lds(weights, table, resamples=number)
+    for seed in (-1, "a", 1.5):
+        with pytest.raises(DataError, match="seed is"):
+            lds(weights, table, seed=seed)
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_of_one_run_alone_rank_nothing():
+    """Of 27 ways to draw three of three runs three are of one run."""
+    table, weights = linear_world(3, 20, 4, seed=9)
+    found = lds(weights, table, resamples=200)
+    assert -1 <= found.interval[0] <= found.mean <= found.interval[1] <= 1
+    assert not np.isnan(found.interval).any()

@@ -8,7 +8,8 @@ import pandas
 import pytest
 
 from heldout_torch import DataError, HeldoutError
-from heldout_torch.stats.columns import check_file, data_frame, write_columns
+from heldout_torch.stats.columns import check_file, write_columns
+from heldout_torch.storage.notebook import data_frame
 
 COLUMNS = {
     "index": np.arange(4),

@@ -160,7 +160,7 @@ def test_bad_arguments_are_refused(table, labels):
     np.testing.assert_array_equal(top_influences(table, np.int64(3)).index, top_influences(table, 3).index)
     with pytest.raises(DataError, match="expected 'test' or 'train'"):
         top_influences(table, 1, per="removed")
-    with pytest.raises(HeldoutError, match="device 'meta' cannot count runs"):
+    with pytest.raises(HeldoutError, match="device 'meta' cannot be used here"):
         influence(table, device="meta")
 
 

@@ -106,9 +106,24 @@ def test_what_cannot_be_is_refused(world):
         ({"strengths": []}, "above 0"),
         ({"strengths": [1.0, 0.0]}, "above 0"),
         ({"strengths": [np.nan]}, "above 0"),
+        ({"strengths": [1.0, np.nan]}, "above 0"),
+        ({"strengths": [np.inf]}, "above 0"),
+        ({"strengths": 1.0}, "a list of one or more numbers above 0"),
+        ({"strengths": ["a"]}, "above 0"),
+        ({"strengths": [[1.0, 2.0]]}, "above 0"),
+        ({"out": [1.0]}, r"out is \[1.0\], expected writeable"),
+        ({"out": np.empty((12, 90), np.float32, "F")}, "expected writeable C-contiguous"),
         ({"penalty": "none"}, "'ridge' or 'lasso'"),
         ({"out": np.empty((12, 90))}, "out is float64"),
         ({"targets": [12]}, "targets"),
     ):
         with pytest.raises(DataError, match=message):
             datamodels(table, **options)
+
+
+@pytest.mark.parametrize("penalty", ["ridge", "lasso"])
+def test_runs_that_trained_on_the_same_examples_tell_nothing(world, penalty):
+    table, _ = world
+    same = OutputTable.from_arrays(np.repeat(table.mask([0]), table.runs, 0), table.margins_test)
+    with pytest.raises(DataError, match="runs trained on the same examples"):
+        datamodels(same, [0], penalty)

@@ -1,6 +1,6 @@
 """Run tables: what goes in comes out, and bad input is refused by the names of the runs.
 
-Also of stats/counting/bits.py, stats/counting/packing.py, stats/table_files.py, stats/zoo_rows.py.
+Also of stats/counting/bits.py, stats/counting/packing.py, stats/table_files.py, stats/table_rows.py.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from heldout_torch import AuxArrays, DataError, ZooError, load_run
 from heldout_torch.cli import main
-from heldout_torch.stats import RunTable
+from heldout_torch.stats import OutputTable, RunTable
 from heldout_torch.stats.counting import bits
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.zoo import RunKey, sample_zoo
@@ -203,6 +203,43 @@ def test_a_table_put_together_by_hand_is_checked():
     ):
         with pytest.raises(DataError):
             RunTable(keys, *arrays)
+
+
+def test_packed_arrays_of_another_layout_are_refused(tmp_path):
+    """The kernels read words one after the other."""
+    table = RunTable.from_arrays(*random_runs(130, 9, 5, seed=0), mix_ratios=True)
+    arrays = table.packed_trained_on, table.packed_correct_train, table.packed_correct_test
+    for change in (
+        np.asfortranarray,
+        lambda words: np.repeat(words, 2, 1)[:, ::2],
+        lambda words: np.repeat(words, 2, 0)[::2],
+    ):
+        with pytest.raises(DataError, match="packed trained_on is not C-contiguous"):
+            RunTable(table.keys, change(arrays[0]), *arrays[1:])
+    with pytest.raises(DataError, match="packed correct_test is list, expected an array"):
+        RunTable(table.keys, *arrays[:2], arrays[2].tolist())
+    table.save(tmp_path / "table")
+    np.save(tmp_path / "table" / "correct_train.npy", np.asfortranarray(arrays[1]))
+    with pytest.raises(DataError, match="packed correct_train is not C-contiguous"):
+        RunTable.load(tmp_path / "table")
+
+
+def test_what_is_no_row_a_run_or_no_example_is_told():
+    bits = np.ones((3, 4), bool)
+    for wrong in (None, np.array(3), (row for row in bits)):
+        with pytest.raises(DataError, match="expected arrays of a row a run"):
+            RunTable.from_arrays(wrong, bits, bits)
+    for keys in ("abc", 3):
+        with pytest.raises(DataError, match="expected a list of names, one a run"):
+            RunTable.from_arrays(bits, bits, bits, keys)
+    with pytest.raises(DataError, match="is about no training examples"):
+        RunTable.from_arrays(bits[:, :0], bits[:, :0], bits)
+    with pytest.raises(DataError, match="are about no training examples"):
+        OutputTable.from_arrays(bits[:, :0], bits * 1.0)
+    table = RunTable.from_arrays(bits, bits, bits)
+    for wrong in (table, {0.5: table}, [table, 3]):
+        with pytest.raises(DataError, match="tables to join are not run tables in a list"):
+            RunTable.concat(wrong)
 
 
 def test_saved_table_is_mapped_back(tmp_path):

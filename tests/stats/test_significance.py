@@ -97,3 +97,9 @@ def test_what_cannot_be_is_refused():
         false_discovery_rate(np.array([0.5, np.nan]))
     with pytest.raises(DataError, match="tests"):
         false_discovery_rate(np.array([0.5, 0.2]), tests=1)
+    for tests in (float("nan"), float("inf"), "three"):
+        with pytest.raises(DataError, match="tests"):
+            false_discovery_rate(np.array([0.5, 0.2]), tests=tests)
+    for values in (["a"], [[0.5]], 0.5, [0.5 + 0j], None):
+        with pytest.raises(DataError, match="expected a row of numbers"):
+            false_discovery_rate(values)

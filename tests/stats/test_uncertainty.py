@@ -97,8 +97,9 @@ def test_bound_is_that_of_lemma_2_1():
     assert error_bound(2000, 0.7) == pytest.approx(1 / 600 + 1 / 1400, rel=1e-6)
     assert error_bound(2000, 0.3) == pytest.approx(error_bound(2000, 0.7))
     assert error_bound(16, 0.5) == pytest.approx(0.25 + np.exp(-0.5) / 2)
-    for runs, ratio in ((0, 0.5), (5, 1.0)):
-        with pytest.raises(DataError, match="expected at least one"):
+    wrong = (0, 0.5), (5, 1.0), (float("nan"), 0.5), ("3", 0.5), (2.5, 0.5), (5, "a"), (5, None), (5, float("nan"))
+    for runs, ratio in wrong:
+        with pytest.raises(DataError, match=r"runs is .* expected a number from 1|subset_ratio is .* expected a share"):
             error_bound(runs, ratio)
 
 

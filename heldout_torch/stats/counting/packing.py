@@ -75,10 +75,16 @@ def check_packed(runs: int, arrays: dict[str, np.ndarray], where: str) -> None:
         where: What the error calls them.
     """
     for name, words in arrays.items():
+        if not isinstance(words, np.ndarray):
+            raise DataError(f"{where}: packed {name} is {type(words).__name__}, expected an array")
         n = arrays["correct_test" if name == "correct_test" else "trained_on"].shape[:1]
         if words.dtype != np.uint64 or words.shape != (*n, word_count(runs)):
             expected = f"uint64 ({n[0] if n else 'examples'}, {word_count(runs)})"
             raise DataError(f"{where}: packed {name} is {words.dtype} {words.shape}, expected {expected}")
+        if not words.flags.c_contiguous:
+            raise DataError(f"{where}: packed {name} is not C-contiguous; make it so by np.ascontiguousarray")
+        if name == "trained_on" and not len(words):
+            raise DataError(f"{where}: is about no training examples, expected at least one")
         if used := runs % WORD_BITS:
             behind = words[:, -1] >> np.uint64(used)
             if behind.any():
@@ -92,7 +98,10 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     Raises:
         DataError: If there is no run, not a name for each, or a name given twice.
     """
-    names = tuple(map(str, range(runs or 0) if keys is None else keys))
+    keys = range(runs or 0) if keys is None else keys  # type: ignore[assignment]
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise DataError(f"keys are {keys!r}, expected a list of names, one a run")
+    names = tuple(map(str, keys))
     if not names:
         raise DataError("no runs given, a run table needs at least one")
     if runs is not None and len(names) != runs:

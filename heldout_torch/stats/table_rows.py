@@ -1,10 +1,10 @@
-"""The rows of a run table out of aux arrays, given one by one or read from a zoo."""
+"""The rows of a run table, out of arrays, or of aux arrays given one by one or read from a zoo."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heldout_torch.errors import DataError, HeldoutError, ZooError, of_run
-from heldout_torch.stats.counting.packing import Row
+from heldout_torch.stats.counting.packing import Row, run_names
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.keys import as_ratio, as_runs, nearest_ratio
 from heldout_torch.zoo.selection import described
@@ -12,6 +12,25 @@ from heldout_torch.zoo.selection import described
 if TYPE_CHECKING:
     from heldout_torch.zoo import AuxArrays, RunKey
     from heldout_torch.zoo.open import Place
+
+
+def array_rows(
+    trained_on: Any, correct_train: Any, correct_test: Any, keys: "Sequence[str | RunKey] | None"
+) -> tuple[int, Iterator[Row]]:
+    """Return the number of runs, and an iterator over their rows, out of arrays of a row a run each.
+
+    Raises:
+        DataError: If they are no such arrays, of different lengths, or keys are not as many or given twice.
+    """
+    try:
+        lengths = [len(array) for array in (trained_on, correct_train, correct_test)]
+    except TypeError:
+        raise DataError("trained_on, correct_train and correct_test: expected arrays of a row a run") from None
+    names = run_names(keys, lengths[0])
+    if len(set(lengths)) > 1:
+        found = f"{lengths[0]}, {lengths[1]} and {lengths[2]}"
+        raise DataError(f"trained_on, correct_train and correct_test have {found} rows, expected one a run")
+    return len(names), zip(names, trained_on, correct_train, correct_test, strict=True)
 
 
 def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Iterator[Row]:

@@ -1,0 +1,184 @@
+"""What is written, read and written again is the same to the byte, and what could not be read again is not written."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from heldout_torch import DataError
+from heldout_torch.stats import (
+    ClasswiseInfluence,
+    RunTable,
+    Scores,
+    classwise_influence,
+    influence_pairs,
+    load_classwise,
+    load_imagenet_memorization,
+    load_indices,
+    load_pairs,
+    load_scores,
+    memorization,
+    save_classwise,
+    save_imagenet_index,
+    save_indices,
+    save_pairs,
+    save_scores,
+)
+from tests.stats.reference import random_runs
+
+N, M = 12, 7
+LABELS = np.arange(N) % 3, np.arange(M) % 3
+TABLE = RunTable.from_arrays(*random_runs(70, N, M, seed=0), mix_ratios=True)
+PAIRS = influence_pairs(TABLE, *LABELS, min_influence=0.0, min_memorization=None)
+NAMES = np.array([f"n{i}.JPEG" for i in range(N)])
+VALUES = np.random.default_rng(0).random(N)
+
+
+def classes(change=lambda one: one, level=None):
+    found = [change(one) for one in classwise_influence(TABLE, *LABELS, level=level)]
+    return ClasswiseInfluence(found, *LABELS, memorization(TABLE), "original")
+
+
+def save_classes(path, found):
+    rows = found.labels_train, found.labels_test, found.memorization
+    save_classwise(path, found.classes, *rows, found.order)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        Scores(VALUES, order="original"),
+        Scores(VALUES.astype(np.float16), LABELS[0].astype(np.uint8)),
+        Scores(VALUES.astype(">f8"), LABELS[0].astype(">i4")),
+        Scores(np.repeat(VALUES, 2)[::2], filenames=NAMES),
+        Scores(np.broadcast_to(0.5, N), filenames=NAMES.astype("S")),
+        Scores(VALUES.tolist(), LABELS[0].tolist(), NAMES.tolist()),
+        Scores(np.where(VALUES > 0.5, np.nan, VALUES), LABELS[0], NAMES, VALUES, VALUES, VALUES, "published"),
+        Scores(VALUES[:0]),
+    ],
+)
+def test_scores(tmp_path, scores):
+    save_scores(tmp_path / "one", scores)
+    save_scores(tmp_path / "other", load_scores(tmp_path / "one"))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    np.testing.assert_array_equal(load_scores(tmp_path / "other").scores, scores.scores)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        PAIRS,
+        PAIRS[::-2],
+        PAIRS[:0],
+        replace(PAIRS, influence=PAIRS.influence.astype(">f8"), train_index=PAIRS.train_index.astype(">u2")),
+        replace(PAIRS, standard_error=np.full(len(PAIRS), np.nan), low=None, high=None, p_value=None, order=None),
+    ],
+)
+def test_pairs(tmp_path, pairs):
+    save_pairs(tmp_path / "one", pairs)
+    save_pairs(tmp_path / "other", load_pairs(tmp_path / "one"))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    np.testing.assert_array_equal(load_pairs(tmp_path / "other").influence, pairs.influence)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        classes(),
+        classes(level=0.9),
+        replace(classes(), order=None),
+        classes(lambda one: replace(one, influence=np.asfortranarray(one.influence).astype(">f4"))),
+        replace(classes(), labels_train=LABELS[0].tolist(), labels_test=LABELS[1].astype(np.uint8)),
+    ],
+)
+def test_matrices_of_classes(tmp_path, found):
+    save_classes(tmp_path / "one", found)
+    save_classes(tmp_path / "other", load_classwise(tmp_path / "one"))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    for one, loaded in zip(found.classes, load_classwise(tmp_path / "other").classes, strict=True):
+        np.testing.assert_array_equal(loaded.influence, one.influence)
+
+
+@pytest.mark.parametrize("indices", [[5, 1, 3], range(4), np.array([7, 2], ">u4"), [], np.zeros(0, int)])
+def test_indices(tmp_path, indices):
+    save_indices(tmp_path / "one", indices, "published")
+    loaded, order = load_indices(tmp_path / "one")
+    save_indices(tmp_path / "other", loaded, order)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert loaded.tolist() == list(indices)
+
+
+def test_run_tables(tmp_path):
+    TABLE.save(tmp_path / "one")
+    RunTable.load(tmp_path / "one").save(tmp_path / "other")
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
+
+
+def of_label(label):
+    """The same matrices with labels -1 or others that the names of arrays have no room for."""
+    labels = [np.where(labels == 2, label, labels) for labels in LABELS]
+    found = list(classwise_influence(TABLE, *labels))
+    return ClasswiseInfluence(found, *labels, memorization(TABLE))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (of_label(-1), "label -1 cannot be written"),
+        (of_label(10**9), "label 1000000000 cannot be written"),
+        (classes(lambda one: replace(one, influence=one.influence.T)), r"infl_matrix_class0 is float32 \(3, 4\)"),
+        (classes(lambda one: replace(one, low=one.influence[:1])), "infl_low_class0 is"),
+        (classes(lambda one: replace(one, train_index=one.train_index + 1)), "does not name the examples of label 0"),
+        (replace(classes(), labels_train=None), "tr_labels is object"),
+        (replace(classes(), labels_test=LABELS[1] * 1.0), "tt_labels is float64"),
+        (replace(classes(), memorization=None), "tr_mem is object"),
+        (replace(classes(), memorization=VALUES[:3]), "expected a row of floats of length 12"),
+    ],
+)
+def test_matrices_that_could_not_be_read_again_are_not_written(tmp_path, found, message):
+    with pytest.raises(DataError, match=message):
+        save_classes(tmp_path / "one", found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_of_imagenet_is_of_rows_of_one_length(tmp_path):
+    names, labels, values = ["a.JPEG", "b.JPEG"], np.arange(2), VALUES[:2]
+    for change, message in (
+        ({0: ["ü.JPEG", "b.JPEG"]}, "is no ASCII text"),
+        ({0: ["a.JPEG"]}, "tr_labels is int64"),
+        ({0: None}, "tr_filenames is object"),
+        ({3: [1, 2]}, "tt_filenames is int64"),
+        ({4: np.array([1, None])}, "tt_labels is object"),
+        ({2: VALUES}, "tr_mem is float64"),
+    ):
+        arguments = [names, labels, values, names, labels]
+        for place, wrong in change.items():
+            arguments[place] = wrong
+        with pytest.raises(DataError, match=message):
+            save_imagenet_index(tmp_path / "index.npz", *arguments)
+    save_imagenet_index(tmp_path / "index.npz", names, labels, values, names, labels)
+    np.testing.assert_array_equal(load_imagenet_memorization(tmp_path / "index.npz"), values)
+
+
+def test_what_is_no_result_is_not_written(tmp_path):
+    for save, wrong, message in (
+        (save_scores, VALUES, "given ndarray, expected Scores, such as Scores"),
+        (save_pairs, VALUES, "given ndarray, expected InfluencePairs"),
+        (save_scores, Scores(None), "scores is object"),
+        (lambda path, wrong: save_indices(path, wrong, None), [1], "order is 'None', expected 'original'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            save(tmp_path / "one", wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_named_as_people_write_them(tmp_path):
+    save_pairs(tmp_path / "pairs.npz", PAIRS)
+    save_classes(tmp_path / "classes.npz", classes())
+    for load, name in ((load_pairs, "pairs.npz"), (load_classwise, "classes.npz")):
+        load(f"file://{tmp_path}/{name}")
+        load(f" '{tmp_path}/{name}' ")
+        for wrong, message in (("https://server/x.npz", "is a URL"), (None, "None is no path")):
+            with pytest.raises(DataError, match=message):
+                load(wrong)

@@ -11,7 +11,7 @@ from heldout_torch.errors import ZooError, printable
 WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 BUSY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # where the place says that it is busy
 LONGEST_WAIT = 300.0  # seconds that a place may ask for
-_TOLD = 5.0  # seconds without success, and with the next wait, after which it is told
+TOLD = 5.0  # seconds without success, and with the next wait, after which it is told
 _SILENT_TRIES = 2  # each has cost half a minute or more
 _BUSY = (429, 503)
 # Among the answers 400 to 499, which otherwise are the same next time; 409 and 412: somebody else writes, too.
@@ -69,7 +69,7 @@ def retried(
                 more = f", and asks to wait {asked:.0f} seconds; call again later" if asked > longest else ""
                 raise ZooError(f"{location}: cannot be reached{times} ({reason}){more}") from None
             wait = max(left.pop(0), asked)
-            if time.monotonic() - begin + wait >= _TOLD:
+            if time.monotonic() - begin + wait >= TOLD:
                 _log.warning("%s", printable(f"{location}: {reason}; waiting {wait:.0f} seconds, then again"))
             time.sleep(wait)
 

@@ -117,7 +117,7 @@ def test_a_file_that_is_larger_than_it_may_be_is_not_taken(tmp_path, bucket):
 
 def test_a_silent_server_is_given_up_and_that_is_told(serve, monkeypatch, caplog):
     monkeypatch.setattr(web, "SILENCE", 0.2)
-    monkeypatch.setattr(retries, "_TOLD", 0.2)
+    monkeypatch.setattr(retries, "TOLD", 0.2)
 
     def silent(handler):
         time.sleep(60)

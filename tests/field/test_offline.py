@@ -1,4 +1,7 @@
-"""`HELDOUT_TORCH_OFFLINE=1`: everything that would use the network says so in one line, at once, without a try."""
+"""`HELDOUT_TORCH_OFFLINE=1`: everything that would use the network says so in one line, at once, without a try.
+
+Also of storage/offline.py.
+"""
 
 import socket
 import time

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
-from heldout_torch.data.checks import SplitName, check_split
+from heldout_torch.data.checks import SplitName, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
@@ -140,7 +140,7 @@ class ArrayDataset:
         return rows
 
     def _pixels(self, split: SplitName, index: int) -> Tensor:
-        rows = self._rows(split)
+        rows, index = self._rows(split), as_index(index)
         if rows.row_of.get(index, len(rows.images)) >= len(rows.images):
             raise DataError(f"{self.name}: has no image of example {index} of {split}")
         return rows.images[rows.row_of[index]].cpu()

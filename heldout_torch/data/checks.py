@@ -1,6 +1,7 @@
 """Checks of what users pass and files hold: splits and labels."""
 
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +21,18 @@ def check_split(split: str) -> SplitName:
         if split == known:
             return known
     raise DataError(f"split {split!r} is not known, expected 'train' or 'test'{nearest(str(split), SPLITS)}")
+
+
+def as_index(index: Any) -> int:
+    """Return a published index, given as anything like an integer.
+
+    Raises:
+        DataError: If it is none.
+    """
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise DataError(f"example {index!r}: expected a published index, an integer") from None
 
 
 def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:

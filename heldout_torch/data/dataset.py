@@ -163,7 +163,7 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
         name: The experiment or run, for errors.
 
     Raises:
-        DataError: If a value differs.
+        DataError: If a value differs, or images that say nothing of it are too bright to have been divided.
     """
     for key, value in dataset.preprocessing.items():
         if key in declared and declared[key] != value:
@@ -171,6 +171,14 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
             raise DataError(
                 f"data set {dataset.name} has {key} {_short(value)}, {name} {_short(declared[key])}"
                 f"{hint if key == 'divide_by' else ''}"
+            )
+    divisor = declared.get("divide_by")
+    if isinstance(divisor, int | float) and divisor > 0 and "divide_by" not in dataset.preprocessing:
+        some = next(dataset.batches("test", 1000), None)  # floats, which may have been divided before they were stored
+        if some is not None and (largest := float(some.images.max())) > 255 / divisor:
+            raise DataError(
+                f"images of data set {dataset.name} reach {largest:.4g}, those of {name} are divided by "
+                f"{_short(divisor)}; the __data_scale of an npz file says by what its floats are to be"
             )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.augment import random_box
-from heldout_torch.data.checks import SPLITS, SplitName, check_split
+from heldout_torch.data.checks import SPLITS, SplitName, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.data.imagenet_files import FoundFiles, images_below, match_files
 from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
@@ -194,7 +194,10 @@ class ImageNet:
         return self._found[split]
 
     def _view(self, split: SplitName, index: int) -> View:
-        path, name = self.paths(split)[index], self._index[split].names[index]
+        paths, place = self.paths(split), as_index(index)
+        if not 0 <= place < len(paths):
+            raise DataError(f"{self.folder}: has no image of example {place} of {split}")
+        path, name = paths[place], self._index[split].names[place]
         if not path:
             raise DataError(f"{self.folder}: {name} is missing")
         return View(path, name=name)

@@ -48,6 +48,9 @@ def _split(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
         raise DataError(
             f"{where}: {split}__image is {images.dtype} {images.shape}, expected uint8 or floats (n, h, w[, c])"
         )
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+        n, c, h, w = images.shape
+        raise DataError(f"{where}: {split}__image is {images.shape}, channels first; expected {(n, h, w, c)}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise DataError(f"{where}: {split}__image has values that are no finite numbers")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
@@ -105,5 +108,6 @@ def _divisor(arrays: dict[str, np.ndarray], where: str) -> float:
 def _number(arrays: dict[str, np.ndarray], key: str, default: float, where: str) -> float:
     array = arrays.get(key, np.array(default))
     if array.size != 1 or array.dtype.kind not in "iuf" or not 0 < array.item() < math.inf:
-        raise DataError(f"{where}: {key} is {array.dtype} {array.shape}, expected one number above 0")
+        found = f"{array.item()!r}" if array.size == 1 else f"{array.dtype} {array.shape}"
+        raise DataError(f"{where}: {key} is {found}, expected one number above 0")
     return float(array.item())

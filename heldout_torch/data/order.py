@@ -5,17 +5,18 @@ yields them, which for these data sets is the position in the original files. Th
 """
 
 import hashlib
+import operator
 from functools import cache
 
 import numpy as np
 
 from heldout_torch.data.checks import check_split
+from heldout_torch.errors import DataError
 
 HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
 _AS_STORED = ("imagenet", "digits")  # that count as their files do
 
 
-@cache
 def tfds_order(split: str, n: int) -> np.ndarray:
     """Map positions in tensorflow-datasets order to positions in the original files.
 
@@ -30,14 +31,17 @@ def tfds_order(split: str, n: int) -> np.ndarray:
         int64 of shape (n,), read-only: `images_in_original_order[tfds_order(split, n)]` is in published order.
 
     Raises:
-        DataError: If the split is neither.
+        DataError: If the split is neither, or n is no number from 1.
     """
-    check_split(split)
-    digests = [hashlib.md5(f"{split}{number}".encode(), usedforsecurity=False).digest() for number in range(n)]
-    return _fixed(np.array(sorted(range(n), key=digests.__getitem__), np.int64))  # (n,)
+    try:
+        size = operator.index(n)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise DataError(f"a split of {n!r} examples has no order, expected a number from 1")
+    return _tfds_order(check_split(split), size)
 
 
-@cache
 def original_order(split: str, n: int) -> np.ndarray:
     """Map positions in the original files to positions in tensorflow-datasets order, the inverse of `tfds_order`.
 
@@ -48,9 +52,7 @@ def original_order(split: str, n: int) -> np.ndarray:
     Returns:
         int64 of shape (n,), read-only: `scores_in_published_order[original_order(split, n)]` is in original order.
     """
-    inverse = np.empty(n, np.int64)
-    inverse[tfds_order(split, n)] = np.arange(n)
-    return _fixed(inverse)  # (n,)
+    return _original_order(check_split(split), len(tfds_order(split, n)))
 
 
 def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
@@ -70,6 +72,17 @@ def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
     if dataset in HASHED:
         return tfds_order(split, n)
     return _fixed(np.arange(n)) if dataset in _AS_STORED else None
+
+
+@cache
+def _tfds_order(split: str, n: int) -> np.ndarray:
+    digests = [hashlib.md5(f"{split}{number}".encode(), usedforsecurity=False).digest() for number in range(n)]
+    return _fixed(np.array(sorted(range(n), key=digests.__getitem__), np.int64))  # (n,)
+
+
+@cache
+def _original_order(split: str, n: int) -> np.ndarray:
+    return _fixed(np.argsort(_tfds_order(split, n)))  # (n,)
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:

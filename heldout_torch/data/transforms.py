@@ -6,6 +6,7 @@ bilinearly without antialiasing, minus `MEAN`, divided by `STD`, all in float32 
 the resize.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import torch
 
 from heldout_torch.data.arrays import scaled
 from heldout_torch.errors import DataError
+from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,23 +81,30 @@ def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:
     return preprocess_crop(crop.cpu().numpy())
 
 
-def load_imagenet_image(data: bytes, name: str = "image") -> torch.Tensor:
+def load_imagenet_image(data: bytes | Location, name: str | None = None) -> torch.Tensor:
     """Decode and preprocess an ImageNet file exactly as the published pipeline did.
 
     Args:
-        data: Contents of the file.
-        name: What errors call it. By a name of the published index, such as `n01739381_1309.JPEG`, the 23 files that
-            the published pipeline re-encoded are recognised.
+        data: Contents of the file, or its path.
+        name: What errors call it, the file's own name by default. By a name of the published index, such as
+            `n01739381_1309.JPEG`, the 23 files that the published pipeline re-encoded are recognised.
 
     Returns:
         float32 of shape (3, 224, 224).
 
     Raises:
-        DataError: If the image is damaged, cut off, too small or of another kind.
+        DataError: If the file cannot be read, or the image is damaged, cut off, too small or of another kind.
     """
     from heldout_torch.data.jpeg import decode_crop
     from heldout_torch.data.reencoded import is_reencoded, reencode
 
+    if isinstance(data, str | os.PathLike):
+        path = local_path(data)
+        try:
+            data, name = path.read_bytes(), name or path.name
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    name = name or "image"
     data = reencode(data, name) if is_reencoded(name) else data
     return preprocess_crop(decode_crop(data, center_box, name))
 

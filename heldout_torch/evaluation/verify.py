@@ -137,6 +137,8 @@ def verify_together(
         DataError: If the data set is bad by itself.
     """
     splits = (splits,) if isinstance(splits, str) else splits  # type: ignore[assignment]
+    if not splits:
+        raise DataError(f"no split is given to verify, expected some of {', '.join(PARTS)}")
     if unknown := [part for part in splits if part not in PARTS]:
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"

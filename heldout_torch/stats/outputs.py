@@ -9,7 +9,7 @@ import numpy as np
 from heldout_torch.errors import DataError, nearest
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.paths import Location, local_path
 
@@ -141,11 +141,12 @@ class OutputTable:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)
 
-    def mask(self, runs: Selection = None, train: Selection = None) -> np.ndarray:
+    def mask(self, runs: Runs = None, train: Selection = None) -> np.ndarray:
         """Return which training examples runs trained on.
 
         Args:
-            runs: Positions 0 ... runs-1 in the table, a slice, or a bool mask of shape (runs,); all by default.
+            runs: Positions 0 ... runs-1 in the table, a slice, a bool mask of shape (runs,), or names of runs, such as
+                `RunTable.who_trained_on` returns; all by default.
             train: Published indices of training examples, a slice or a mask; all by default.
 
         Returns:
@@ -154,7 +155,7 @@ class OutputTable:
         Raises:
             DataError: If a run or an example is selected that does not exist.
         """
-        rows = self.rows[selected(runs, self.runs, "runs")]
+        rows = self.rows[selected_runs(runs, self.keys)]
         index = selected(train, self.train_examples, "train")
         masks = self.stored["masks"]
         if masks.dtype == bool:
@@ -188,7 +189,7 @@ class OutputTable:
             )
         return values
 
-    def select_runs(self, runs: Selection) -> Self:
+    def select_runs(self, runs: Runs) -> Self:
         """Return a table of some of the runs; nothing is read.
 
         Args:
@@ -197,7 +198,7 @@ class OutputTable:
         Raises:
             DataError: If none is selected, one is selected twice, or a position is outside.
         """
-        positions = selected(runs, self.runs, "runs")
+        positions = selected_runs(runs, self.keys)
         keys = run_names([self.keys[position] for position in positions])
         return type(self)(keys, self.train_examples, self.stored, self.rows[positions])
 

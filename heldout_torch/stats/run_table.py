@@ -11,7 +11,7 @@ from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.accuracies import run_columns
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack, unpack_runs
-from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.table_rows import array_rows, aux_rows, read_aux
 from heldout_torch.storage.notebook import as_code, data_frame
@@ -167,20 +167,21 @@ class RunTable:
         whole = np.arange(len(keys))
         return cls(keys, *(repack([(t._packed[name], t.runs) for t in tables], whole) for name in packing.ARRAYS))
 
-    def select_runs(self, runs: Selection) -> Self:
+    def select_runs(self, runs: Runs) -> Self:
         """Return a table of some of the runs.
 
         Args:
-            runs: Positions 0 ... runs-1 in the table, a slice, or a bool mask of shape (runs,).
+            runs: Positions 0 ... runs-1 in the table, a slice, a bool mask of shape (runs,), or names of runs, such as
+                `who_trained_on` returns.
 
         Raises:
             DataError: If none is selected, one is selected twice, or a position is outside.
         """
-        rows = selected(runs, self.runs, "runs")
+        rows = selected_runs(runs, self.keys)
         keys = packing.run_names([self.keys[row] for row in rows])
         return type(self)(keys, *(repack([(words, self.runs)], rows) for words in self._packed.values()))
 
-    def mask(self, runs: Selection = None) -> np.ndarray:
+    def mask(self, runs: Runs = None) -> np.ndarray:
         """Return which training examples runs trained on.
 
         Args:
@@ -192,9 +193,9 @@ class RunTable:
         Raises:
             DataError: If a run is selected that does not exist.
         """
-        return unpack_runs(self.packed_trained_on, self.runs, selected(runs, self.runs, "runs"))
+        return unpack_runs(self.packed_trained_on, self.runs, selected_runs(runs, self.keys))
 
-    def correct(self, split: "SplitName", runs: Selection = None) -> np.ndarray:
+    def correct(self, split: "SplitName", runs: Runs = None) -> np.ndarray:
         """Return which examples runs classify correctly.
 
         Args:
@@ -209,7 +210,7 @@ class RunTable:
         """
         if split not in ("train", "test"):
             raise DataError(f"split is {split!r}, expected 'train' or 'test'{nearest(str(split), ('train', 'test'))}")
-        return unpack_runs(self._packed[f"correct_{split}"], self.runs, selected(runs, self.runs, "runs"))
+        return unpack_runs(self._packed[f"correct_{split}"], self.runs, selected_runs(runs, self.keys))
 
     @property
     def runs(self) -> int:
@@ -256,8 +257,10 @@ class RunTable:
         if how not in ("all", "any", "none"):
             raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
         some: Any = examples
-        if np.ndim(some) == 0 and not isinstance(some, slice | NoneType):
-            some = [some]
+        if not isinstance(some, slice | NoneType):
+            some = np.atleast_1d(some)
+            if some.dtype.kind == "i" and some.min(initial=0) < 0:  # which fills up `TopInfluences`
+                raise DataError(f"{some.min()} is no example, expected 0 ... {self.train_examples - 1}")
         index = selected(some, self.train_examples, "examples")
         if not len(index):
             raise DataError("no examples given, expected at least one published index")

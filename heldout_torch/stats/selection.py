@@ -1,17 +1,20 @@
 """Choosing some of many by position: examples by published index, runs by their place in a table."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import shortened
+from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
     from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.run_table import RunTable
 
 Selection = np.ndarray | slice | list[int] | range | None
+Runs = Selection | RunKey | str | Sequence[RunKey | str]  # of a table: by their place in it, or by their names
 
 
 def selected(selection: Any, length: int, name: str) -> np.ndarray:
@@ -34,6 +37,25 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
     if index.ndim != 1:
         raise DataError(f"{name}: expected a list of positions, a slice or a mask, got {shortened(selection)}")
     return index
+
+
+def selected_runs(runs: Any, keys: tuple[str, ...]) -> np.ndarray:
+    """Return the positions, int64 of shape (k,), of some of a table's runs.
+
+    Args:
+        runs: As in `selected`; or a run's name or key, or several, as `who_trained_on` returns them.
+        keys: The names of the table's runs.
+
+    Raises:
+        DataError: As `selected`, or if the table has no run of that name.
+    """
+    some = [runs] if isinstance(runs, str | RunKey) else runs
+    if not isinstance(some, list | tuple) or not some or not all(isinstance(run, str | RunKey) for run in some):
+        return selected(runs, len(keys), "runs")
+    places = {key: place for place, key in enumerate(keys)}
+    if absent := [str(run) for run in some if str(run) not in places]:
+        raise DataError(f"run {absent[0]} is not in this table of {len(keys)} runs, {keys[0]} ... {keys[-1]}")
+    return np.array([places[str(run)] for run in some], np.int64)
 
 
 def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tuple[np.ndarray, np.ndarray]:

@@ -81,6 +81,8 @@ def read_aux(
     ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
     wanted = sorted(found) if runs is None else as_runs(runs)
+    if runs is not None and not wanted:
+        raise ZooError(f"no runs of {experiment}/{subset_ratio!r} are asked for, expected at least one number")
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
         which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "

@@ -39,12 +39,12 @@ class RunKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the key that is written as `cifar10-inception/0.7/3`.
+        """Return the key that is written as `cifar10-inception/0.7/3`, spaces around it and a slash at its end aside.
 
         Raises:
             ZooError: If the text is no key.
         """
-        parts = text.split("/")
+        parts = text.strip().rstrip("/").split("/")
         if len(parts) != 3 or not _is_number(parts[2]):
             raise ZooError(f"{text!r} names no run, expected <experiment>/<subset_ratio>/<run>")
         key = make_key(parts[0], parts[1], int(parts[2]))
@@ -109,6 +109,9 @@ def as_ratio(value: Any) -> float:
             raise TypeError
         dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
         ratio = float(value)
+        if dtype == "bfloat16":  # of a tensor, and NumPy has none
+            decimals = (float(f"{ratio:.{digits}g}") for digits in range(1, 5))
+            ratio = next((decimal for decimal in decimals if value.new_tensor(decimal) == value), ratio)
         if dtype in ("float32", "float16"):
             import numpy as np  # there already, or there would be no such number
 

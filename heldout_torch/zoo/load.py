@@ -1,5 +1,6 @@
 """A run by name, from any place that holds it."""
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from torch import nn
 
 from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import DataError, HeldoutError, ZooError
-from heldout_torch.experiments import known_experiments
+from heldout_torch.experiments import check_name, known_experiments
 from heldout_torch.models import restore_model
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.progress import Bar
@@ -184,7 +185,9 @@ def list_runs(
     """
     opened = open_zoo(zoo)
     if not isinstance(experiment, str | None):
-        raise ZooError(f"experiment {experiment!r} is no name")
+        raise ZooError(f"experiment {reprlib.repr(experiment)} is no name")
+    if experiment is not None and not _is_pattern(experiment):
+        check_name(experiment)
     keys = opened.keys(experiment if experiment is None or not _is_pattern(experiment) else None)
     keys = [key for key in keys if experiment is None or fnmatchcase(key.experiment, experiment)]
     if subset_ratio is not None:
@@ -264,12 +267,13 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
 
 
 def _key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
+    if (isinstance(experiment, RunKey) or "/" in str(experiment)) and (subset_ratio, run) != (None, None):
+        raise ZooError(f"{reprlib.repr(str(experiment))} names the run; leave out its subset ratio and its number")
     if isinstance(experiment, RunKey):
         return make_key(experiment.experiment, experiment.subset_ratio, experiment.run)
     if not isinstance(experiment, str):
-        raise ZooError(
-            f"{experiment!r} names no run, expected an experiment or a key, such as 'cifar10-inception/0.7/3'"
-        )
+        what = reprlib.repr(experiment)
+        raise ZooError(f"{what} names no run, expected an experiment or a key, such as 'cifar10-inception/0.7/3'")
     if subset_ratio is None and run is None and "/" in experiment:
         return RunKey.parse(experiment)
     if subset_ratio is None or run is None:

@@ -111,6 +111,11 @@ def test_rows_in_another_order_are_found_by_published_index():
     assert dataset.picture("test", 2).min() == 2
     with pytest.raises(DataError, match="part: has no image of example 1 of test"):
         dataset.image("test", 1)
+    for four in (np.int64(4), torch.tensor(4), np.array(4)):
+        assert dataset.image("test", four).max() == 0
+    for none in ("4", 4.0, None, [4]):
+        with pytest.raises(DataError, match="expected a published index, an integer"):
+            dataset.image("test", none)
 
 
 def test_a_digest_tells_images_labels_and_scale():

@@ -269,6 +269,10 @@ def test_a_split_is_a_data_set_of_torch_that_decodes(folder):
     assert label == dataset.labels("train")[5]
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(rows, [5, 0]), num_workers=1)
     assert torch.equal(next(iter(loader))[0][0], image)
+    assert torch.equal(dataset.image("train", torch.tensor(5)), image)
+    for index in (-1, 24, "5", 5.0, None):
+        with pytest.raises(DataError, match=r"no image of example|expected a published index, an integer"):
+            dataset.image("train", index)
     assert repr(dataset) == f"<imagenet: 24 train and 8 test images in {root}, 1000 classes>"
     assert len({dataset, dataset}) == 1
 
@@ -288,6 +292,11 @@ def test_the_images_that_the_published_pipeline_re_encoded_come_as_it_stored_the
     assert torch.equal(image, load_imagenet_image(reencode(data, name)))
     assert torch.equal(image, load_imagenet_image(data, name))
     assert not torch.equal(image, load_imagenet_image(data))
+    path = root / "train" / "n01440764" / name
+    for spelled in (path, str(path), f"file://{path}"):
+        assert torch.equal(image, load_imagenet_image(spelled))
+    with pytest.raises(DataError, match=r"nothing.JPEG: cannot be read \(No such file or directory\)"):
+        load_imagenet_image("nothing.JPEG")
 
 
 def test_a_digest_tells_names_sizes_and_labels(folder):

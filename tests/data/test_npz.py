@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_digits as sklearn_digits
 
 from heldout_torch.data import load_dataset
+from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.errors import DataError
 
 
@@ -85,6 +86,19 @@ def test_floats_are_scaled_already(scale, channels, dtype, tmp_path):
     assert dict(dataset.preprocessing) == {}
 
 
+@pytest.mark.parametrize(("scale", "largest"), [(None, 248), (1, 248), (2, 124), (255, None)])
+def test_floats_that_nobody_divided_are_refused_where_an_experiment_divides(scale, largest, tmp_path):
+    contents = {key: value.astype(np.float32) if "image" in key else value for key, value in arrays().items()}
+    contents["test__image"][:] = contents["test__image"].clip(0, 248)
+    dataset = load_dataset("mine", save(tmp_path, **contents, __data_scale=scale))
+    check_preprocessing(dataset, {}, "an experiment of floats")
+    if largest is None:
+        check_preprocessing(dataset, {"divide_by": 255}, "e")
+    else:
+        with pytest.raises(DataError, match=rf"mine reach {largest}, those of e are divided by 255; the __data_scale"):
+            check_preprocessing(dataset, {"divide_by": 255}, "e")
+
+
 def test_other_splits_and_arrays_are_left_unread(tmp_path):
     contents = arrays(valid__image=np.array([{}]), valid__label=np.zeros(3), notes=np.array(["x"], object))
     assert len(load_dataset("mine", save(tmp_path, **contents)).labels("train")) == 9
@@ -109,8 +123,13 @@ def test_digits_are_those_of_scikit_learn():
         ({"train__image": np.zeros((9, 5, 5, 3), np.uint8)}, "train__image are torch.uint8 .3, 5, 5., test__image"),
         ({"train__image": np.full((9, 5, 4, 3), np.nan)}, "train__image has values that are no finite numbers"),
         ({"train__image": np.zeros((9, 5, 4, 3), np.int16)}, "train__image is int16"),
-        ({"__data_scale": np.float32(np.inf)}, "__data_scale is float32"),
-        ({"__num_classes": np.float32(np.inf)}, "__num_classes is float32"),
+        ({"__data_scale": np.float32(np.inf)}, "__data_scale is inf"),
+        ({"__num_classes": np.float32(np.inf)}, "__num_classes is inf"),
+        ({"__data_scale": "255"}, "__data_scale is '255', expected one number above 0"),
+        (
+            {f"{split}__image": np.zeros((n, 3, 5, 6), np.uint8) for split, n in (("train", 9), ("test", 4))},
+            r"train__image is \(9, 3, 5, 6\), channels first; expected \(9, 5, 6, 3\)",
+        ),
         ({"__num_classes": 3.5}, "__num_classes is 3.5, expected a whole number"),
         ({"test__index": np.zeros((4, 1), np.int64)}, "test__index is not 0 ... 3 in some order"),
         ({"train__image": np.zeros((9, 5), np.uint8)}, "train__image is uint8"),
@@ -119,7 +138,7 @@ def test_digits_are_those_of_scikit_learn():
         ({"train__label": np.array([0, 1, 2, 0, -1, 2, 0, 1, 2])}, "train__label: label -1 at position 4"),
         ({"__num_classes": np.int64(2)}, "train__label: label 2 at position 2, expected 0 ... 1"),
         ({"__num_classes": np.array([2, 3])}, "__num_classes is int64 .2,., expected one number"),
-        ({"__data_scale": np.float32(0)}, "__data_scale is float32"),
+        ({"__data_scale": np.float32(0)}, "__data_scale is 0.0"),
         ({"test__index": np.array([0, 1, 2, 2])}, "test__index is not 0 ... 3 in some order"),
         ({"test__index": np.array([1, 2, 3, 4])}, "test__index is not 0 ... 3 in some order"),
         ({"train__label": np.array([{}] * 9)}, "is no readable npz file .*train__label holds object"),

@@ -55,3 +55,11 @@ def test_there_is_no_order_of_another_split(split):
     for order in (tfds_order, original_order):
         with pytest.raises(DataError, match="expected 'train' or 'test'"):
             order(split, 10)
+
+
+@pytest.mark.parametrize("n", [0, -1, "50000", 10.0, None])
+def test_there_is_no_order_of_no_examples(n):
+    for order in (tfds_order, original_order):
+        with pytest.raises(DataError, match=r"expected a number from 1"):
+            order("train", n)
+    assert tfds_order("train", np.int64(10)).tolist() == tfds_order("train", 10).tolist()

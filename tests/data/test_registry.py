@@ -129,3 +129,5 @@ def test_a_scale_that_is_not_the_experiments_is_one_line_with_the_convention(tmp
 def test_verify_refuses_parts_that_there_are_not(part):
     with pytest.raises(DataError, match=f"split '{part}' is not known, expected train, removed, test"):
         verify(load_run("digits-mlp-tf", 0.7, 0), load_digits(), [part])
+    with pytest.raises(DataError, match="no split is given to verify"):
+        verify(load_run("digits-mlp-tf", 0.7, 0), load_digits(), [])

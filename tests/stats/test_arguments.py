@@ -44,6 +44,7 @@ from heldout_torch.stats import (
     to_published,
     top_influences,
 )
+from heldout_torch.zoo import RunKey
 from tests.stats.reference import random_runs
 
 MASKS, CORRECT, CORRECT_TEST = random_runs(80, 10, 6, seed=0)
@@ -264,3 +265,30 @@ def test_orders_take_lists():
         for values, order in ((3, [0]), (None, None), ([5, 6], [[0], [1]]), ([5], 0)):
             with pytest.raises(DataError, match="expected rows of one length"):
                 move(values, order)
+
+
+@pytest.mark.parametrize("examples", [-1, [-1], [0, -1], np.array([-1], np.int8)])
+def test_who_trained_on_no_example_is_no_question(examples):
+    """`TopInfluences` fills up with -1, which NumPy would take for the last example."""
+    with pytest.raises(DataError, match=r"-1 is no example, expected 0 \.\.\. 9"):
+        BITS.who_trained_on(examples)
+
+
+@pytest.mark.parametrize("kind", [str, RunKey.parse])
+def test_runs_of_a_table_are_named_as_who_trained_on_returns_them(kind):
+    keys = [f"e/0.5/{run}" for run in range(300, 380)]
+    bits = RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, keys, mix_ratios=True)
+    outputs = OutputTable.from_arrays(MASKS, CORRECT_TEST + 0.5, CORRECT + 0.5, keys)
+    held_out = bits.who_trained_on(3, how="none")
+    places = np.flatnonzero(~MASKS[:, 3])
+    assert held_out == [RunKey("e", 0.5, 300 + place) for place in places]
+    for runs in (list(map(kind, map(str, held_out))), tuple(map(kind, map(str, held_out)))):
+        assert np.array_equal(bits.mask(runs), MASKS[places])
+        assert np.array_equal(bits.correct("test", runs), CORRECT_TEST[places])
+        assert np.array_equal(outputs.mask(runs), MASKS[places])
+        assert bits.select_runs(runs).keys == outputs.select_runs(runs).keys == tuple(map(str, held_out))
+    assert np.array_equal(bits.mask(kind("e/0.5/307")), MASKS[7:8])
+    with pytest.raises(DataError, match=r"run e/0.5/7 is not in this table of 80 runs, e/0.5/300 ... e/0.5/379"):
+        bits.mask([kind("e/0.5/300"), kind("e/0.5/7")])
+    with pytest.raises(DataError, match=r"run e/0.5/30 is not in this table"):
+        outputs.select_runs("e/0.5/30")

@@ -84,6 +84,11 @@ def test_runs_that_are_not_in_the_zoo_are_named(ratio, runs):
         RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", ratio, runs)
 
 
+def test_no_runs_asked_for_are_told_as_that():
+    with pytest.raises(ZooError, match=r"no runs of digits-mlp-tf/0.7 are asked for"):
+        RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, [])
+
+
 @pytest.mark.parametrize("examples", [5, [5], [0, 5, 36], slice(3, 30, 9), np.arange(37) % 11 == 2, np.int64(36)])
 def test_who_trained_on_examples(examples):
     trained_on, *others = random_runs(130, 37, 11, seed=0)

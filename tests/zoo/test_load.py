@@ -178,6 +178,34 @@ def test_many_runs_come_in_the_order_asked_for(zoo):
         list(load_runs("other", zoo=zoo))
 
 
+@pytest.mark.parametrize("key", [f"{KEY}/", f" {KEY}\n", KEY, f"{EXPERIMENT}/0.70/03"])
+def test_a_key_is_taken_as_it_is_copied(zoo, key):
+    assert load_run(key, zoo=zoo).key == KEY
+    assert [run.key for run in load_runs([key], zoo=zoo)] == [KEY]
+    for more in ({"subset_ratio": 0.5}, {"run": 3}, {"subset_ratio": 0.7, "run": 3}):
+        with pytest.raises(ZooError, match=r"names the run; leave out its subset ratio and its number"):
+            load_run(key, zoo=zoo, **more)
+
+
+def test_the_nearest_decimal_of_a_bfloat16_is_meant(zoo):
+    for ratio in (torch.tensor(0.7, dtype=torch.bfloat16), torch.tensor([0.7]).half(), torch.tensor(0.7)):
+        assert load_run(EXPERIMENT, ratio, torch.tensor(3), zoo).key == KEY
+
+
+@pytest.mark.parametrize("name", ["", "digits-mlp-tf/0.7/3", "../zoo", 3, KEY, ["digits-mlp-tf"]])
+def test_what_is_no_name_lists_nothing_without_a_word(zoo, name):
+    with pytest.raises(ZooError, match=r"is no name|names the run"):
+        list_runs(zoo, name)
+
+
+def test_what_names_no_run_is_shown_short(zoo):
+    run = load_run(KEY, zoo=zoo)
+    for other in (run.metadata, run.model, {"run": list(range(1000))}):
+        with pytest.raises(ZooError, match=r"names no run, expected an experiment or a key") as error:
+            load_run(other, zoo=zoo)
+        assert len(str(error.value)) < 200
+
+
 def test_what_is_not_there_is_answered_by_what_is_most_like_it():
     keys = [RunKey("digits-mlp", ratio / 100, run) for ratio in range(2, 100, 2) for run in range(3)]
     keys += [RunKey("cifar10-inception", 0.7, run) for run in range(0, 4000, 2)]

@@ -100,6 +100,15 @@ def test_brittleness_finds_how_many_support_a_test_example():
     assert brittleness(curves, below=0).tolist() == [-1] * 4
 
 
+def test_brittleness_is_the_first_mean_below_over_enough_runs(world):
+    table, _, _ = world
+    curves = removal_curves(table, np.argsort(-influence(table)[:, 2:], axis=1)[:, :4] + 2)
+    for below, min_runs in ((0.5, 1), (0.5, 6), (0.7, 10), (0.3, 3)):
+        for lost, outcome, runs in zip(brittleness(curves, below, min_runs), curves.outcome, curves.runs, strict=True):
+            expected = [k for k in range(5) if runs[k] >= min_runs and outcome[k] < below]
+            assert lost == (expected[0] if expected else -1)
+
+
 def test_auc_is_scikit_learns_and_dattris():
     rng = np.random.default_rng(4)
     wrong = rng.random(200) < 0.2

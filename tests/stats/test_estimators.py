@@ -144,6 +144,19 @@ def test_consistency_is_the_mean_over_the_ratios_that_held_an_example_out(by_rat
     assert np.isnan(result.scores).tolist() == [i == 2 for i in range(400)]
 
 
+def test_the_error_of_consistency_is_that_of_a_mean_of_sample_means(by_ratio):
+    tables, _ = by_ratio
+    error = consistency(tables).standard_error
+    for i in range(0, 400, 7):
+        variances = []
+        for table in tables.values():
+            held_out = table.correct("train")[~table.mask()[:, i], i]
+            if len(held_out):
+                variances.append(held_out.var(ddof=1) / len(held_out) if len(held_out) > 1 else np.nan)
+        expected = np.sqrt(sum(variances)) / len(variances) if variances else np.nan
+        assert error[i] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
 def test_empty_zero_averages_a_0_in_as_the_published_demo_does(by_ratio):
     tables, scores = by_ratio
     result = consistency(tables, empty="zero")

@@ -11,7 +11,7 @@ import pytest
 
 from heldout_torch import AuxArrays, DataError, ZooError, load_run
 from heldout_torch.cli import main
-from heldout_torch.stats import OutputTable, RunTable
+from heldout_torch.stats import OutputTable, RunTable, influence, memorization
 from heldout_torch.stats.counting import bits
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.zoo import RunKey, sample_zoo
@@ -303,6 +303,17 @@ def test_joined_tables_hold_all_runs_and_selected_runs_only_those(cut):
     selected = joined.select_runs(chosen)
     assert selected.keys == tuple(keys[r] for r in chosen)
     assert_holds(selected, [array[chosen] for array in arrays])
+
+
+def test_the_order_of_joined_tables_changes_no_estimate():
+    whole = RunTable.from_arrays(*random_runs(130, 9, 5, seed=0), mix_ratios=True)
+    parts = whole.select_runs(slice(0, 70)), whole.select_runs(slice(70, None))
+    for order in ((0, 1), (1, 0)):
+        joined = RunTable.concat([parts[place] for place in order], mix_ratios=True)
+        assert set(joined.keys) == set(whole.keys)
+        np.testing.assert_array_equal(memorization(joined), memorization(whole))
+        np.testing.assert_array_equal(influence(joined), influence(whole))
+        np.testing.assert_array_equal(joined.mask([joined.keys.index("99")]), whole.mask([99]))
 
 
 def test_joining_refuses_a_run_twice_another_data_set_and_another_ratio():

@@ -69,7 +69,7 @@ def test_weights_are_those_of_mantel_and_haenszel():
     found = stratified_influence({0.2: first, 0.6: second})
     for j in range(10):
         for i in range(20):
-            top = bottom = 0.0
+            top = bottom = variance = 0.0
             for part in (slice(40), slice(40, None)):
                 mask, correct = masks[part, i], test[part, j]
                 inside, outside = mask.sum(), (~mask).sum()
@@ -77,10 +77,14 @@ def test_weights_are_those_of_mantel_and_haenszel():
                     weight = inside * outside / len(mask)
                     top += weight * (correct[mask].mean() - correct[~mask].mean())
                     bottom += weight
+                    for group in (correct[mask], correct[~mask]):
+                        variance += weight**2 * (group.var(ddof=1) / len(group) if len(group) > 1 else np.nan)
             if bottom:
                 assert found.estimate[j, i] == pytest.approx(top / bottom, abs=1e-6)
+                error = np.sqrt(variance) / bottom
+                assert found.standard_error[j, i] == pytest.approx(error, abs=1e-6, nan_ok=True)
             else:
-                assert np.isnan(found.estimate[j, i])
+                assert np.isnan([found.estimate[j, i], found.standard_error[j, i]]).all()
     assert np.isnan(found.estimate[:, 5]).all()
     np.testing.assert_array_equal(found.estimate[:, 4], influence(second)[:, 4])
 

@@ -1,8 +1,9 @@
 """Estimates on outputs: the mean margin of the runs that trained on an example, minus that of the others.
 
 With c[r, j] the margin of run r on test example j less its mean over all runs, and S[j, i] the sum of c over the runs
-that trained on i, the influence is S / in - (sum of c - S) / out: one product of margins and masks, done in blocks of
-which the device holds a few at a time. Standard errors take runs for independent draws, as in `stats.uncertainty`.
+that trained on i, the influence is S / in - (sum of c - S) / out = S (1 / in + 1 / out) - (sum of c) / out: one product
+of margins and masks, done block by block in the same memory. Standard errors take runs for independent draws, as in
+`stats.uncertainty`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "float64"]
 
 _TRAIN, _TEST = 4096, 1024  # examples of a block: 2,000 runs take 33 MB of masks, the estimates 17 MB
-_PAIRS = 2**14
+_PAIRS, _PARTS = 2**14, 32
 
-# Positions of a block's test and training examples in the selections, estimates (test, train), errors or None.
+# Positions of a block's test and training examples in the selections, estimates (test, train), errors or None. The next
+# block overwrites the estimates: new memory for each, between results that are kept, would never be given back.
 _Block = tuple[slice, slice, "torch.Tensor", "torch.Tensor | None"]
 
 
@@ -85,6 +87,12 @@ def select(
             row, column = (estimates >= float(np.float32(threshold))).nonzero(as_tuple=True)
             value = estimates[row, column].cpu().numpy()
             found.append((test[rows][row.cpu().numpy()], train[columns][column.cpu().numpy()], value))
+            if len(found) > _PARTS:  # each keeps memory that was freed around it from being given back
+                found = [_joined(found)]
+    return _joined(found)
+
+
+def _joined(found: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     test_index, train_index, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return test_index, train_index, value
 
@@ -156,19 +164,22 @@ def _blocks(
     if dtype not in get_args(Precision):
         raise DataError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Precision))}")
     device, kind = find_device(device), getattr(torch, dtype)
+    memory = torch.empty(min(len(test), _TEST) * min(len(train), _TRAIN), dtype=kind, device=device)
     for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):
         masks = table.mask(None, train[c : c + _TRAIN])  # (runs, columns)
         inside = masks.sum(0)
         runs = torch.from_numpy(np.stack([_none_is_nan(inside), _none_is_nan(len(masks) - inside)])).to(device, kind)
         bits = torch.from_numpy(masks).to(device).to(kind)
+        scale = runs.reciprocal().sum(0)  # (columns,)
         for r in range(0, len(test), _TEST):
             margins = table.margins("test", test[r : r + _TEST]).astype(np.float64)
             centred = torch.from_numpy((margins - margins.mean(0)).T.copy()).to(device, kind)  # (rows, runs)
             total = centred.sum(1, keepdim=True)  # (rows, 1), 0 but for rounding
-            sums = centred @ bits  # (rows, columns)
-            means = sums / runs[0], (total - sums) / runs[1]
+            sums = memory[: len(centred) * len(scale)].view(len(centred), len(scale))
+            torch.matmul(centred, bits, out=sums)  # (rows, columns)
             deviation = None
             if errors:
+                means = sums / runs[0], (total - sums) / runs[1]
                 squares = centred.square() @ bits
                 of_group = squares, centred.square().sum(1, keepdim=True) - squares
                 variance = [
@@ -176,7 +187,8 @@ def _blocks(
                     for square, count, mean in zip(of_group, runs, means, strict=True)
                 ]
                 deviation = (variance[0] + variance[1]).sqrt()
-            yield slice(r, r + _TEST), slice(c, c + _TRAIN), means[0] - means[1], deviation
+            estimates = sums.mul_(scale).sub_(total / runs[1])
+            yield slice(r, r + _TEST), slice(c, c + _TRAIN), estimates, deviation
 
 
 def check_several(table: "RunTable | OutputTable") -> None:

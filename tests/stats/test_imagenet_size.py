@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.helpers.memory import growth
+
 GIGABYTE = 2**30
 SCRIPT = """
 import json, resource, sys
@@ -63,3 +65,23 @@ def test_outputs_of_imagenet_take_less_than_a_gigabyte(tmp_path):
     process = run_limited(tmp_path / "outputs", GIGABYTE)
     print(process.stdout)
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.slow
+def test_pairs_found_all_over_a_matrix_keep_no_memory_from_being_used_again(tmp_path):
+    """100 blocks of 16 MB: 700 MB were held when each had memory of its own between the results of others."""
+    prepare = """
+import numpy as np
+from heldout_torch.stats import OutputTable, influence_pairs
+random = np.random.default_rng(0)
+masks = random.random((100, 20_480)) < 0.5
+margins = [random.standard_normal((100, examples), np.float32) for examples in (20_480, 20_480)]
+table = OutputTable.from_arrays(masks, *margins)
+
+def pairs(table):
+    return influence_pairs(table, min_influence=0.84, min_memorization=None, same_class=False)
+
+pairs(OutputTable.from_arrays(masks[:, :4096], margins[0][:, :1024], margins[1][:, :4096]))"""
+    megabytes, printed = growth(tmp_path, prepare, "print(len(pairs(table)))")
+    assert int(printed) > 5000
+    assert megabytes < 500

@@ -57,6 +57,6 @@ __getattr__, __dir__ = lazy_names(
             "open_zoo",
         ),
     },
-    ("archives", "checkpoints", "data", "errors", "evaluation", "experiments", "models", "report", "stats", "storage",
-     "training", "zoo"),
+    ("archives", "checkpoints", "cli", "data", "errors", "evaluation", "experiments", "models", "report", "stats",
+     "storage", "training", "zoo"),
 )  # fmt: skip

@@ -61,6 +61,13 @@ def test_everything_public_is_listed_and_found_without_another_import():
     assert process.stdout == "True [6 5 4] memorization\n"
 
 
+@pytest.mark.parametrize("room", ["data", "evaluation", "experiments", "models", "report", "stats", "training", "zoo"])
+def test_what_a_room_offers_is_listed_before_it_is_used(room):
+    """Of `report` nothing was."""
+    code = f"import heldout_torch.{room} as room; print(set(room.__all__) - set(dir(room)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
 def test_ipython_completes_names():
     from IPython.core.completer import IPCompleter
 

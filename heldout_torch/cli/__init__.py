@@ -108,6 +108,9 @@ def _run(words: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"heldout-torch {heldout_torch.__version__}")
     parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
     words = _verb_first(words)
+    if words[:1] == ["--version"]:  # argparse would not notice an output that does not take it
+        output.say(f"heldout-torch {heldout_torch.__version__}")
+        raise SystemExit(0)
     if not words or words[0] in _EVERYWHERE:
         parser.print_help()
         return 2

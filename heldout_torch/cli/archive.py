@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from heldout_torch.archives.inspection import Inspection, inspect_archive
 from heldout_torch.archives.remote_stream import open_stream
 from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
 from heldout_torch.cli import options
-from heldout_torch.cli.output import complain, say, summarize
+from heldout_torch.cli.output import complain, say, say_json, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.evaluation import verify
 from heldout_torch.storage.paths import file_name, place
@@ -78,8 +79,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
     with stream, Bar("inspect", "B", min(size or arguments.bytes, arguments.bytes)) as bar:
         found = inspect_archive(stream, name, arguments.bytes, arguments.ignore, bar.add)
     verified = list(_verified(arguments, found)) if arguments.data is not None else []
-    for line in (*found.lines(), *(line for line, _ in verified)):
-        say(line)
+    if arguments.json:
+        counted = {name: dict(value) for name, value in vars(found).items() if isinstance(value, Counter)}
+        keys = [str(run.metadata.key) for run in found.converted]
+        facts = {"archive": found.archive, "read": found.read, "ended": found.ended, **counted, "converted": keys}
+        say_json(**facts, verified=[{"result": line, "good": good} for line, good in verified])
+    else:
+        for line in (*found.lines(), *(line for line, _ in verified)):
+            say(line)
     return 0 if found.converted and not found.problems and all(good for _, good in verified) else 1
 
 

@@ -8,8 +8,9 @@
 Names are imported when first used. Both need optional packages: `pip install 'heldout-torch[report]'`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heldout_torch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from heldout_torch.report.figures import (
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from heldout_torch.report.pages import write_report
     from heldout_torch.report.picture_figures import plot_examples, plot_pairs
     from heldout_torch.report.statistics import ReportStatistics, gather_statistics
-
-_HOMES = {
-    "ReportStatistics": "statistics",
-    "gather_statistics": "statistics",
-    "plot_agreement": "figures",
-    "plot_consistency_by_ratio": "figures",
-    "plot_examples": "picture_figures",
-    "plot_influence_histogram": "figures",
-    "plot_memorization_histogram": "figures",
-    "plot_pairs": "picture_figures",
-    "plot_removal_curve": "figures",
-    "write_report": "pages",
-}
 
 __all__ = [
     "ReportStatistics",
@@ -49,8 +37,18 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'heldout_torch.report' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"heldout_torch.report.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    "heldout_torch.report",
+    {
+        "heldout_torch.report.figures": (
+            "plot_agreement",
+            "plot_consistency_by_ratio",
+            "plot_influence_histogram",
+            "plot_memorization_histogram",
+            "plot_removal_curve",
+        ),
+        "heldout_torch.report.pages": ("write_report",),
+        "heldout_torch.report.picture_figures": ("plot_examples", "plot_pairs"),
+        "heldout_torch.report.statistics": ("ReportStatistics", "gather_statistics"),
+    },
+)

@@ -43,6 +43,9 @@ class Manifest:
     declarations: dict[str, Any] = field(default_factory=dict)
     archives: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Manifest of {len(self.runs):,} runs>"
+
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> Self:
         """Read a manifest, trusting nothing in it.

@@ -5,7 +5,7 @@ varying order, and the file's hash would vary from save to save.
 """
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError
@@ -50,13 +50,13 @@ class RunMetadata:
     subset_ratio: float
     run: int
     architecture: str
-    config: dict[str, Any]
-    preprocessing: dict[str, Any]
+    config: dict[str, Any] = field(hash=False)
+    preprocessing: dict[str, Any] = field(hash=False)
     epoch: int | None = None
     global_step: int | None = None
     source_sha256: str | None = None
-    recipe: dict[str, Any] | None = None
-    ignored: list[str] | None = None
+    recipe: dict[str, Any] | None = field(default=None, hash=False)
+    ignored: list[str] | None = field(default=None, hash=False)
     dtype: str | None = None
     format_version: int = FORMAT_VERSION
 
@@ -138,12 +138,12 @@ class RunMetadata:
         if not required <= set(record) <= set(known):
             listed = ", ".join(sorted(map(str, record)))[:200]
             raise ZooError(f"{name}: the record of the run has fields {listed}, not those of its format")
-        for field, kinds in _TYPES.items():
-            value = record.get(field)
+        for entry, kinds in _TYPES.items():
+            value = record.get(entry)
             if not (isinstance(value, kinds) and not isinstance(value, bool)) and (
-                field in required or value is not None
+                entry in required or value is not None
             ):
-                raise ZooError(f"{name}: field {field!r} of the record is {value!r:.100}, which is of the wrong type")
+                raise ZooError(f"{name}: field {entry!r} of the record is {value!r:.100}, which is of the wrong type")
         check_dtype(record.get("dtype"), name)
         try:
             key = make_key(record["experiment"], record["subset_ratio"], record["run"])

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -64,7 +64,7 @@ class RunRecord:
         dtype: As in `RunMetadata`.
     """
 
-    files: dict[str, FileRecord]
+    files: dict[str, FileRecord] = field(hash=False)
     epoch: int | None
     accuracy: tuple[float | None, float | None, float | None]
     dtype: str | None = None
@@ -124,7 +124,7 @@ class RunFiles:
 
     metadata: RunMetadata
     record: RunRecord
-    contents: Mapping[str, bytes]
+    contents: Mapping[str, bytes] = field(hash=False, repr=False)
 
     @classmethod
     def of(

@@ -5,6 +5,8 @@ from typing import Any
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.zoo.keys import RunKey
 
+_SHOWN = 20
+
 
 class RunList(list[RunKey]):
     """A list of runs, which a notebook shows as a table."""
@@ -20,6 +22,14 @@ class RunList(list[RunKey]):
             HeldoutError: If pandas is not installed.
         """
         return data_frame(self.columns())
+
+    def __repr__(self) -> str:
+        """Return the list as it is typed, of a long one the ends."""
+        if len(self) <= _SHOWN:
+            return super().__repr__()
+        return f"[{self[0]!r}, ..., {self[-1]!r}] ({len(self):,} runs)"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         return as_table(f"{len(self):,} runs", self.columns())

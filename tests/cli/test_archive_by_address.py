@@ -92,6 +92,17 @@ def test_inspect_says_what_an_export_would_meet(archive, capsys):
     assert "an export would take all runs that are like those converted" in capsys.readouterr().out
 
 
+def test_inspect_is_told_as_json_too(archive, capsys):
+    assert main(["--json", "archive", "inspect", str(archive), "--ignore", "model/ema/*"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    facts = json.loads(line)
+    assert facts["ended"] is True
+    assert facts["runs"] == {"digits-mlp-tf/0.7": sum(facts["runs"].values())}
+    assert facts["converted"][0].startswith("digits-mlp-tf/0.7/")
+    assert facts["problems"] == {}
+    assert set(facts["unknown"]) == {"model/ema/decay", "model/ema/w"}
+
+
 def test_inspect_by_address_verifies_what_it_converted(archive, capsys):
     data = ["--data", str(resources.files("heldout_torch.data") / "digits.npz")]
     with serving(Script(archive.read_bytes())) as url:

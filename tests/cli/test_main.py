@@ -227,7 +227,9 @@ def test_a_reader_that_has_enough_is_no_failure(zoo):
     assert (process.stdout, process.stderr) == ("0\n", "")
 
 
-@pytest.mark.parametrize("words", ["zoo list ZOO", "zoo check ZOO", "--help", "train --help", "verify ZOO --runs 0"])
+@pytest.mark.parametrize(
+    "words", ["zoo list ZOO", "zoo check ZOO", "--help", "--version", "train --help", "verify ZOO --runs 0"]
+)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_output_is_one_line_and_exit_status_1(zoo, words, unbuffered, monkeypatch):
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)

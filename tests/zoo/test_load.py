@@ -18,6 +18,7 @@ from heldout_torch import HeldoutError, ZooError, list_runs, load_dataset, load_
 from heldout_torch.stats import RunTable
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo.run_list import RunList
 from heldout_torch.zoo.selection import described
 from tests.helpers.zoos import export
 
@@ -196,6 +197,23 @@ def test_the_nearest_decimal_of_a_bfloat16_is_meant(zoo):
 def test_what_is_no_name_lists_nothing_without_a_word(zoo, name):
     with pytest.raises(ZooError, match=r"is no name|names the run"):
         list_runs(zoo, name)
+
+
+def test_what_a_zoo_gives_is_shown_short_and_hashed(zoo):
+    opened = open_zoo(zoo)
+    opened.index()
+    run, files = load_run(KEY, zoo=zoo), opened.files(KEY)
+    assert repr(opened.manifest()) == "<Manifest of 6 runs>"
+    assert len(repr(files)) < 1000
+    for one, same in (
+        (run.metadata, opened.metadata(KEY)), (opened.record(KEY), open_zoo(zoo).record(KEY)),
+        (files, opened.files(KEY)), (run.key, KEY),
+    ):  # fmt: skip
+        assert one == same
+        assert len({one, same}) == 1
+    few, many = RunList([KEY] * 20), RunList([KEY] * 2000)
+    assert repr(few) == str(few) == repr(list(few))
+    assert repr(many) == str(many) == f"[{KEY!r}, ..., {KEY!r}] (2,000 runs)"
 
 
 def test_what_names_no_run_is_shown_short(zoo):

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from gpu_experiments import experiments
-from gpu_frame import Bench, Row, Section, make_dataset
+from gpu_frame import Bench, Row, Section, TimeIsOver, make_dataset
 from gpu_sections import against_cpu, products, resnet50, small_inception, statistics, training, whole_runs
 
 # In order: the shares of the peak need the products, and all after the training its network. Of the time, each has
@@ -84,7 +84,7 @@ def guarded(section: Section, bench: Bench, seconds: float) -> Iterator[Row]:
     try:
         with time_limit(seconds):
             yield from section(bench)
-    except TimeoutError:
+    except TimeIsOver:
         yield Row("the rest", None, "", f"not reached in {seconds:.0f} s")
     except Exception as error:  # whatever a device's first run brings
         yield Row("the rest", None, "", f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
@@ -92,10 +92,10 @@ def guarded(section: Section, bench: Bench, seconds: float) -> Iterator[Row]:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after some time."""
+    """Raise TimeIsOver in the block after some time."""
 
     def end(number: int, frame: object) -> None:
-        raise TimeoutError
+        raise TimeIsOver
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)

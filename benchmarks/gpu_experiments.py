@@ -12,7 +12,7 @@ from gpu_sections import trained_model
 from torch import Tensor, nn
 
 from heldout_torch.evaluation.float32 import float32_only
-from heldout_torch.evaluation.inference import inference_copy
+from heldout_torch.evaluation.inference import inference_copy, layout_for, lower_copy
 from heldout_torch.evaluation.precision import logit_error
 
 BATCH = 2048
@@ -32,8 +32,6 @@ def experiments(bench: Bench) -> Iterator[Row]:
             with float32_only():
                 for row in experiment(bench, model, images):
                     yield Row(f"{name}: {row.name}", row.value, row.unit, row.note)
-        except TimeoutError:
-            raise
         except Exception as error:  # what is tried here has its own ways to fail on each machine
             yield Row(name, None, "", f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
@@ -44,6 +42,12 @@ def images_a_second(bench: Bench, name: str, network: Callable[[Tensor], Tensor]
         return Row(
             name, len(images) / bench.seconds(partial(network, images), 9), "images/s", f"batch of {len(images)}"
         )
+
+
+def copy_in(dtype: torch.dtype, model: nn.Module, images: Tensor) -> nn.Module:
+    """Return the copy that evaluation runs in a type."""
+    copied = inference_copy(model, images)
+    return copied if dtype == torch.float32 else lower_copy(copied, model, images, dtype)
 
 
 def layouts(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
@@ -68,8 +72,8 @@ def graphs(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
     for name, dtype in {"float32": torch.float32, **HALVES}.items():
         for count in (256, BATCH):
             some = images[:count]
-            network = inference_copy(model, some, dtype)
-            layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+            network = copy_in(dtype, model, some)
+            layout = layout_for(images.device, dtype)
             some = some.to(dtype).contiguous(memory_format=layout)
             yield images_a_second(bench, f"{name}, started", network, some)
             with torch.inference_mode():
@@ -91,7 +95,7 @@ def graphs(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
 def fused(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
     """A convolution, its bias and its ReLU in one kernel of cuDNN, or in two."""
     for name, dtype in {"float32": torch.float32, **HALVES}.items():
-        layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+        layout = layout_for(images.device, dtype)
         x = torch.rand(len(images), 96, 28, 28, device=images.device).to(dtype).contiguous(memory_format=layout)
         weight = torch.randn(96, 96, 3, 3, device=images.device).to(dtype).contiguous(memory_format=layout) / 30
         bias = torch.randn(96, device=images.device).to(dtype)
@@ -117,7 +121,7 @@ def halves(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
         top = exact.topk(2, dim=1).values
         for name, dtype in HALVES.items():
             layout = images.to(dtype).contiguous(memory_format=torch.channels_last)
-            low = inference_copy(model, images, dtype)(layout).float()
+            low = copy_in(dtype, model, images)(layout).float()
             low = low - (low - exact).mean(0)  # as evaluation takes it off
             overflow = int((~low.isfinite()).any(1).sum())
             error = logit_error(low, exact)[low.isfinite().all(1)]
@@ -128,8 +132,8 @@ def halves(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
 def compiled(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
     """What TorchInductor makes of the network."""
     for name, dtype in {"float32": torch.float32, **HALVES}.items():
-        layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
-        network = inference_copy(model, images, dtype)
+        layout = layout_for(images.device, dtype)
+        network = copy_in(dtype, model, images)
         some = images.to(dtype).contiguous(memory_format=layout)
         fast = torch.compile(network)
         start = time.perf_counter()

@@ -40,6 +40,11 @@ class Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     @cached_property
+    def labels_on_cpu(self) -> Tensor:
+        """The labels where the indices are."""
+        return self.labels.cpu()
+
+    @cached_property
     def row_of(self) -> dict[int, int]:
         """The row of each published index that is there."""
         return {index: row for row, index in enumerate(self.index.tolist())}
@@ -74,7 +79,7 @@ class ArrayDataset:
 
     def labels(self, split: SplitName) -> Tensor:
         """As in `Dataset`."""
-        return self._rows(split).labels.cpu()
+        return self._rows(split).labels_on_cpu
 
     def original_index(self, split: SplitName) -> Tensor:
         """As in `Dataset`."""

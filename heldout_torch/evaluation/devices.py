@@ -1,12 +1,15 @@
 """The devices of this machine, and what is known of them when they fail."""
 
+import threading
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from heldout_torch.errors import DeviceError
 
+_turns: dict[tuple[str, int], threading.RLock] = defaultdict(threading.RLock)
 _FAULTS = ("CUDA error", "cuDNN error", "HIP error")
 
 
@@ -18,6 +21,21 @@ def all_devices() -> list[str]:
 def float64_device(device: torch.device) -> torch.device:
     """Return where float64 is computed for a device: there, or on the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def tasks_at_once(device: str | torch.device) -> int:
+    """Return how many tasks a process does at once on a device: on a GPU one more than compute."""
+    return 1 if torch.device(device).type == "cpu" else 2
+
+
+def turn_on(device: str | torch.device) -> AbstractContextManager[object]:
+    """Return the block in which a thread has a GPU to itself, among those of this process; all threads share a CPU.
+
+    What computes there runs in such a block, as its settings are the process's and its memory is one task's; what reads
+    or writes files does not, and so is done beside it.
+    """
+    place = torch.device(device)
+    return nullcontext() if place.type == "cpu" else _turns[place.type, place.index or 0]
 
 
 def is_device_fault(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError, HeldoutError, nearest
-from heldout_torch.evaluation.devices import device_errors
+from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
@@ -120,7 +120,7 @@ def evaluate_together(
                 raise
             return None
 
-    with device_errors(device), float32_only():
+    with device_errors(device), turn_on(device), float32_only():
         while True:
             size = batch_size_for(prepared[0], dataset, device, batch_size) if prepared else 1
             if (found := evaluated(size)) is not None:

@@ -1,8 +1,8 @@
 """A copy of a network made for inference alone.
 
-Batch norm is folded into the convolution before it. On a CPU each convolution also does the addition and the ReLU
-after it in the same pass over memory, with weights that lie as oneDNN wants them. `torch.fx` finds what follows what; a
-network that it cannot follow, or whose copy gives other logits, runs as it is.
+Batch norm is folded into the convolution before it, and each convolution also does the addition and the ReLU after it
+in the same pass over memory. `torch.fx` finds what follows what; a network that it cannot follow, or whose copy gives
+other logits, runs as it is.
 
 Folding changes the rounding of logits, by about 1e-6 of their size, as a change of batch size or of library does.
 """
@@ -11,17 +11,19 @@ import copy
 import operator
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from heldout_torch.evaluation.convolutions import FusedConvolution, fused_convolution
 from heldout_torch.evaluation.devices import float64_device
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 
+_CHECKED = 32  # images on which a copy is compared with the network
 _SAME = 1e-4  # a copy's logits may differ by so much of the largest one
 _RELU = {"call_function": (F.relu, torch.relu, torch.relu_), "call_method": ("relu", "relu_")}
 _ADD = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
@@ -29,45 +31,71 @@ _ADD = {"call_function": (operator.add, operator.iadd, torch.add), "call_method"
 _tracing = threading.Lock()
 
 
-def inference_copy(model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> nn.Module:
+def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
     """Copy a network for inference; the original is left as it is.
 
     Args:
         model: Any network.
-        images: As it will see them, as many as it will see at once, on the device where it will run: (b, c, h, w).
+        images: Some of those that it will see, float32 of shape (b, c, h, w), on the device where it will run; on a
+            CPU as many as it will see at once.
+
+    Returns:
+        The copy, in eval mode, on the images' device.
+    """
+    device = images.device
+    images = images[:_CHECKED].contiguous(memory_format=layout_for(device, torch.float32))
+    with torch.inference_mode(), float32_only():  # or a GPU's TF32 would make the copy differ too much
+        copied = _plain_copy(model, device, torch.float32)
+        expected = copied(images)
+        fused = _fuse(copied, fused_convolution(device))
+        if fused is not None and _same(_logits(fused, images), expected):
+            return fused
+        return _plain_copy(model, device, torch.float32)
+
+
+def lower_copy(copied: nn.Module, model: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Copy an inference copy for a type of fewer bits.
+
+    Args:
+        copied: What `inference_copy` made of the network.
+        model: The network.
+        images: As there.
         dtype: Of the copy's weights, and of the images that it is to be given.
 
     Returns:
         The copy, in eval mode, on the images' device.
     """
-    on_cpu = images.device.type == "cpu"
-    # On CUDA, float32 without TF32 has its fast kernels for the usual layout.
-    layout = torch.channels_last if on_cpu or dtype != torch.float32 else torch.preserve_format
-
-    def plain_copy() -> nn.Module:
-        copied = copy.deepcopy(model).eval().requires_grad_(False)
-        return copied.to(images.device).to(memory_format=layout)
-
-    with torch.inference_mode(), float32_only():  # or a GPU's TF32 would make the copy differ too much
-        copied = plain_copy()
-        images = images.contiguous(memory_format=layout)
-        expected = copied(images)
-        fused = _fuse(copied, on_cpu and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
-        if fused is None or not _gives(fused, images, expected):
-            fused = plain_copy()
-        fused = fused.to(dtype)
-    for module in fused.modules():
-        if isinstance(module, _Convolution):
-            module.packed = None  # they were float32
-    return fused
+    with torch.inference_mode():
+        low = copy.deepcopy(copied).to(dtype).to(memory_format=layout_for(images.device, dtype))
+        if _logits(low, images[:_CHECKED].to(dtype).contiguous(memory_format=layout_for(images.device, dtype))) is None:
+            return _plain_copy(model, images.device, dtype)
+    return low
 
 
-def _gives(model: nn.Module, images: Tensor, expected: Tensor) -> bool:
+def layout_for(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """Return how images are to lie: on CUDA, float32 without TF32 has its fast kernels for the usual layout."""
+    return torch.channels_last if device.type == "cpu" or dtype != torch.float32 else torch.contiguous_format
+
+
+def _plain_copy(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    copied = copy.deepcopy(model).eval().requires_grad_(False).to(device).to(dtype)
+    return copied.to(memory_format=layout_for(device, dtype))
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor | None:
+    """Return what a copy gives; None if it cannot, such as for what is added in another shape than a convolution's."""
     try:
-        logits = model(images)
-    except RuntimeError:  # what is added to a convolution's output must have its shape
+        return model(images)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except RuntimeError:
+        return None
+
+
+def _same(logits: Tensor | None, expected: Tensor) -> bool:
+    if logits is None or logits.shape != expected.shape:
         return False
-    return logits.shape == expected.shape and bool((logits - expected).abs().max() <= _SAME * expected.abs().max())
+    return bool((logits - expected).abs().max() <= _SAME * expected.abs().max())
 
 
 class _Tracer(fx.Tracer):
@@ -90,8 +118,8 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (nn.Conv2d, MaxPool2dSame)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _fuse(model: nn.Module, fully: bool) -> nn.Module | None:
-    """Fold batch norms, and if `fully`, ReLUs and additions, into a network's convolutions; None if it has no graph."""
+def _fuse(model: nn.Module, fused: type[FusedConvolution] | None) -> nn.Module | None:
+    """Fold batch norms, and what a fused convolution does, into a network's convolutions; None if it has no graph."""
     try:
         with _tracing:
             graph = _Tracer().trace(model)
@@ -108,25 +136,31 @@ def _fuse(model: nn.Module, fully: bool) -> nn.Module | None:
         if user and type(norm) is nn.BatchNorm2d and norm.track_running_stats and uses[user.target] == 1:
             _fold(conv, norm)
             _absorb(node, user)
-        if not fully or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        if fused is None or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
-        if (
-            (user := _only_user(node))
-            and user.target in _ADD.get(user.op, ())
-            and len(user.args) == 2
-            and not user.kwargs
-        ):
-            other = next((argument for argument in user.args if argument is not node), None)
-            # What is added must be there when the convolution runs.
-            if isinstance(other, fx.Node) and places[other] < places[node]:
-                node.args = (*node.args, other)
-                _absorb(node, user)
-        rectifies = (user := _only_user(node)) is not None and _is_relu(user, modules)
-        if user and rectifies:
-            _absorb(node, user)
+        addition, added = _addition(node, places)
+        relu = _only_user(addition or node)
+        rectifies = relu is not None and _is_relu(relu, modules)
+        if fused.needs_relu and not (rectifies and conv.groups == 1):
+            continue
+        if addition and added:
+            node.args = (*node.args, added)
+            _absorb(node, addition)
+        if relu and rectifies:
+            _absorb(node, relu)
         parent, _, name = str(node.target).rpartition(".")
-        setattr(model.get_submodule(parent), name, _Convolution(conv, rectifies))
+        setattr(model.get_submodule(parent), name, fused(conv, rectifies))
     return fx.GraphModule(model, graph)
+
+
+def _addition(node: fx.Node, places: dict[fx.Node, int]) -> tuple[fx.Node, fx.Node] | tuple[None, None]:
+    """Return the addition of another node to this one and to nothing else, and that other node."""
+    user = _only_user(node)
+    if user and user.target in _ADD.get(user.op, ()) and len(user.args) == 2 and not user.kwargs:
+        other = next((argument for argument in user.args if argument is not node), None)
+        if isinstance(other, fx.Node) and places[other] < places[node]:  # it must be there when the convolution runs
+            return user, other
+    return None, None
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -162,30 +196,3 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     weight = double(like) * scale[:, None, None, None]  # (out, in, k, k)
     conv.weight = nn.Parameter(weight.to(like.dtype).to(like.device), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(like.dtype).to(like.device), requires_grad=False)
-
-
-class _Convolution(nn.Module):
-    """A convolution on a CPU, then if wanted an addition, then a ReLU, by oneDNN in one pass.
-
-    `torch.compile` calls the same operators; they need no compiler. The weights are packed for the first images.
-    """
-
-    def __init__(self, conv: nn.Conv2d, rectifies: bool) -> None:
-        super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
-        self.packed: Tensor | None = None
-        self._pad = conv.pad if isinstance(conv, Conv2dSame) else None
-        self._shape: Sequence[Any] = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        self._unary = "relu" if rectifies else None
-
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        x = x if self._pad is None else self._pad(x)
-        if self.packed is None:
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._shape, list(x.shape))
-        if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, self.packed, self.bias, *self._shape, self._unary or "none", [], ""
-            )
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, other, self.packed, self.bias, *self._shape, "add", None, self._unary, [], None
-        )

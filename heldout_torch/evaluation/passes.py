@@ -112,8 +112,10 @@ class Pass:
         for position, redone in self._redone:
             for key, values in redone.items():
                 rows[key][position] = values
-        arrays = {key: values.cpu().numpy() for key, values in rows.items()}
-        index, labels = torch.cat(self._index).numpy(), torch.cat(self._labels).cpu().numpy()  # (n,)
+        index = torch.cat(self._index).numpy()  # (n,)
+        del rows["gap"]
+        arrays = _to_host({**rows, "labels": torch.cat(self._labels)})
+        labels = arrays["labels"]
         if not arrays["finite"].all():
             bad = np.sort(index[~arrays["finite"]])
             return DataError(
@@ -197,6 +199,19 @@ class Pass:
         if self._keep_logits:
             rows["logits"] = logits
         return rows
+
+
+def _to_host(rows: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Copy rows to the CPU, all those of shape (n,) at once: a GPU is waited for at each copy.
+
+    Whole numbers, of which none needs more than 32 bits, travel as such, and floats as their bits.
+    """
+    flat = {key: values for key, values in rows.items() if values.dim() == 1}
+    packed = [values.view(torch.int32) if values.dtype == torch.float32 else values.int() for values in flat.values()]
+    arrays = {key: values.cpu().numpy() for key, values in rows.items() if key not in flat}
+    for (key, values), row in zip(flat.items(), torch.stack(packed).cpu(), strict=True):
+        arrays[key] = (row.view(torch.float32) if values.dtype == torch.float32 else row.to(values.dtype)).numpy()
+    return arrays
 
 
 def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heldout_torch.evaluation.devices import float64_device
+from heldout_torch.evaluation.devices import float64_device, turn_on
 from heldout_torch.evaluation.float32 import float32_only
-from heldout_torch.evaluation.inference import inference_copy
+from heldout_torch.evaluation.inference import inference_copy, layout_for, lower_copy
 
 Precision = Literal["exact", "fast"]
 
@@ -37,7 +37,7 @@ class Network:
         self._low: nn.Module | None = None
         self._shift = torch.zeros(())
         if precision == "fast" and has_bfloat16(images.device):
-            low = inference_copy(model, some, torch.bfloat16)
+            low = lower_copy(self._exact, model, some, torch.bfloat16)
             if images.device.type != "cpu" or self.is_faster(low, images[:_CONTEST]):
                 self._low = low
                 # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
@@ -62,7 +62,7 @@ class Network:
     @torch.inference_mode()
     def _forward(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         on_cpu = images.device.type == "cpu"
-        layout = torch.channels_last if on_cpu or dtype != torch.float32 else torch.contiguous_format
+        layout = layout_for(images.device, dtype)
         logits = []
         for part in torch.split(images, self._at_once):
             # Each size of a batch has its kernels sought once on a GPU, so only few sizes should occur.
@@ -137,8 +137,8 @@ def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> 
         precision: Of the pass.
     """
     place = float64_device(images.device)
-    double = copy.deepcopy(prepared.model).eval().to(place, torch.float64)
-    with torch.inference_mode(), float32_only():
+    with turn_on(images.device), torch.inference_mode(), float32_only():
+        double = copy.deepcopy(prepared.model).eval().to(place, torch.float64)
         exact = prepared.network(images, precision).exact(images)[:_ERROR_SAMPLE]
         return float(logit_error(exact.to(place), double(images[:_ERROR_SAMPLE].to(place).double())).max())
 

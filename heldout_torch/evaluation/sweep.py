@@ -30,7 +30,8 @@ def sweep(
 ) -> Iterator[tuple[RunKey, T | HeldoutError]]:
     """Do the same work on many runs; what is wrong with one does not stop the others.
 
-    A data set that is held whole stays on the device from run to run. One that has to be decoded is gone through once
+    A data set that is held whole stays on the device from run to run, and while a GPU computes, the next runs are read
+    and the results of the last are written. A data set that has to be decoded is gone through once
     for several runs.
 
     Args:
@@ -65,7 +66,7 @@ def _sweeper(
         with device_errors(device):
             for key in group:
                 try:
-                    loaded.append((key, load_run(key, zoo=zoo, device=device)))
+                    loaded.append((key, load_run(key, zoo=zoo)))  # its copy goes to the device
                 except HeldoutError as error:
                     results.append((key, error))
             if loaded:

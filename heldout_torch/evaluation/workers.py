@@ -1,5 +1,7 @@
 """Tasks spread over the devices of this machine, a process each; one that fails leaves its tasks to the others.
 
+A GPU has two tasks at once, of which one computes (`devices.turn_on`) while the other reads or writes files.
+
 Each process is told its tasks one by one over a pipe of its own, so that whatever ends it concerns no other. What all
 tasks need goes there pickled by Python itself: PyTorch would put tensors into shared memory, of which a container may
 have little.
@@ -14,12 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import torch
 
 from heldout_torch.errors import DeviceError, HeldoutError, printable
+from heldout_torch.evaluation.devices import tasks_at_once
 from heldout_torch.plugins import load_plugins, loaded_plugins
+from heldout_torch.storage.threads import map_ahead
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -39,52 +44,50 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
         tell: Called here with what tasks tell.
 
     Yields:
-        The results of tasks, in the order in which tasks finish.
+        The results of tasks, in the order in which tasks finish, or in a single process that of the tasks.
 
     Raises:
         HeldoutError: If a task raises it, but for DeviceError, or all devices failed.
     """
     if len(devices) == 1 or len(tasks) == 1:
-        do = make(devices[0])
-        for task in tasks:
-            yield from do(task, tell)
+        yield from _spread_here(make(devices[0]), tasks, tasks_at_once(devices[0]), tell)
         return
     devices = devices[: len(tasks)]
+    at_once = tasks_at_once(devices[0])
     context: Any = torch.multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     threads = None if "OMP_NUM_THREADS" in os.environ else max(1, torch.get_num_threads() // len(devices))
     pickled = pickle.dumps(make)
     workers: dict[Any, tuple[str, Any]] = {}  # by this end of its pipe: the device and the process
-    busy: dict[Any, Task] = {}
-    waiting = deque(tasks)
+    busy: dict[Any, dict[int, Task]] = {}  # by the same, the tasks that it has
+    waiting = deque(enumerate(tasks))
     try:
         for device in devices:
             here, there = context.Pipe()
             process = context.Process(
-                target=_serve, args=(there, loaded_plugins(), threads, pickled, device), daemon=True
+                target=_serve, args=(there, loaded_plugins(), threads, pickled, device, at_once), daemon=True
             )
             process.start()
             there.close()  # the process has it, and its end is ours to see
-            workers[here] = device, process
-        idle = list(workers)
-        while waiting or busy:
-            while waiting and idle:
-                busy[idle[-1]] = waiting.popleft()
-                _send(idle.pop(), busy)
+            workers[here], busy[here] = (device, process), {}
+        while waiting or any(busy.values()):
+            while waiting and len(busy[pipe := min(busy, key=lambda pipe: len(busy[pipe]))]) < at_once:
+                number, task = waiting.popleft()
+                busy[pipe][number] = task
+                with suppress(OSError):  # it is dead, as reading from it will tell
+                    pipe.send((number, task))
             for pipe in wait(list(workers)):
                 kind, value = _receive(pipe, workers[pipe][1])
                 if kind == "told":
                     tell(value)
                 elif kind == "done":
-                    del busy[pipe]
-                    idle.append(pipe)
-                    yield from value
+                    number, results = value
+                    del busy[pipe][number]
+                    yield from results
                 elif kind == "error":
                     raise value
                 else:
                     device, _ = workers.pop(pipe)
-                    idle = [other for other in idle if other is not pipe]
-                    if pipe in busy:
-                        waiting.appendleft(busy.pop(pipe))
+                    waiting.extendleft(reversed(busy.pop(pipe).items()))
                     if not workers:
                         raise DeviceError(f"{value}; no device is left: call again to go on")
                     warnings.warn(printable(f"{value}; the other devices go on without {device}"), stacklevel=2)
@@ -94,9 +97,21 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
             process.join()
 
 
-def _send(pipe: Any, busy: dict[Any, Any]) -> None:
-    with suppress(OSError):  # it is dead, as reading from it will tell
-        pipe.send(busy[pipe])
+def _spread_here(
+    do: Callable[[Task, Tell], Sequence[Result]], tasks: Sequence[Task], at_once: int, tell: Tell
+) -> Iterator[Result]:
+    if at_once == 1:
+        for task in tasks:
+            yield from do(task, tell)
+        return
+    lock = threading.Lock()
+
+    def tell_alone(value: Any) -> None:
+        with lock:
+            tell(value)
+
+    for results in map_ahead(lambda task: do(task, tell_alone), tasks, at_once, at_once):
+        yield from results
 
 
 def _receive(pipe: Any, process: Any) -> tuple[str, Any]:
@@ -119,16 +134,35 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="watch parent", daemon=True).start()
 
 
-def _serve(pipe: Connection, plugins: Sequence[str], threads: int | None, pickled: bytes, device: str) -> None:
+def _serve(
+    pipe: Connection, plugins: Sequence[str], threads: int | None, pickled: bytes, device: str, at_once: int
+) -> None:
     _end_with_parent()
+    receiving, sending = threading.Lock(), threading.Lock()
+    failures: SimpleQueue[BaseException] = SimpleQueue()
+
+    def send(kind: str, value: Any) -> None:
+        with sending:
+            pipe.send((kind, value))
+
+    def work() -> None:
+        try:
+            if threads:
+                torch.set_num_threads(threads)  # of this thread
+            while True:
+                with receiving:
+                    number, task = pipe.recv()
+                send("done", (number, do(task, lambda value: send("told", value))))
+        except BaseException as error:  # told by the main thread, which ends the process
+            failures.put(error)
+
     try:
-        if threads:
-            torch.set_num_threads(threads)
         load_plugins(plugins)
         do = pickle.loads(pickled)(device)  # from the process that started this one
-        while True:
-            pipe.send(("done", do(pipe.recv(), lambda value: pipe.send(("told", value)))))
+        for _ in range(at_once):
+            threading.Thread(target=work, daemon=True).start()
+        raise failures.get()
     except DeviceError as error:
-        pipe.send(("failed", str(error)))
+        send("failed", str(error))
     except HeldoutError as error:
-        pipe.send(("error", error))
+        send("error", error)

@@ -13,7 +13,7 @@ import torch
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import AnyDataset, Dataset, as_dataset
 from heldout_torch.errors import HeldoutError
-from heldout_torch.evaluation.devices import device_errors
+from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
@@ -179,7 +179,7 @@ def _train_here(
         with lock:
             progress(runs, loss)
 
-    workers = min(threads, len(batches))
+    workers = min(threads * tasks_at_once(device), len(batches))
     # The products of a stack are too small to be worth waiting for a second thread, which a busy machine delays.
     threads_each = 1 if find_architecture(batches[0].experiment.architecture).stackable else max(1, threads // workers)
     threads_before = torch.get_num_threads()

@@ -1,6 +1,7 @@
 """One batch of runs: trained, evaluated, and filed in a zoo."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.errors import HeldoutError, UnwritableError
+from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.models import expected_tensors
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Fitted, Watch, fit
@@ -60,33 +62,35 @@ def train_batch(
     """
     name, ratio = batch.experiment.name, batch.subset_ratio
     state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(dataset.digest())}.safetensors"
-    with zoo.space(_size(batch, dataset)):
-        fitted = fit(batch, dataset, device, state_file, watch)
-    states = [fitted.stack.run_state(i) for i in range(len(batch.runs))]
-    keys = [RunKey(name, ratio, run) for run in batch.runs]
     guess = math.log(max(2, dataset.num_classes))
     allowed = 1.1 + 2 / math.sqrt(len(batch.subset_of(batch.runs[0])))
-    errors = [_divergence(fitted, i, state, guess, allowed) for i, state in enumerate(states)]
-    good = [i for i, error in enumerate(errors) if error is None]
-    if good:
-        correct = [_correct(fitted, dataset, split, watch) for split in ("train", "test")]  # each (runs, n or m)
+    # On a GPU the files of one batch are written while the next is trained.
+    with ExitStack() as held, turn_on(device):
+        held.enter_context(zoo.space(_size(batch, dataset)))
+        fitted = fit(batch, dataset, device, state_file, watch)
+        states, losses = [fitted.stack.run_state(i) for i in range(len(batch.runs))], fitted.last_losses
+        errors = [_divergence(fitted, i, state, guess, allowed) for i, state in enumerate(states)]
+        good = [i for i, error in enumerate(errors) if error is None]
+        if good:
+            correct = [_correct(fitted, dataset, split, watch) for split in ("train", "test")]  # each (runs, n or m)
+        else:
+            watch(len(batch.runs) * fitted.evaluation_share, None)
+        steps = fitted.steps
+        del fitted  # and so what lies on the device
+    keys = [RunKey(name, ratio, run) for run in batch.runs]
 
-        def put(i: int) -> UnwritableError | None:
-            metadata = RunMetadata.of(
-                batch.experiment, keys[i], batch.recipe.epochs, fitted.steps, recipe=asdict(batch.recipe)
-            )
-            try:
-                zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
-            except UnwritableError as error:  # the others may still find a place
-                return error
-            return None
+    def put(i: int) -> UnwritableError | None:
+        metadata = RunMetadata.of(batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=asdict(batch.recipe))
+        try:
+            zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
+        except UnwritableError as error:  # the others may still find a place
+            return error
+        return None
 
-        if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
-            raise failed[0]
-    else:
-        watch(len(batch.runs) * fitted.evaluation_share, None)
+    if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
+        raise failed[0]
     remove_state(state_file)
-    return [Trained(*one) for one in zip(keys, fitted.last_losses, errors, strict=True)]
+    return [Trained(*one) for one in zip(keys, losses, errors, strict=True)]
 
 
 def _size(batch: RunBatch, dataset: Dataset) -> int:

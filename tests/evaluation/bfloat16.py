@@ -3,30 +3,29 @@
 Sums are float32 in both, so the errors are of the same kind and size.
 """
 
+import copy
+
 import torch
 from torch import nn
 
 from heldout_torch.evaluation import precision
-from heldout_torch.evaluation.inference import inference_copy
 
 
 def rounded(tensor):
     return tensor.bfloat16().float()
 
 
-def emulated_copy(model, images, dtype=torch.float32):
-    """Stands for `inference_copy`."""
-    copied = inference_copy(model, images)
-    if dtype == torch.bfloat16:
-        copied.register_forward_pre_hook(lambda _, inputs: inputs[0].float())
-        for module in copied.modules():
+def emulated_copy(copied, model, images, dtype):
+    """Stands for `lower_copy`."""
+    with torch.inference_mode():
+        low = copy.deepcopy(copied)
+        for module in low.modules():
             if isinstance(getattr(module, "weight", None), nn.Parameter):
                 for parameter in module.parameters(recurse=False):
-                    with torch.inference_mode():
-                        parameter.copy_(rounded(parameter))
-                module.packed = None
+                    parameter.copy_(rounded(parameter))
                 module.register_forward_hook(lambda module, inputs, output: rounded(output))
-    return copied
+    low.register_forward_pre_hook(lambda _, inputs: inputs[0].float())
+    return low
 
 
 def use_bfloat16(monkeypatch):
@@ -34,4 +33,4 @@ def use_bfloat16(monkeypatch):
     monkeypatch.setattr(precision.Network, "is_faster", lambda *_: True)
     if not precision.has_bfloat16(torch.device("cpu")):
         monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-        monkeypatch.setattr(precision, "inference_copy", emulated_copy)
+        monkeypatch.setattr(precision, "lower_copy", emulated_copy)

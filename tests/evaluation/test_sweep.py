@@ -5,6 +5,8 @@ Also of evaluation/workers.py.
 
 import os
 import shutil
+import threading
+import time
 from functools import partial
 
 import pytest
@@ -12,10 +14,13 @@ import torch
 
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError, DeviceError, HeldoutError
+from heldout_torch.evaluation import workers
+from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.open import open_zoo
+from tests.helpers.devices import on_cuda
 
 
 class Streamed:
@@ -150,3 +155,73 @@ def test_processes_of_one_machine_share_its_threads(monkeypatch, variable, expec
         assert set(results("cpu", "cpu", work=count_threads).values()) == expected
     finally:
         torch.set_num_threads(before)
+
+
+@on_cuda
+def test_the_next_run_is_read_while_a_gpu_computes(device, monkeypatch):
+    zoo, computing, met = open_zoo(sample_zoo()), threading.Event(), threading.Event()
+    genuine = zoo.state
+
+    def state(key):
+        if key.run == 1 and computing.wait(20):
+            met.set()
+        return genuine(key)
+
+    def work(runs, dataset, device, progress):
+        with turn_on(device):
+            if runs[0].key.run == 0:
+                computing.set()
+                assert met.wait(20)
+            return verify_runs(runs, dataset, device, progress)
+
+    monkeypatch.setattr(zoo, "state", state)
+    found = dict(sweep(work, zoo.keys(), zoo, load_digits(), [device], lambda n: None))
+    assert [key.run for key in found] == list(range(6))
+    assert {result.matches for result in found.values()} == {1797}
+
+
+def rendezvous(device):
+    """Return what does tasks, of which the first needs the second beside it in the same process."""
+    both, met = threading.Barrier(2, timeout=20), threading.Event()
+
+    def do(task, tell):
+        if not met.is_set():
+            both.wait()
+            met.set()
+        tell(task)
+        return [(task, os.getpid())]
+
+    return do
+
+
+def test_a_process_may_do_two_tasks_at_once(monkeypatch):
+    monkeypatch.setattr(workers, "tasks_at_once", lambda device: 2)
+    told = []
+    for devices in (["cpu"], ["cpu", "cpu"]):
+        found = dict(workers.spread(rendezvous, range(8), devices, told.append))
+        assert sorted(found) == list(range(8))
+        assert len(set(found.values())) == len(devices)
+    assert sorted(told) == sorted([*range(8)] * 2)
+
+
+def die_in_the_first(folder, device):
+    """Return what does tasks; the first ends its process, in which another one has begun by then."""
+    begun = threading.Event()
+
+    def do(task, tell):
+        if task == 0 and is_first(folder):
+            begun.wait(20)
+            os._exit(7)
+        if task == 2:
+            begun.set()
+            time.sleep(1)
+        return [task]
+
+    return do
+
+
+def test_all_tasks_of_a_process_that_dies_go_to_the_others(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "tasks_at_once", lambda device: 2)
+    with pytest.warns(match="died with exit code 7"):
+        found = list(workers.spread(partial(die_in_the_first, tmp_path), range(5), ["cpu"] * 2, lambda told: None))
+    assert sorted(found) == list(range(5))

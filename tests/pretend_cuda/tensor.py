@@ -3,6 +3,7 @@
 import threading
 
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -14,6 +15,7 @@ _COPIES = {"copy_", "_to_copy", "copy"}
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 _NO_NUMBERS_OF_THE_HOST = {  # where not even one number may lie on the CPU
     "gather", "scatter", "scatter_", "take", "index_select", "mm", "addmm", "bmm", "baddbmm", "convolution", "cat",
+    "cudnn_convolution_relu", "cudnn_convolution_add_relu",
 }  # fmt: skip
 _WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "repeat_interleave"}
 _NO_KERNEL = {
@@ -21,7 +23,12 @@ _NO_KERNEL = {
     "unsqueeze", "squeeze", "unbind", "split", "split_with_sizes", "empty", "empty_like", "empty_strided", "new_empty",
     "_reshape_alias", "lift_fresh", "is_pinned", "reshape",
 }  # fmt: skip
-_CONVOLUTIONS, _PRODUCTS = {"convolution", "convolution_backward"}, {"mm", "addmm", "bmm", "baddbmm", "baddbmm_"}
+_FUSED = {  # cuDNN's own, by what they are made of
+    "cudnn_convolution_relu": lambda x, weight, *shape: F.conv2d(x, weight, *shape).relu(),
+    "cudnn_convolution_add_relu": lambda x, weight, z, alpha, *shape: F.conv2d(x, weight, *shape).add(z * alpha).relu(),
+}
+_CONVOLUTIONS = {"convolution", "convolution_backward", *_FUSED}
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "baddbmm_"}
 _WITH_SUMMAND = {"addmm", "baddbmm", "baddbmm_"}  # whose first operand is added, not multiplied
 
 
@@ -127,7 +134,7 @@ def run(operation, arguments, options):
         if (name in _CONVOLUTIONS and _in_tf32("conv")) or (name in _PRODUCTS and _in_tf32("matmul")):
             first = 1 if name in _WITH_SUMMAND else 0
             held_arguments = tuple(_as_tf32(value) if i >= first else value for i, value in enumerate(held_arguments))
-        result = operation(*held_arguments, **held_options)
+        result = _FUSED.get(name, operation)(*held_arguments, **held_options)
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if (ours or there is not None) and name not in _NO_KERNEL:
             CudaTensor.journal.launches[name] += 1

@@ -5,6 +5,7 @@ Also of training/preflight.py, training/run_batch.py, training/worker.py.
 
 import errno
 import os
+import threading
 import time
 from dataclasses import asdict, replace
 
@@ -22,7 +23,7 @@ from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
-from tests.helpers.devices import on_devices
+from tests.helpers.devices import PRETENDED, on_cuda, on_devices
 
 DIGITS = known_experiments()["digits-mlp"]
 SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
@@ -72,6 +73,48 @@ def test_a_run_alone_is_the_run_in_a_stack(tmp_path, device):
         torch.testing.assert_close(tensors(tmp_path / "1"), tensors(tmp_path / other), rtol=1e-3, atol=1e-4)
     several = tensors(tmp_path / "4")
     assert not torch.equal(several[0]["layers.0.weight"], several[1]["layers.0.weight"])
+
+
+class Slow(FolderZoo):
+    """A folder in which the first run to come waits until the next is being trained, and notes whether it was."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.next, self.came, self.beside = threading.Event(), threading.Lock(), []
+
+    def put(self, metadata, *rest, **options):
+        if self.came.acquire(blocking=False):
+            self.beside.append(self.next.wait(20))
+        super().put(metadata, *rest, **options)
+
+
+class Trained(ArrayDataset):
+    """The digits, telling `begun` of each training."""
+
+    def training_batches(self, *arguments):
+        self.begun.append(1)
+        if len(self.begun) == 2:
+            self.second.set()
+        return super().training_batches(*arguments)
+
+
+@on_cuda
+@pytest.mark.parametrize(("experiment", "size"), [(DIGITS, 2), (CONVOLUTIONS, None)], ids=["stacks", "networks"])
+def test_a_run_is_written_while_the_next_is_trained(tmp_path, device, experiment, size):
+    digits, zoo = load_digits(), Slow(tmp_path / "beside")
+    dataset = Trained(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
+    Trained.begun, Trained.second = [], zoo.next
+    some = replace(work(4 if size else 2, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)))
+    list(train_runs(some, dataset, zoo, device, size))
+    assert zoo.beside == [True]
+    for run in some.runs:  # one after the other they are the same
+        list(train_runs(replace(some, runs=(run,)), digits, tmp_path / "alone", device))
+    beside, alone = (tensors(place, experiment.name, 100 / 1437) for place in (zoo, tmp_path / "alone"))
+    assert set(beside) == set(alone) == set(some.runs)
+    # A GPU's sums of gradients are in no order, and a stack of another size has its products in another one.
+    if experiment is CONVOLUTIONS and torch.cuda.get_device_name() == PRETENDED:
+        for run in some.runs:
+            assert all(torch.equal(tensor, alone[run][name]) for name, tensor in beside[run].items())
 
 
 def test_memorization_finds_changed_labels(tmp_path):

@@ -193,7 +193,7 @@ def verify_runs(
     batch_size: int | None = None,
     precision: Precision = "exact",
 ) -> list[Verification | HeldoutError]:
-    """Be the work of a `sweep`: `verify_together` with its arguments in that order."""
+    """Verify runs as the work of a `sweep`: `verify_together` with its arguments in that order."""
     return verify_together(
         runs, dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
     )

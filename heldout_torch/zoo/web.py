@@ -105,7 +105,7 @@ class WebZoo:
         return read_model(data, key, f"{self.location}/{key}/{MODEL_FILE}")[0]
 
     def fetch(self, key: RunKey, progress: Progress = lambda count: None) -> None:
-        """See that a run is in the cache, whole and with the recorded bytes.
+        """Fetch a run into the cache unless it is there, whole and with the recorded bytes.
 
         Raises:
             ZooError: If the run is not in the zoo, cannot be fetched, or never has the recorded bytes.

@@ -20,13 +20,13 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-import indexed_gzip
 import isal.igzip
 import torch
 
 from heldout_torch import load_run
-from heldout_torch.archives.inflate import HashedStream, inflate
-from heldout_torch.archives.seek_index import build_index
+from heldout_torch.archives.build_index import build_index
+from heldout_torch.archives.hashed_stream import HashedStream
+from heldout_torch.archives.inflate import inflate
 from heldout_torch.archives.stream import export_archive
 from tests.reference import run_reference
 
@@ -124,7 +124,6 @@ def compare_inflaters(archive: Path) -> None:
         "isal": opened(isal.igzip, archive),
         "zlib-ng": opened(zlib_ng.gzip_ng, archive),
         "rapidgzip, 2 threads": opened(rapidgzip, str(archive), 2),
-        "indexed_gzip": lambda: indexed_gzip.IndexedGzipFile(str(archive)).build_full_index(),
     }
     times = {name: statistics.median(seconds(work) for _ in range(3)) for name, work in works.items()}
     for name, taken in times.items():

@@ -1,158 +1,104 @@
-"""Points in a gzip stream where inflating can begin, found and used through indexed_gzip.
+"""Points in a gzip stream where inflating can begin, found beside an inflater that does not tell where blocks begin.
 
-A point is a place in the compressed bytes, the place in the inflated ones that it stands for, the bits of the byte
-before that still belong to it (blocks of RFC 1951 do not end at bytes), and a window: the 32 KiB inflated before it,
-which what follows refers to. The start of a gzip stream has no window.
+What deflate (RFC 1951) packs is a sequence of blocks of some ten kilobytes. Inflating can begin at each, given the 32
+KiB inflated before it, which what follows refers to. Blocks end at any bit; those that end with a byte, an eighth of
+them, are enough, and no bits need be shifted. A block's header has few valid forms, so that one byte in some thousand
+looks like one. Inflating from there tells the true ones: they give as many bytes as are known to follow, and the same.
 """
 
-import io
-import os
-import struct
 import zlib
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from heldout_torch.errors import ZooError
-from heldout_torch.storage.urls import read_range
+import numpy as np
+import numpy.typing as npt
 
 WINDOW = 2**15  # how far back deflate refers
-SPACING = 2**23  # inflated bytes between points: windows are then 0.4 % of them
-READ = 2**21  # compressed bytes asked for at a time
-_REQUEST = 8  # spacings asked for at a time; indexed_gzip begins each request at the last point
-_ROTATE = 128  # spacings after which collected windows go from memory to disk
-_BLOCKS = 8  # of a file far away that are kept, each of READ bytes
-_GZIDX = struct.Struct("<5sBBQQIII")  # indexed_gzip's file of points: name, version, 0, sizes, spacing, window, points
-_POINT = struct.Struct("<QQBB")  # compressed and inflated byte, bits, whether it has a window
-
-Point = tuple[int, int, int, int | None]  # compressed byte, inflated byte, bits, CRC-32 of the window
+SPACING = 2**23  # unpacked bytes between points of a seek index: windows are then 0.4 % of them
+_PIECE = 2**16  # packed bytes searched at a time; a fourth of them holds a point on average
+_HEADER = 16  # bytes that a header's form is told from
+_LENGTHS = 19  # of the code that packs a block's codes, 3 bits each
+_CHECKED = 2**10  # unpacked bytes that must be right for a point to be believed
 
 
-class IndexingStream(io.RawIOBase):
-    """The inflated bytes of an archive; on the way, points are collected and their windows written away."""
+class Point(NamedTuple):
+    """A place in an archive where reading can begin.
 
-    def __init__(self, file: BinaryIO, windows: BinaryIO, spacing: int = SPACING) -> None:
-        self.points: list[Point] = []
-        self.position = 0
-        self._file, self._windows = file, windows
-        self._size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self._spacing = spacing
-        self._inflating = open_at(file, spacing)
-        self._rotated = 0
-        self._rest = memoryview(b"")
+    Attributes:
+        packed: Byte of the archive.
+        unpacked: Byte of the tar stream that it stands for.
+        window: Up to 32 KiB of the tar stream before it; None in an archive that is not packed.
+        crc: CRC-32 of the gzip member's contents up to the point; None if it is not known.
+        member: Byte of the tar stream at which that gzip member begins.
+    """
 
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what comes next, and give how much that was."""
-        if not self._rest:
-            self._rest = memoryview(self._inflating.read(_REQUEST * self._spacing))
-            self.position += len(self._rest)
-            if not self._rest:
-                self._collect()
-            elif self.position - self._rotated >= _ROTATE * self._spacing:
-                self._rotate()
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def _collect(self) -> list[tuple[int, int, int, bytes | None]]:
-        exported = io.BytesIO()
-        self._inflating.export_index(fileobj=exported)
-        found = from_gzidx(exported.getvalue())
-        for compressed, inflated, bits, window in found:
-            if not self.points or inflated > self.points[-1][1]:
-                self.points.append((compressed, inflated, bits, None if window is None else zlib.crc32(window)))
-                self._windows.write(window or b"")
-        return found
-
-    def _rotate(self) -> None:
-        """Go on from the last point found and forget the others, or a large archive's windows would fill the memory."""
-        found = self._collect()
-        kept = [0, len(found) - 1] if len(found) > 1 else [0]
-        points: list[Point] = [(*found[i][:3], 0 if found[i][3] else None) for i in kept]
-        gzidx = to_gzidx(points, [found[i][3] for i in kept], self._size, 0, self._spacing)
-        self._inflating = open_at(self._file, self._spacing, gzidx)
-        self._inflating.seek(self.position)
-        self._rotated = self.position
+    packed: int
+    unpacked: int
+    window: bytes | None
+    crc: int | None = None
+    member: int = 0
 
 
-class Ranges(io.RawIOBase):
-    """A file, perhaps far away, of which blocks are read as they are needed, and the last few kept."""
-
-    def __init__(self, location: str, size: int) -> None:
-        self._location, self._size, self._position = location, size, 0
-        self._blocks: dict[int, bytes] = {}
-
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return that any place can be read next."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Choose the place to read next."""
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what comes next, and give how much that was."""
-        number, skipped = divmod(self._position, READ)
-        if self._position >= self._size:
-            return 0
-        if number not in self._blocks:
-            start = number * READ
-            if len(self._blocks) >= _BLOCKS:
-                del self._blocks[next(iter(self._blocks))]
-            self._blocks[number] = read_range(self._location, start, min(start + READ, self._size))
-        data = self._blocks[number][skipped : skipped + len(buffer)]
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def open_at(file: Any, spacing: int, points: bytes | None = None) -> Any:
-    """Open a gzip file for reading from points.
+def find_blocks(packed: bytes, window: bytes, unpacked: bytes) -> Iterator[tuple[int, int]]:
+    """Yield places at which blocks begin, in order.
 
     Args:
-        file: The compressed file.
-        spacing: Inflated bytes between points, at least.
-        points: What `to_gzidx` gave; None to begin at the start and find points on the way.
+        packed: A piece of one gzip member's packed bytes.
+        window: The last 32 KiB unpacked before what the piece gives, or less at a member's beginning.
+        unpacked: All that the piece gives.
 
-    Raises:
-        ZooError: If indexed_gzip is not installed.
+    Yields:
+        Byte of `packed`, and how many bytes of `unpacked` lie before it.
     """
+    known = window + unpacked
+    for start in _candidates(packed):
+        rest = packed[start:]
+        if rest[0] & 7 == 0 and int.from_bytes(rest[1:3], "little") + _CHECKED > len(rest):
+            continue  # bytes that are stored can look like a header, and give themselves as far as it says
+        found = _inflated(rest, bytes(WINDOW), len(known))
+        if found is None or len(found) < _CHECKED or (begins := len(known) - len(found)) < WINDOW:
+            continue
+        if _inflated(rest, known[begins - WINDOW : begins], len(known)) == known[begins:]:
+            yield start, begins - len(window)
+
+
+def _inflated(packed: bytes, window: bytes, limit: int) -> bytes | None:
+    """Return what a piece gives when a block begins it; None if none does, or the stream ends in it."""
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS, zdict=window)
     try:
-        from indexed_gzip import IndexedGzipFile
-    except ImportError:
-        raise ZooError("archives need the package indexed_gzip: pip install 'heldout-torch[archive]'") from None
-    # With no buffer of its own: every request would begin at the last point, so requests must be large.
-    stream = IndexedGzipFile(fileobj=file, spacing=spacing, window_size=WINDOW, readbuf_size=READ, buffer_size=1)
-    if points is not None:
-        stream.import_index(fileobj=io.BytesIO(points))
-    return stream
+        unpacked = inflating.decompress(packed, limit + 1)
+    except zlib.error:
+        return None
+    return None if inflating.eof or len(unpacked) > limit else unpacked
 
 
-def from_gzidx(data: bytes) -> list[tuple[int, int, int, bytes | None]]:
-    """Read what indexed_gzip exports: points and their windows."""
-    *_, count = _GZIDX.unpack_from(data)
-    windows_at = _GZIDX.size + count * _POINT.size
-    points: list[tuple[int, int, int, bytes | None]] = []
-    for compressed, inflated, bits, has_window in _POINT.iter_unpack(data[_GZIDX.size : windows_at]):
-        window = data[windows_at : windows_at + WINDOW] if has_window else None
-        windows_at += len(window or b"")
-        points.append((compressed, inflated, bits, window))
-    return points
+def _candidates(packed: bytes) -> Iterator[int]:
+    """Yield the bytes that look like a block's beginning: not the last block, of dynamic codes or stored."""
+    for piece in range(0, len(packed) - _HEADER, _PIECE):
+        data = np.frombuffer(packed[piece : piece + _PIECE + _HEADER], np.uint8)
+        first = data[:-_HEADER] & 7
+        places = np.concatenate([_dynamic(data, np.flatnonzero(first == 4)), _stored(data, np.flatnonzero(first == 0))])
+        yield from (piece + int(place) for place in np.sort(places))
 
 
-def to_gzidx(points: list[Point], windows: list[bytes | None], size: int, inflated: int, spacing: int) -> bytes:
-    """Return some points as a whole index for indexed_gzip; it inflates from the nearest one it has."""
-    head = _GZIDX.pack(b"GZIDX", 1, 0, size, inflated, spacing, WINDOW, len(points))
-    rows = (
-        _POINT.pack(c, i, bits, window is not None) for (c, i, bits, _), window in zip(points, windows, strict=True)
-    )
-    return head + b"".join(rows) + b"".join(window or b"" for window in windows)
+def _dynamic(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Keep the places of a plausible header (RFC 1951, 3.2.7): counts in range, and a code that uses all its bits."""
+    low, high = (_words(data, places + i) for i in (0, 2))  # (places,), bits 0 to 63, and 16 to 79
+    codes, distances, lengths = (low >> 3) & 31, (low >> 8) & 31, ((low >> 13) & 15) + 4
+    used = np.zeros(len(places), np.uint64)  # (places,), in 128ths of all that a code can use
+    for i in range(_LENGTHS):
+        bits = np.where(i < lengths, (high >> (1 + 3 * i)) & 7, 0)  # (places,)
+        used += np.where(bits > 0, 128 >> bits, 0).astype(np.uint64)
+    return places[(codes < 30) & (distances < 30) & (used == 128)]
+
+
+def _words(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
+    """Return the 8 bytes at each place as a number."""
+    eight = data[places[:, None] + np.arange(8)]  # (places, 8)
+    return np.ascontiguousarray(eight).view("<u8")[:, 0]
+
+
+def _stored(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Keep the places of a stored block's header (RFC 1951, 3.2.4): its length, and the same with all bits turned."""
+    length, turned = (data[places + i].astype(np.uint16) | data[places + i + 1].astype(np.uint16) << 8 for i in (1, 3))
+    return places[length == ~turned]

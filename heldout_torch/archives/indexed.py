@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from heldout_torch.archives.convert import convert_parts, epoch_of
 from heldout_torch.archives.packed import read_files
 from heldout_torch.archives.seek_index import SeekIndex, read_index
-from heldout_torch.archives.shared_index import checked_index
+from heldout_torch.archives.shared_index import checked_index, index_digest
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.storage.threads import processors
@@ -67,10 +68,10 @@ class IndexedArchive:
         return RunRecord.of(files, self.aux(key), epoch_of(places))
 
     def metadata(self, key: RunKey) -> RunMetadata:
-        """Return what is known of a run, as `Zoo.metadata`; its checkpoint is converted once for that."""
+        """Return what is known of a run, as `Zoo.metadata`, and of its archive; its checkpoint is converted."""
         if key not in self._metadata:
             self.state(key)
-        return self._metadata[key]
+        return replace(self._metadata[key], archive=self._said_of_archive())
 
     def aux(self, key: RunKey) -> AuxArrays:
         """Return the aux arrays of a run, as `Zoo.aux`."""
@@ -86,7 +87,7 @@ class IndexedArchive:
         return self._convert(key, self._parts(key))
 
     def files(self, key: RunKey) -> RunFiles:
-        """Return a run converted, as `Zoo.files`; its aux arrays stay byte for byte."""
+        """Return a run converted, as `Zoo.files`, equal to what any export writes; aux arrays byte for byte."""
         parts = self._parts(key)
         aux = self._aux(key, parts)
         state = self._convert(key, parts)
@@ -125,6 +126,11 @@ class IndexedArchive:
         state, metadata = convert_parts(parts, self._folder(key), self.experiment(key.experiment), key, self.ignore)
         self._metadata[key] = metadata
         return state
+
+    def _said_of_archive(self) -> dict[str, Any]:
+        index = self._read_index()
+        said = {"size": index.size, "md5": index.md5, "etag": index.etag, "index_sha256": index_digest(self.index)}
+        return {name: value for name, value in said.items() if value is not None}
 
     def _folder(self, key: RunKey) -> Path:
         return Path(self.location) / str(key)

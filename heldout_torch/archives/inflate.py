@@ -1,75 +1,33 @@
-"""The bytes of an archive: hashed and inflated while they go by once."""
+"""The tar stream of an archive, inflated while its bytes go by once, from its beginning or from an access point."""
 
-import hashlib
 import io
+import struct
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import Any
 
-from heldout_torch.archives.tar_headers import is_header
+from heldout_torch.archives.access_points import WINDOW, Point, find_blocks
+from heldout_torch.archives.first_bytes import HEAD, is_packed
 from heldout_torch.errors import ZooError
 
-HEAD = 512  # bytes that say what a file is: one block of a tar
-_READ = 2**19  # compressed bytes read, and inflated bytes given, at a time
-_GZIP = 31  # zlib's window bits for a gzip stream
-_MAGIC = b"\x1f\x8b"
-_PACKED = {  # how the bytes of other packers begin, and what unpacks them
-    b"\x28\xb5\x2f\xfd": ("a zstd file", "zstd -dc"),
-    b"\xfd7zXZ\0": ("an xz file", "xz -dc"),
-    b"BZh": ("a bzip2 file", "bzip2 -dc"),
-    b"\x04\x22\x4d\x18": ("an lz4 file", "lz4 -dc"),
-}
-_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error", b"<head", b"{", b"version https://git-lfs")
+_READ = 2**19  # packed bytes read, and unpacked bytes given, at a time
+_SEARCHED = 2**24  # unpacked bytes of one read that are kept to find points in
+_GZIP, _RAW = 31, -15  # zlib's window bits for a gzip stream, and for what lies inside one
+_TRAILER = struct.Struct("<II")  # CRC-32 and size, behind what a gzip member contains
 
 
-class NoArchiveError(Exception):
-    """The bytes are something else than a tar archive, packed by gzip or not packed; the message says what."""
-
-
-class HashedStream(io.RawIOBase):
-    """A stream whose bytes are hashed in a thread of its own while the reader works on them."""
-
-    def __init__(self, stream: BinaryIO, progress: Callable[[int], object]) -> None:
-        self.size = 0
-        self._stream, self._progress = stream, progress
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._pool = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
-
-    def readable(self) -> bool:
-        """Whether it can be read: yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what comes next, and return how much that was."""
-        chunk = self._stream.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self.size += len(chunk)
-        self._progress(len(chunk))
-        self._join()
-        self._last = self._pool.submit(self._md5.update, chunk)
-        return len(chunk)
-
-    def digest(self) -> str:
-        """Return the MD5 of all that was read."""
-        self._join()
-        return self._md5.hexdigest()
-
-    def close(self) -> None:
-        """End the thread; the stream itself stays open."""
-        self._pool.shutdown(wait=True)
-        super().close()
-
-    def _join(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-
-def inflate(source: io.RawIOBase) -> io.BufferedIOBase:
+def inflate(
+    source: Any, at: Point | None = None, spacing: int = 0, found: Callable[[Point], object] | None = None
+) -> io.BufferedIOBase:
     """Return the tar stream of an archive: what gzip (RFC 1952) packed, or the bytes as they are if they are a tar's.
 
     A gzip stream may have several members and zeros after them. Reading raises NoArchiveError if the bytes are
     something else, and EOFError or an error of isal where they are cut off or damaged, after all that came before.
+
+    Args:
+        source: A file with the archive's bytes from `at` on.
+        at: Where they begin; the archive's beginning by default.
+        spacing: Unpacked bytes between points, at least.
+        found: Called with a point when one is due, soon after what lies before it was read; by default none are sought.
 
     Raises:
         ZooError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
@@ -78,77 +36,163 @@ def inflate(source: io.RawIOBase) -> io.BufferedIOBase:
         from isal import isal_zlib
     except ImportError:
         raise ZooError("archives need the package isal: pip install 'heldout-torch[archive]'") from None
-    return io.BufferedReader(_Inflated(source, lambda: isal_zlib.decompressobj(wbits=_GZIP)), _READ)
-
-
-def is_packed(head: bytes) -> bool:
-    """Whether an archive is packed by gzip, by its first bytes; else it is a plain tar.
-
-    Args:
-        head: Its first HEAD bytes, or all if it is shorter.
-
-    Raises:
-        NoArchiveError: If it is neither; the line says what the bytes are and what to do.
-    """
-    if head.startswith(_MAGIC) or not head:  # nothing at all is an archive cut off
-        return True
-    if len(head) == HEAD and (is_header(head) or not any(head)):
-        return False
-    for magic, (what, unpack) in _PACKED.items():
-        if head.startswith(magic):
-            raise NoArchiveError(f"is {what}, not a .tar.gz; unpack it on the way: {unpack} FILE | heldout export -")
-    if head.startswith(b"PK"):
-        raise NoArchiveError("is a zip file, expected a .tar.gz or a .tar; unpack it, and name the folder")
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.lower().startswith(_PAGES):
-        words = " ".join(text[:80].decode(errors="replace").split())
-        raise NoArchiveError(f"is a page or a message that was saved instead of the archive: {words!r}; fetch it again")
-    raise NoArchiveError(f"is no .tar.gz and no .tar; it begins with {head[:12]!r}")
+    return io.BufferedReader(_Inflated(source, isal_zlib, at or Point(0, 0, b""), spacing, found), _READ)
 
 
 class _Inflated(io.RawIOBase):
     """Inflates a bounded number of bytes at a time; isal's own file object loses what precedes an error."""
 
-    def __init__(self, source: io.RawIOBase, new_member: Callable[[], Any]) -> None:
-        self._source, self._new_member = source, new_member
-        self._member = new_member()
-        self._input = b""
-        self._packed: bool | None = None  # not known before the first bytes have come
+    def __init__(
+        self, source: Any, isal: Any, at: Point, spacing: int, found: Callable[[Point], object] | None
+    ) -> None:
+        self._source, self._isal = source, isal
+        self._way = _Way(at, spacing, found, isal.crc32)
+        self._input = b""  # read and not inflated yet
+        self._full = False  # the last buffer was filled, so what was taken in may have more to give
+        self._inside = bool(at.window)  # the gzip member began before
+        self._member = isal.decompressobj(_RAW, zdict=at.window) if self._inside else isal.decompressobj(_GZIP)
+        self._trailer: bytes | None = None  # what came of that member's, which isal then leaves to us
+        self._checked = at.crc is not None
+        self._packed = True if self._inside else False if at.window is None else None  # None: the first bytes will say
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if self._packed is None:
-            while len(self._input) < HEAD and (more := self._read()):
-                self._input += more
-            self._packed = is_packed(self._input[:HEAD])
-        return self._unpack(buffer) if self._packed else self._pass(buffer)
-
-    def _pass(self, buffer: Any) -> int:
-        data = (self._input or self._read())[: len(buffer)]
-        self._input = self._input[len(data) :]
+            self._packed = is_packed(self._beginning())
+            if not self._packed:
+                self._way.begin_plain()
+        data = self._unpacked(len(buffer)) if self._packed else self._plain(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def _unpack(self, buffer: Any) -> int:
+    def _beginning(self) -> bytes:
+        while len(self._input) < HEAD and (more := self._source.read(_READ)):
+            self._input += more
+        self._way.begin_piece(self._input)
+        return self._input[:HEAD]
+
+    def _plain(self, count: int) -> bytes:
+        self._input = self._input or self._source.read(_READ) or b""
+        data, self._input = self._input[:count], self._input[count:]
+        self._way.pass_by(data)
+        return data
+
+    def _unpacked(self, count: int) -> bytes:
+        ended = False
         while True:
-            self._input = self._input or self._read()
-            ended = not self._input
-            if self._member.eof:
+            if not self._input and not self._full:
+                self._way.search()
+                self._input = self._source.read(_READ) or b""
+                self._way.begin_piece(self._input)
+                ended = not self._input
+            if self._trailer is not None:
+                self._check_trailer(ended)
+            elif self._member.eof:
                 self._input = self._input.lstrip(b"\0")
                 if ended:
-                    return 0
-                if not self._input:
-                    continue
-                self._member = self._new_member()
-            data: bytes = self._member.decompress(self._input, len(buffer))
-            self._input = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-            if ended:
+                    return b""
+                if self._input:
+                    self._member = self._isal.decompressobj(_GZIP)
+                    self._way.begin_member(len(self._input))
+            elif data := self._inflate(count):
+                return data
+            elif ended:
                 raise EOFError("the compressed stream ends too early")
 
-    def _read(self) -> bytes:
-        return self._source.read(_READ) or b""
+    def _inflate(self, count: int) -> bytes:
+        data: bytes = self._member.decompress(self._input, count)
+        ended = self._member.eof
+        self._input = self._member.unused_data if ended else self._member.unconsumed_tail
+        self._full = len(data) == count and not ended
+        self._way.take(data)
+        if ended:
+            self._way.end_member()
+            self._trailer, self._inside = b"" if self._inside else None, False
+        return data
+
+    def _check_trailer(self, ended: bool) -> None:
+        """Compare the CRC-32 and the size behind a member (RFC 1952, 2.3.1) of which only the end was inflated here."""
+        assert self._trailer is not None
+        missing = _TRAILER.size - len(self._trailer)
+        self._trailer += self._input[:missing]
+        self._input = self._input[missing:]
+        if len(self._trailer) == _TRAILER.size:
+            if self._checked and _TRAILER.unpack(self._trailer) != self._way.crc_and_size:
+                raise ValueError("the CRC-32 or the size behind the compressed stream is another")
+            self._trailer = None
+        elif ended:
+            raise EOFError("the compressed stream ends too early")
+
+
+class _Way:
+    """How far reading has come. Where a point is due, one is searched for in the piece that was read last."""
+
+    def __init__(
+        self, at: Point, spacing: int, found: Callable[[Point], object] | None, crc32: Callable[[bytes, int], int]
+    ) -> None:
+        self._found, self._spacing = found, spacing
+        self._due = at.unpacked + spacing
+        self._crc32, self._crc, self._member, self._position = crc32, at.crc or 0, at.member, at.unpacked
+        self._before = (at.packed, at.unpacked, self._crc)  # where the piece begins, and the CRC-32 there
+        self._piece, self._window, self._gave = b"", at.window or b"", list[bytes]()
+        self._whole = True  # the piece lies in one gzip member, and all that it gave is kept
+
+    @property
+    def crc_and_size(self) -> tuple[int, int]:
+        """CRC-32 and size of the gzip member so far, as its trailer has them."""
+        return self._crc, (self._position - self._member) % 2**32
+
+    def begin_piece(self, piece: bytes) -> None:
+        """Note what was read; the piece before is used up."""
+        self._before = (self._before[0] + len(self._piece), self._position, self._crc)
+        self._window = (self._window + b"".join(self._gave))[-WINDOW:]
+        self._piece, self._gave, self._whole = piece, [], True
+
+    def take(self, data: bytes) -> None:
+        """Note what the piece gave next."""
+        self._position += len(data)
+        self._crc = self._crc32(data, self._crc)
+        if self._found is not None:
+            self._gave.append(data)
+            if self._position - self._before[1] > _SEARCHED:  # of bytes that say little, such as zeros
+                self._whole, self._gave = False, [b"".join(self._gave)[-WINDOW:]]
+
+    def end_member(self) -> None:
+        """Note that no point lies in the piece."""
+        self._whole = False
+
+    def begin_member(self, left: int) -> None:
+        """Note that a gzip member begins with the last bytes of the piece, as many as are given."""
+        self._crc, self._member = 0, self._position
+        if self._found is not None and self._position >= self._due:
+            self._found(Point(self._before[0] + len(self._piece) - left, self._position, b""))
+            self._due = self._position + self._spacing
+
+    def search(self) -> None:
+        """Tell the points that are due in the piece, all of which is inflated."""
+        if self._found is None or not self._whole or self._position < self._due:
+            return
+        packed_at, unpacked_at, crc = self._before
+        gave = b"".join(self._gave)
+        for packed, unpacked in find_blocks(self._piece, self._window, gave):
+            at = unpacked_at + unpacked
+            if at >= self._due:
+                window = (self._window + gave[:unpacked])[-WINDOW:]
+                crc_there = self._crc32(gave[:unpacked], crc)
+                self._found(Point(packed_at + packed, at, window, crc_there, self._member))
+                self._due = at + self._spacing
+                if self._due > self._position:
+                    return
+
+    def begin_plain(self) -> None:
+        """Note that the archive is not packed, which the first point tells."""
+        self._due = 0
+
+    def pass_by(self, data: bytes) -> None:
+        """Note bytes that are not packed; reading can begin at any of them."""
+        if self._found is not None and self._position >= self._due:
+            self._found(Point(self._position, self._position, None))
+            self._due = self._position + self._spacing
+        self._position += len(data)

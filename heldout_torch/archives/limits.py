@@ -19,6 +19,7 @@ RUN_FILES = 64  # of one run: aux arrays, one index, and data shards, of which t
 HELD = 320 * 2**20  # unpacked bytes held at once; converting a run takes about twice its size more
 _NETWORK_COPIES = 4  # a checkpoint holds the weights, and per optimizer slot once more
 _SLACK = 2**24
+MARK = 2**26  # bytes of the file that says where it goes on: a line for each of 200,000 runs, and a window
 
 # A seek index.
 TABLE = 2**26  # bytes of its table, packed or not: 200,000 runs have 34 million, 50,000 points 2 million

@@ -10,9 +10,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from heldout_torch.archives.access_points import READ, Ranges
+from heldout_torch.archives.ranges import READ, Ranges
 from heldout_torch.errors import ZooError, one_line
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
@@ -28,15 +28,27 @@ _PROGRESS = 2**16  # bytes after which the tries are counted anew; or a server c
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others at the next try
 
 
-def open_stream(location: str, tell: Callable[[str], object] = lambda line: None) -> tuple[BinaryIO, int | None]:
+class Opened(NamedTuple):
+    """A file that is open for reading from start to end.
+
+    Attributes:
+        stream: Its bytes.
+        size: How many it has; None if that is not known.
+        etag: What the server calls this version of it; None if it calls it nothing, or there is no server.
+    """
+
+    stream: BinaryIO
+    size: int | None
+    etag: str | None
+
+
+def open_stream(location: str, tell: Callable[[str], object] = lambda line: None, start: int = 0) -> Opened:
     """Open a file for reading from start to end.
 
     Args:
         location: Path or URL.
         tell: Called with a line when a server is waited for.
-
-    Returns:
-        The stream, and how many bytes it has, if that is known.
+        start: Where reading begins.
 
     Raises:
         ZooError: If it cannot be opened, or the network may not be used.
@@ -44,32 +56,47 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
     if not is_remote(location):
         try:
             file = open(location, "rb")  # noqa: SIM115 (the caller closes it)
+            size = file.seek(0, io.SEEK_END)
+            file.seek(start)
         except OSError as error:
             raise ZooError(f"{location}: cannot be read ({error.strerror})") from None
-        return file, file.seek(0, io.SEEK_END) - file.seek(0)
+        return Opened(file, size, None)
     check_network(location)
     if location.startswith(("http://", "https://")):
-        stream = HttpStream(location, tell)
-        return io.BufferedReader(stream, READ), stream.size
-    far = open_ranges(location)
-    return far, far.seek(0, io.SEEK_END) - far.seek(0)
+        stream = HttpStream(location, tell, start)
+        return Opened(io.BufferedReader(stream, READ), stream.size, stream.etag)
+    size, etag = _version_in_bucket(location)
+    return Opened(io.BufferedReader(Ranges(location, start, size), READ), size, etag)
 
 
-def open_ranges(location: str) -> BinaryIO:
-    """Open a file far away of which any place can be read next.
+def version_of(location: str, tell: Callable[[str], object] = lambda line: None) -> tuple[int | None, str | None]:
+    """Return size and ETag of a file under a URL, as `Opened` has them, without reading it.
+
+    Args:
+        location: URL.
+        tell: Called with a line when a server is waited for.
 
     Raises:
-        ZooError: If there is no such file, or the server gives no ranges or no size.
+        ZooError: If it cannot be reached, or the network may not be used.
     """
+    check_network(location)
+    if location.startswith(("http://", "https://")):
+        with HttpStream(location, tell, end=1) as stream:
+            return stream.size, stream.etag
+    return _version_in_bucket(location)
+
+
+def _version_in_bucket(location: str) -> tuple[int, str | None]:
     filesystem, path = open_filesystem(location)
     try:
         check_ranges(location, 1)  # fsspec takes a web server that cannot be reached for one without the file
-        size = retried(lambda: filesystem.size(path), location)
+        found = retried(lambda: filesystem.info(path), location)
+        size, etag = found.get("size"), found.get("ETag") or found.get("etag")
         if size is None:
             raise ZooError(f"{location}: the server does not say how large it is; copy the file to a disk first")
     except FileNotFoundError:
         raise ZooError(f"{location}: there is no such file") from None
-    return io.BufferedReader(Ranges(location, size), READ)
+    return size, None if etag is None else str(etag)
 
 
 class HttpStream(io.RawIOBase):
@@ -84,13 +111,31 @@ class HttpStream(io.RawIOBase):
     """
 
     def __init__(
-        self, url: str, tell: Callable[[str], object] = lambda line: None, waits: Sequence[float] = _WAITS
+        self,
+        url: str,
+        tell: Callable[[str], object] = lambda line: None,
+        start: int = 0,
+        end: int | None = None,
+        waits: Sequence[float] = _WAITS,
     ) -> None:
+        """Ask for the file.
+
+        Args:
+            url: Where it lies; `user:password@` before the host is sent as a login.
+            tell: Called with a line when the server is waited for.
+            start: Where reading begins.
+            end: The byte before which it ends; by default the file's end.
+            waits: Seconds before each further try.
+
+        Raises:
+            ZooError: If it cannot be reached.
+        """
         self.size: int | None = None
         self.etag: str | None = None
         self._url, self._tell, self._waits = url, tell, waits
         self._address, self._login = _without_login(url)
-        self._position = self._counted = 0
+        self._position, self._end = start, "" if end is None else end - 1
+        self._counted = start
         self._tries = 0
         self._answer: Any = None
         self._known = False  # size and ETag are
@@ -147,7 +192,7 @@ class HttpStream(io.RawIOBase):
 
     def _ask(self) -> None:
         headers = {
-            "Range": f"bytes={self._position}-",
+            "Range": f"bytes={self._position}-{self._end}",
             "Accept-Encoding": "identity",
             "User-Agent": "heldout_torch",
         }

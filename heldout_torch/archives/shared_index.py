@@ -7,7 +7,7 @@ import hashlib
 import re
 import warnings
 
-from heldout_torch.archives.access_points import READ
+from heldout_torch.archives.ranges import READ
 from heldout_torch.archives.remote_stream import open_stream
 from heldout_torch.errors import ZooError
 from heldout_torch.storage.files import new_file
@@ -37,7 +37,7 @@ def checked_index(name: str) -> str:
         return location
     kept = cache_root() / "seek-indices" / f"{digest}.seek"
     if not kept.is_file():
-        stream, _ = open_stream(location)
+        stream = open_stream(location).stream
         found = hashlib.sha256()
         with stream, new_file(kept) as file:
             while data := stream.read(READ):
@@ -50,8 +50,13 @@ def checked_index(name: str) -> str:
     return str(kept)
 
 
+def index_digest(name: str | None) -> str | None:
+    """Return the SHA-256 that a `checked_index` is named with; None if it is named without."""
+    return (name or "").partition(_MARK)[2] or None
+
+
 def _check(path: str, digest: str) -> None:
-    stream, _ = open_stream(path)
+    stream = open_stream(path).stream
     with stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if found != digest:

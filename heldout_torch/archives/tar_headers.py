@@ -30,6 +30,7 @@ class Header:
     """What an archive says of one member.
 
     Attributes:
+        begins: Byte of the tar stream at which its header begins, or the extended ones before that.
         name: Its path, as the archive spells it.
         kind: Its type flag; b"0" for all plain files, b"5" for folders.
         size: Bytes that follow.
@@ -37,6 +38,7 @@ class Header:
         sparse: Whether its bytes are those of a file with holes.
     """
 
+    begins: int
     name: str
     kind: bytes
     size: int
@@ -50,11 +52,11 @@ class TarBytes:
     The stream's end is an error before the archive's. What came before an error of the stream is given first.
 
     Attributes:
-        position: How many bytes were taken.
+        position: The byte that comes next.
     """
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self.position = 0
+    def __init__(self, stream: io.BufferedIOBase, position: int = 0) -> None:
+        self.position = position
         self._stream = stream
         self._rest = memoryview(b"")  # read and not taken
 
@@ -119,6 +121,7 @@ def padded(size: int) -> int:
 def _next_header(tar: TarBytes) -> Header | None:
     """Read one member's header with the extended ones before it; None at the end mark."""
     said: dict[str, str] = {}
+    begins = tar.position
     for _ in range(EXTENDED_HEADERS + 1):
         block = tar.read(_BLOCK)
         if not any(block):
@@ -126,7 +129,7 @@ def _next_header(tar: TarBytes) -> Header | None:
         _check_sum(block)
         kind, size = block[156:157], _number(block[124:136])
         if kind not in _EXTENDED:
-            return _header(tar, block, kind, size, said)
+            return _header(tar, begins, block, kind, size, said)
         if size > EXTENDED_HEADER:
             raise TarError(f"bad header: {size} bytes of type {kind!r}")
         text = tar.read(padded(size))[:size]
@@ -142,7 +145,7 @@ def _next_header(tar: TarBytes) -> Header | None:
     raise TarError(f"bad header: more than {EXTENDED_HEADERS} extended ones for one member")
 
 
-def _header(tar: TarBytes, block: bytes, kind: bytes, size: int, said: dict[str, str]) -> Header:
+def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, said: dict[str, str]) -> Header:
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
         name = f"{prefix}/{name}"
@@ -160,7 +163,7 @@ def _header(tar: TarBytes, block: bytes, kind: bytes, size: int, said: dict[str,
         kind = b"5" if name.endswith("/") and kind == b"\0" else b"0"
     if kind in _WITHOUT_DATA:
         size = 0
-    return Header(name, kind, size, said.get("linkpath", _text(block[157:257])), sparse)
+    return Header(begins, name, kind, size, said.get("linkpath", _text(block[157:257])), sparse)
 
 
 def _check_sum(block: bytes) -> None:

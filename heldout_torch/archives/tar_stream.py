@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from heldout_torch.archives.inflate import NoArchiveError
+from heldout_torch.archives.first_bytes import NoArchiveError
 from heldout_torch.archives.limits import NAME
 from heldout_torch.archives.tar_headers import Header, TarBytes, read_headers
 from heldout_torch.errors import ZooError, one_line
@@ -28,7 +28,8 @@ class Member:
     Attributes:
         name: Its path as the archive spells it; never used as a path.
         size: Bytes it declares to have.
-        offset: Where its bytes begin in the inflated stream.
+        begins: Where its headers begin in the tar stream.
+        offset: Where its bytes begin there.
         key: The run that it belongs to; None if it is no part of a run.
         folder: The run's folder as the archive spells it.
         part: `aux_arrays.npz`, or the name of a checkpoint's file; None if it is no part of a run.
@@ -38,6 +39,7 @@ class Member:
 
     name: str
     size: int
+    begins: int
     offset: int
     key: RunKey | None
     folder: str
@@ -46,7 +48,11 @@ class Member:
     read: Callable[[], bytes]
 
 
-def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
+class DamagedError(ZooError):
+    """An archive is none, or is damaged or cut off; reading it again gives the same."""
+
+
+def read_members(stream: io.BufferedIOBase, archive: str, begins: int = 0, first: int = 0) -> Iterator[Member]:
     """Walk through a tar stream, inflated, which is read once from start to end.
 
     Folders and files that are no parts of runs come with no key; links, devices and names that would leave the
@@ -55,14 +61,18 @@ def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
     Args:
         stream: The inflated stream.
         archive: What errors call the archive.
+        begins: The stream's first byte in that of the whole archive.
+        first: Where a header begins, the first to be read.
 
     Raises:
         ZooInTarError: If it holds a zoo: the first run has a zoo's files where a checkpoint is expected.
-        ZooError: If the stream is no archive, damaged, cut off, or goes on after the end of the archive.
+        DamagedError: If the stream is no archive, damaged, cut off, or goes on after the end of the archive.
+        ZooError: If reading it raises that.
     """
-    tar = TarBytes(stream)
-    checkpoints = False  # whether a part of one has come
+    tar = TarBytes(stream, begins)
+    checkpoints = first > 0  # whether a part of one has come
     try:
+        tar.skip_to(first)
         for header in read_headers(tar):
             member = _member(header, tar, archive)
             checkpoints = checkpoints or (member.part or AUX_FILE) != AUX_FILE
@@ -73,7 +83,7 @@ def read_members(stream: io.BufferedIOBase, archive: str) -> Iterator[Member]:
     except ZooError:
         raise
     except NoArchiveError as error:
-        raise ZooError(f"{archive}: {error}") from None
+        raise DamagedError(f"{archive}: {error}") from None
     except Exception as error:  # the inflaters raise many kinds on damaged bytes
         raise _damaged(archive, tar, error) from None
 
@@ -85,10 +95,12 @@ def _member(header: Header, tar: TarBytes, archive: str) -> Member:
     def read() -> bytes:
         try:
             return tar.read(header.size)
+        except ZooError:
+            raise
         except Exception as error:  # as in read_members
             raise _damaged(archive, tar, error) from None
 
-    return Member(header.name, header.size, tar.position, key, folder, part, refused, read)
+    return Member(header.name, header.size, header.begins, tar.position, key, folder, part, refused, read)
 
 
 def _refusal(header: Header) -> str | None:
@@ -121,5 +133,5 @@ def _part_of_run(name: str) -> tuple[RunKey | None, str, str | None]:
         return None, "", None
 
 
-def _damaged(archive: str, tar: TarBytes, error: Exception) -> ZooError:
-    return ZooError(f"{archive}: is damaged or cut off near unpacked byte {tar.position} ({one_line(error)})")
+def _damaged(archive: str, tar: TarBytes, error: Exception) -> DamagedError:
+    return DamagedError(f"{archive}: is damaged or cut off near unpacked byte {tar.position} ({one_line(error)})")

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from heldout_torch.archives.access_points import SPACING
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.inspection import Inspection, inspect_archive
 from heldout_torch.archives.remote_stream import open_stream
-from heldout_torch.archives.seek_index import INDEX_ENDING, build_index
+from heldout_torch.archives.seek_index import INDEX_ENDING
 from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, say_json, summarize
 from heldout_torch.cli.parser import Parser
@@ -36,10 +36,7 @@ def configure(parser: Parser) -> None:
     index.add_argument(
         "--out", type=options.file_to_write, metavar="FILE", help="where it is written, default: beside the archive"
     )
-    index.add_argument(
-        "--spacing", type=options.size, default=SPACING, metavar="N",
-        help="unpacked bytes between the places where reading can begin, each 32 kB of the index; default: 8 MiB",
-    )  # fmt: skip
+    options.add_spacing_option(index)
     index.set_defaults(run_verb=_index)
     inspect = actions.add_parser(
         "inspect",
@@ -60,7 +57,7 @@ def _index(arguments: argparse.Namespace) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
     size = archive.stat().st_size if isinstance(archive, Path) and archive.is_file() else None
     with Bar("index", "B", size) as bar:
-        index = build_index(archive, bar.add, arguments.spacing, out)
+        index = build_index(archive, bar.add, arguments.spacing, out, bar.print)
     for problem in index.problems:
         complain(f"error: {archive}: {problem}")
     summarize(
@@ -74,7 +71,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.archive == "-":
         stream, name, size = sys.stdin.buffer, "standard input", None
     else:
-        stream, size = open_stream(arguments.archive, complain)
+        stream, size, _ = open_stream(arguments.archive, complain)
         name = file_name(arguments.archive)
     with stream, Bar("inspect", "B", min(size or arguments.bytes, arguments.bytes)) as bar:
         found = inspect_archive(stream, name, arguments.bytes, arguments.ignore, bar.add)

@@ -2,10 +2,13 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.archives.remote_stream import open_stream
+from heldout_torch.archives.build_index import IndexWriter
+from heldout_torch.archives.remote_stream import open_stream, version_of
+from heldout_torch.archives.resume import Marks
 from heldout_torch.archives.seek_index import INDEX_ENDING
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.cli import options
@@ -19,6 +22,7 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import copy_runs
+from heldout_torch.zoo.keys import RunNumbers
 from heldout_torch.zoo.open import open_source, open_writable, sample_zoo
 from heldout_torch.zoo.selection import Selection
 
@@ -27,8 +31,8 @@ def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
         "Convert the runs of an archive, packed or unpacked, to safetensors; between zoos, copy them. Runs already in "
-        "the zoo are skipped, so an interrupted export goes on where it stopped; a packed archive is then read again "
-        "from its start."
+        "the zoo are skipped, so an interrupted export goes on where it stopped. An archive under a URL is then read "
+        "on from near that place; one on a disk or a pipe is read again from its start."
     )
     options.add_place(
         parser, "source",
@@ -40,6 +44,11 @@ def configure(parser: Parser) -> None:
     options.add_workers(parser)
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
     parser.add_argument("--md5", help="MD5 that a packed archive must have, default: the published one")
+    parser.add_argument(
+        "--index", type=options.file_to_write, metavar="FILE",
+        help="write the archive's seek index, too, as `heldout archive index` does; all of the archive is then read",
+    )  # fmt: skip
+    options.add_spacing_option(parser)
     options.add_ignore_option(parser)
     options.add_dtype_option(parser)
     parser.set_defaults(run_verb=_export)
@@ -48,14 +57,10 @@ def configure(parser: Parser) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     target, selection = open_writable(arguments.zoo), options.selection(arguments)
     location = _published(arguments.source)
-    if location == "-":
-        counts = _export_archive(arguments, sys.stdin.buffer, "standard input", None, target)
-    elif _is_stream(location, selection):
-        stream, size = open_stream(location, complain)
-        if is_remote(location):
-            complain(f"reading {location}, {'of unknown size' if size is None else f'{size:,} bytes'}")
-        with stream:
-            counts = _export_archive(arguments, stream, file_name(location), size, target)
+    if location == "-" or _is_stream(location, selection):
+        counts = _export_archive(arguments, location, target, selection)
+    elif arguments.index is not None:
+        raise ZooError(f"{location}: is no archive that is read from its beginning, --index has no use there")
     else:
         source = open_source(location, selection, arguments.ignore)
         keys = selection.choose(source.keys(), source.location)
@@ -104,11 +109,57 @@ def _is_indexed(location: str) -> bool:
         return False
 
 
-def _export_archive(
-    arguments: argparse.Namespace, stream: BinaryIO, name: str, size: int | None, target: WritableZoo
-) -> Counts:
-    workers = arguments.workers or target.threads
-    how = (options.selection(arguments), arguments.md5, workers, arguments.overwrite)
-    with Bar("export", "B", size) as bar:
-        outcomes = export_archive(stream, name, target, *how, bar.add, arguments.ignore, bar.print, arguments.dtype)
-        return follow(outcomes, bar, lambda outcome: 0)
+def _export_archive(arguments: argparse.Namespace, location: str, target: WritableZoo, selection: Selection) -> Counts:
+    """Read an archive from its beginning, or from where an earlier call left it."""
+    name, marks = "standard input" if location == "-" else file_name(location), None
+    size = etag = None
+    if is_remote(location):
+        size, etag = version_of(location, complain)
+        complain(f"reading {location}, {'of unknown size' if size is None else f'{size:,} bytes'}")
+        marks = _marks(arguments, location, size, etag, target, selection)
+    start = marks.start.point.packed if marks is not None and marks.start is not None else 0
+    if start:
+        complain(f"going on at byte {start:,}, where an earlier call had come to")
+    with ExitStack() as stack:
+        if location == "-":
+            stream: BinaryIO = sys.stdin.buffer
+        else:
+            opened = open_stream(location, complain, start)
+            stream = stack.enter_context(opened.stream)
+            if is_remote(location) and (opened.size, opened.etag) != (size, etag):
+                raise ZooError(f"{location}: was replaced just now; begin again")
+            size = opened.size
+        index = None
+        if arguments.index is not None:
+            index = stack.enter_context(IndexWriter(name, arguments.index, arguments.spacing))
+        bar = stack.enter_context(Bar("export", "B", size))
+        bar.add(start)
+        outcomes = export_archive(
+            stream, name, target, selection, arguments.md5, arguments.workers or target.threads, arguments.overwrite,
+            bar.add, arguments.ignore, bar.print, arguments.dtype, index, etag, marks,
+        )  # fmt: skip
+        counts = follow(outcomes, bar, lambda outcome: 0)
+    for problem in index.problems if index is not None else ():
+        complain(f"error: {name}: {problem}")
+        counts.failed += 1
+    return counts
+
+
+def _marks(
+    arguments: argparse.Namespace,
+    location: str,
+    size: int | None,
+    etag: str | None,
+    target: WritableZoo,
+    selection: Selection,
+) -> Marks | None:
+    """Return where the export can go on; None if it cannot, of which a line says why."""
+    if arguments.index is not None:
+        complain("a seek index needs the whole archive in one call: if this one is ended, the next begins anew")
+        return None
+    if etag is None:
+        complain("the server names no version (ETag) of the archive: if this call is ended, the next begins anew")
+        return None
+    chosen = (selection.experiment, sorted(selection.subset_ratios), str(RunNumbers.of(selection.runs)))
+    options = (*chosen, arguments.overwrite, tuple(arguments.ignore), arguments.dtype)
+    return Marks.of(location, size, etag, target, selection.shard, options, complain)

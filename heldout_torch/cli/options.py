@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import all_devices
@@ -127,6 +128,14 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ignore", nargs="+", default=[], metavar="PATTERN",
         help="leave out variables such as 'model/ema/*' for which the network has no use; recorded in each run",
+    )  # fmt: skip
+
+
+def add_spacing_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that decides how dense a seek index is."""
+    parser.add_argument(
+        "--spacing", type=size, default=SPACING, metavar="N",
+        help="unpacked bytes between the places where reading can begin, each 32 kB of the index; default: 8 MiB",
     )  # fmt: skip
 
 

@@ -42,6 +42,9 @@ class RunMetadata:
         ignored: Patterns of variables of the checkpoint's model that were left out, as they were asked to be; None if
             nothing was.
         dtype: `bfloat16` or `float16` if weights are stored in it; None for float32.
+        archive: What a seek index says of the archive that the run was read out of: its `size`, `md5` and, if it lies
+            on a server, `etag`; `index_sha256`, if that is what vouches for the index. None for runs from elsewhere; no
+            file says it, since a run's files are the same wherever they come from.
         format_version: Version of this record.
     """
 
@@ -58,6 +61,7 @@ class RunMetadata:
     recipe: dict[str, Any] | None = field(default=None, hash=False)
     ignored: list[str] | None = field(default=None, hash=False)
     dtype: str | None = None
+    archive: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -99,6 +103,7 @@ class RunMetadata:
     def to_record(self) -> dict[str, Any]:
         """Return the fields as JSON keeps them; those of older files, unless there is more to say."""
         record = asdict(self)
+        del record["archive"]
         for name in ("ignored", "dtype"):
             if record[name] is None:
                 del record[name]
@@ -133,7 +138,7 @@ class RunMetadata:
         if record["format_version"] != FORMAT_VERSION:
             found = record["format_version"]
             raise ZooError(f"{name}: has format version {found!r}, this package reads {FORMAT_VERSION}; upgrade it")
-        known = {field.name: field for field in fields(cls)}
+        known = {field.name: field for field in fields(cls) if field.name != "archive"}
         required = {name for name, field in known.items() if field.default is MISSING}
         if not required <= set(record) <= set(known):
             listed = ", ".join(sorted(map(str, record)))[:200]

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from heldout_torch import HeldoutError, load_run
-from heldout_torch.archives.seek_index import build_index
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.folder import FolderZoo
 from tests.helpers.archives import EXPERIMENT, multiply

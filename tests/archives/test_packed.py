@@ -1,12 +1,15 @@
 """One run out of an archive: equal to the run of the unpacked tree, found without reading what lies before it.
 
-Also of archives/access_points.py, archives/indexed.py, archives/seek_index.py.
+Also of archives/indexed.py, archives/seek_index.py, archives/build_index.py, archives/ranges.py,
+archives/hashed_stream.py.
 """
 
 import gzip
+import hashlib
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +17,20 @@ import pytest
 import torch
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
-from heldout_torch.archives import access_points as points
-from heldout_torch.archives.seek_index import build_index, read_index
+from heldout_torch.archives import ranges
+from heldout_torch.archives.build_index import build_index
+from heldout_torch.archives.seek_index import read_index
 from heldout_torch.storage import retries, urls
+from heldout_torch.zoo.keys import RunKey
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
 
-SPACING = 2**16  # 8 MiB between rounds of collecting
-BLOCK = 2**16  # inflated bytes of the blocks that gzip makes of such runs, at most
+SPACING = 2**16
 
 
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory):
-    """A tree of 200 runs and its shuffled archive, indexed with many points, collected in several rounds."""
+    """A tree of 200 runs and its shuffled archive, indexed with many points."""
     folder = tmp_path_factory.mktemp("indexed")
     tree = multiply(folder / "tree", 200)
     archive = pack(tree, folder / "archive.tar.gz")
@@ -39,7 +43,7 @@ def indexed(tmp_path_factory):
 
 def assert_same(run, tree):
     expected = load_run(EXPERIMENT, 0.7, run.metadata.run, tree)
-    assert run.metadata == expected.metadata
+    assert replace(run.metadata, archive=None) == expected.metadata
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], tensor)
     for name in vars(expected.aux):
@@ -53,14 +57,25 @@ def test_every_run_is_that_of_the_tree(indexed):
         assert_same(load_run(EXPERIMENT, 0.7, number, archive), tree)
 
 
-def test_points_lie_at_their_spacing_and_outlive_rounds(indexed):
+def test_points_lie_at_their_spacing_and_the_archive_is_named(indexed):
     _, archive = indexed
     index = read_index(str(archive))
     at = [point[1] for point in index.points]
-    assert at == sorted(set(at))
-    assert len(at) > index.inflated / (SPACING + BLOCK)
-    assert max(np.diff(at)) < SPACING + BLOCK
-    assert index.inflated == int(subprocess.check_output(f"gzip -dc {archive} | wc -c", shell=True))
+    unpacked = int(subprocess.check_output(f"gzip -dc {archive} | wc -c", shell=True))
+    assert min(np.diff(at)) >= SPACING
+    assert len(at) > unpacked / (12 * SPACING)  # an eighth of the blocks end with a byte
+    assert index.md5 == hashlib.md5(archive.read_bytes()).hexdigest()
+    assert index.size == archive.stat().st_size
+    assert index.etag is None
+
+
+def test_a_run_says_which_archive_it_comes_from(indexed):
+    _, archive = indexed
+    said = {"size": archive.stat().st_size, "md5": hashlib.md5(archive.read_bytes()).hexdigest()}
+    assert load_run(EXPERIMENT, 0.7, 4, archive).metadata.archive == said
+    digest = hashlib.sha256(Path(f"{archive}.seek").read_bytes()).hexdigest()
+    run = load_run(EXPERIMENT, 0.7, 4, archive, index=f"{archive}.seek#sha256={digest}")
+    assert run.metadata.archive == said | {"index_sha256": digest}
 
 
 def test_a_small_archive_needs_no_points(tmp_path):
@@ -90,11 +105,18 @@ def test_an_archive_of_several_gzip_members_is_read(tmp_path):
 
 def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
     tree, archive = indexed
-    monkeypatch.setattr(points, "READ", 2**16)
+    monkeypatch.setattr(ranges, "READ", 2**16)
+    index = read_index(str(archive))
+    places = [0, *(point[0] for point in index.points), index.size]
+    around = 0  # of each member, from the point before it to the point behind it
+    for offset, size in index.files(RunKey(EXPERIMENT, 0.7, 150)).values():
+        before = [packed for packed, unpacked, _ in index.points if unpacked <= offset]
+        behind = [packed for packed, unpacked, _ in index.points if unpacked >= offset + size]
+        around += (behind or places)[0 if behind else -1] - (before or places)[-1 if before else 0]
     with Server(archive.parent).running() as server:
         assert_same(load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}"), tree)
-        # Three members lie anywhere; each costs at most the bytes since the last point, itself, and two blocks.
-        assert server.sent[archive.name] < 3 * (SPACING + BLOCK + 2**17)
+        assert server.sent[archive.name] <= around + 100
+        assert server.sent[archive.name] < index.size / 5
         assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
         server.ranges = False
         monkeypatch.setattr(retries, "WAITS", ())

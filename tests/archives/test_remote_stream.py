@@ -77,9 +77,10 @@ def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
         file.write(DATA)
     with serving(Script(DATA)) as url:
         for location in (str(tmp_path / "file"), url, f"{bucket}/file"):
-            stream, size = open_stream(location)
-            assert size == len(DATA)
-            assert stream.read() == DATA
+            opened = open_stream(location)
+            assert opened.size == len(DATA)
+            assert opened.stream.read() == DATA
+            assert open_stream(location, start=2_999_990).stream.read() == DATA[2_999_990:]
     for location in (str(tmp_path / "no"), f"{bucket}/no"):
         with pytest.raises(ZooError, match="no"):
             open_stream(location)

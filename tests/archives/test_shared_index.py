@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.indexed import IndexedArchive
-from heldout_torch.archives.seek_index import build_index
 from heldout_torch.cli import main
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.archives import EXPERIMENT, multiply, pack

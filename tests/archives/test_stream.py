@@ -1,6 +1,6 @@
 """Export from an archive: equal to the export of the unpacked tree, whatever happens on the way.
 
-Also of archives/convert.py.
+Also of archives/convert.py, archives/one_pass.py.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from heldout_torch import ZooError
-from heldout_torch.archives import stream as archive_module
-from heldout_torch.archives.seek_index import build_index
+from heldout_torch.archives import one_pass
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.selection import Selection
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
@@ -67,6 +67,7 @@ def test_a_shuffled_archive_gives_the_bytes_of_the_folder_export(runs, tmp_path)
     assert sum(seen) == archive.stat().st_size
     for experiment in (EXPERIMENT, "cifar10-inception"):
         record = json.loads((tmp_path / "zoo" / experiment / "archive.json").read_bytes())
+        assert record.pop("checked_by").startswith("MD5 of all its bytes; gzip's CRC-32;")
         assert record == {"name": archive.name, "md5": md5, "size": archive.stat().st_size, "verified": True}
 
 
@@ -145,7 +146,7 @@ def test_without_a_published_md5_none_is_claimed(few, tmp_path):
 
 def test_memory_full_of_parts_puts_runs_off_until_the_next_call(runs, tmp_path, monkeypatch):
     _, archive, expected = runs
-    monkeypatch.setattr(archive_module, "HELD", 4_000_000)
+    monkeypatch.setattr(one_pass, "HELD", 4_000_000)
     selection = Selection(experiment=EXPERIMENT)
     put_off = problems(export(archive, tmp_path / "zoo", selection=selection))
     assert 0 < len(put_off) < 300

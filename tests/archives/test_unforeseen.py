@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from heldout_torch import load_run
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.indexed import IndexedArchive
-from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.archives.tree import TensorFlowTree
 from heldout_torch.checkpoints import Checkpoint

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from heldout_torch import load_run
-from heldout_torch.archives.seek_index import build_index
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.cli import main
 from heldout_torch.experiments import Archive, known_experiments
 from tests.archives.test_unforeseen import EXTRA, add_variables, run_folder

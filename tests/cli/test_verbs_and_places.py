@@ -3,6 +3,7 @@
 import hashlib
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def told(capsys, *words):
 def from_load_run(place, out, capsys):
     run = load_run(EXPERIMENT, RATIO, 2, place)
     weights = {name: tensor.numpy().tolist() for name, tensor in run.model.state_dict().items()}
-    return weights, {name: array.tolist() for name, array in vars(run.aux).items()}, run.metadata
+    return weights, {name: array.tolist() for name, array in vars(run.aux).items()}, replace(run.metadata, archive=None)
 
 
 def from_list_runs(place, out, capsys):

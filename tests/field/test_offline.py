@@ -10,7 +10,7 @@ import pytest
 
 import hubconf
 from heldout_torch import HeldoutError, list_runs, load_dataset, load_run
-from heldout_torch.archives.remote_stream import open_ranges, open_stream
+from heldout_torch.archives.remote_stream import open_stream, version_of
 from heldout_torch.cli import main
 from heldout_torch.stats.published import load_published
 from heldout_torch.stats.run_table import RunTable
@@ -88,7 +88,7 @@ CALLS = {
     "list_files": lambda: list_files(BUCKET),
     "open_stream": lambda: open_stream(f"{WEB}.tar.gz"),
     "open_stream bucket": lambda: open_stream(f"{BUCKET}.tar.gz"),
-    "open_ranges": lambda: open_ranges(f"{WEB}.tar.gz"),
+    "version_of": lambda: version_of(f"{WEB}.tar.gz"),
     "hub listing": lambda: hub.list_files(HUB),
     "hub access": lambda: hub.check_access(HUB),
     "hub commit": lambda: hub.commit(HUB, [], "nothing"),

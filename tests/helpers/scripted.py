@@ -35,10 +35,12 @@ def serving(script: Script) -> Iterator[str]:
             if self.path != "/archive.tar.gz":
                 self.send_error(404)
                 return
-            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if script.ranges else 0
-            script.asked.append((start, self.headers["Accept-Encoding"]))
-            step = script.steps.pop(0) if script.steps else {}
-            data = script.data[start:]
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            start, end = (int(first), int(last or len(script.data)) + 1) if script.ranges else (0, None)
+            if last != "0":  # a look at size and version is no read
+                script.asked.append((start, self.headers["Accept-Encoding"]))
+            step = script.steps.pop(0) if script.steps and last != "0" else {}
+            data = script.data[start:end]
             if "status" in step:
                 self.send_response(step["status"])
                 for name, value in step.get("headers", {}).items():
@@ -52,7 +54,8 @@ def serving(script: Script) -> Iterator[str]:
                 self.send_header(
                     "Content-Range", f"bytes {start + step.get('shift', 0)}-{len(script.data) - 1}/{total}"
                 )
-            self.send_header("ETag", step.get("etag", script.etag))
+            if (etag := step.get("etag", script.etag)) is not None:
+                self.send_header("ETag", etag)
             for name, value in step.get("headers", {}).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))

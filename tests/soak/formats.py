@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from heldout_torch import AuxArrays
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.indexed import IndexedArchive
-from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.tar_stream import read_members
 from heldout_torch.checkpoints import Checkpoint
 from heldout_torch.data.imagenet_index import read_imagenet_index

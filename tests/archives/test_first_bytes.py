@@ -8,8 +8,8 @@ import lzma
 import pytest
 
 from heldout_torch import ZooError
+from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.inflate import inflate
-from heldout_torch.archives.seek_index import build_index
 from heldout_torch.archives.tar_stream import read_members
 from tests.helpers.archives import multiply, pack
 

@@ -1,0 +1,60 @@
+"""The bytes of an archive, hashed while they go by once."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+_TAIL = 8  # bytes
+
+
+class HashedStream(io.RawIOBase):
+    """A stream whose bytes are hashed in a thread of its own while the reader works on them.
+
+    Attributes:
+        size: How many bytes were read.
+        tail: The last 8 of them, in which gzip keeps the CRC-32 and the size of the contents.
+    """
+
+    def __init__(self, stream: BinaryIO, progress: Callable[[int], object] = lambda count: None) -> None:
+        """Read a stream.
+
+        Args:
+            stream: What is read; it stays open.
+            progress: Called with every number of bytes read.
+        """
+        self.size, self.tail = 0, b""
+        self._stream, self._progress = stream, progress
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what comes next, and return how much that was."""
+        chunk = self._stream.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self.size += len(chunk)
+        self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
+        self._progress(len(chunk))
+        self._join()
+        self._last = self._pool.submit(self._md5.update, chunk)
+        return len(chunk)
+
+    def digest(self) -> str:
+        """Return the MD5 of all that was read."""
+        self._join()
+        return self._md5.hexdigest()
+
+    def close(self) -> None:
+        """End the thread; the stream itself stays open."""
+        self._pool.shutdown(wait=True)
+        super().close()
+
+    def _join(self) -> None:
+        if self._last is not None:
+            self._last.result()

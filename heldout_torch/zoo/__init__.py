@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from heldout_torch.zoo.aux_arrays import AuxArrays
     from heldout_torch.zoo.base import WritableZoo, Zoo
     from heldout_torch.zoo.copy import copy_runs
+    from heldout_torch.zoo.find import list_runs
     from heldout_torch.zoo.keys import RunKey
-    from heldout_torch.zoo.load import Run, list_runs, load_run, load_runs
+    from heldout_torch.zoo.load import Run, load_run, load_runs
     from heldout_torch.zoo.metadata import RunMetadata
     from heldout_torch.zoo.open import open_writable, open_zoo, sample_zoo
     from heldout_torch.zoo.selection import Selection
@@ -41,8 +42,9 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.zoo.aux_arrays": ("AuxArrays",),
         "heldout_torch.zoo.base": ("WritableZoo", "Zoo"),
         "heldout_torch.zoo.copy": ("copy_runs",),
+        "heldout_torch.zoo.find": ("list_runs",),
         "heldout_torch.zoo.keys": ("RunKey",),
-        "heldout_torch.zoo.load": ("Run", "list_runs", "load_run", "load_runs"),
+        "heldout_torch.zoo.load": ("Run", "load_run", "load_runs"),
         "heldout_torch.zoo.metadata": ("RunMetadata",),
         "heldout_torch.zoo.open": ("open_writable", "open_zoo", "sample_zoo"),
         "heldout_torch.zoo.selection": ("Selection",),

@@ -1,6 +1,6 @@
 """load_run and list_runs: a zoo, a TensorFlow tree, the bundled sample.
 
-Also of zoo/open.py.
+Also of zoo/find.py, zoo/open.py.
 """
 
 import json

@@ -160,7 +160,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run_reference("inception_runs", folder / "made", RATIO, *range(MADE))
+        run_reference("published_runs", folder / "made", EXPERIMENT, RATIO, *range(MADE))
         made = folder / "made" / EXPERIMENT / RATIO
         (folder / "small").mkdir()
         small = folder / "small" / f"{EXPERIMENT}.tar.gz"

@@ -26,7 +26,6 @@ class OnePass:
 
     Attributes:
         experiments: What the runs that were asked for and met belong to, by name.
-        pool: The threads that convert.
     """
 
     def __init__(
@@ -36,12 +35,13 @@ class OnePass:
         selection: Selection,
         overwrite: bool,
         ignore: Sequence[str],
-        pool: ThreadPoolExecutor,
+        workers: int,
         dtype: str | None,
     ) -> None:
         """Begin with nothing met; what is given is as in `export_archive`."""
         self._ignore, self._dtype, self._overwrite = ignore, dtype, overwrite
-        self._archive, self._zoo, self._selection, self.pool = archive, zoo, selection, pool
+        self._archive, self._zoo, self._selection = archive, zoo, selection
+        self._pool, self._ahead = ThreadPoolExecutor(workers), workers + 1  # runs at once; more would be lost by an end
         self.experiments: dict[str, Experiment] = {}
         self._limits: dict[str, int] = {}  # bytes of a run, by experiment
         self._refused: set[str] = set()  # names of experiments
@@ -94,7 +94,7 @@ class OnePass:
         parts = self._arrivals.add(member, member.read())
         self._held += member.size
         if parts is not None:
-            self._working[self.pool.submit(self._convert, key, parts)] = _size(parts)
+            self._working[self._pool.submit(self._convert, key, parts)] = _size(parts)
 
     @property
     def has_all(self) -> bool:
@@ -161,8 +161,12 @@ class OnePass:
             return None
         return f"{member.part} declares {member.size} bytes, a run of {key.experiment} has at most {limit} in all"
 
+    def close(self) -> None:
+        """End the threads that convert; what waits for them is given up."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
     def _make_room(self, size: int) -> Iterator[Outcome]:
-        while self._working and self._held + size > HELD:
+        while self._working and (self._held + size > HELD or len(self._working) > self._ahead):
             yield from self._collect(wait_for_one=True)
 
     def _collect(self, wait_for_one: bool) -> Iterator[Outcome]:

@@ -23,7 +23,8 @@ _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _FIRST_TRIES = 4  # while nobody has answered yet: a misspelt address, or no network
 _SILENT_TRIES = 2  # of these, where each costs many seconds
 _MAX_WAIT = 300.0  # seconds, whatever a server asks for
-_SILENCE = 60.0  # seconds without a byte, after which a connection counts as broken
+_SILENCE = 60.0  # seconds
+_BUFFER = 2**19  # bytes read ahead, which a process that is killed has read for nothing
 _PROGRESS = 2**16  # bytes after which the tries are counted anew; or a server could send one with each
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others at the next try
 
@@ -64,7 +65,7 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
     check_network(location)
     if location.startswith(("http://", "https://")):
         stream = HttpStream(location, tell, start)
-        return Opened(io.BufferedReader(stream, READ), stream.size, stream.etag)
+        return Opened(io.BufferedReader(stream, _BUFFER), stream.size, stream.etag)
     size, etag = _version_in_bucket(location)
     return Opened(io.BufferedReader(Ranges(location, start, size), READ), size, etag)
 
@@ -117,6 +118,7 @@ class HttpStream(io.RawIOBase):
         start: int = 0,
         end: int | None = None,
         waits: Sequence[float] = _WAITS,
+        silence: float = _SILENCE,
     ) -> None:
         """Ask for the file.
 
@@ -126,13 +128,14 @@ class HttpStream(io.RawIOBase):
             start: Where reading begins.
             end: The byte before which it ends; by default the file's end.
             waits: Seconds before each further try.
+            silence: Seconds without a byte, after which a connection counts as broken.
 
         Raises:
             ZooError: If it cannot be reached.
         """
         self.size: int | None = None
         self.etag: str | None = None
-        self._url, self._tell, self._waits = url, tell, waits
+        self._url, self._tell, self._waits, self._silence = url, tell, waits, silence
         self._address, self._login = _without_login(url)
         self._position, self._end = start, "" if end is None else end - 1
         self._counted = start
@@ -199,7 +202,7 @@ class HttpStream(io.RawIOBase):
         request = urllib.request.Request(self._address, headers=headers)
         if self._login:
             request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this server only
-        answer = urllib.request.urlopen(request, timeout=_SILENCE)
+        answer = urllib.request.urlopen(request, timeout=self._silence)
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")

@@ -1,7 +1,6 @@
 """Runs of a published archive become runs of a zoo: one pass over its packed bytes, nothing unpacked to disk."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from heldout_torch.archives.access_points import Point
@@ -70,7 +69,7 @@ def export_archive(
     source = HashedStream(stream, progress)
     to_point = index or marks
     inflated = inflate(source, start.point, to_point.spacing if to_point else 0, to_point.found if to_point else None)
-    export = OnePass(archive, target, selection or Selection(), overwrite, ignore, ThreadPoolExecutor(workers), dtype)
+    export = OnePass(archive, target, selection or Selection(), overwrite, ignore, workers, dtype)
     how: str | None = None  # it came to its end
     try:
         with target:
@@ -113,5 +112,5 @@ def export_archive(
             if how == "whole" and index is not None:
                 index.write(source, etag)
     finally:
-        export.pool.shutdown(wait=True, cancel_futures=True)
+        export.close()
         source.close()

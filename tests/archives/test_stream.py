@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
     """A tree of 300 small runs and two of SmallInception's size, its archive in shuffled order, and its export."""
     folder = tmp_path_factory.mktemp("runs")
     tree = multiply(folder / "tree", 300)
-    run_reference("inception_runs", tree, "0.5", 7, 1234)
+    run_reference("published_runs", tree, "cifar10-inception", "0.5", 7, 1234)
     assert not problems(export_tree(tree, folder / "zoo"))
     return tree, pack(tree, folder / "archive.tar.gz"), contents(folder / "zoo")
 

@@ -1,9 +1,13 @@
 """A web server that serves one file, and misbehaves as a script says."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_PACED = 2**16
 
 
 class Script:
@@ -11,17 +15,18 @@ class Script:
 
     Attributes:
         data: What it serves.
-        steps: `status` (refuse), `headers` (more of them), `cut` (close after so many bytes), `etag`, `total`, `shift`
-            (lie about the version, the size, the first byte).
+        steps: `status` (refuse), `headers` (more of them), `cut` (close after so many bytes), `stall` (send nothing
+            for so many seconds, then cut), `etag`, `total`, `shift` (lie about version, size, first byte).
         asked: By request, its first byte and the encoding that it takes.
         sent: Bytes of bodies.
         ranges: Whether it answers range requests.
+        pace: Seconds that it takes for each 64 KiB.
     """
 
     def __init__(self, data: bytes, *steps: dict) -> None:
         self.data, self.steps = data, list(steps)
         self.asked: list[tuple[int, str]] = []
-        self.sent, self.ranges, self.etag = 0, True, '"one"'
+        self.sent, self.ranges, self.etag, self.pace = 0, True, '"one"', 0.0
 
 
 @contextmanager
@@ -30,6 +35,11 @@ def serving(script: Script) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            if script.pace:  # or megabytes would count as sent that nobody takes
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PACED)
+            super().setup()
 
         def do_GET(self):
             if self.path != "/archive.tar.gz":
@@ -60,10 +70,14 @@ def serving(script: Script) -> Iterator[str]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            end = step.get("cut", len(data))
             with suppress(ConnectionError):
-                self.wfile.write(data[: step.get("cut", len(data))])
-                self.wfile.flush()
-                script.sent += len(data[: step.get("cut", len(data))])
+                for begin in range(0, end, piece := _PACED if script.pace else len(data) + 1):
+                    self.wfile.write(data[begin : min(begin + piece, end)])
+                    self.wfile.flush()
+                    script.sent += min(piece, end - begin)
+                    time.sleep(script.pace)
+                time.sleep(step.get("stall", 0))
             if "cut" in step:
                 self.close_connection = True
                 self.connection.close()

@@ -329,7 +329,7 @@ def test_a_run_that_is_not_as_recorded_is_not_copied(published, tmp_path):
 
 def test_the_hub_fetches_one_run_into_an_empty_cache(tmp_path, monkeypatch):
     tree = tmp_path / "tree"
-    run_reference("inception_runs", tree, "0.5", 123, 124)
+    run_reference("published_runs", tree, "cifar10-inception", "0.5", 123, 124)
     with open(pack(tree, tmp_path / "cifar10-inception.tar.gz"), "rb") as stream:
         list(export_archive(stream, "cifar10-inception.tar.gz", tmp_path / "zoo"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))

@@ -35,8 +35,11 @@ def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
 
     Returns:
         float32 of shape (..., c, h, w), on the image's device.
+
+    Raises:
+        DataError: If the image is of another kind.
     """
-    return scaled(_to_tensor(image), 255)
+    return _divided(image, 255)
 
 
 def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.Tensor], torch.Tensor]":
@@ -55,7 +58,12 @@ def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.T
 
 
 def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
-    return scaled(_to_tensor(image), divide_by)
+    pixels = _to_tensor(image)
+    if divide_by != 1 and pixels.dtype != torch.uint8:  # floats may have been divided already
+        raise DataError(
+            f"image is {pixels.dtype} {tuple(pixels.shape)}, expected a PIL image or a tensor of torch.uint8"
+        )
+    return scaled(pixels, divide_by)
 
 
 def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:
@@ -136,5 +144,8 @@ def preprocess_crop(crop: np.ndarray, out: np.ndarray | None = None) -> torch.Te
 def _to_tensor(image: "Image | torch.Tensor") -> torch.Tensor:
     if isinstance(image, torch.Tensor):
         return image
-    pixels = torch.from_numpy(np.array(image))  # (h, w) or (h, w, c)
+    array = np.array(image)  # (h, w) or (h, w, c)
+    if array.dtype.kind not in "uf" or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] > 4):
+        raise DataError(f"image is {type(image).__name__} {array.shape}, expected a PIL image or a tensor (c, h, w)")
+    pixels = torch.from_numpy(array)
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -14,6 +14,8 @@ from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.stats.arguments import as_count
+from heldout_torch.stats.devices import find_device
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
@@ -97,7 +99,7 @@ def evaluate_together(
             f"{dataset.name}: example {bad[0]} of {split} has label {int(labels[bad[0]])}, expected 0 ... "
             f"{dataset.num_classes - 1}"
         )
-    device = torch.device(device)
+    device, batch_size = find_device(device), None if batch_size is None else as_count(batch_size, "batch_size")
     prepared = [model if isinstance(model, Prepared) else Prepared(model) for model in models]
     told = 0
 

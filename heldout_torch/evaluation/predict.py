@@ -1,6 +1,6 @@
 """Logits of many runs on images at hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.stats.arguments import as_count
+from heldout_torch.stats.devices import find_device
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
@@ -40,13 +42,17 @@ def predict(
         torch.Size([3, 5, 10])
     """
     if not isinstance(images, Tensor):  # not `as_tensor`, which would take them to a default device
-        images = torch.from_numpy(np.asarray(images))
+        array = np.asarray(images) if isinstance(images, Sequence | np.ndarray) else np.zeros((), object)
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"images are {type(images).__name__}, expected a tensor of floats (n, c, h, w)")
+        images = torch.from_numpy(array)
+    batch_size, device = as_count(batch_size, "batch_size"), find_device(device)
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
     images = images.float()
     logits: list[Tensor] = []
     group: list[Run] = []
-    for run in [runs] if isinstance(runs, Run) else runs:
+    for run in runs if isinstance(runs, Iterable) else [runs]:
         group.append(as_loaded(run))
         if len(group) == _TOGETHER:
             logits += _logits(group, images, batch_size, device)

@@ -130,12 +130,11 @@ def load_runs(
     """
     opened = open_zoo(zoo)
     runs = None if runs is None else as_runs(runs)
-    if not isinstance(experiment, str):
-        keys = [
-            as_key(opened, key, None, None) for key in ([experiment] if isinstance(experiment, RunKey) else experiment)
-        ]
-    elif subset_ratio is None and runs is None and "/" in experiment:
-        keys = [RunKey.parse(experiment)]
+    if not isinstance(experiment, str) or "/" in experiment:
+        if (subset_ratio, runs) != (None, None):
+            raise ZooError("keys name the runs; leave out their subset ratio and their numbers")
+        some = experiment if isinstance(experiment, Iterable) and not isinstance(experiment, str) else [experiment]
+        keys = [as_key(opened, key, None, None) for key in some]
     elif runs is None or is_pattern(experiment):
         keys = list_runs(opened, experiment, subset_ratio, runs)
         if not keys:
@@ -144,6 +143,8 @@ def load_runs(
     else:
         ratio = subset_ratio if subset_ratio is not None else only_ratio(opened, experiment)
         keys = [make_key(experiment, ratio, run) for run in runs]
+    if not keys:
+        raise ZooError("no runs are given, expected at least one")
     return map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from heldout_torch.data import imagenet_transform, load_imagenet_image, transforms, unit_range
 from heldout_torch.data.resize_torch import resize_crops
+from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import DataError
 from heldout_torch.zoo import known_experiments
 from tests.helpers.devices import on_devices
@@ -82,3 +83,20 @@ def test_unit_range_divides_by_255(device, image):
 def test_other_images_are_refused(wrong):
     with pytest.raises(DataError, match=r"expected torch\.uint8"):
         imagenet_transform(wrong)
+
+
+@pytest.mark.parametrize("transform", [unit_range, transform_of({"divide_by": 16})])
+def test_images_that_may_be_divided_already_are_refused(transform):
+    """They were divided again, without a word."""
+    for image in (torch.rand(1, 8, 8), torch.rand(1, 8, 8).half(), torch.zeros(1, 8, 8, dtype=torch.int64)):
+        with pytest.raises(
+            DataError, match=r"image is torch\..* \(1, 8, 8\), expected a PIL image or a tensor of torch.uint8"
+        ):
+            transform(image)
+    for image in (np.zeros((1, 8, 8), np.uint8), np.zeros(8, np.uint8), np.zeros((8, 8), bool), "x", None):
+        with pytest.raises(DataError, match=r"expected a PIL image or a tensor"):
+            transform(image)
+    assert transform(np.zeros((8, 8), np.uint8)).shape == (1, 8, 8)
+    assert transform(torch.zeros((5, 3, 8, 8), dtype=torch.uint8)).shape == (5, 3, 8, 8)
+    floats = transform_of({})  # of a data set that was stored divided
+    assert floats(torch.full((1, 2, 2), 0.5)).max() == 0.5

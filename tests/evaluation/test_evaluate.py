@@ -227,6 +227,23 @@ def test_what_is_no_network_and_no_run_and_no_precision_is_one_line():
             evaluate(run, digits, "test", precision=name)
 
 
+def test_what_predict_and_evaluate_cannot_use_is_one_line():
+    run, digits, images = load_run("digits-mlp-tf", 0.7, 3), load_dataset("digits"), torch.zeros(2, 1, 8, 8)
+    for other in ("x", None, digits, digits.split("test"), {"images": images}, np.array(["x"])):
+        with pytest.raises(DataError, match=r"images are \w+, expected a tensor of floats"):
+            predict(run, other)
+    for other in (run.model, None, 3):
+        with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+            predict(other, images)
+    for size in (0, -1, 2.5, "7", True):
+        for call in (predict, lambda run, images, **how: evaluate(run, digits, "test", **how)):
+            with pytest.raises(DataError, match=r"batch_size is .*, expected a number from 1"):
+                call(run, images, batch_size=size)
+    for call in (predict, lambda run, images, **how: evaluate(run, digits, "test", **how)):
+        with pytest.raises(HeldoutError, match=r"device 'cdua' cannot be used here .*; did you mean 'cuda'"):
+            call(run, images, device="cdua")
+
+
 def test_one_run_and_arrays_are_predicted():
     run = load_run("digits-mlp-tf", 0.7, 3)
     images = np.random.default_rng(0).random((2, 1, 8, 8))

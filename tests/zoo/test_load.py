@@ -377,3 +377,22 @@ def test_a_zoo_whose_first_folders_are_being_made_is_one(tmp_path):
     (tmp_path / "digits-mlp" / "0.7").rmdir()
     with pytest.raises(ZooError, match="holds no runs, expected a zoo"):
         list_runs(tmp_path)
+
+
+@pytest.mark.parametrize("keys", [[KEY], KEY, str(KEY), (f"{KEY}/",)])
+def test_keys_of_runs_stand_alone(zoo, keys):
+    assert [run.key for run in load_runs(keys, zoo=zoo)] == [KEY]
+    for more in ({"subset_ratio": 0.5}, {"runs": [1]}, {"subset_ratio": 0.7, "runs": "0-3"}):
+        with pytest.raises(ZooError, match="keys name the runs; leave out"):
+            load_runs(keys, zoo=zoo, **more)
+
+
+def test_no_runs_are_told(zoo):
+    for few in ([], (), list_runs(zoo, "cifar*")):
+        with pytest.raises(ZooError, match="no runs are given"):
+            load_runs(few, zoo=zoo)
+    with pytest.raises(ZooError, match="no runs are given"):
+        load_runs(EXPERIMENT, 0.7, [], zoo)
+    for other in (None, 3, [3], [None]):
+        with pytest.raises(ZooError, match="names no run, expected an experiment or a key"):
+            load_runs(other, zoo=zoo)

@@ -47,7 +47,9 @@ def images_a_second(bench: Bench, name: str, network: Callable[[Tensor], Tensor]
 def copy_in(dtype: torch.dtype, model: nn.Module, images: Tensor) -> nn.Module:
     """Return the copy that evaluation runs in a type."""
     copied = inference_copy(model, images)
-    return copied if dtype == torch.float32 else lower_copy(copied, model, images, dtype)
+    low = copied if dtype == torch.float32 else lower_copy(copied, model, images, dtype)
+    assert low is not None
+    return low
 
 
 def layouts(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:

@@ -27,7 +27,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     options.add_selection(parser, shards=True)
     options.add_data_options(parser)
     parser.add_argument(
-        "--precision", choices=["exact", "fast"], default="exact", help="fast: bfloat16 where float32 would agree"
+        "--precision", choices=["exact", "fast"], default="exact", help="fast: 16 bits where float32 would agree"
     )
     parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
     parser.add_argument(

@@ -45,10 +45,10 @@ def evaluate(
         split: "train" (the whole training set) or "test".
         batch_size: Images loaded at once; chosen for the device by default.
         device: Where to compute.
-        precision: "exact" computes in float32. "fast" computes in bfloat16 first where the device gains by it, and
+        precision: "exact" computes in float32. "fast" computes in 16 bits first where the device gains by it, and
             again in float32 whatever has a margin between its two largest logits of less than 1.5 times the largest
             error seen. The error is measured on the first batch (up to 256), on every 64th example, and on all that
-            is redone; when it grows, more is redone. The model must work after `.bfloat16()`.
+            is redone; when it grows, more is redone.
         logits: Keep all logits.
         flips: Give log odds that are the mean over the image and its mirror image.
         progress: Called with the number of examples done since its last call.

@@ -53,7 +53,7 @@ def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
         return _plain_copy(model, device, torch.float32)
 
 
-def lower_copy(copied: nn.Module, model: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
+def lower_copy(copied: nn.Module, model: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module | None:
     """Copy an inference copy for a type of fewer bits.
 
     Args:
@@ -63,13 +63,16 @@ def lower_copy(copied: nn.Module, model: nn.Module, images: Tensor, dtype: torch
         dtype: Of the copy's weights, and of the images that it is to be given.
 
     Returns:
-        The copy, in eval mode, on the images' device.
+        The copy, in eval mode, on the images' device; None if the network does not work in that type.
     """
+    layout = layout_for(images.device, dtype)
     with torch.inference_mode():
-        low = copy.deepcopy(copied).to(dtype).to(memory_format=layout_for(images.device, dtype))
-        if _logits(low, images[:_CHECKED].to(dtype).contiguous(memory_format=layout_for(images.device, dtype))) is None:
-            return _plain_copy(model, images.device, dtype)
-    return low
+        some = images[:_CHECKED].to(dtype).contiguous(memory_format=layout)
+        low = copy.deepcopy(copied).to(dtype).to(memory_format=layout)
+        if _logits(low, some) is not None:
+            return low
+        low = _plain_copy(model, images.device, dtype)
+        return low if _logits(low, some) is not None else None
 
 
 def layout_for(device: torch.device, dtype: torch.dtype) -> torch.memory_format:

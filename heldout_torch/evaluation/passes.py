@@ -45,7 +45,7 @@ class Pass:
         self._labels: list[Tensor] = []
         self._rows: list[dict[str, Tensor]] = []
         self._redone: list[tuple[Tensor, dict[str, Tensor]]] = []  # positions in the split, and their rows in float32
-        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, images, labels, bfloat16 logits
+        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, images, labels, low logits
         self._unsafe = torch.zeros(0, dtype=torch.bool)
         self._error = 0.0  # largest seen
         self._position = 0  # of the next batch's first example
@@ -169,7 +169,7 @@ class Pass:
             self._waiting.append((position[place], batch.images[place], batch.labels[place], logits[place]))
 
     def _redo(self) -> None:
-        """Compute in float32 what waits for it, and learn the error of bfloat16 from it."""
+        """Compute in float32 what waits for it, and learn the error of 16 bits from it."""
         if not self._waiting:
             return
         assert self._network is not None
@@ -183,13 +183,13 @@ class Pass:
     def _summarize(self, logits: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Reduce logits (b, k) to the rows that are kept: each of shape (b,), the logits themselves (b, k)."""
         top = logits.topk(2, dim=1).values  # (b, 2)
-        predicted = logits.argmax(1)
+        predicted, finite = logits.argmax(1), logits.isfinite().all(1)
         rows = {
             "predicted": predicted,
-            "gap": top[:, 0] - top[:, 1],
+            "gap": torch.where(finite, top[:, 0] - top[:, 1], torch.nan),  # too large for 16 bits is never safe
             "margin": logits.gather(1, labels[:, None])[:, 0] - top[:, 0],
             "log_odds": _log_odds(logits, labels),
-            "finite": logits.isfinite().all(1),
+            "finite": finite,
         }
         rows["margin"] = torch.where(predicted == labels, rows["gap"], rows["margin"])
         if self._flips:

@@ -1,4 +1,4 @@
-"""Two ways through a data set that give the same predictions: all in float32, or mostly in bfloat16."""
+"""Two ways through a data set that give the same predictions: all in float32, or mostly in 16 bits."""
 
 import copy
 import time
@@ -15,7 +15,7 @@ from heldout_torch.evaluation.inference import inference_copy, layout_for, lower
 
 Precision = Literal["exact", "fast"]
 
-_CALIBRATION = 256  # images from which the mean error of bfloat16 is learnt
+_CALIBRATION = 256  # images from which the mean error of 16 bits is learnt
 _ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
@@ -27,22 +27,36 @@ class Network:
     Args:
         model: Any network.
         images: The first images, on the device.
-        precision: With "fast", a bfloat16 copy is kept beside the float32 one if the device gains by it.
+        precision: With "fast", a copy in 16 bits is kept beside the float32 one if the device gains by it.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
         some = images[: _chunk(images)]
         self._at_once = len(some) if images.device.type == "cpu" else len(images)
         self._exact = inference_copy(model, some)
-        self._low: nn.Module | None = None
-        self._shift = torch.zeros(())
+        self._low: tuple[nn.Module, torch.dtype, Tensor] | None = (
+            None  # with what its logits (k,) are off by in the mean
+        )
         if precision == "fast" and has_bfloat16(images.device):
-            low = lower_copy(self._exact, model, some, torch.bfloat16)
-            if images.device.type != "cpu" or self.is_faster(low, images[:_CONTEST]):
-                self._low = low
-                # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
-                images = images[:_CALIBRATION]
-                self._shift = (self._forward(low, images, torch.bfloat16) - self.exact(images)).mean(0)  # (k,)
+            self._low = self._find_low(model, some, images)
+
+    def _find_low(self, model: nn.Module, some: Tensor, images: Tensor) -> tuple[nn.Module, torch.dtype, Tensor] | None:
+        """Make the copy in 16 bits; None if it is not faster, or the network has none.
+
+        float16 keeps three bits more of a number than bfloat16, but no large numbers. On CPUs it is slow.
+        """
+        on_cpu, contest, images = images.device.type == "cpu", images[:_CONTEST], images[:_CALIBRATION]
+        for dtype in (torch.bfloat16,) if on_cpu else (torch.float16, torch.bfloat16):
+            low = lower_copy(self._exact, model, some, dtype)
+            if low is None:
+                continue
+            if on_cpu and not self.is_faster(low, contest):
+                return None
+            # Rounding the weights moves the logits of all images alike; what is left is about half of the error.
+            shift = (self._forward(low, images, dtype) - self.exact(images)).mean(0)  # (k,)
+            if dtype == torch.bfloat16 or bool(shift.isfinite().all()):
+                return low, dtype, shift
+        return None
 
     @property
     def has_low(self) -> bool:
@@ -54,10 +68,11 @@ class Network:
         return self._forward(self._exact, images, torch.float32)
 
     def low(self, images: Tensor) -> Tensor:
-        """Map images (b, c, h, w) to logits (b, k), computed in bfloat16 where that pays."""
+        """Map images (b, c, h, w) to logits (b, k), computed in 16 bits where that pays."""
         if self._low is None:
             return self.exact(images)
-        return self._forward(self._low, images, torch.bfloat16) - self._shift
+        low, dtype, shift = self._low
+        return self._forward(low, images, dtype) - shift
 
     @torch.inference_mode()
     def _forward(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:

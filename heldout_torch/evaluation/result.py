@@ -12,7 +12,7 @@ class Evaluation:
     """How a network does on a split, one row an example, in the data set's order.
 
     After a "fast" evaluation `predicted` and `correct` are those of "exact"; logits, margin and log odds carry the
-    error of bfloat16, but for the examples that were redone.
+    error of 16 bits, but for the examples that were redone.
 
     Attributes:
         index: int64 of shape (n,), published indices.
@@ -22,8 +22,8 @@ class Evaluation:
         margin: float32 of shape (n,), the label's logit minus the largest other one; negative where wrong.
         log_odds: float32 of shape (n,), log(p / (1 - p)) of the label's probability p.
         logits: float32 of shape (n, num_classes), None unless asked for.
-        redone: Number of examples that "fast" computed in float32, too; n if it gained nothing from bfloat16.
-        error: Largest `logit_error` that "fast" met; 0 where nothing was computed in bfloat16.
+        redone: Number of examples that "fast" computed in float32, too; n if it gained nothing from 16 bits.
+        error: Largest `logit_error` that "fast" met; 0 where nothing was computed in 16 bits.
     """
 
     index: np.ndarray

@@ -3,6 +3,8 @@
 Also of evaluation/passes.py, evaluation/precision.py, evaluation/predict.py, evaluation/result.py.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from heldout_torch.models import build_model
 from heldout_torch.zoo import load_run
 from tests.evaluation.bfloat16 import use_bfloat16
 from tests.evaluation.trained import trained_run
-from tests.helpers.devices import on_devices
+from tests.helpers.devices import on_cuda, on_devices
 
 
 def dataset_of(images, labels, classes=10):
@@ -97,6 +99,37 @@ def test_fast_predicts_as_exact(device, monkeypatch):
     assert np.array_equal(exact.predicted, fast.predicted)
     assert fast.error > 0
     assert fast.redone >= 200 // 64
+
+
+class Large(nn.Module):
+    """A network whose numbers are too large for float16 where an image's are above some value."""
+
+    dtypes: ClassVar[set[torch.dtype]] = set()
+
+    def __init__(self, inner, above):
+        super().__init__()
+        self.inner, self.above = inner, above
+
+    def forward(self, x):
+        if x.dim() == 4:  # what has no graph runs as it is
+            self.dtypes.add(x.dtype)
+        large = (x.amax((1, 2, 3)) > self.above)[:, None].to(x.dtype)  # (b, 1)
+        return self.inner(x) * (1 + large * 1e8)
+
+
+@on_cuda
+@pytest.mark.parametrize(("above", "dtypes"), [(0.0, {torch.float16, torch.bfloat16}), (0.9, {torch.float16})])
+def test_what_is_too_large_for_float16_is_computed_otherwise(device, above, dtypes):
+    """All of it in bfloat16, or a few images again in float32."""
+    dataset = random_dataset(400)
+    dataset.train.images[:300] //= 2
+    Large.dtypes.clear()
+    model = Large(random_inception(), above)
+    exact, fast = (evaluate(model, dataset, "train", device=device, precision=p) for p in ("exact", "fast"))
+    assert dtypes | {torch.float32} == Large.dtypes
+    assert np.array_equal(exact.predicted, fast.predicted)
+    assert np.isfinite(fast.margin).all()
+    assert 100 <= fast.redone < 400 or not above
 
 
 def test_fast_is_exact_where_bfloat16_does_not_pay(monkeypatch):

@@ -211,3 +211,12 @@ def test_a_bfloat16_copy_is_near_and_takes_bfloat16(device):
         logits, truth = copied(images.bfloat16().contiguous(memory_format=torch.channels_last)), model(images)
     assert logits.dtype == torch.bfloat16
     assert (logits - truth).abs().max() < 0.05 * truth.abs().max()
+
+
+def test_a_network_that_works_in_float32_only_has_no_copy_in_fewer_bits():
+    class Float32(Net):
+        def forward(self, x):
+            return super().forward(x) + torch.ones(x.shape[0], 5) @ torch.ones(5, 10, dtype=x.dtype)
+
+    model, images = randomize(Float32(residual)), torch.rand(4, 3, 12, 12)
+    assert lower_copy(inference_copy(model, images), model, images, torch.bfloat16) is None

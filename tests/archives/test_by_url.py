@@ -105,7 +105,7 @@ def test_twenty_servers_with_every_fault_give_the_folder_exports_bytes(large, tm
         script = Script(data, *steps_of(random.Random(number), len(data)))
         script.ranges = number % 5 != 4
         told, zoo = [], tmp_path / str(number)
-        with serving(script) as url, HttpStream(url, told.append, waits=(0.01,) * 9, silence=0.5) as stream:
+        with serving(script) as url, HttpStream(url, told.append, waits=(0.01,) * 11, silence=0.5) as stream:
             outcomes = list(export_archive(stream, "runs.tar.gz", zoo, md5=hashlib.md5(data).hexdigest(), workers=2))
         assert [outcome.error for outcome in outcomes if outcome.error] == []
         assert script.steps == []

@@ -89,7 +89,7 @@ def compare_export(archive: Path, workers: int) -> None:
     def export() -> None:
         shutil.rmtree(zoo, ignore_errors=True)
         with open(archive, "rb") as stream:
-            done = [result for result in export_archive(stream, archive.name, zoo, workers=workers) if result.source]
+            done = [result for result in export_archive(stream, archive.name, zoo, workers=workers) if result.key]
         assert done
         assert all(result.error is None for result in done)
 

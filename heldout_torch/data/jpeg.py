@@ -20,6 +20,8 @@ from heldout_torch.data.chroma import convert_crop, edges_differ
 from heldout_torch.errors import DataError
 
 _START = b"\xff\xd8"
+MAX_IMAGE = 2**28  # bytes of an image's file; ImageNet's largest has 15 million
+MAX_PIXELS = 10**8  # of an image; the largest of ImageNet have some 60 million
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # an Adobe marker that says: no color transform
 _ADOBE, _START_OF_SCAN = 0xEE, 0xDA
@@ -62,6 +64,8 @@ def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
 
 
 def _checked_box(box: Callable[[int, int], Box], height: int, width: int, name: str) -> Box:
+    if height * width > MAX_PIXELS:  # a file of a few hundred bytes can declare thousands of millions
+        raise DataError(f"{name}: declares {height} x {width} pixels, more than the {MAX_PIXELS} expected at most")
     top, left, rows, columns = box(height, width)
     if rows < 1 or columns < 1:
         raise DataError(f"{name}: an image of {height} x {width} pixels is too small to crop")
@@ -116,8 +120,8 @@ def _decode_png(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
 
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            top, left, rows, columns = _checked_box(box, image.height, image.width, name)
             pixels = np.array(image.convert("RGB"))  # (h, w, 3)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: is no readable PNG ({' '.join(str(error).split())})") from None
-    top, left, rows, columns = _checked_box(box, len(pixels), pixels.shape[1], name)
     return np.ascontiguousarray(pixels[top : top + rows, left : left + columns])

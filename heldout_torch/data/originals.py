@@ -19,8 +19,10 @@ from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
 from heldout_torch.errors import DataError
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.offline import check_network
 
+_MAX_FILE = 2**29  # bytes; CIFAR-100's training file has 155 million
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "mnist": 10}
 _MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -179,7 +181,7 @@ def _missing(name: str, path: Path, base: str, file: str) -> DataError:
 
 def _read_checked(path: Path, md5: str | None, name: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _MAX_FILE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()

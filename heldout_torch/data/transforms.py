@@ -16,6 +16,7 @@ import torch
 
 from heldout_torch.data.arrays import scaled
 from heldout_torch.errors import DataError
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
@@ -103,13 +104,13 @@ def load_imagenet_image(data: bytes | Location, name: str | None = None) -> torc
     Raises:
         DataError: If the file cannot be read, or the image is damaged, cut off, too small or of another kind.
     """
-    from heldout_torch.data.jpeg import decode_crop
+    from heldout_torch.data.jpeg import MAX_IMAGE, decode_crop
     from heldout_torch.data.reencoded import is_reencoded, reencode
 
     if isinstance(data, str | os.PathLike):
         path = local_path(data)
         try:
-            data, name = path.read_bytes(), name or path.name
+            data, name = read_bounded(path, MAX_IMAGE), name or path.name
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     name = name or "image"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch
 from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.data.transforms import IMAGE_SIZE, center_box, preprocess_crop
 from heldout_torch.errors import DataError
+from heldout_torch.storage.files import read_bounded
 
 _BATCHES_AHEAD = 2  # decoded or being decoded; what bounds the memory
 _IMAGES_A_TASK = 4  # enough that a task's own cost is nothing, few enough that all threads have work
@@ -80,12 +82,11 @@ def decode_view(view: View) -> np.ndarray:
     Raises:
         DataError: As `load_views`.
     """
-    from heldout_torch.data.jpeg import decode_crop
+    from heldout_torch.data.jpeg import MAX_IMAGE, decode_crop
     from heldout_torch.data.reencoded import is_reencoded, reencode
 
     try:
-        with open(view.path, "rb") as file:
-            data = file.read()
+        data = read_bounded(Path(view.path), MAX_IMAGE)
     except OSError as error:
         raise DataError(f"{view.path}: cannot be read ({error.strerror or error})") from None
     if is_reencoded(view.name):

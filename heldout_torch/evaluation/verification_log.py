@@ -14,11 +14,14 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.locks import append_line
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_root
 from heldout_torch.zoo.keys import RunKey
+
+MAX_LOG = 2**31  # bytes: 200,000 runs, each with hundreds of mismatches
 
 
 def default_log(zoo: Zoo) -> Path:
@@ -108,7 +111,7 @@ class VerificationLog:
         if self._path is None:
             return found
         try:
-            lines = self._path.read_bytes().split(b"\n") if self._path.exists() else []
+            lines = read_bounded(self._path, MAX_LOG).split(b"\n") if self._path.exists() else []
         except OSError as error:
             raise DataError(f"{self._path}: cannot be read ({error.strerror})") from None
         for line in lines:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.table_files import MAX_KEYS
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
+from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.npz import map_npy
 
 FORMAT_VERSION = 1
@@ -166,7 +167,7 @@ def _write_empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 def _read_layout(folder: Path) -> Layout:
     try:
-        record = json.loads((folder / RECORD).read_bytes())
+        record = json.loads(read_bounded(folder / RECORD, MAX_KEYS))
         version = record["format_version"]
         sizes = int(record["train_examples"]), int(record["test_examples"])
         layout = Layout(tuple(map(str, record["keys"])), *sizes, dict(record["made_of"]))

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, ZooError
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
-from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
+from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.paths import check_folder_name
 from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
 RECORD = "table.json"
+MAX_KEYS = 2**26  # bytes of a record that names runs: 200,000 have some 5 million
 
 
 def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -27,7 +28,7 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         DataError: If the folder holds no table, or its files do not fit each other.
     """
     try:
-        record = json.loads((folder / RECORD).read_bytes())
+        record = json.loads(read_bounded(folder / RECORD, MAX_KEYS))
         arrays = {name: map_npy(folder / f"{name}.npy") for name in ARRAYS}
         version, keys = record["format_version"], tuple(map(str, record["keys"]))
         n, m = int(record["train_examples"]), int(record["test_examples"])
@@ -46,8 +47,8 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
 def read_source(folder: Path) -> str | None:
     """Return the digest of what a saved table was made of; None if it has none, or is no table."""
     try:
-        return str(json.loads((folder / RECORD).read_bytes())["source"])
-    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return str(json.loads(read_bounded(folder / RECORD, MAX_KEYS))["source"])
+    except (OSError, ZooError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

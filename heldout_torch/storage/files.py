@@ -7,12 +7,14 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from heldout_torch.errors import ZooError
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
@@ -23,6 +25,20 @@ _PIECE = 2**18  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a whole file that may have so many bytes; a larger one, or one without end, is not read.
+
+    Raises:
+        ZooError: If it has more, or is no file of a disk.
+        OSError: If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise ZooError(f"{path}: has more than the {limit} bytes expected at most, or is no regular file")
+        return file.read()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

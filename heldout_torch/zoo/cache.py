@@ -15,12 +15,13 @@ from pathlib import Path
 
 from heldout_torch.errors import ZooError
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.files import read_bounded, write_atomically
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.urls import read_file, read_range
+from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunRecord, read_record
+from heldout_torch.zoo.records import MAX_RECORD, RECORD_FILE, FileRecord, RunRecord, read_record
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
@@ -60,8 +61,8 @@ class Cache:
     def read(self, name: str) -> bytes | None:
         """Return the contents of a small file that is kept; None if it is not, or cannot be read."""
         try:
-            return (self.root / name).read_bytes()
-        except OSError:
+            return read_bounded(self.root / name, file_limit(name))
+        except (OSError, ZooError):
             return None
 
     def keep(self, name: str, data: bytes) -> None:
@@ -80,7 +81,7 @@ class Cache:
         for name, folder in (experiment_folders(self.root) if self.root.is_dir() else {}).items():
             for key, path in run_folders(name, folder):
                 with suppress(ZooError, OSError):
-                    found[key] = read_record((path / RECORD_FILE).read_bytes(), key, str(path))[0]
+                    found[key] = read_record(read_bounded(path / RECORD_FILE, MAX_RECORD), key, str(path))[0]
         return dict(sorted(found.items()))
 
     def kept(self, name: str, file: FileRecord) -> bytes | None:

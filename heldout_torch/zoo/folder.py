@@ -10,11 +10,19 @@ from torch import Tensor
 
 from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
-from heldout_torch.storage.files import new_file, new_folder, remove_stale, write_atomically, write_plainly
+from heldout_torch.storage.files import (
+    new_file,
+    new_folder,
+    read_bounded,
+    remove_stale,
+    write_atomically,
+    write_plainly,
+)
 from heldout_torch.storage.listing import ListedFile, list_file
 from heldout_torch.storage.posix import reserve
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
@@ -234,7 +242,7 @@ class FolderZoo(WritingZoo):
 
     def _contents(self, key: RunKey, path: Path) -> bytes:
         try:
-            return path.read_bytes()
+            return read_bounded(path, file_limit(path.name))
         except OSError as error:
             raise self._missing(key, path, error) from None
 
@@ -258,7 +266,7 @@ def _names(path: Path) -> frozenset[str]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bounded(path, file_limit(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

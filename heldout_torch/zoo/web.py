@@ -17,6 +17,7 @@ from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.cache import Cache, Progress
+from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
@@ -136,7 +137,7 @@ class WebZoo:
         if self._offline:
             return self._cache.read(name)
         try:
-            return read_file(f"{self.location}/{name}")
+            return read_file(f"{self.location}/{name}", file_limit(name))
         except FileNotFoundError:
             return None
 

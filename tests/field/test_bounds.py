@@ -1,6 +1,8 @@
 """Small files that declare a lot, or are large and hold nothing: refused in a line, in little memory.
 
 The bounds are listed in docs/reliability.md; the list is compared with the constants.
+
+Also of zoo/file_limits.py.
 """
 
 import importlib.util

@@ -61,7 +61,7 @@ class RunMetadata:
     recipe: dict[str, Any] | None = field(default=None, hash=False)
     ignored: list[str] | None = field(default=None, hash=False)
     dtype: str | None = None
-    archive: dict[str, Any] | None = None
+    archive: dict[str, Any] | None = field(default=None, hash=False)
     format_version: int = FORMAT_VERSION
 
     @classmethod

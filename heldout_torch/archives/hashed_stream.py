@@ -17,15 +17,18 @@ class HashedStream(io.RawIOBase):
         tail: The last 8 of them, in which gzip keeps the CRC-32 and the size of the contents.
     """
 
-    def __init__(self, stream: BinaryIO, progress: Callable[[int], object] = lambda count: None) -> None:
+    def __init__(
+        self, stream: BinaryIO, progress: Callable[[int], object] = lambda count: None, hashed: bool = True
+    ) -> None:
         """Read a stream.
 
         Args:
             stream: What is read; it stays open.
             progress: Called with every number of bytes read.
+            hashed: Whether its `digest` will be asked for; a part of an archive has none that says anything.
         """
         self.size, self.tail = 0, b""
-        self._stream, self._progress = stream, progress
+        self._stream, self._progress, self._hashed = stream, progress, hashed
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._pool = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
@@ -41,8 +44,9 @@ class HashedStream(io.RawIOBase):
         self.size += len(chunk)
         self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
         self._progress(len(chunk))
-        self._join()
-        self._last = self._pool.submit(self._md5.update, chunk)
+        if self._hashed:
+            self._join()
+            self._last = self._pool.submit(self._md5.update, chunk)
         return len(chunk)
 
     def digest(self) -> str:

@@ -171,7 +171,7 @@ class _Way:
             self._due = self._position + self._spacing
 
     def search(self) -> None:
-        """Tell the points that are due in the piece, all of which is inflated."""
+        """Find the points that are due in the piece, all of which is inflated."""
         if self._found is None or not self._whole or self._position < self._due:
             return
         packed_at, unpacked_at, crc = self._before

@@ -66,7 +66,7 @@ def export_archive(
         ZooError: If a package for archives is missing, or the zoo or the index cannot be written.
     """
     target, start = open_writable(zoo), (marks.start if marks else None) or _START
-    source = HashedStream(stream, progress)
+    source = HashedStream(stream, progress, hashed=start is _START)
     to_point = index or marks
     inflated = inflate(source, start.point, to_point.spacing if to_point else 0, to_point.found if to_point else None)
     export = OnePass(archive, target, selection or Selection(), overwrite, ignore, workers, dtype)

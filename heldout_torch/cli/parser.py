@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 from heldout_torch.cli.output import say
 from heldout_torch.errors import nearest
 from heldout_torch.plugins import load_plugins
+from heldout_torch.storage.paths import ZOO_VARIABLE
 
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
 _REQUIRED = re.compile(r"arguments are required: (.*)")
 _BY_DEFAULT = re.compile(r"default: \$(\w+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
-_ZOO = "HELDOUT_TORCH_ZOO"
 
 
 class HelpfulParser(argparse.ArgumentParser):
@@ -34,8 +34,8 @@ class HelpfulParser(argparse.ArgumentParser):
         for action in self._actions:
             if {action.metavar, *action.option_strings} & lacking and (found := _BY_DEFAULT.search(action.help or "")):
                 return f"; or set {found[1]}"
-        if lacking & {"ZOO", "--zoo", "REMOTE"} and os.environ.get(_ZOO):
-            return f"; {_ZOO} names where runs are read, what is written is always named"
+        if lacking & {"ZOO", "--zoo", "REMOTE"} and os.environ.get(ZOO_VARIABLE):
+            return f"; {ZOO_VARIABLE} names where runs are read, what is written is always named"
         return ""
 
     def print_help(self, file: Any = None) -> None:

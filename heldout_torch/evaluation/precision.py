@@ -34,9 +34,8 @@ class Network:
         some = images[: _chunk(images)]
         self._at_once = len(some) if images.device.type == "cpu" else len(images)
         self._exact = inference_copy(model, some)
-        self._low: tuple[nn.Module, torch.dtype, Tensor] | None = (
-            None  # with what its logits (k,) are off by in the mean
-        )
+        # The copy in 16 bits, its type, and what its logits (k,) are off by in the mean.
+        self._low: tuple[nn.Module, torch.dtype, Tensor] | None = None
         if precision == "fast" and has_bfloat16(images.device):
             self._low = self._find_low(model, some, images)
 

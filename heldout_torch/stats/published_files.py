@@ -85,9 +85,8 @@ def _cache() -> Path:
 def _cached(file: PublishedFile, parts: Path | None) -> Path:
     """Return the cached copy; if there is none, it is fetched, or joined of the parts in a folder."""
     path = _cache() / file.name
-    if path.is_file() and matches(
-        path, file.check
-    ):  # also where nothing can be locked: in an image, or of another user
+    # Also where nothing can be locked: in an image, or of another user.
+    if path.is_file() and matches(path, file.check):
         return path
     try:
         (_cache() / ".locks").mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from heldout_torch.errors import DataError
 
 Location = str | os.PathLike[str]
+ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"  # names the place that runs are read from by default
 
 # How the names of files end that this package writes; and others that somebody may expect of it.
 _OF_FILES = frozenset(

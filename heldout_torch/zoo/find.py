@@ -6,9 +6,10 @@ from typing import Any
 
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import check_name, known_experiments
+from heldout_torch.storage.paths import ZOO_VARIABLE
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key, nearest_ratio
-from heldout_torch.zoo.open import ZOO_VARIABLE, Place, open_zoo, sample_zoo
+from heldout_torch.zoo.open import Place, open_zoo, sample_zoo
 from heldout_torch.zoo.run_list import RunList
 from heldout_torch.zoo.selection import described
 

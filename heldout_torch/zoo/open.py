@@ -9,7 +9,7 @@ from typing import Literal, cast
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.hub import HUB
-from heldout_torch.storage.paths import check_folder_name
+from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
@@ -25,7 +25,6 @@ from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
 from heldout_torch.zoo.writing import WritingZoo
 
-ZOO_VARIABLE = "HELDOUT_TORCH_ZOO"
 Place = str | os.PathLike[str] | Zoo  # where a place that holds runs is asked for
 
 

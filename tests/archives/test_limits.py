@@ -147,9 +147,9 @@ def of_runs(head):
 
 
 def of_points(head):
-    yield line(head | {"points": 3_000_000, "inflated": 2**60})
+    yield line(head | {"points": 3_000_000})
     for number in range(3_000_000):
-        yield b"[0,%d,0,1]\n" % (number + 1)
+        yield b"[%d,%d,1]\n" % (number + 1, number + 1)
 
 
 def of_one_long_line(head):

@@ -44,6 +44,14 @@ def save_classes(path, found):
     save_classwise(path, found.classes, *rows, found.order)
 
 
+def comes_back(folder, save, load, given):
+    """Save, load and save again; the two files have the same bytes. Returns what is loaded of the second."""
+    save(folder / "one", given)
+    save(folder / "other", load(folder / "one"))
+    assert (folder / "one").read_bytes() == (folder / "other").read_bytes()
+    return load(folder / "other")
+
+
 @pytest.mark.parametrize(
     "scores",
     [
@@ -58,10 +66,8 @@ def save_classes(path, found):
     ],
 )
 def test_scores(tmp_path, scores):
-    save_scores(tmp_path / "one", scores)
-    save_scores(tmp_path / "other", load_scores(tmp_path / "one"))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    np.testing.assert_array_equal(load_scores(tmp_path / "other").scores, scores.scores)
+    back = comes_back(tmp_path, save_scores, load_scores, scores)
+    np.testing.assert_array_equal(back.scores, scores.scores)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +81,8 @@ def test_scores(tmp_path, scores):
     ],
 )
 def test_pairs(tmp_path, pairs):
-    save_pairs(tmp_path / "one", pairs)
-    save_pairs(tmp_path / "other", load_pairs(tmp_path / "one"))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    np.testing.assert_array_equal(load_pairs(tmp_path / "other").influence, pairs.influence)
+    back = comes_back(tmp_path, save_pairs, load_pairs, pairs)
+    np.testing.assert_array_equal(back.influence, pairs.influence)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +96,8 @@ def test_pairs(tmp_path, pairs):
     ],
 )
 def test_matrices_of_classes(tmp_path, found):
-    save_classes(tmp_path / "one", found)
-    save_classes(tmp_path / "other", load_classwise(tmp_path / "one"))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    for one, loaded in zip(found.classes, load_classwise(tmp_path / "other").classes, strict=True):
+    back = comes_back(tmp_path, save_classes, load_classwise, found)
+    for one, loaded in zip(found.classes, back.classes, strict=True):
         np.testing.assert_array_equal(loaded.influence, one.influence)
 
 

@@ -182,7 +182,10 @@ class OnePass:
             state, metadata = convert_parts(parts, folder, experiment, key, self._ignore)
         except HeldoutError as error:
             return Outcome(key, error=str(error))
-        run = RunFiles.of(replace(metadata, dtype=self._dtype), state, aux, parts[AUX_FILE])
+        aux_bytes = parts[AUX_FILE]
+        parts.clear()  # a checkpoint of ImageNet has 200 MB, which are not held while the run is written
+        run = RunFiles.of(replace(metadata, dtype=self._dtype), state, aux, aux_bytes)
+        del state
         written = self._zoo.put_files(run, self._overwrite)
         return Outcome(key, skipped=not written, size=run.record.size)
 

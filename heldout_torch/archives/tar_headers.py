@@ -62,11 +62,10 @@ class TarBytes:
 
     def read(self, count: int) -> bytes:
         """Return the next bytes, exactly that many."""
-        pieces = []
+        gathered = io.BytesIO()  # it gives its bytes up without a copy; a checkpoint of ImageNet has 200 MB
         while count > 0:
-            pieces.append(self._take(count))
-            count -= len(pieces[-1])
-        return b"".join(pieces)
+            count -= gathered.write(self._take(count))
+        return gathered.getvalue()
 
     def skip_to(self, position: int) -> None:
         """Pass over the bytes before a position."""

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError, ZooError, nearest
+from heldout_torch.errors import DataError, nearest
 from heldout_torch.stats.accuracies import run_columns
 from heldout_torch.stats.counting import packing
-from heldout_torch.stats.counting.bits import count_by_run, repack, unpack, unpack_runs
-from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
+from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
+from heldout_torch.stats.joining import joined_keys
+from heldout_torch.stats.selection import Runs, Selection, selected_runs
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.table_rows import array_rows, aux_rows, read_aux
+from heldout_torch.stats.who_trained_on import who_trained_on
 from heldout_torch.storage.notebook import as_code, data_frame
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.zoo.keys import RunKey
@@ -152,20 +153,14 @@ class RunTable:
         Raises:
             DataError: If there is none, sizes disagree, a run is in two of them, or subset sizes differ.
         """
-        if isinstance(tables, RunTable) or not all(isinstance(table, RunTable) for table in tables):
+        parts = list(tables) if isinstance(tables, Iterable) else [None]
+        if not all(isinstance(part, RunTable) for part in parts):
             raise DataError("tables to join are not run tables in a list, such as [one, other]")
-        if not (tables := list(tables)):
-            raise DataError("no tables to join")
-        sizes_of = [(table.train_examples, table.test_examples) for table in tables]
-        for table, its in zip(tables, sizes_of, strict=True):
-            packing.check_sizes(tables[0].keys[0], sizes_of[0], table.keys[0], its)
-        keys = packing.run_names([key for table in tables for key in table.keys])
-        if not mix_ratios:
-            sizes = [table.subset_sizes for table in tables]
-            for key, size in zip(keys, np.concatenate(sizes), strict=True):
-                packing.check_subset(keys[0], int(sizes[0][0]), key, int(size))
+        keys = joined_keys(parts, mix_ratios)
         whole = np.arange(len(keys))
-        return cls(keys, *(repack([(t._packed[name], t.runs) for t in tables], whole) for name in packing.ARRAYS))
+        return cls(
+            keys, *(repack([(part._packed[name], part.runs) for part in parts], whole) for name in packing.ARRAYS)
+        )
 
     def select_runs(self, runs: Runs) -> Self:
         """Return a table of some of the runs.
@@ -254,21 +249,7 @@ class RunTable:
         Raises:
             DataError: If there is no such example, none is given, or `how` is not as above.
         """
-        if how not in ("all", "any", "none"):
-            raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
-        some: Any = examples
-        if not isinstance(some, slice | NoneType):
-            some = np.atleast_1d(some)
-            if some.dtype.kind == "i" and some.min(initial=0) < 0:  # which fills up `TopInfluences`
-                raise DataError(f"{some.min()} is no example, expected 0 ... {self.train_examples - 1}")
-        index = selected(some, self.train_examples, "examples")
-        if not len(index):
-            raise DataError("no examples given, expected at least one published index")
-        words = self.packed_trained_on[index]  # (examples, words)
-        found = (np.bitwise_and if how == "all" else np.bitwise_or).reduce(words, axis=0)[None]
-        bits = unpack(found, self.runs)[0]  # (runs,)
-        rows = np.flatnonzero(~bits if how == "none" else bits)
-        return [_as_key(self.keys[row]) for row in rows]
+        return who_trained_on(self.packed_trained_on, self.keys, examples, how)
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame`, a row a run: name, size of its subset, accuracies. It needs pandas."""
@@ -290,10 +271,3 @@ class RunTable:
     def _of(cls, rows: Iterable[packing.Row], total: int | None, mix_ratios: bool) -> Self:
         names, arrays = packing.pack_rows(rows, total, mix_ratios)
         return cls(names, *arrays.values())
-
-
-def _as_key(name: str) -> RunKey | str:
-    try:
-        return RunKey.parse(name)
-    except ZooError:
-        return name

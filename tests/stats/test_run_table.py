@@ -1,6 +1,7 @@
 """Run tables: what goes in comes out, and bad input is refused by the names of the runs.
 
-Also of stats/counting/bits.py, stats/counting/packing.py, stats/table_files.py, stats/table_rows.py.
+Also of stats/counting/bits.py, stats/counting/packing.py, stats/joining.py, stats/table_files.py, stats/table_rows.py,
+stats/who_trained_on.py.
 """
 
 import subprocess
@@ -242,9 +243,10 @@ def test_what_is_no_row_a_run_or_no_example_is_told():
     with pytest.raises(DataError, match="are about no training examples"):
         OutputTable.from_arrays(bits[:, :0], bits * 1.0)
     table = RunTable.from_arrays(bits, bits, bits)
-    for wrong in (table, {0.5: table}, [table, 3]):
+    for wrong in (table, {0.5: table}, [table, 3], None, 3, "tables"):
         with pytest.raises(DataError, match="tables to join are not run tables in a list"):
             RunTable.concat(wrong)
+    assert RunTable.concat(one for one in [table]).keys == table.keys
 
 
 def test_saved_table_is_mapped_back(tmp_path):

@@ -1,0 +1,43 @@
+"""Which runs of a table trained on some training examples, or held them out."""
+
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from heldout_torch.errors import DataError, ZooError
+from heldout_torch.stats.counting.bits import unpack
+from heldout_torch.stats.selection import selected
+from heldout_torch.zoo.keys import RunKey
+
+
+def who_trained_on(words: np.ndarray, keys: tuple[str, ...], examples: Any, how: str) -> list[RunKey | str]:
+    """Return the runs that trained on some training examples, or held them out; as `RunTable.who_trained_on`.
+
+    Args:
+        words: Packed bits, uint64 of shape (n, words), whether a run trained on an example.
+        keys: Names of the runs.
+        examples: Published index, several of them, a slice or a mask of shape (n,).
+        how: `all`, `any` or `none`.
+
+    Raises:
+        DataError: If there is no such example, none is given, or `how` is not as above.
+    """
+    if how not in ("all", "any", "none"):
+        raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
+    some = examples if isinstance(examples, slice | NoneType) else np.atleast_1d(examples)
+    if isinstance(some, np.ndarray) and some.dtype.kind == "i" and some.min(initial=0) < 0:
+        raise DataError(f"{some.min()} is no example, expected 0 ... {len(words) - 1}")  # it fills up `TopInfluences`
+    index = selected(some, len(words), "examples")
+    if not len(index):
+        raise DataError("no examples given, expected at least one published index")
+    found = (np.bitwise_and if how == "all" else np.bitwise_or).reduce(words[index], axis=0)[None]
+    bits = unpack(found, len(keys))[0]  # (runs,)
+    return [_as_key(keys[row]) for row in np.flatnonzero(~bits if how == "none" else bits)]
+
+
+def _as_key(name: str) -> RunKey | str:
+    try:
+        return RunKey.parse(name)
+    except ZooError:
+        return name

@@ -1,6 +1,7 @@
 """Statistics over thousands of held-out runs: memorization, influence, consistency scores, and what they are worth.
 
-Everything starts from a run table and is a plain function on it; indices are published indices.
+Everything starts from a run table and is a plain function on it; indices are published indices. Examples and runs are
+chosen by positions from 0, a slice or a bool mask; no position counts from the end.
 
 - Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
   `mask`, `correct`, `who_trained_on`).

@@ -1,4 +1,8 @@
-"""Choosing some of many by position: examples by published index, runs by their place in a table."""
+"""Choosing some of many by position: examples by published index, runs by their place in a table.
+
+Everywhere the same: positions are 0 ... length-1, and none counts from the end, since -1 stands for no example in
+`TopInfluences` and NumPy would take it for the last one. The bounds of slices mean what they mean in Python.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +25,7 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
     """Return the positions, int64 of shape (k,), that a selection means.
 
     Args:
-        selection: Positions 0 ... length-1 in any order (negative ones count from the end), a slice, a bool mask of
-            shape (length,), or None for all.
+        selection: Positions 0 ... length-1 in any order, a slice, a bool mask of shape (length,), or None for all.
         length: How many there are.
         name: What errors call them.
 
@@ -86,8 +89,9 @@ def _as_index(selection: Any, length: int) -> Any:
     if index.size == 0:
         return index.astype(np.int64)
     if index.dtype.kind in "iu":
-        if index.max() >= length:  # which NumPy takes for a negative one if it is 2**63 or more
-            raise IndexError(f"{index.max()} is outside")
-        if index.shape == (length,) and length > 2 and index.min() >= 0 and index.max() <= 1:
+        for number in (index.min(), index.max()):
+            if not 0 <= number < length:
+                raise IndexError(f"{number} is outside")
+        if index.shape == (length,) and length > 2 and index.max() <= 1:
             raise IndexError(f"{length} numbers that are all 0 or 1 look like a mask; give it as bool")
     return index

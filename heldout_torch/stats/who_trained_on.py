@@ -26,8 +26,6 @@ def who_trained_on(words: np.ndarray, keys: tuple[str, ...], examples: Any, how:
     if how not in ("all", "any", "none"):
         raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
     some = examples if isinstance(examples, slice | NoneType) else np.atleast_1d(examples)
-    if isinstance(some, np.ndarray) and some.dtype.kind == "i" and some.min(initial=0) < 0:
-        raise DataError(f"{some.min()} is no example, expected 0 ... {len(words) - 1}")  # it fills up `TopInfluences`
     index = selected(some, len(words), "examples")
     if not len(index):
         raise DataError("no examples given, expected at least one published index")

@@ -39,6 +39,7 @@ from heldout_torch.stats import (
     run_accuracies,
     score_agreement,
     split_by_ratio,
+    stratified_influence,
     stratified_memorization,
     to_original,
     to_published,
@@ -157,7 +158,7 @@ def test_numbers_too_large_are_no_examples_from_the_end(table):
     for wrong in (np.array([2**64 - 1], np.uint64), [10], np.array([-11])):
         with pytest.raises(DataError, match=r"train: cannot select .* from 0 \.\.\. 9"):
             influence(table, wrong)
-    np.testing.assert_array_equal(influence(table, np.array([9, 3], ">u8")), influence(table, [-1, -7]))
+    np.testing.assert_array_equal(influence(table, np.array([9, 3], ">u8")), influence(table, [9, 3]))
 
 
 def test_what_is_no_table_is_told():
@@ -267,11 +268,38 @@ def test_orders_take_lists():
                 move(values, order)
 
 
-@pytest.mark.parametrize("examples", [-1, [-1], [0, -1], np.array([-1], np.int8)])
-def test_who_trained_on_no_example_is_no_question(examples):
+@pytest.mark.parametrize("wrong", [[-1], [0, -1], np.array([-1], np.int8), range(-2, 0), torch.tensor([-3]), (-1,)])
+def test_nothing_is_counted_from_the_end(wrong):
     """`TopInfluences` fills up with -1, which NumPy would take for the last example."""
-    with pytest.raises(DataError, match=r"-1 is no example, expected 0 \.\.\. 9"):
-        BITS.who_trained_on(examples)
+    outside = rf"cannot select .* \({int(np.min(np.asarray(wrong)))} is outside\)"
+    pairs = influence_pairs(BITS, same_class=False, min_influence=-1, min_memorization=None)
+    calls = [
+        BITS.select_runs,
+        BITS.mask,
+        lambda some: BITS.correct("test", some),
+        BITS.who_trained_on,
+        pairs.__getitem__,
+    ]
+    calls += [OUTPUTS.select_runs, OUTPUTS.mask, lambda some: OUTPUTS.mask(None, some)]
+    calls += [lambda some: OUTPUTS.margins("test", some), lambda some: datamodels(OUTPUTS, some)]
+    calls += [
+        lambda some: lds(np.zeros((6, 1)), OUTPUTS, some),
+        lambda some: lds(np.zeros((1, 10)), OUTPUTS, None, some),
+    ]
+    calls += [lambda some: influence_interval(BITS, some), lambda some: influence_counts(BITS, None, some)]
+    for table in (BITS, OUTPUTS):
+        for call in (influence, influence_error, stratified_influence):
+            calls += [lambda some, call=call, table=table: call(table, some)]
+            calls += [lambda some, call=call, table=table: call(table, None, some)]
+        calls += [lambda some, table=table: group_influence(table, some)]
+        calls += [lambda some, table=table: group_influence(table, [0], some)]
+        calls += [lambda some, table=table: removal_curves(table, np.zeros((1, 1), int), some)]
+    for call in calls:
+        with pytest.raises(DataError, match=outside):
+            call(wrong)
+    assert BITS.select_runs(slice(-2, None)).keys == ("78", "79")  # as in Python
+    with pytest.raises(DataError, match=r"examples: cannot select array\(\[-1\]\) from 0 \.\.\. 9 \(-1 is outside\)"):
+        BITS.who_trained_on(-1)
 
 
 @pytest.mark.parametrize("kind", [str, RunKey.parse])

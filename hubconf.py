@@ -4,6 +4,7 @@ dependencies = ["torch", "numpy", "safetensors"]  # what a run on this machine n
 
 
 def _load(experiment, subset_ratio, run, zoo, device, pretrained):
+    from heldout_torch.devices import any_device
     from heldout_torch.errors import ZooError
     from heldout_torch.experiments import find_experiment
     from heldout_torch.models import build_model
@@ -13,7 +14,7 @@ def _load(experiment, subset_ratio, run, zoo, device, pretrained):
 
     if not pretrained:
         known = find_experiment(experiment)
-        return build_model(known.architecture, **known.config).to(device)
+        return build_model(known.architecture, **known.config).to(any_device(device))
     if run is None:
         place = open_zoo(zoo)
         there = described(place.keys(), experiment, [subset_ratio])

@@ -38,7 +38,7 @@ class DataError(HeldoutError):
 
 
 class DeviceError(HeldoutError):
-    """A device failed, or has too little memory; what was to be computed on it can be computed on another."""
+    """A device is not there, failed, or has too little memory; another may do what it was to do."""
 
 
 def printable(text: str) -> str:

@@ -111,7 +111,7 @@ def test_the_wheel_carries_all_that_is_needed(tmp_path):
         "print(h.load_run('digits-mlp-tf', 0.7, 3).aux.train_examples);"
         "from heldout_torch.data import load_digits; print(len(load_digits().train.labels))"
     )
-    process = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    process = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     file, runs, examples, images = process.stdout.split()
     assert Path(file).is_relative_to(environment)
     assert (runs, examples, images) == ("6", "1437", "1437")

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "heldout_torch"
 TIERS = [
     {"errors", "lazy"},
     {"storage"},
-    {"experiments", "data", "models", "checkpoints", "plugins", "cluster"},
+    {"experiments", "data", "models", "checkpoints", "plugins", "cluster", "devices"},
     {"zoo", "archives"},
     {"evaluation", "stats", "training"},
     {"report"},

@@ -13,6 +13,7 @@ from torch import Tensor
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
 from heldout_torch.data.checks import SplitName, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
+from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
 
@@ -91,16 +92,18 @@ class ArrayDataset:
 
     def to(self, device: str | torch.device) -> "ArrayDataset":
         """As in `Dataset`."""
+        device = any_device(device)
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
         """As in `Dataset`; the images are moved as they are stored, as a whole, and divided on the device."""
-        return _batches(self._rows(split).to(device), batch_size, self.divide_by)
+        return _batches(self._rows(split).to(any_device(device)), batch_size, self.divide_by)
 
     def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
         """As in `Dataset`, for `none` and `crop-flip`; the images move to the device as a whole."""
         if augmentation not in ("none", "crop-flip"):
             raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
+        device = any_device(device)
         rows = self.train.to(device)
 
         def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:

@@ -76,7 +76,11 @@ class Dataset(Protocol):
         ...
 
     def to(self, device: str | torch.device) -> "Dataset":
-        """Return the data set with its images on a device for many passes; itself, if they are not in memory."""
+        """Return the data set with its images on a device for many passes; itself, if they are not in memory.
+
+        Raises:
+            DeviceError: If there is no such device; so do `batches` and `training_batches`.
+        """
         ...
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:

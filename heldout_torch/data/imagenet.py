@@ -21,6 +21,7 @@ from heldout_torch.data.imagenet_files import FoundFiles, images_below, match_fi
 from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
 from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, preprocess_crop
 from heldout_torch.data.views import View, decode_view, load_views
+from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
@@ -85,6 +86,7 @@ class ImageNet:
 
     def to(self, device: str | torch.device) -> "ImageNet":
         """As in `Dataset`: itself."""
+        any_device(device)
         return self
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
@@ -93,7 +95,7 @@ class ImageNet:
         Raises:
             DataError: As `paths`, and if an image cannot be decoded.
         """
-        return self._batches(check_split(split), batch_size, device)
+        return self._batches(check_split(split), batch_size, any_device(device))
 
     def _batches(self, split: SplitName, batch_size: int, device: str | torch.device) -> Iterator[Batch]:
         there = torch.tensor([index for index, path in enumerate(self.paths(split)) if path], device="cpu")
@@ -109,6 +111,7 @@ class ImageNet:
         """As in `Dataset`, for `resized-crop-flip`; threads decode some steps ahead."""
         if augmentation != "resized-crop-flip":
             raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
+        device = any_device(device)
         labels = self.labels("train").to(device)
 
         def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:

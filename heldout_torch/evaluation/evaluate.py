@@ -8,6 +8,7 @@ from torch import nn
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
+from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
@@ -15,7 +16,6 @@ from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.stats.arguments import as_count
-from heldout_torch.stats.devices import find_device
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 

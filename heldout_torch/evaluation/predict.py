@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.stats.arguments import as_count
-from heldout_torch.stats.devices import find_device
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 

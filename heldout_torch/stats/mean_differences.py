@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
-from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.storage.progress import tracked

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_count, as_output, shortened
-from heldout_torch.stats.devices import find_device
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import check_outputs

@@ -12,7 +12,8 @@ import torch
 
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import AnyDataset, Dataset, as_dataset
-from heldout_torch.errors import HeldoutError
+from heldout_torch.devices import find_device
+from heldout_torch.errors import DeviceError, HeldoutError
 from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
@@ -68,6 +69,11 @@ def train_runs(
         HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
             otherwise, or the zoo cannot be written.
     """
+    devices: Sequence[str | torch.device] = [device] if isinstance(device, str | torch.device) else list(device)
+    if cluster is None:
+        devices = [find_device(one) for one in devices]
+    if not devices:
+        raise DeviceError("no device is given, expected at least one, such as 'cpu'")
     target = open_writable(zoo)
     dataset = as_dataset(dataset)
     check_work(work, dataset)
@@ -87,7 +93,7 @@ def train_runs(
         check_recipe(work, target)
     with target:
         runs = [key.run for key in missing]
-        yield from _train(work, runs, dataset, target, device, batch_of_runs, cluster, progress)
+        yield from _train(work, runs, dataset, target, devices, batch_of_runs, cluster, progress)
 
 
 def _train(
@@ -95,14 +101,13 @@ def _train(
     missing: list[int],
     dataset: Dataset,
     zoo: WritableZoo,
-    device: str | torch.device | Sequence[str],
+    devices: Sequence[str | torch.device],
     batch_of_runs: int | None,
     cluster: str | None,
     progress: Watch,
 ) -> Iterator[Trained]:
     if not missing:
         return
-    devices = [device] if isinstance(device, str | torch.device) else list(device)
     device = devices[0]
     on_gpu = torch.device(device).type == "cuda"
     if cluster is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from heldout_torch.data.transforms import transform_of
+from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.models import restore_model
 from heldout_torch.storage.notebook import as_code
@@ -86,13 +87,14 @@ def load_run(
     Raises:
         ZooError: If the run is not there or cannot be fetched, or its files are damaged.
         CheckpointError: If a TensorFlow checkpoint is damaged or of another network.
+        DeviceError: If there is no such device.
 
     Example:
         >>> run = load_run("digits-mlp-tf", 0.7, 3)  # from the bundled sample
         >>> run.model(torch.zeros(1, 1, 8, 8)).shape
         torch.Size([1, 10])
     """
-    opened = open_zoo(zoo, offline, index)
+    device, opened = any_device(device), open_zoo(zoo, offline, index)
     key = find_run(opened, as_key(opened, experiment, subset_ratio, run))
     _fetch(opened, key)
     state = opened.state(key)
@@ -123,12 +125,13 @@ def load_runs(
 
     Raises:
         ZooError: If there is none.
+        DeviceError: If there is no such device.
 
     Example:
         >>> [run.key.run for run in load_runs("digits-mlp-tf", 0.7, [4, 1])]
         [4, 1]
     """
-    opened = open_zoo(zoo)
+    device, opened = any_device(device), open_zoo(zoo)
     runs = None if runs is None else as_runs(runs)
     if not isinstance(experiment, str) or "/" in experiment:
         if (subset_ratio, runs) != (None, None):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heldout_torch.devices import find_device
 from heldout_torch.stats.counting.axis import Axis
-from heldout_torch.stats.devices import find_device
 from heldout_torch.storage.progress import told_if_slow
 
 if TYPE_CHECKING:

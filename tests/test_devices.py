@@ -1,0 +1,100 @@
+"""A device that is not there is told in one and the same line, wherever a device is named."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import evaluate, load_dataset, load_run, load_runs, predict, verify
+from heldout_torch.data import ImageNet
+from heldout_torch.devices import any_device, find_device
+from heldout_torch.errors import DeviceError
+from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.experiments import find_experiment
+from heldout_torch.stats import OutputTable, RunTable, datamodels, influence, influence_pairs, lds, top_influences
+from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.zoo import list_runs
+from heldout_torch.zoo.open import open_zoo
+from tests.data.test_imagenet import folder  # noqa: F401
+
+IMAGES = torch.zeros(2, 1, 8, 8)
+HUB = importlib.import_module("hubconf")
+
+
+def table():
+    return RunTable.from_zoo(None, "digits-mlp-tf", 0.7)
+
+
+def outputs():
+    rng = np.random.default_rng(0)
+    return OutputTable.from_arrays(rng.random((6, 10)) < 0.5, rng.random((6, 4)), rng.random((6, 10)))
+
+
+def trained(zoo, device):
+    experiment = find_experiment("digits-mlp")
+    return list(train_runs(RunBatch(experiment, experiment.recipe, 0.7, (0,)), load_dataset("digits"), zoo, device))
+
+
+CALLS = {
+    "load_run": lambda device: load_run("digits-mlp-tf", 0.7, 3, device=device),
+    "load_runs": lambda device: next(load_runs("digits-mlp-tf", 0.7, [3], device=device)),
+    "hub": lambda device: HUB.digits_mlp_tf(0.7, 3, device=device),
+    "untrained": lambda device: HUB.digits_mlp_tf(pretrained=False, device=device),
+    "predict": lambda device: predict(load_run("digits-mlp-tf", 0.7, 3), IMAGES, device=device),
+    "evaluate": lambda device: evaluate(
+        load_run("digits-mlp-tf", 0.7, 3), load_dataset("digits"), "test", device=device
+    ),
+    "verify": lambda device: verify(load_run("digits-mlp-tf", 0.7, 3), load_dataset("digits"), device=device),
+    "sweep": lambda device: list(
+        sweep(lambda *_: [], list_runs(), open_zoo(), load_dataset("digits"), [device], lambda told: None)
+    ),
+    "to": lambda device: load_dataset("digits").to(device),
+    "batches": lambda device: next(load_dataset("digits").batches("test", 8, device)),
+    "training_batches": lambda device: load_dataset("digits").training_batches("none", device),
+    "influence": lambda device: influence(table(), device=device),
+    "influence_pairs": lambda device: influence_pairs(
+        table(), min_memorization=None, same_class=False, device=device
+    ),
+    "top_influences": lambda device: top_influences(table(), 2, device=device),
+    "lds": lambda device: lds(np.zeros((4, 10)), outputs(), device=device),
+    "datamodels": lambda device: datamodels(outputs(), folds=2, device=device),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_misspelt_device_is_one_line(call):
+    with pytest.raises(DeviceError, match=r"^device 'cdua' cannot be used here .*; did you mean 'cuda'\?$"):
+        call("cdua")
+    with pytest.raises(DeviceError, match=r"^device 'None' cannot be used here \(it names no device\)$"):
+        call(None)
+
+
+def test_training_names_the_device_before_it_makes_a_zoo(tmp_path):
+    for device in ("cdua", ["cdua", "cpu"], ["cpu", "cdua"]):
+        with pytest.raises(DeviceError, match=r"did you mean 'cuda'\?$"):
+            trained(tmp_path / "zoo", device)
+    with pytest.raises(DeviceError, match="no device is given"):
+        trained(tmp_path / "zoo", [])
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_data_sets_of_files_name_it_too(folder):  # noqa: F811
+    data = ImageNet(folder[0])
+    for call in (
+        lambda: data.to("cdua"),
+        lambda: data.batches("test", 8, "cdua"),
+        lambda: data.training_batches("resized-crop-flip", "cdua"),
+    ):
+        with pytest.raises(DeviceError, match=r"did you mean 'cuda'\?$"):
+            call()
+
+
+def test_tensors_may_lie_where_the_package_does_not_compute():
+    assert any_device("meta") == torch.device("meta")
+    assert next(load_run("digits-mlp-tf", 0.7, 3, device="meta").model.parameters()).is_meta
+    with pytest.raises(DeviceError, match=r"device 'meta' cannot be used here \(expected 'cpu' or a CUDA device\)"):
+        find_device("meta")
+    for name in ("hpu", "mps", "cpu:-1", "", 3.5, True):
+        with pytest.raises(DeviceError, match=r"^device '.*' cannot be used here \("):
+            any_device(name)

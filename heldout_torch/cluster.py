@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar, cast
 
 from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.optional import require
 from heldout_torch.plugins import load_plugins, loaded_plugins
 
 T = TypeVar("T")
@@ -35,10 +36,7 @@ class Cluster:
     def __init__(self, address: str, device: str | None = None) -> None:
         if device not in (None, "cpu", "cuda"):
             raise HeldoutError(f"device {device!r} is none of a cluster, expected cpu or cuda: a task uses one GPU")
-        try:
-            import ray
-        except ImportError:
-            raise HeldoutError("work on a cluster needs Ray: pip install 'heldout-torch[cluster]'") from None
+        ray = require("ray", "work on a cluster")
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
             there = ray.cluster_resources()  # type: ignore[no-untyped-call]

@@ -33,6 +33,10 @@ def test_importing_the_statistics_imports_nothing_heavy():
     assert not modules_after("import heldout_torch.stats") & {*HEAVY, "numba"}
 
 
+def test_data_sets_are_named_without_torch():
+    assert "torch" not in modules_after("import heldout_torch.data, heldout_torch.data.checks")
+
+
 def test_the_command_line_starts_without_torch():
     assert not modules_after("from heldout_torch.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") & {
         *HEAVY,

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "heldout_torch"
 TIERS = [
-    {"errors", "lazy"},
+    {"errors", "lazy", "optional"},
     {"storage"},
     {"experiments", "data", "models", "checkpoints", "plugins", "cluster", "devices"},
     {"zoo", "archives"},

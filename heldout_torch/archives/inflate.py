@@ -7,7 +7,7 @@ from typing import Any
 
 from heldout_torch.archives.access_points import WINDOW, Point, find_blocks
 from heldout_torch.archives.first_bytes import HEAD, is_packed
-from heldout_torch.errors import ZooError
+from heldout_torch.optional import require
 
 _READ = 2**19  # packed bytes read, and unpacked bytes given, at a time
 _SEARCHED = 2**24  # unpacked bytes of one read that are kept to find points in
@@ -30,12 +30,9 @@ def inflate(
         found: Called with a point when one is due, soon after what lies before it was read; by default none are sought.
 
     Raises:
-        ZooError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
+        HeldoutError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
     """
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        raise ZooError("archives need the package isal: pip install 'heldout-torch[archive]'") from None
+    isal_zlib = require("isal.isal_zlib", "an archive")
     return io.BufferedReader(_Inflated(source, isal_zlib, at or Point(0, 0, b""), spacing, found), _READ)
 
 

@@ -5,7 +5,7 @@
   `figure.savefig("name.pdf")` (or png, svg).
 - Report: `write_report(gather_statistics(tables_by_ratio, dataset), experiment, dataset, out)`.
 
-Names are imported when first used. Both need optional packages: `pip install 'heldout-torch[report]'`.
+Names are imported when first used. Both need optional packages: `pip install jinja2 matplotlib pillow`.
 """
 
 from typing import TYPE_CHECKING

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError, nearest
-from heldout_torch.report.optional import require
+from heldout_torch.optional import require
 from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
 
 def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
     """Make an empty figure in the package's style, in inches."""
-    matplotlib, figures = require("matplotlib"), require("matplotlib.figure")
+    matplotlib, figures = require("matplotlib", "a figure"), require("matplotlib.figure", "a figure")
     with matplotlib.rc_context(_STYLE):  # read when axes are made; legends read theirs later
         figure = figures.Figure(figsize=(width, height), layout="constrained")
         return figure, figure.add_subplot()

@@ -11,8 +11,8 @@ import numpy as np
 import heldout_torch
 from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import HeldoutError
+from heldout_torch.optional import require
 from heldout_torch.report import figures, payload
-from heldout_torch.report.optional import require
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
@@ -148,7 +148,7 @@ def _render(
     names: list[str],
     commands: Sequence[str],
 ) -> str:
-    jinja = require("jinja2")
+    jinja = require("jinja2", "a report")
     environment = jinja.Environment(
         loader=jinja.PackageLoader("heldout_torch.report"),
         autoescape=True,
@@ -196,7 +196,7 @@ def _render(
 def _svg(figure: "Figure", name: str) -> str:
     """Draw a figure as SVG that takes its colours and its font from the page."""
     text = io.StringIO()
-    with require("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with require("matplotlib", "a report").rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -7,8 +7,8 @@ import numpy as np
 
 from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
+from heldout_torch.optional import require
 from heldout_torch.report.figures import GRID, INK
-from heldout_torch.report.optional import require
 from heldout_torch.report.thumbnails import read_images
 from heldout_torch.stats import InfluencePairs
 
@@ -75,7 +75,7 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
 
 
 def _grid(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
-    figure = require("matplotlib.figure").Figure(
+    figure = require("matplotlib.figure", "a figure").Figure(
         figsize=(columns * _INCHES + 0.1, rows * (_INCHES + 0.32)), layout="constrained"
     )
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.report.optional import require
+from heldout_torch.optional import require
 
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
@@ -88,7 +88,7 @@ def _encode(tiles: np.ndarray, form: str, quality: int = 0) -> bytes:
     sheet[: len(tiles)] = tiles
     pixels = sheet.reshape(rows, SIDE, side, side, 3).swapaxes(1, 2).reshape(rows * side, SIDE * side, 3)
     options = {"optimize": True} if form == "PNG" else {"quality": quality, "method": 2}
-    image = require("PIL.Image").fromarray(pixels)
+    image = require("PIL.Image", "a picture").fromarray(pixels)
     if (pixels == pixels[..., :1]).all():
         image = image.convert("L")
     file = io.BytesIO()
@@ -97,7 +97,7 @@ def _encode(tiles: np.ndarray, form: str, quality: int = 0) -> bytes:
 
 
 def _smaller(pixels: np.ndarray, side: int) -> np.ndarray:
-    images = require("PIL.Image")
+    images = require("PIL.Image", "a picture")
     h, w, _ = pixels.shape
     size = max(1, round(w * side / max(h, w))), max(1, round(h * side / max(h, w)))
     image = images.fromarray(np.broadcast_to(pixels, (h, w, 3)).copy())

@@ -1,7 +1,6 @@
 """Tables of results as files that other tools read, CSV and Parquet."""
 
 import csv
-import importlib
 import io
 import operator
 import os
@@ -11,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError
+from heldout_torch.optional import require
 from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.paths import Location, local_path
 
@@ -38,7 +38,7 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise DataError(f"{file}: cannot be written, {folder} is no folder that can be written")
     if file.suffix == ".parquet":
-        _require("pyarrow")
+        _arrow("pyarrow")
     return file
 
 
@@ -101,7 +101,7 @@ def _is_whole(row: list[str], header: list[str]) -> bool:
 
 
 def _from_parquet(data: bytes, names: set[str]) -> dict[str, list[int]]:
-    parquet = _require("pyarrow.parquet")
+    parquet = _arrow("pyarrow.parquet")
     file = parquet.ParquetFile(io.BytesIO(data))
     found = file.read([name for name in file.schema_arrow.names if name in names])
     return {name: list(map(operator.index, values)) for name, values in found.to_pydict().items()}
@@ -115,16 +115,12 @@ def _texts(values: np.ndarray) -> list[str]:
 
 
 def _as_parquet(columns: Columns) -> bytes:
-    arrow, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
     buffer = io.BytesIO()
     arrays = {name: arrow.array(values, from_pandas=True) for name, values in columns.items()}
     parquet.write_table(arrow.table(arrays), buffer)
     return buffer.getvalue()
 
 
-def _require(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise HeldoutError(f"{package} is not installed; pip install {package}, or write .csv or .npz") from None
+def _arrow(module: str) -> Any:
+    return require(module, "a .parquet file", "or take .csv or .npz")

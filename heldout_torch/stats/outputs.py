@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError, nearest
+from heldout_torch.data.checks import check_split
+from heldout_torch.errors import DataError
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
@@ -212,9 +213,7 @@ class OutputTable:
         return stored if np.array_equal(self.rows, np.arange(len(stored))) else stored[self.rows]
 
     def _stored(self, split: "SplitName") -> np.ndarray:
-        if split not in ("train", "test"):
-            raise DataError(f"split is {split!r}, expected 'train' or 'test'{nearest(str(split), ('train', 'test'))}")
-        if (name := f"margins_{split}") not in self.stored:
+        if (name := f"margins_{check_split(split)}") not in self.stored:
             raise DataError("this table has no margins on the training set, which memorization needs; give them, too")
         return self.stored[name]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
+from heldout_torch.optional import require
 from heldout_torch.stats.arguments import as_count, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
@@ -179,11 +180,8 @@ class _Dual:
 def _lasso(
     table: OutputTable, index: np.ndarray, strengths: Sequence[float] | None, folds: int, out: np.ndarray
 ) -> Datamodels:
-    try:
-        from sklearn.linear_model import Lasso, LassoCV
-        from sklearn.model_selection import cross_val_predict
-    except ImportError:
-        raise DataError("LASSO needs scikit-learn: pip install scikit-learn, or penalty='ridge'") from None
+    linear = require("sklearn.linear_model", "LASSO", "or take penalty='ridge'")
+    cross_val_predict = require("sklearn.model_selection", "LASSO").cross_val_predict
     import torch
 
     masks = np.asfortranarray(table.mask(), np.float32)  # (runs, n)
@@ -193,8 +191,8 @@ def _lasso(
     for row in tracked(range(len(index)), "datamodels", "test example", len(index)):
         margins = table.margins("test", index[[row]])[:, 0].astype(np.float32)
         options = {} if strengths is None else {"alphas": sorted(strengths, reverse=True)}
-        fitted = LassoCV(cv=parts, max_iter=10_000, **options).fit(masks, margins)
-        predicted = cross_val_predict(Lasso(fitted.alpha_, max_iter=10_000), masks, margins, cv=parts)
+        fitted = linear.LassoCV(cv=parts, max_iter=10_000, **options).fit(masks, margins)
+        predicted = cross_val_predict(linear.Lasso(fitted.alpha_, max_iter=10_000), masks, margins, cv=parts)
         out[row] = fitted.coef_
         pair = (torch.from_numpy(values.astype(np.float64))[:, None] for values in (predicted, margins))
         agreement = [float(value) for value in _agreement(*pair)]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError, nearest
+from heldout_torch.data.checks import check_split
+from heldout_torch.errors import DataError
 from heldout_torch.stats.accuracies import run_columns
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
@@ -203,9 +204,7 @@ class RunTable:
         Raises:
             DataError: If there is no such split, or a run is selected that does not exist.
         """
-        if split not in ("train", "test"):
-            raise DataError(f"split is {split!r}, expected 'train' or 'test'{nearest(str(split), ('train', 'test'))}")
-        return unpack_runs(self._packed[f"correct_{split}"], self.runs, selected_runs(runs, self.keys))
+        return unpack_runs(self._packed[f"correct_{check_split(split)}"], self.runs, selected_runs(runs, self.keys))
 
     @property
     def runs(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from heldout_torch.errors import ZooError
+from heldout_torch.optional import require
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.retries import retried
 
@@ -54,7 +55,7 @@ def check_package(location: str) -> None:
     """Check that the package is there.
 
     Raises:
-        ZooError: If it is not.
+        HeldoutError: If it is not.
     """
     _library(location)
 
@@ -128,14 +129,9 @@ def commit(location: str, operations: Sequence[Any], summary: str) -> None:
 
 
 def _library(location: str) -> Any:
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-        import huggingface_hub.utils
-    except ImportError:
-        raise ZooError(f"{location}: writing to the Hub needs a package, pip install 'heldout-torch[hub]'") from None
-    library: Any = huggingface_hub
-    library.utils.disable_progress_bars()  # one for each batch of files, over our own
+    what = f"{location}: writing to the Hub"
+    library, _, utils = (require(f"huggingface_hub{part}", what) for part in ("", ".errors", ".utils"))
+    utils.disable_progress_bars()  # one for each batch of files, over our own
     return library
 
 

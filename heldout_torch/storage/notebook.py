@@ -1,11 +1,10 @@
 """How results are shown in a notebook: as HTML in which whatever was in a file is text, or as a pandas data frame."""
 
 import html
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.optional import require
 
 _ROWS = 10
 
@@ -31,11 +30,7 @@ def data_frame(columns: Mapping[str, Any]) -> Any:
     Raises:
         HeldoutError: If pandas is not installed.
     """
-    try:
-        pandas = importlib.import_module("pandas")
-    except ImportError:
-        raise HeldoutError("pandas is not installed; pip install pandas") from None
-    return pandas.DataFrame(dict(columns))
+    return require("pandas", "a data frame").DataFrame(dict(columns))
 
 
 def _cell(value: Any) -> str:

@@ -110,7 +110,7 @@ class FolderZoo(WritingZoo):
             contents = {name: self._contents(key, path / name) for name in record.files}
             wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
             if not wrong:
-                return RunFiles(metadata, record, contents)
+                return RunFiles.recorded(metadata, record, contents, str(path))
         raise ZooError(
             f"{path}: {', '.join(wrong)} not as recorded; export or fetch the run again, or, if it was "
             f"changed on purpose: heldout zoo index {self.root}"

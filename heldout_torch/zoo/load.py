@@ -116,7 +116,8 @@ def load_runs(
         experiment: Such as `cifar10-inception`, or with `*` as in `list_runs`; or whole keys, such as `list_runs` and
             `RunTable.who_trained_on` return.
         subset_ratio: Only this ratio; all by default.
-        runs: Only these numbers, in this order, as in `list_runs`; by default all that are there.
+        runs: Only these numbers, in this order, as in `list_runs`; by default all that are there. With `*` those that
+            are not there are left out.
         zoo: As in `load_run`.
         device: Where the models go.
 
@@ -143,6 +144,9 @@ def load_runs(
         if not keys:
             asked = experiment, () if subset_ratio is None else [as_ratio(subset_ratio)], runs or ()
             raise ZooError(f"{opened.location}: holds no such run; {described(opened.keys(), *asked)}")
+        if runs is not None:
+            place = {run: place for place, run in enumerate(runs)}
+            keys.sort(key=lambda key: (key.experiment, key.subset_ratio, place[key.run]))
     else:
         ratio = subset_ratio if subset_ratio is not None else only_ratio(opened, experiment)
         keys = [make_key(experiment, ratio, run) for run in runs]

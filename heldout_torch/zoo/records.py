@@ -25,7 +25,7 @@ from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.dtypes import DTYPES, named
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
-from heldout_torch.zoo.model_file import model_bytes, read_model
+from heldout_torch.zoo.model_file import model_bytes, read_model, read_model_header
 
 RECORD_FILE = "run.json"
 TRIES = 10  # to read a run that somebody replaces all the time
@@ -165,6 +165,17 @@ class RunFiles:
         _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
         files = {name: FileRecord.of(data) for name, data in contents.items()}
         return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
+
+    @classmethod
+    def recorded(cls, metadata: RunMetadata, record: RunRecord, contents: Mapping[str, bytes], where: str) -> Self:
+        """Return a run whose files are as its record says, and whose model is no other run's.
+
+        Raises:
+            ZooError: If the model says that it is another run.
+        """
+        if MODEL_FILE in contents:
+            read_model_header(contents[MODEL_FILE], metadata.key, f"{where}/{MODEL_FILE}")
+        return cls(metadata, record, contents)
 
     @classmethod
     def joined(cls, aux: "RunFiles", model: "RunFiles") -> Self:

@@ -1,6 +1,7 @@
 """A list of runs as people look at it."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self, SupportsIndex, overload
 
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.zoo.keys import RunKey
@@ -9,7 +10,22 @@ _SHOWN = 20
 
 
 class RunList(list[RunKey]):
-    """A list of runs, which a notebook shows as a table."""
+    """A list of runs, which a notebook shows as a table; so is what is cut out of it, copied, or joined with others."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> RunKey: ...
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> RunKey | Self:
+        found = super().__getitem__(place)
+        return found if isinstance(found, RunKey) else type(self)(found)
+
+    def __add__(self, others: Iterable[RunKey]) -> Self:  # type: ignore[override]
+        return type(self)([*self, *others])
+
+    def copy(self) -> Self:
+        """Return a list of the same runs."""
+        return type(self)(self)
 
     def columns(self) -> dict[str, list[Any]]:
         """Return a column each of the experiments, subset ratios and run numbers."""

@@ -120,7 +120,8 @@ class WebZoo:
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as they are in the zoo now, offline in the cache, checked against its record."""
         if self._offline:
-            return RunFiles(self.metadata(key), self.record(key), self._contents(key, list(self.record(key).files)))
+            contents = self._contents(key, list(self.record(key).files))
+            return RunFiles.recorded(self.metadata(key), self.record(key), contents, f"{self.location}/{key}")
         for attempt in range(TRIES):  # somebody may replace the run while it is read, file by file
             time.sleep(_WAIT * attempt)
             record = self._find(key, fresh=True)
@@ -129,7 +130,7 @@ class WebZoo:
             contents = {name: self.read(f"{key}/{name}") or b"" for name in record.files}
             wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
             if not wrong:
-                return RunFiles(self.metadata(key), record, contents)
+                return RunFiles.recorded(self.metadata(key), record, contents, f"{self.location}/{key}")
         raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; put the run there again")
 
     def read(self, name: str) -> bytes | None:

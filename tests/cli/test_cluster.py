@@ -64,7 +64,7 @@ def test_what_a_cluster_writes_is_what_is_written_here(zoo, cluster, tmp_path, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "work on a cluster needs Ray: pip install 'heldout-torch[cluster]'"),
+        ([], "work on a cluster needs ray, which is not installed: pip install ray"),
         (["--device", "cuda:0"], "device 'cuda:0' is none of a cluster, expected cpu or cuda: a task uses one GPU"),
         (
             ["--device", "cuda", "cpu"],

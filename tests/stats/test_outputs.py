@@ -265,7 +265,7 @@ def test_what_cannot_be_estimated_is_refused(table):
     for estimate in (memorization, influence):
         with pytest.raises(DataError, match="only 'nan'"):
             estimate(table, empty="zero")
-    with pytest.raises(DataError, match="split is 'validation'"):
+    with pytest.raises(DataError, match="split 'validation' is not known, expected 'train' or 'test'"):
         table.margins("validation")
     with pytest.raises(DataError, match="twice"):
         table.select_runs([1, 1])

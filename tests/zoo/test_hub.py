@@ -239,7 +239,8 @@ def test_without_the_package_it_is_one_line_and_reading_works(zoo, hub, monkeypa
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert push(zoo, hub) == 1
     assert capsys.readouterr().err == (
-        f"error: {hub.location}: writing to the Hub needs a package, pip install 'heldout-torch[hub]'\n"
+        f"error: {hub.location}: writing to the Hub needs huggingface_hub, which is not installed: "
+        "pip install huggingface_hub\n"
     )
     assert len(list_runs(hub.location)) == 6
 

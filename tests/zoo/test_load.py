@@ -3,6 +3,7 @@
 Also of zoo/find.py, zoo/open.py.
 """
 
+import copy
 import json
 import pickle
 import shutil
@@ -214,6 +215,11 @@ def test_what_a_zoo_gives_is_shown_short_and_hashed(zoo):
     few, many = RunList([KEY] * 20), RunList([KEY] * 2000)
     assert repr(few) == str(few) == repr(list(few))
     assert repr(many) == str(many) == f"[{KEY!r}, ..., {KEY!r}] (2,000 runs)"
+    runs = RunList(RunKey(EXPERIMENT, 0.7, run) for run in range(6))
+    for part in (runs[4:], runs[::-3], runs.copy(), copy.copy(runs), runs[:2] + runs[4:], runs[:0]):
+        assert isinstance(part, RunList)
+        assert part.to_pandas()["run"].tolist() == [key.run for key in part]
+    assert runs[-1] == RunKey(EXPERIMENT, 0.7, 5)
 
 
 def test_what_names_no_run_is_shown_short(zoo):
@@ -269,6 +275,7 @@ def test_runs_of_a_misspelt_experiment_are_refused_at_once_with_the_nearest(zoo,
 def test_runs_are_listed_by_pattern_ratio_and_number(zoo):
     assert list_runs(zoo, "digits*", "0.7", [1, 9]) == [RunKey(EXPERIMENT, 0.7, 1)]
     assert list_runs(zoo, EXPERIMENT) == list_runs(zoo)
+    assert [run.key.run for run in load_runs("digits*", 0.7, [4, 9, 1], zoo)] == [4, 1]
     assert list_runs(zoo, "cifar*") == list_runs(zoo, subset_ratio=0.5) == list_runs(zoo, runs=[9]) == []
 
 
@@ -345,7 +352,7 @@ def test_runs_are_loaded_by_their_keys(keys):
 
 def test_runs_are_loaded_by_what_lists_and_tables_return():
     assert [run.key for run in load_runs(list_runs())] == list_runs()
-    assert [run.key for run in load_runs("digits-*", runs=[4, 1])] == [RunKey(EXPERIMENT, 0.7, run) for run in (1, 4)]
+    assert [run.key for run in load_runs("digits-*", runs=[4, 1])] == [RunKey(EXPERIMENT, 0.7, run) for run in (4, 1)]
     some = RunTable.from_zoo(None, EXPERIMENT, 0.7).who_trained_on([5])
     assert [run.key for run in load_runs(some)] == some
 

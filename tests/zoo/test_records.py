@@ -10,11 +10,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from heldout_torch import ZooError
+from heldout_torch import ZooError, load_run
+from heldout_torch.zoo.copy import check_runs, copy_runs
 from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_writable, open_zoo
 from heldout_torch.zoo.records import read_record, record_bytes
 from tests.helpers.archives import EXPERIMENT
 from tests.helpers.changes import changed_at
+from tests.helpers.server import Server
 from tests.helpers.zoos import export
 
 KEY = RunKey(EXPERIMENT, 0.7, 1)
@@ -88,3 +91,25 @@ def test_a_foreign_record_is_read_with_suspicion(folder, change):
 def test_what_is_no_record_is_refused(data):
     with pytest.raises(ZooError, match=r"there: is no readable record"):
         read_record(data, KEY, "there")
+
+
+def test_a_run_that_was_filed_as_another_is_noticed_wherever_it_is_read(tree, tmp_path, monkeypatch):
+    """The fault of whoever moved it: the record beside the model is of the folder, and fits its bytes."""
+    export(tree, tmp_path / "zoo", runs=[1, 2])
+    one, other = (tmp_path / "zoo" / EXPERIMENT / "0.7" / run for run in "12")
+    for name in ("aux_arrays.npz", "model.safetensors"):
+        (one / name).write_bytes((other / name).read_bytes())
+    table, theirs = (json.loads((folder / "run.json").read_bytes()) for folder in (one, other))
+    (one / "run.json").write_text(json.dumps({**theirs, "metadata": table["metadata"]}))
+    line = r"model\.safetensors: says that it is .*/2, but lies in the folder of .*/1$"
+    zoo = open_zoo(tmp_path / "zoo")
+    assert [outcome.error is None for outcome in check_runs(zoo, zoo.keys())] == [False, True]
+    pushed = copy_runs(zoo, open_writable(tmp_path / "pushed"), zoo.keys())
+    assert [outcome.error is None for outcome in pushed] == [False, True]
+    open_writable(tmp_path / "zoo").index()
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    with Server(tmp_path / "zoo").running() as server:
+        for place in (zoo, open_zoo(server.url)):
+            for read in (place.files, place.state, lambda key, place=place: load_run(key, zoo=place)):
+                with pytest.raises(ZooError, match=line):
+                    read(KEY)

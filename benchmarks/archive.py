@@ -1,11 +1,13 @@
-"""What an archive costs: export against `gzip -dc ARCHIVE | md5sum`, one run of it against `tar xzf ARCHIVE MEMBER`.
+"""What an archive costs: exported against `gzip -dc | md5sum`, by URL against `curl |`, and one run against `tar xzf`.
 
-Usage: python benchmarks/archive.py [--runs 24] [--gigabytes 5] [--workers 2]
+Usage: python benchmarks/archive.py [--runs 24] [--gigabytes 5] [--workers 2] [--inflaters]
 Needs the test dependencies (TensorFlow and Sonnet make the runs, in a process of their own).
 """
 
 import argparse
+import hashlib
 import io
+import os
 import shutil
 import statistics
 import subprocess
@@ -23,15 +25,18 @@ sys.path.insert(0, str(REPOSITORY))
 import isal.igzip
 import torch
 
+from benchmarks.archive_server import asked, serving
 from heldout_torch import load_run
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.hashed_stream import HashedStream
 from heldout_torch.archives.inflate import inflate
 from heldout_torch.archives.stream import export_archive
+from heldout_torch.zoo import open_zoo
 from tests.reference import run_reference
 
 EXPERIMENT, RATIO = "cifar10-inception", "0.5"
 MADE = 4
+SPACINGS = (2**21, 2**23, 2**25, 2**27)  # unpacked bytes between points
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -130,24 +135,72 @@ def compare_inflaters(archive: Path) -> None:
         print(f"  inflating by {name}: {taken:.2f} s, {times['zlib'] / taken:.2f} times as fast as zlib")
 
 
+def compare_by_url(archive: Path, workers: int) -> None:
+    """Print how exporting from a web server compares with piping what `curl` fetches, both as commands."""
+    heldout = f"{sys.executable} -m heldout_torch export --quiet --workers {workers}"
+    os.environ["HELDOUT_TORCH_CACHE"] = str(archive.parent / "cache")
+    checked, rows = f"--md5 {md5(archive)}", []
+    with serving(archive.parent) as url:
+        address = f"{url}/{archive.name}"
+        for number in range(7):
+            zoos = [archive.parent / f"{kind}-{number}" for kind in ("url", "pipe")]
+            ways = [
+                shell(f"{heldout} {address} {checked} --zoo {zoos[0]}"),
+                shell(f"curl -sSf {address} | {heldout} - {checked} --zoo {zoos[1]}"),
+            ]
+            order = (0, 1) if number % 2 else (1, 0)
+            taken = {way: seconds(ways[way]) for way in order}
+            rows.append((taken[0], taken[1]))
+            for zoo in zoos:
+                shutil.rmtree(zoo)
+    by_url, piped = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratios = sorted(row[0] / row[1] for row in rows)
+    print(f"export of {archive.stat().st_size / 1e6:.0f} MB by URL: {by_url:.2f} s, curl | export -: {piped:.2f} s")
+    print(f"  by URL / piped: {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+
+
+def md5(path: Path) -> str:
+    """Compute a file's MD5."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 def compare_one_run(archive: Path, runs: int) -> None:
-    """Print how reading the last run but one through the index compares with tar."""
-    index_time = seconds(lambda: build_index(archive))
-    index = archive.with_name(archive.name + ".seek")
+    """Print how reading the last run but one through indices of several spacings compares with tar."""
     name = f"{EXPERIMENT}/{RATIO}/{runs - 2}"
     tar_time = seconds(shell(f"cd {archive.parent} && tar xzf {archive} {name}"))
-
-    def load() -> None:
-        load_run(EXPERIMENT, float(RATIO), runs - 2, archive)
-
-    load_time = statistics.median(seconds(load) for _ in range(5))
     extracted = load_run(EXPERIMENT, float(RATIO), runs - 2, archive.parent).model.state_dict()
-    read = load_run(EXPERIMENT, float(RATIO), runs - 2, archive).model.state_dict()
-    assert all(torch.equal(extracted[key], read[key]) for key in extracted)
     size = archive.stat().st_size
-    print(f"run {runs - 2} of {runs} in {size / 1e9:.2f} GB: {load_time:.3f} s, tar xzf: {tar_time:.1f} s")
-    print(f"  tar / through the index: {tar_time / load_time:.0f}")
-    print(f"  index: made in {index_time:.1f} s, {100 * index.stat().st_size / size:.2f} % of the archive")
+    print(f"run {runs - 2} of {runs} in {size / 1e9:.2f} GB by tar xzf: {tar_time:.1f} s")
+    for spacing in SPACINGS:
+        index = archive.with_name(f"{spacing}.seek")
+        index_time = seconds(lambda index=index, spacing=spacing: build_index(archive, spacing=spacing, out=index))
+        print(
+            f"index with a point every {spacing / 2**20:g} MiB: {index.stat().st_size / 1e6:.2f} MB, "
+            f"{100 * index.stat().st_size / size:.3f} % of the archive, made in {index_time:.1f} s"
+        )
+        with serving(archive.parent) as url:
+            for place in (str(archive.parent), url):
+                asked(url)
+                times, seen = [], []
+                for _ in range(5):
+                    zoo = open_zoo(f"{place}/{archive.name}", index=f"{place}/{index.name}")
+                    zoo.keys()
+                    first = asked(url)
+                    start = time.perf_counter()
+                    read = load_run(EXPERIMENT, float(RATIO), runs - 2, zoo).model.state_dict()
+                    times.append(time.perf_counter() - start)
+                    seen.append((first, asked(url)))
+                assert all(torch.equal(extracted[key], read[key]) for key in extracted)
+                taken = statistics.median(times)
+                print(
+                    f"  {'on disk' if place != url else 'by HTTP'}: {taken:.3f} s, tar / that: {tar_time / taken:.0f}"
+                )
+            (opened, opened_size), (requests, asked_for) = seen[-1]
+            print(
+                f"  by HTTP: {opened_size / 1e6:.2f} MB in {opened} requests to open it, "
+                f"then {asked_for / 1e6:.2f} MB in {requests} requests a run"
+            )
 
 
 def main() -> None:
@@ -166,6 +219,7 @@ def main() -> None:
         small = folder / "small" / f"{EXPERIMENT}.tar.gz"
         pack_small(made, options.runs, small)
         compare_export(small, options.workers)
+        compare_by_url(small, options.workers)
         if options.inflaters:
             compare_inflaters(small)
         (folder / "large").mkdir()

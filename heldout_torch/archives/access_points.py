@@ -20,6 +20,10 @@ _HEADER = 16  # bytes that a header's form is told from
 _LENGTHS = 19  # of the code that packs a block's codes, 3 bits each
 _CHECKED = 2**10  # unpacked bytes that must be right for a point to be believed
 
+# What four lengths of 3 bits together use of a code, in 128ths; a length of 0 is of a symbol that does not occur.
+_FOUR = np.arange(2**12)[:, None] >> np.arange(0, 12, 3) & 7  # (4096, 4)
+_USED = np.where(_FOUR > 0, 128 >> _FOUR, 0).sum(axis=1)  # (4096,)
+
 
 class Point(NamedTuple):
     """A place in an archive where reading can begin.
@@ -50,9 +54,9 @@ def find_blocks(packed: bytes, window: bytes, unpacked: bytes) -> Iterator[tuple
     Yields:
         Byte of `packed`, and how many bytes of `unpacked` lie before it.
     """
-    known = window + unpacked
+    known, view = window + unpacked, memoryview(packed)
     for start in _candidates(packed):
-        rest = packed[start:]
+        rest = view[start:]
         if rest[0] & 7 == 0 and int.from_bytes(rest[1:3], "little") + _CHECKED > len(rest):
             continue  # bytes that are stored can look like a header, and give themselves as far as it says
         found = _inflated(rest, bytes(WINDOW), len(known))
@@ -62,7 +66,7 @@ def find_blocks(packed: bytes, window: bytes, unpacked: bytes) -> Iterator[tuple
             yield start, begins - len(window)
 
 
-def _inflated(packed: bytes, window: bytes, limit: int) -> bytes | None:
+def _inflated(packed: memoryview, window: bytes, limit: int) -> bytes | None:
     """Return what a piece gives when a block begins it; None if none does, or the stream ends in it."""
     inflating = zlib.decompressobj(-zlib.MAX_WBITS, zdict=window)
     try:
@@ -83,19 +87,14 @@ def _candidates(packed: bytes) -> Iterator[int]:
 
 def _dynamic(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Keep the places of a plausible header (RFC 1951, 3.2.7): counts in range, and a code that uses all its bits."""
-    low, high = (_words(data, places + i) for i in (0, 2))  # (places,), bits 0 to 63, and 16 to 79
+    words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # the 8 bytes at each place
+    low, high = words[places], words[places + 2]  # (places,), bits 0 to 63, and 16 to 79
     codes, distances, lengths = (low >> 3) & 31, (low >> 8) & 31, ((low >> 13) & 15) + 4
-    used = np.zeros(len(places), np.uint64)  # (places,), in 128ths of all that a code can use
-    for i in range(_LENGTHS):
-        bits = np.where(i < lengths, (high >> (1 + 3 * i)) & 7, 0)  # (places,)
-        used += np.where(bits > 0, 128 >> bits, 0).astype(np.uint64)
+    lengths = (high >> 1) & ((1 << 3 * lengths) - 1)  # (places,), as many as there are, 3 bits each
+    used = _USED[lengths & 4095]  # (places,), in 128ths of all that a code can use
+    for shift in range(12, 3 * _LENGTHS, 12):
+        used = used + _USED[(lengths >> shift) & 4095]
     return places[(codes < 30) & (distances < 30) & (used == 128)]
-
-
-def _words(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
-    """Return the 8 bytes at each place as a number."""
-    eight = data[places[:, None] + np.arange(8)]  # (places, 8)
-    return np.ascontiguousarray(eight).view("<u8")[:, 0]
 
 
 def _stored(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

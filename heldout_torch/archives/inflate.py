@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from heldout_torch.archives.access_points import WINDOW, Point, find_blocks
@@ -11,6 +12,7 @@ from heldout_torch.optional import require
 
 _READ = 2**19  # packed bytes read, and unpacked bytes given, at a time
 _SEARCHED = 2**24  # unpacked bytes of one read that are kept to find points in
+_AHEAD = 4  # pieces that wait to be searched, at most
 _GZIP, _RAW = 31, -15  # zlib's window bits for a gzip stream, and for what lies inside one
 _TRAILER = struct.Struct("<II")  # CRC-32 and size, behind what a gzip member contains
 
@@ -27,7 +29,8 @@ def inflate(
         source: A file with the archive's bytes from `at` on.
         at: Where they begin; the archive's beginning by default.
         spacing: Unpacked bytes between points, at least.
-        found: Called with a point when one is due, soon after what lies before it was read; by default none are sought.
+        found: Called with a point when one is due, in order, soon after what lies before it was read; the last before
+            the stream's end is read. A thread that goes beside the reading calls it. By default none are sought.
 
     Raises:
         HeldoutError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
@@ -89,6 +92,7 @@ class _Inflated(io.RawIOBase):
             elif self._member.eof:
                 self._input = self._input.lstrip(b"\0")
                 if ended:
+                    self._way.finish()
                     return b""
                 if self._input:
                     self._member = self._isal.decompressobj(_GZIP)
@@ -135,6 +139,8 @@ class _Way:
         self._before = (at.packed, at.unpacked, self._crc)  # where the piece begins, and the CRC-32 there
         self._piece, self._window, self._gave = b"", at.window or b"", list[bytes]()
         self._whole = True  # the piece lies in one gzip member, and all that it gave is kept
+        self._searching = list[Future[None]]()
+        self._pool = ThreadPoolExecutor(1)
 
     @property
     def crc_and_size(self) -> tuple[int, int]:
@@ -163,24 +169,48 @@ class _Way:
     def begin_member(self, left: int) -> None:
         """Note that a gzip member begins with the last bytes of the piece, as many as are given."""
         self._crc, self._member = 0, self._position
-        if self._found is not None and self._position >= self._due:
-            self._found(Point(self._before[0] + len(self._piece) - left, self._position, b""))
-            self._due = self._position + self._spacing
+        if self._found is not None:
+            self.finish()
+            if self._position >= self._due:
+                self._found(Point(self._before[0] + len(self._piece) - left, self._position, b""))
+                self._due = self._position + self._spacing
 
     def search(self) -> None:
-        """Find the points that are due in the piece, all of which is inflated."""
-        if self._found is None or not self._whole or self._position < self._due:
+        """Find the points that are due in the piece, all of which is inflated, beside the reading of the next ones."""
+        self._wait(_AHEAD)
+        if self._found is not None and self._whole and (self._searching or self._position >= self._due):
+            piece = (self._piece, self._window, b"".join(self._gave), *self._before, self._member)
+            self._searching.append(self._pool.submit(self._search, self._found, *piece))
+
+    def finish(self) -> None:
+        """Wait until what was searched for is found."""
+        self._wait(0)
+
+    def _wait(self, left: int) -> None:
+        while self._searching and (len(self._searching) > left or self._searching[0].done()):
+            self._searching.pop(0).result()
+
+    def _search(
+        self,
+        found: Callable[[Point], object],
+        piece: bytes,
+        window: bytes,
+        gave: bytes,
+        packed_at: int,
+        unpacked_at: int,
+        crc: int,
+        member: int,
+    ) -> None:
+        position = unpacked_at + len(gave)
+        if position < self._due:
             return
-        packed_at, unpacked_at, crc = self._before
-        gave = b"".join(self._gave)
-        for packed, unpacked in find_blocks(self._piece, self._window, gave):
+        for packed, unpacked in find_blocks(piece, window, gave):
             at = unpacked_at + unpacked
             if at >= self._due:
-                window = (self._window + gave[:unpacked])[-WINDOW:]
-                crc_there = self._crc32(gave[:unpacked], crc)
-                self._found(Point(packed_at + packed, at, window, crc_there, self._member))
+                before = (window + gave[:unpacked])[-WINDOW:]
+                found(Point(packed_at + packed, at, before, self._crc32(gave[:unpacked], crc), member))
                 self._due = at + self._spacing
-                if self._due > self._position:
+                if self._due > position:
                     return
 
     def begin_plain(self) -> None:

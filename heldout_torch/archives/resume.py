@@ -23,7 +23,7 @@ from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.cache import cache_root
 from heldout_torch.zoo.keys import RunKey
 
-_VERSION = 1
+_VERSION = 2
 _LONGEST_STEP = 2 * 10**9  # bytes between marks, at most
 _STEPS = 400  # marks in an archive, at least
 
@@ -156,7 +156,7 @@ class Marks:
         record = {
             "version": _VERSION,
             "point": [mark.point.packed, mark.point.unpacked, mark.point.crc, mark.point.member],
-            "window": None if mark.point.window is None else base64.b85encode(mark.point.window).decode(),
+            "window": None if mark.point.window is None else base64.b64encode(mark.point.window).decode(),
             "header": mark.header,
             "met": list(map(str, met)),
             "failed": {str(key): failed[key] for key in met if key in failed},
@@ -168,7 +168,7 @@ class Marks:
 def _read(record: Any) -> Mark:
     """Return the mark of a file; ValueError, TypeError, KeyError, AttributeError or ZooError if it holds none."""
     packed, unpacked, crc, member = record["point"]
-    window = None if record["window"] is None else base64.b85decode(record["window"])
+    window = None if record["window"] is None else base64.b64decode(record["window"], validate=True)
     met = [RunKey.parse(key) for key in record["met"]]
     failed = {RunKey.parse(key): str(error) for key, error in record["failed"].items()}
     numbers = (packed, unpacked, member, record["header"], crc or 0)

@@ -118,7 +118,7 @@ def test_a_web_server_sends_only_what_lies_around_the_run(indexed, monkeypatch):
     with Server(archive.parent).running() as server:
         assert_same(load_run(EXPERIMENT, 0.7, 150, f"{server.url}/{archive.name}"), tree)
         assert server.sent[archive.name] <= around + 100
-        assert server.sent[archive.name] < index.size / 5
+        assert server.sent[archive.name] < index.size / 3  # its three files lie apart, points 0.1 to 0.7 MB of 7.7
         assert server.sent[archive.name + ".seek"] < archive.with_name("archive.tar.gz.seek").stat().st_size / 2
         server.ranges = False
         monkeypatch.setattr(retries, "WAITS", ())

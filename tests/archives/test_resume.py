@@ -186,10 +186,11 @@ def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
     record = json.loads(kept)
     wrong = (
         b"", b"[" * 100_000, kept[:-5], b"{}", b"[1]",
-        json.dumps(record | {"window": 3}).encode(), json.dumps(record | {"header": -1}).encode(),
+        json.dumps(record | {"window": 3}).encode(), json.dumps(record | {"window": "%"}).encode(),
+        json.dumps(record | {"header": -1}).encode(),
         json.dumps(record | {"point": [1, 2, 3]}).encode(), json.dumps(record | {"met": ["x"]}).encode(),
         json.dumps(record | {"failed": {f"{EXPERIMENT}/0.5/0": "x"}}).encode(),
-        json.dumps(record | {"version": 2}).encode(),
+        json.dumps(record | {"version": 1}).encode(),
         json.dumps(record | {"point": [record["point"][0], record["header"] + 1, 0, 0]}).encode(),
         json.dumps(record | {"met": 3}).encode(),
     )  # fmt: skip
@@ -209,7 +210,9 @@ def test_a_wrong_window_is_an_error_and_no_wrong_run(packed, tmp_path, cache):
     end_in(data, tmp_path / "zoo", cache)
     (file,) = cache.iterdir()
     record = json.loads(file.read_bytes())
-    file.write_bytes(json.dumps(record | {"window": "0" * len(record["window"])}).encode())
+    file.write_bytes(
+        json.dumps(record | {"window": "0" * (len(record["window"]) - 4) + record["window"][-4:]}).encode()
+    )
     outcomes, _ = export(data, tmp_path / "zoo")
     assert len(errors(outcomes)) > 1
     assert contents(tmp_path / "zoo").items() <= expected.items()

@@ -72,8 +72,8 @@ def of_run(key: object, message: str) -> str:
     return message if message.startswith((f"{name}:", f"{name} ")) else f"{name}: {message}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is."""
     names = {known_name.lower(): known_name for known_name in known}
-    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
     return f"; did you mean {names[found[0]]!r}?" if found else ""

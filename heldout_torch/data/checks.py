@@ -18,7 +18,7 @@ def check_split(split: str) -> SplitName:
         DataError: If it is neither `train` nor `test`.
     """
     for known in SPLITS:
-        if split == known:
+        if isinstance(split, str) and split == known:
             return known
     raise DataError(f"split {split!r} is not known, expected 'train' or 'test'{nearest(str(split), SPLITS)}")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count, as_number, as_numbers, as_row_of_numbers
+from heldout_torch.stats.arguments import as_count, as_kind, as_number, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.shown import short_repr
@@ -89,6 +89,7 @@ def pair_agreement(one: InfluencePairs, other: InfluencePairs) -> PairAgreement:
     Raises:
         DataError: If a set has a pair twice, or they count examples in different orders.
     """
+    one, other = (as_kind(pairs, InfluencePairs, "pairs") for pairs in (one, other))
     if None not in (one.order, other.order) and one.order != other.order:
         raise DataError(f"pairs in {one.order} and in {other.order} order cannot be compared; bring them into one")
     first, second = (_pair_numbers(pairs) for pairs in (one, other))
@@ -151,6 +152,7 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
         Edges of the bands, float64 of shape (bins + 1,), and mean accuracy, float64 of shape (bins, ratios), NaN for a
         band without examples.
     """
+    as_kind(consistency, ConsistencyScores, "consistency")
     edges = np.linspace(0, 1, as_count(bins, "bins") + 1)
     band = np.clip(np.searchsorted(edges, consistency.scores, side="right") - 1, 0, bins - 1)
     accuracy = np.full((bins, len(consistency.ratios)), np.nan)

@@ -1,25 +1,28 @@
 """What functions of statistics are given: numbers, shares, rows of numbers, labels, arrays to write into; checked."""
 
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
-from heldout_torch.errors import DataError, one_line
+from heldout_torch.errors import DataError, nearest, one_line
+
+T = TypeVar("T")
 
 
-def as_count(value: Any, name: str) -> int:
-    """Return a number from 1, given as anything like an integer, such as a NumPy one.
+def as_count(value: Any, name: str, least: int = 1) -> int:
+    """Return an integer from 1, or from another least, given as anything like an integer, such as a NumPy one.
 
     Raises:
         DataError: If it is none; `name` is what the error calls it.
     """
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1:
-        raise DataError(f"{name} is {shortened(value)}, expected a number from 1")
+        number = least - 1
+    if number < least:
+        raise DataError(f"{name} is {shortened(value)}, expected a number from {least}")
     return number
 
 
@@ -50,13 +53,52 @@ def as_share(value: Any, name: str) -> float:
     return share
 
 
+def as_choice(value: Any, choices: Sequence[str], name: str) -> str:
+    """Return a word that is one of several.
+
+    Raises:
+        DataError: If it is none of them; `name` is what the error calls it.
+    """
+    if not isinstance(value, str) or value not in choices:
+        *first, last = map(repr, choices)
+        expected = f"{', '.join(first)} or {last}{nearest(str(value), choices)}"
+        raise DataError(f"{name} is {shortened(value)}, expected {expected}")
+    return value
+
+
+def as_kind(value: Any, kind: type[T], name: str) -> T:
+    """Return a result of another function if it is one of that kind.
+
+    Raises:
+        DataError: If it is another thing; `name` is what the error calls it.
+    """
+    if not isinstance(value, kind):
+        raise DataError(f"{name}: given {type(value).__name__}, expected {kind.__name__}")
+    return value
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Return anything like an array as one: lists, tensors in this machine's memory; memory maps stay what they are.
+
+    Raises:
+        DataError: If it is nothing like it, such as a tensor on a GPU, or hides values as masked arrays do; `name` is
+            what the error calls it.
+    """
+    if np.ma.is_masked(values):
+        raise DataError(f"{name}: values are masked, which are not counted out here; select others, or fill with NaN")
+    try:
+        return values if isinstance(values, np.memmap) else np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name}: {type(values).__name__} is no array ({one_line(error)})") from None
+
+
 def as_numbers(values: Any, name: str) -> np.ndarray:
     """Return an array of numbers, of any shape and real type; NaN and infinities are numbers here.
 
     Raises:
         DataError: If it holds anything else; `name` is what the error calls it.
     """
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name} are {array.dtype} {array.shape}, expected numbers")
     return array
@@ -64,7 +106,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
 
 def as_row_of_numbers(values: Any, name: str) -> np.ndarray:
     """Return an array of numbers of one dimension, as `as_numbers` does."""
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.ndim != 1 or array.dtype.kind not in "biuf":
         raise DataError(f"{name} are {array.dtype} {array.shape}, expected a row of numbers")
     return array
@@ -78,7 +120,7 @@ def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
     """
     if labels is None:
         raise DataError(f"{name} is missing, pairs of the same class need it")
-    labels = np.asarray(labels)
+    labels = as_array(labels, name)
     if labels.shape != (examples,) or labels.dtype.kind not in "iu":
         raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(examples,)}")
     return labels

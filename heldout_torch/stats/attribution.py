@@ -14,7 +14,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count, as_share, shortened
+from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import check_outputs
@@ -69,7 +69,7 @@ def lds(
         test: Test examples that rows are about, in the same way.
         level: How often the interval is to cover the mean, above 0 and below 1.
         resamples: Number of bootstrap resamples of the runs, at least 1.
-        seed: Of the resamples.
+        seed: Of the resamples, an integer from 0.
         device: Where predictions are computed.
 
     Raises:
@@ -81,14 +81,11 @@ def lds(
     if table.runs < 3:
         raise DataError(f"{table.runs} runs ({', '.join(table.keys)}), expected three runs or more to rank")
     if not callable(scores):
-        scores = np.asanyarray(scores)
+        scores = as_array(scores, "scores")
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     if isinstance(scores, np.ndarray) and scores.shape != (len(rows), len(columns)):
         raise DataError(f"scores have shape {scores.shape}, expected (test, train) {(len(rows), len(columns))}")
-    try:
-        random = np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise DataError(f"seed is {shortened(seed)}, expected an integer from 0") from None
+    random = np.random.default_rng(as_count(seed, "seed", least=0))
     drawn = random.multinomial(table.runs, np.full(table.runs, 1 / table.runs), resamples)
     times = np.concatenate([np.ones((1, table.runs), np.int64), drawn])  # the first is the runs themselves
     correlations = np.empty((len(rows), len(times)))
@@ -107,7 +104,7 @@ def lds(
 
 
 def _checked(block: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray:
-    block = np.asarray(block)
+    block = as_array(block, "scores")
     if block.shape != (len(rows), columns) or block.dtype.kind not in "fiu":
         raise DataError(f"scores are {block.dtype} {block.shape}, expected numbers {(len(rows), columns)}")
     if not np.isfinite(block).all():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count, as_labels, as_number, as_row_of_numbers
+from heldout_torch.stats.arguments import as_array, as_count, as_kind, as_labels, as_number, as_row_of_numbers
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
@@ -119,7 +119,7 @@ def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None)
         DataError: If the ranking is not of that shape, or examples are named that do not exist.
     """
     check_table(table)
-    rows, ranking = selected(test, table.test_examples, "test"), np.asarray(ranking)
+    rows, ranking = selected(test, table.test_examples, "test"), as_array(ranking, "ranking")
     if ranking.ndim != 2 or len(ranking) != len(rows) or ranking.dtype.kind not in "iu":
         raise DataError(f"ranking is {ranking.dtype} {ranking.shape}, expected integers ({len(rows)}, most)")
     if ranking.size and not -1 <= ranking.min() <= ranking.max() < table.train_examples:
@@ -155,8 +155,9 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
         The least number of examples, int64 of shape (test,); -1 if there is none within the curve.
 
     Raises:
-        DataError: If `below` is no number, or `min_runs` none from 1.
+        DataError: If `curves` are none, `below` is no number, or `min_runs` none from 1.
     """
+    curves = as_kind(curves, RemovalCurves, "curves")
     below, min_runs = as_number(below, "below"), as_count(min_runs, "min_runs")
     lost = (curves.runs >= min_runs) & (curves.outcome < below)  # (test, most + 1)
     return np.where(lost.any(1), lost.argmax(1), -1)
@@ -176,7 +177,7 @@ def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
     Raises:
         DataError: If scores are no row of numbers, the two are not of one length, or `mislabelled` is not bool.
     """
-    scores, mislabelled = as_row_of_numbers(scores, "scores"), np.asarray(mislabelled)
+    scores, mislabelled = as_row_of_numbers(scores, "scores"), as_array(mislabelled, "mislabelled")
     if mislabelled.shape != scores.shape or mislabelled.dtype != bool:
         raise DataError(
             f"scores {scores.shape} and mislabelled {mislabelled.dtype} {mislabelled.shape}: expected a row of each, "

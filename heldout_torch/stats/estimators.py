@@ -13,7 +13,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_output
+from heldout_torch.stats.arguments import as_choice, as_output
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.mean_differences import Precision, check_several
@@ -174,7 +174,8 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
         counted += held_out
         total[held_out] += mean[held_out]
         variance[held_out] += squared_error(counts.correct_held_out, counts.held_out)[held_out]
-    taken = np.full_like(counted, len(ratios)) if empty == "zero" else counted  # ratios in each mean
+    zero = as_choice(empty, ("nan", "zero"), "empty") == "zero"
+    taken = np.full_like(counted, len(ratios)) if zero else counted  # ratios in each mean
     scores = (total * _inverse(taken, empty)).astype(np.float32)
     error = (np.sqrt(variance) * _inverse(taken, empty)).astype(np.float32)
     return ConsistencyScores(scores, counted, np.array(ratios, np.float64), per_ratio, error)
@@ -215,12 +216,10 @@ def test_axis(table: RunTable, selection: Selection) -> Axis:
 
 
 def _only_nan(empty: Empty) -> None:
-    if empty != "nan":
+    if as_choice(empty, ("nan", "zero"), "empty") != "nan":
         raise DataError(f"empty is {empty!r}, of outputs only 'nan' has a meaning")
 
 
 def _inverse(counts: np.ndarray, empty: Empty) -> np.ndarray:
-    if empty not in ("nan", "zero"):
-        raise DataError(f"empty is {empty!r}, expected 'nan' or 'zero'")
-    nothing = np.nan if empty == "nan" else 0.0
+    nothing = np.nan if as_choice(empty, ("nan", "zero"), "empty") == "nan" else 0.0
     return np.divide(1.0, counts, out=np.full(counts.shape, nothing), where=counts > 0)

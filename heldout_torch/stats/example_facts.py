@@ -17,6 +17,7 @@ from heldout_torch.data.order import original_index as order_by_name
 from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_names, read_npz
+from heldout_torch.storage.paths import local_path
 
 if TYPE_CHECKING:
     from heldout_torch.data import Dataset, SplitName
@@ -95,7 +96,7 @@ def find_facts(dataset: str, split: "SplitName", size: int, files: Sequence[Path
         DataError: If a file is missing, damaged, or about another number of examples.
     """
     order, labels, filenames = order_by_name(dataset, split, size), None, None
-    for path in files:
+    for path in map(local_path, files):
         names = set(read_names(path))
         if "tr_filenames" in names:
             filenames = np.array(read_imagenet_index(path)[split].names)

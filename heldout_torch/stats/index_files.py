@@ -6,9 +6,10 @@ from typing import get_args
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_count
 from heldout_torch.stats.columns import SUFFIXES, read_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
-from heldout_torch.stats.orders import Order, check_order
+from heldout_torch.stats.orders import Order, check_order, to_original
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
@@ -83,18 +84,17 @@ def load_published_indices(
         Published indices, int64 of shape (k,), in the order of the file.
 
     Raises:
-        DataError: As `load_indices`; if an example is outside the training set, or original indices cannot be mapped.
+        DataError: As `load_indices`; if an example is outside the training set, original indices cannot be mapped, or
+            `original_index` is not 0 ... examples-1 in some order.
     """
     indices, said = load_indices(path, order)
-    if len(indices) and indices.max() >= examples:
+    if len(indices) and indices.max() >= as_count(examples, "examples", least=0):
         raise DataError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
     if said == "published":
         return indices
     if original_index is None:
         raise DataError(f"{path}: has original indices, which only the data set itself can map: give --data")
-    published = np.empty(examples, np.int64)
-    published[original_index] = np.arange(examples)
-    return published[indices]
+    return to_original(np.arange(examples), original_index)[indices]
 
 
 def _once(indices: np.ndarray, name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_choice
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.storage.progress import tracked
@@ -161,8 +162,7 @@ def _blocks(
     import torch
 
     check_several(table)
-    if dtype not in get_args(Precision):
-        raise DataError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Precision))}")
+    as_choice(dtype, get_args(Precision), "dtype")
     device, kind = find_device(device), getattr(torch, dtype)
     memory = torch.empty(min(len(test), _TEST) * min(len(train), _TRAIN), dtype=kind, device=device)
     for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):

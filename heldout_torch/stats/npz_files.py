@@ -7,6 +7,7 @@ import numpy as np
 
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.npz import npz_bytes
@@ -21,7 +22,7 @@ def as_row(array: Any, kinds: str, length: int | None, name: str) -> np.ndarray:
     Raises:
         DataError: If it is not; `name` is what the error calls it.
     """
-    array = np.asarray(array)
+    array = as_array(array, name)
     if array.ndim != 1 or array.dtype.kind not in kinds or length not in (None, len(array)):
         kind = {"f": "floats", "iu": "integers", "SU": "text", "U": "text"}[kinds]
         expected = "" if length is None else f" of length {length}"
@@ -35,7 +36,7 @@ def as_indices(array: Any, length: int | None, name: str) -> np.ndarray:
     Raises:
         DataError: If it is no row of integers from 0 to 2^31 - 1, or not of that length.
     """
-    array = np.asarray(array)
+    array = as_array(array, name)
     row = as_row(array if array.size else array.astype(np.int64), "iu", length, name)
     if row.size and (row.min() < 0 or row.max() >= 2**31):
         raise DataError(f"{name} has indices outside 0 ... 2^31-1")
@@ -102,7 +103,7 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
 
 def _plain(array: Any, name: str) -> np.ndarray:
     """Return an array in the machine's byte order, rows first, as it is after reading."""
-    array = np.asarray(array)
+    array = as_array(array, name)
     if array.dtype.hasobject:
         raise DataError(f"{name} holds Python objects, expected numbers or text")
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_array
 
 Order = Literal["original", "published"]
 
@@ -52,7 +53,7 @@ def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
 
 
 def _checked(values: np.ndarray, original_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, original_index = np.asarray(values), np.asarray(original_index)
+    values, original_index = as_array(values, "values"), as_array(original_index, "original_index")
     if not values.ndim or original_index.ndim != 1:
         raise DataError(f"values {values.shape} and an order {original_index.shape}, expected rows of one length")
     n = len(original_index)

@@ -8,6 +8,7 @@ import numpy as np
 
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
@@ -64,12 +65,12 @@ class OutputTable:
         Raises:
             DataError: If there is no run, shapes or types are not as above, or a key is given twice.
         """
-        masks, margins_test = np.asanyarray(masks), np.asanyarray(margins_test)  # memory maps stay what they are
+        masks, margins_test = as_array(masks, "masks"), as_array(margins_test, "margins_test")
         if masks.ndim != 2 or masks.dtype != bool:
             raise DataError(f"masks are {masks.dtype} {masks.shape}, expected bool (runs, training examples)")
         stored = {"masks": masks, "margins_test": margins_test}
         if margins_train is not None:
-            stored["margins_train"] = np.asanyarray(margins_train)
+            stored["margins_train"] = as_array(margins_train, "margins_train")
         for name, array in list(stored.items())[1:]:
             length = masks.shape[1] if name == "margins_train" else "test examples"
             if array.ndim != 2 or array.dtype.kind != "f" or len(array) != len(masks) or length not in (

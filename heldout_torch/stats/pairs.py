@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_count, as_labels, as_number
+from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_number
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
 from heldout_torch.stats.intervals import pair_interval
@@ -199,8 +198,7 @@ def top_influences(
     """
     check_table(table)
     k = as_count(k, "k")
-    if per not in ("test", "train"):
-        raise DataError(f"per is {per!r}, expected 'test' or 'train'")
+    as_choice(per, ("test", "train"), "per")
     if isinstance(table, OutputTable):
         index, value = mean_differences.keep_best(table, k, per, device)
     else:

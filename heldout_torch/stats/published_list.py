@@ -90,7 +90,7 @@ def find_published(name: str) -> Published:
         DataError: If nothing is published by that name.
     """
     known = list_published()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise DataError(f"{name!r} is no published file{nearest(name, known)} (there are {', '.join(known)})")
     return known[name]
 

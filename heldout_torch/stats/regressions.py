@@ -14,7 +14,7 @@ import numpy as np
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
-from heldout_torch.stats.arguments import as_count, as_output, shortened
+from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import check_outputs
@@ -85,11 +85,9 @@ def datamodels(
     if all(np.array_equal(first, table.mask([run])) for run in range(table.runs)):
         raise DataError(f"all {table.runs} runs trained on the same examples, which tell no margins apart")
     out = as_output(out, (len(index), table.train_examples))
-    if penalty == "ridge":
+    if as_choice(penalty, ("ridge", "lasso"), "penalty") == "ridge":
         return _ridge(table, index, strengths, folds, out, find_device(device))
-    if penalty == "lasso":
-        return _lasso(table, index, strengths, folds, out)
-    raise DataError(f"penalty is {penalty!r}, expected 'ridge' or 'lasso'")
+    return _lasso(table, index, strengths, folds, out)
 
 
 def _as_strengths(strengths: Sequence[float]) -> list[float]:

@@ -50,7 +50,8 @@ class RunTable:
     packed_correct_test: np.ndarray
 
     def __post_init__(self) -> None:
-        packing.run_names(self.keys)
+        if not isinstance(self.keys, tuple) or packing.run_names(self.keys) != self.keys:
+            raise DataError("keys are no tuple of names, expected such as ('e/0.7/0', 'e/0.7/1')")
         packing.check_packed(self.runs, self._packed, f"table of {self.runs} runs")
 
     @classmethod
@@ -154,7 +155,7 @@ class RunTable:
         Raises:
             DataError: If there is none, sizes disagree, a run is in two of them, or subset sizes differ.
         """
-        parts = list(tables) if isinstance(tables, Iterable) else [None]
+        parts = list(tables) if np.iterable(tables) else [None]
         if not all(isinstance(part, RunTable) for part in parts):
             raise DataError("tables to join are not run tables in a list, such as [one, other]")
         keys = joined_keys(parts, mix_ratios)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import shortened
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.notebook import as_table, data_frame
@@ -133,5 +134,11 @@ def save_scores(path: Location, scores: Scores) -> None:
 
 
 def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
-    """Return the position in the data set's original files of each published index, int64 of shape (n,)."""
+    """Return the position in the data set's original files of each published index, int64 of shape (n,).
+
+    Raises:
+        DataError: If it is no data set, but its name.
+    """
+    if not hasattr(dataset, "original_index"):
+        raise DataError(f"dataset is {shortened(dataset)}, expected a data set, such as load_dataset returns")
     return dataset.original_index(split).numpy()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import shortened
+from heldout_torch.stats.arguments import as_array, shortened
 from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
             is not bool.
     """
     try:
-        index = np.arange(length)[_as_index(selection, length)]
+        index = np.arange(length)[_as_index(selection, length, name)]
     except (IndexError, ValueError, TypeError) as error:
         raise DataError(f"{name}: cannot select {shortened(selection)} from 0 ... {length - 1} ({error})") from None
     if index.ndim != 1:
@@ -70,7 +70,7 @@ def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tu
     """
     found = []
     for some, length, name in ((train, table.train_examples, "train_index"), (test, table.test_examples, "test_index")):
-        index = np.asarray(some)
+        index = as_array(some, name)
         if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
             raise DataError(f"{name} is {index.dtype} {index.shape}, expected a row of published indices")
         if index.size and not 0 <= index.min() <= index.max() < length:
@@ -82,10 +82,10 @@ def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tu
     return found[0], found[1]
 
 
-def _as_index(selection: Any, length: int) -> Any:
+def _as_index(selection: Any, length: int, name: str) -> Any:
     if selection is None or isinstance(selection, slice):
         return slice(None) if selection is None else selection
-    index = np.asarray(selection)
+    index = as_array(selection, name)
     if index.size == 0:
         return index.astype(np.int64)
     if index.dtype.kind in "iu":

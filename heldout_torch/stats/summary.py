@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import write_columns
 from heldout_torch.stats.estimators import Empty, consistency, memorization
@@ -44,6 +45,7 @@ def memorization_scores(table: RunTable, examples: ExampleFacts, empty: Empty = 
         examples: The training set.
         empty: As in `memorization`.
     """
+    as_kind(examples, ExampleFacts, "examples")
     low, high = memorization_interval(table)
     error = memorization_error(table)
     return Scores(memorization(table, empty), examples.labels, examples.filenames, error, low, high, order="published")
@@ -57,6 +59,7 @@ def consistency_scores(tables: Mapping[float, RunTable], examples: ExampleFacts,
         examples: The training set.
         empty: As in `consistency`.
     """
+    as_kind(examples, ExampleFacts, "examples")
     found = consistency(tables, empty)
     low, high = consistency_interval(tables)
     return Scores(found.scores, examples.labels, examples.filenames, found.standard_error, low, high, order="published")
@@ -104,7 +107,7 @@ def write_scores(path: Path, scores: Scores, examples: ExampleFacts) -> None:
     Raises:
         DataError: If the file cannot be written.
     """
-    ordered = scores_for_file(scores, examples)
+    ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_kind(examples, ExampleFacts, "examples"))
     if path.suffix == ".npz":
         return save_scores(path, ordered)
     return write_columns(path, _published_index(examples) | ordered.columns())
@@ -116,6 +119,9 @@ def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: Ex
     Raises:
         DataError: If the file cannot be written.
     """
+    as_kind(pairs, InfluencePairs, "pairs")
+    for facts in (train, test):
+        as_kind(facts, ExampleFacts, "examples")
     if path.suffix == ".npz":
         return save_pairs(path, pairs_for_file(pairs, train, test))
     about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")

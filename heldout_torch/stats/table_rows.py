@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from heldout_torch.errors import DataError, HeldoutError, ZooError, of_run
+from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.counting.packing import Row, run_names
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.keys import as_ratio, as_runs, nearest_ratio
@@ -45,10 +48,14 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
         ZooError: If a run's `index_test` is not 0 ... m-1 in some order.
     """
     given = 0
+    if not np.iterable(aux):
+        raise DataError(f"aux arrays: given {type(aux).__name__}, expected a list of AuxArrays, one a run")
     for given, arrays in enumerate(aux, start=1):
         if names is not None and given > len(names):
             raise DataError(f"{len(names)} keys given for more runs")
         key = str(given - 1) if names is None else names[given - 1]
+        if not hasattr(arrays, "trained_on"):
+            raise DataError(f"run {key}: given {type(arrays).__name__}, expected AuxArrays, such as `run.aux`")
         try:
             yield key, arrays.trained_on, arrays.correct_train, arrays.correct_test
         except HeldoutError as error:
@@ -77,7 +84,7 @@ def read_aux(
     from heldout_torch.zoo.open import open_zoo  # it needs torch
 
     opened = open_zoo(zoo)
-    keys = opened.keys(experiment)
+    keys = opened.keys(as_kind(experiment, str, "experiment"))
     ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
     wanted = sorted(found) if runs is None else as_runs(runs)

@@ -1,12 +1,12 @@
 """What can be asked of run tables and output tables alike."""
 
 from collections.abc import Mapping
-from typing import SupportsFloat, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import shortened
+from heldout_torch.stats.arguments import as_number, shortened
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
@@ -63,7 +63,7 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
     seen: dict[str, _Table] = {}
     first = next(iter(tables.values()))
     for ratio, table in tables.items():
-        if not isinstance(table, AnyTable) or not isinstance(ratio, SupportsFloat):
+        if not isinstance(table, AnyTable):
             raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
         sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
         if sizes[0] != sizes[1]:
@@ -71,6 +71,7 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
                 f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
                 f"has {sizes[1][0]} and {sizes[1][1]}; all tables are to be about one data set"
             )
+        as_number(ratio, "subset ratio")
         if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
             raise DataError(
                 f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "

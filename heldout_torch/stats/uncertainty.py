@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_count, as_share
+from heldout_torch.stats.arguments import as_array, as_count, as_share, shortened
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import example_counts, squared_error
@@ -170,10 +170,14 @@ def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) ->
             halves, or no value is a number in both.
     """
     check_table(table)
+    if not callable(statistic):
+        raise DataError(
+            f"the statistic is {shortened(statistic)}, expected a function of a table, such as memorization"
+        )
     if table.runs < 4:
         raise DataError(f"{table.runs} runs ({', '.join(table.keys)}) cannot be halved, expected at least four")
     halves = [table.select_runs(slice(start, None, 2)) for start in (0, 1)]
-    found = [np.asarray(statistic(half)) for half in halves]
+    found = [as_array(statistic(half), "the statistic") for half in halves]
     if found[0].shape != found[1].shape or any(values.dtype.kind not in "biuf" for values in found):
         given = " and ".join(f"{values.dtype} {values.shape}" for values in found)
         raise DataError(f"the statistic gives {given} for the halves, expected numbers of one shape")

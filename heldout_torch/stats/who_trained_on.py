@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from heldout_torch.errors import DataError, ZooError
+from heldout_torch.stats.arguments import as_array, as_choice
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.selection import selected
 from heldout_torch.zoo.keys import RunKey
@@ -23,9 +24,8 @@ def who_trained_on(words: np.ndarray, keys: tuple[str, ...], examples: Any, how:
     Raises:
         DataError: If there is no such example, none is given, or `how` is not as above.
     """
-    if how not in ("all", "any", "none"):
-        raise DataError(f"how is {how!r}, expected 'all', 'any' or 'none'")
-    some = examples if isinstance(examples, slice | NoneType) else np.atleast_1d(examples)
+    how = as_choice(how, ("all", "any", "none"), "how")
+    some = examples if isinstance(examples, slice | NoneType) else np.atleast_1d(as_array(examples, "examples"))
     index = selected(some, len(words), "examples")
     if not len(index):
         raise DataError("no examples given, expected at least one published index")

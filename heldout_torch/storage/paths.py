@@ -49,9 +49,11 @@ def place(value: Location) -> Path | str:
         DataError: If it is no path, empty, a file of another machine, or `~` with a user who is not known.
     """
     try:
-        text = os.fspath(value)
+        text: str | bytes = os.fspath(value)
     except TypeError:
-        raise DataError(f"{value!r} is no path") from None
+        text = b""
+    if not isinstance(text, str):
+        raise DataError(f"{value!r} is no path")
     if isinstance(value, str):
         text = _bare(value)
     elif (found := _URL_IN_PATH.match(text)) is not None:

@@ -113,7 +113,7 @@ def test_devices_that_are_not_here_are_one_line(table):
 
 def test_products_are_of_one_of_two_precisions():
     for dtype in ("float16", np.float64):
-        with pytest.raises(DataError, match="expected one of float32, float64"):
+        with pytest.raises(DataError, match="expected 'float32' or 'float64'"):
             influence(OUTPUTS, dtype=dtype)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.bits import WORD_BITS, pack_runs, word_count
 from heldout_torch.storage.progress import tracked
 
@@ -99,7 +100,7 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
         DataError: If there is no run, not a name for each, or a name given twice.
     """
     keys = range(runs or 0) if keys is None else keys  # type: ignore[assignment]
-    if isinstance(keys, str) or not isinstance(keys, Iterable):
+    if isinstance(keys, str) or not np.iterable(keys):
         raise DataError(f"keys are {keys!r}, expected a list of names, one a run")
     names = tuple(map(str, keys))
     if not names:
@@ -130,7 +131,7 @@ def check_subset(first: str, expected: int, key: str, size: int) -> None:
 
 
 def _bits(array: Any, key: str, name: str) -> np.ndarray:
-    array = np.asarray(array)
+    array = as_array(array, f"run {key}: {name}")
     if array.ndim != 1 or array.dtype.kind not in "biuf":
         raise DataError(f"run {key}: {name} is {array.dtype} {array.shape}, expected a row of 0 and 1")
     if array.dtype != bool and not ((array == 0) | (array == 1)).all():

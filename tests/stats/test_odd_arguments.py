@@ -1,0 +1,228 @@
+"""What people pass by mistake, or as another kind of array, to functions of statistics: one line, or the same numbers.
+
+Also of stats/arguments.py.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from heldout_torch import DataError, HeldoutError
+from heldout_torch.stats import (
+    ExampleFacts,
+    InfluencePairs,
+    OutputTable,
+    RunTable,
+    Scores,
+    accuracy_by_ratio,
+    accuracy_columns,
+    brittleness,
+    class_summary,
+    consistency,
+    datamodels,
+    false_discovery_rate,
+    find_facts,
+    histogram,
+    influence,
+    keep_indices,
+    lds,
+    load_published,
+    load_published_indices,
+    memorization,
+    memorization_scores,
+    mislabel_auc,
+    original_index,
+    pair_agreement,
+    pair_error,
+    pair_p_values,
+    reliability,
+    removal_curves,
+    save_indices,
+    save_scores,
+    score_agreement,
+    to_original,
+    to_published,
+    top_influences,
+    write_pairs,
+    write_scores,
+)
+from tests.stats.reference import random_runs
+
+MASKS, CORRECT, CORRECT_TEST = random_runs(80, 10, 6, seed=0)
+MARGINS = CORRECT_TEST + np.random.default_rng(1).normal(0, 1, CORRECT_TEST.shape)
+BITS = RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, mix_ratios=True)
+OUTPUTS = OutputTable.from_arrays(MASKS, MARGINS, CORRECT + 0.5)
+SCORES = np.random.default_rng(2).integers(-99, 99, (6, 10)) / 8  # whose sums are exact in any order
+
+# Functions of an array of numbers, by the shape that they take.
+OF_ROWS = [histogram, false_discovery_rate, lambda row: keep_indices(row, 0.5), lambda row: score_agreement(row, row),
+           lambda row: mislabel_auc(row, np.arange(10) < 3), lambda row: to_original(row, np.arange(10)),
+           lambda row: to_published(row, np.arange(10))]  # fmt: skip
+OF_INDICES = [BITS.select_runs, BITS.mask, BITS.who_trained_on, OUTPUTS.mask,
+              lambda some: OUTPUTS.margins("test", some),
+              lambda some: influence(BITS, some), lambda some: influence(OUTPUTS, None, some),
+              lambda some: pair_error(BITS, some, some), lambda some: pair_error(OUTPUTS, some, some),
+              lambda some: pair_p_values(BITS, some, some), lambda some: datamodels(OUTPUTS, some).weights]  # fmt: skip
+OF_MATRICES = [lambda matrix: lds(matrix, OUTPUTS, resamples=1).correlation]
+OF_LABELS = [lambda labels: class_summary(BITS, labels, np.arange(6)).influence,
+             lambda labels: removal_curves(BITS, np.reshape(labels, (1, -1)), [0]).outcome,
+             lambda labels: to_original(np.arange(10), labels)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.ones(3, requires_grad=True),
+        torch.ones(3, dtype=torch.bfloat16),
+        torch.ones(3, device="meta"),  # as of a GPU, it has no numbers in this machine's memory
+        torch.eye(3).to_sparse(),
+        [[1, 2], [3]],
+        np.ma.array([1, 2, 0], mask=[True, False, False]),
+    ],
+    ids=["grad", "bfloat16", "elsewhere", "sparse", "ragged", "masked"],
+)
+def test_what_is_no_array_is_one_line(wrong):
+    calls = [*OF_ROWS, *OF_INDICES, *OF_MATRICES, *OF_LABELS[::2], lambda it: removal_curves(BITS, it)]
+    calls += [lambda it: OutputTable.from_arrays(it, MARGINS), lambda it: OutputTable.from_arrays(MASKS, it)]
+    calls += [lambda it: OutputTable.from_arrays(MASKS, MARGINS, it), lambda it: RunTable.from_arrays([it], [it], [it])]
+    calls += [lambda it: lds(lambda test: it, OUTPUTS), lambda it: reliability(BITS, lambda half: it)]
+    calls += [lambda it: mislabel_auc(np.ones(3), it), lambda it: save_scores("scores.npz", Scores(it))]
+    calls += [lambda it: save_indices("indices.npz", it, "published")]
+    for call in calls:
+        with pytest.raises(DataError) as error:
+            call(wrong)
+        assert "\n" not in str(error.value)
+
+
+def kinds(array, folder):
+    """The same numbers in other memory: of another byte order, not contiguous, read-only, mapped, a tensor, a list."""
+    yield array.astype(array.dtype.newbyteorder(">"))
+    yield np.repeat(array, 2, axis=-1)[..., ::2]
+    yield array[..., ::-1].copy()[..., ::-1]
+    yield np.asfortranarray(array)
+    np.save(folder / "array.npy", array)
+    yield np.load(folder / "array.npy", mmap_mode="r")
+    yield torch.from_numpy(array)
+    yield array.tolist()
+    yield np.ma.array(array)  # with nothing masked
+    if array.dtype.kind == "i":
+        yield array.astype(np.uint64)
+        yield array.astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    ("functions", "array"),
+    [
+        (OF_ROWS, np.random.default_rng(3).random(10)),
+        (OF_INDICES, np.array([4, 0, 3])),
+        (OF_MATRICES, SCORES),
+        (OF_LABELS, np.random.default_rng(4).permutation(10)),
+    ],
+    ids=["rows", "indices", "matrices", "labels"],
+)
+def test_the_same_numbers_in_other_memory_give_the_same(functions, array, tmp_path):
+    for function in functions:
+        expected = function(array)
+        for other in kinds(array, tmp_path):
+            found = function(other)
+            if isinstance(expected, np.ndarray):
+                np.testing.assert_array_equal(found, expected)
+            elif isinstance(expected, RunTable):
+                assert found.keys == expected.keys
+            else:
+                assert repr(found) == repr(expected)
+
+
+def test_tables_of_arrays_in_other_memory_are_the_same(tmp_path):
+    folders = [tmp_path / name for name in ("masks", "margins")]
+    for folder in folders:
+        folder.mkdir()
+    for masks, margins in zip(kinds(MASKS, folders[0]), kinds(MARGINS, folders[1]), strict=True):
+        table = OutputTable.from_arrays(masks, margins)
+        np.testing.assert_array_equal(influence(table), influence(OUTPUTS))
+        np.testing.assert_array_equal(lds(SCORES, table).correlation, lds(SCORES, OUTPUTS).correlation)
+        np.testing.assert_allclose(datamodels(table).weights, datamodels(OUTPUTS).weights)
+        bits = RunTable.from_arrays(masks, masks, CORRECT_TEST, mix_ratios=True)
+        np.testing.assert_array_equal(influence(bits), influence(BITS))
+
+
+def test_a_word_of_several_is_text():
+    """An array is compared element by element, and lists have no hash."""
+    calls = [BITS.correct, OUTPUTS.margins, lambda it: memorization(BITS, it), lambda it: influence(OUTPUTS, empty=it)]
+    calls += [lambda it: influence(OUTPUTS, dtype=it), lambda it: consistency(BITS, it)]
+    calls += [lambda it: top_influences(BITS, 2, it), lambda it: BITS.who_trained_on([1], it)]
+    calls += [lambda it: datamodels(OUTPUTS, [0], it), load_published, lambda it: find_facts("cifar10", it, 10)]
+    calls += [lambda it: RunTable.from_zoo(None, it, 0.7)]
+    for call in calls:
+        for wrong in (np.arange(3), np.arange(10) < 3, [0, 1], None, "tran", 3):
+            with pytest.raises(HeldoutError, match=r"expected|is no published file|is not known|are not in") as error:
+                call(wrong)
+            assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="per is 'tran', expected 'test' or 'train'; did you mean 'train'"):
+        top_influences(BITS, 2, "tran")
+
+
+def test_results_of_other_functions_are_asked_for_by_name():
+    pairs = InfluencePairs(*np.zeros((2, 0), int), *np.zeros((3, 0), np.float32))
+    scores, facts = Scores(np.zeros(10, np.float32)), ExampleFacts(10)
+    for call, expected in (
+        (lambda it: pair_agreement(it, pairs), "expected InfluencePairs"),
+        (lambda it: pair_agreement(pairs, it), "expected InfluencePairs"),
+        (accuracy_by_ratio, "expected ConsistencyScores"),
+        (lambda it: accuracy_columns({0.5: it}), "expected Accuracies"),
+        (lambda it: brittleness(it, 0.5), "expected RemovalCurves"),
+        (lambda it: reliability(BITS, it), "expected a function"),
+        (lambda it: original_index(it, "train"), "expected a data set"),
+        (lambda it: RunTable.from_aux([it]), "expected AuxArrays"),
+        (lambda it: memorization_scores(BITS, it), "expected ExampleFacts"),
+        (lambda it: write_scores("s.csv", it, facts), "expected Scores"),
+        (lambda it: write_scores("s.csv", scores, it), "expected ExampleFacts"),
+        (lambda it: write_pairs("p.csv", it, facts, facts), "expected InfluencePairs"),
+        (lambda it: write_pairs("p.csv", pairs, facts, it), "expected ExampleFacts"),
+    ):
+        for wrong in (None, "memorization", BITS, np.zeros(10), {}):
+            with pytest.raises(DataError, match=expected):
+                call(wrong)
+    for wrong in (3, np.array(3), BITS):
+        with pytest.raises(DataError, match="expected a list of AuxArrays"):
+            RunTable.from_aux(wrong)
+        with pytest.raises(DataError, match="expected a list of names"):
+            RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, wrong, mix_ratios=True)
+    with pytest.raises(DataError, match="accuracies: given RunTable"):
+        accuracy_columns(BITS)
+
+
+def test_names_of_runs_are_a_tuple_of_text():
+    """`select_runs` would not find others by name."""
+    arrays = BITS.packed_trained_on, BITS.packed_correct_train, BITS.packed_correct_test
+    for keys in (list(BITS.keys), tuple(range(80)), np.array(BITS.keys), (key for key in BITS.keys)):
+        with pytest.raises(DataError, match=r"keys are no tuple of names"):
+            RunTable(keys, *arrays)
+
+
+def test_original_indices_are_mapped_by_an_order(tmp_path):
+    """A row of another length or with a position twice would leave what lay in memory."""
+    save_indices(tmp_path / "indices.npz", [2, 0], "original")
+    assert load_published_indices(tmp_path / "indices.npz", 3, [1, 2, 0]).tolist() == [1, 2]
+    for order in ([0, 1], [0, 0, 1], [0, 1, 3], [0.0, 1.0, 2.0], None, 3, "abc"):
+        with pytest.raises(DataError):
+            load_published_indices(tmp_path / "indices.npz", 3, order)
+    for examples in (None, "3", [3], 3.0):
+        with pytest.raises(DataError, match="examples is"):
+            load_published_indices(tmp_path / "indices.npz", examples, [1, 2, 0])
+
+
+@pytest.mark.parametrize("wrong", [3, 0, True, b"table", None])
+def test_a_number_is_no_path(wrong):
+    """`open(1)` is standard output, and closes it."""
+    for call in (RunTable.load, OutputTable.load, lambda it: find_facts("cifar10", "train", 10, [it])):
+        with pytest.raises(DataError, match="is no path"):
+            call(wrong)
+
+
+def test_seeds_are_integers():
+    """NumPy takes anything for a seed, and `numpy.matrix` ends the process."""
+    for seed in (None, [1, 2], np.matrix([[0, 1]]), True, "1"):
+        with pytest.raises(DataError, match=r"seed is .* expected a number from 0"):
+            lds(SCORES, OUTPUTS, seed=seed)
+    assert lds(SCORES, OUTPUTS, seed=2**70).interval == lds(SCORES, OUTPUTS, seed=2**70).interval

@@ -71,7 +71,7 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
                 f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
                 f"has {sizes[1][0]} and {sizes[1][1]}; all tables are to be about one data set"
             )
-        as_number(ratio, "subset ratio")
+        as_number(ratio, "subset ratio", "a share such as 0.7, and a run table by it")
         if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
             raise DataError(
                 f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "

@@ -1,6 +1,8 @@
 """Checks of what users pass and files hold: splits and labels."""
 
 import operator
+import reprlib
+from collections.abc import Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +32,12 @@ def as_index(index: Any) -> int:
         DataError: If it is none.
     """
     try:
-        return operator.index(index)
+        if not isinstance(index, bool):
+            return operator.index(index)
     except TypeError:
-        raise DataError(f"example {index!r}: expected a published index, an integer") from None
+        pass
+    several = "; several: torch.utils.data.Subset(split, indices)" if isinstance(index, slice | Sized) else ""
+    raise DataError(f"example {reprlib.repr(index)}: expected a published index, an integer{several}")
 
 
 def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:

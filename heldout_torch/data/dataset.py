@@ -1,6 +1,5 @@
 """What a data set is: two splits of labelled images, by published index, in batches on a device."""
 
-import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heldout_torch.data.checks import SPLITS, SplitName, check_split
+from heldout_torch.data.checks import SPLITS, SplitName, as_index, check_split
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
 
@@ -143,7 +142,13 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        place = operator.index(index)
+        """Return an example; a negative index counts from the end.
+
+        Raises:
+            IndexError: If there is none of this index.
+            DataError: If the index is no integer, or the image is missing.
+        """
+        place = as_index(index)
         if not -len(self) <= place < len(self):
             raise IndexError(f"{self.dataset.name} has {len(self)} examples in {self.name}, no index {place}")
         place %= len(self)

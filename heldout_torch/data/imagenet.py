@@ -192,7 +192,9 @@ class ImageNet:
             }
             wanted, others = (train, test) if split == "train" else (test, train)
             folder = below if below.is_dir() and self._images is None else self.folder
-            images = images_below(folder) if self._images is None else self._images.get(split, [])
+            if self._images is not None and split not in self._images:
+                raise DataError(f"{self.folder}: has no images of {split}; give both splits, as (train, test)")
+            images = images_below(folder) if self._images is None else self._images[split]
             self._found[split] = match_files(folder, images, wanted, others, synsets, self._allow_missing)
         return self._found[split]
 

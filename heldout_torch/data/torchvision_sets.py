@@ -14,7 +14,7 @@ import torch
 
 from heldout_torch.data.arrays import ArrayDataset, Split
 from heldout_torch.data.checks import SPLITS, SplitName, check_labels
-from heldout_torch.data.dataset import Dataset
+from heldout_torch.data.dataset import Dataset, Examples
 from heldout_torch.data.imagenet import INDEX_FILE, ImageNet
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.originals import NUM_CLASSES, publish, read_cifar, read_mnist_labels
@@ -31,9 +31,9 @@ def as_dataset(data: AnyDataset) -> Dataset:
     """Return what evaluation, training and statistics need of a data set that a user passes.
 
     Args:
-        data: A `Dataset`, which is returned as it is; torchvision's `CIFAR10`, `CIFAR100` or `MNIST`, or an
-            `ImageFolder` of ImageNet with `imagenet_index.npz` in its root or up to two folders above; or a pair of
-            these, `(train, test)`. One alone has only its own split.
+        data: A `Dataset`, which is returned as it is, or what its `split` gives; torchvision's `CIFAR10`, `CIFAR100`
+            or `MNIST`, or an `ImageFolder` of ImageNet with `imagenet_index.npz` in its root or up to two folders
+            above; or a pair of torchvision's, `(train, test)`. One alone has only its own split.
 
     Raises:
         DataError: If it is something else, both of a pair are the same split, its labels are not those of its files,
@@ -41,19 +41,33 @@ def as_dataset(data: AnyDataset) -> Dataset:
     """
     if all(hasattr(data, name) for name in ("name", "labels", "batches", "num_classes")):
         return data  # type: ignore[return-value]
-    parts = list(data) if isinstance(data, tuple | list) else [data]
+    parts: list[Any] = list(data) if isinstance(data, tuple | list) else [data]
+    if parts and all(isinstance(part, Examples) and part.dataset is parts[0].dataset for part in parts):
+        return parts[0].dataset  # type: ignore[no-any-return]
     kinds = [_kind(part) for part in parts]
     if len(parts) not in (1, 2) or len({kind in _IN_FOLDERS for kind in kinds}) > 1 or None in kinds:
-        names = ", ".join(type(part).__name__ for part in parts)
+        names = ", ".join(type(part).__name__ for part in parts) or "nothing"
         raise DataError(
-            f"{names}: expected a data set of heldout_torch.data.load_dataset, torchvision's "
-            f"{', '.join([*_IN_MEMORY, *_IN_FOLDERS])}, or a pair of these, (train, test)"
+            f"{names}: expected a data set of heldout_torch.data.load_dataset, or torchvision's "
+            f"{', '.join([*_IN_MEMORY, *_IN_FOLDERS])}, or a pair of torchvision's, (train, test){_hint(parts)}"
         )
     for part in parts:
-        if getattr(part, "transforms", None) is not None:
-            line = f"the transform of {type(part).__name__} is not applied: networks see images as in the experiments"
+        ignored = [] if getattr(part, "transforms", None) is None else ["transform"]
+        if not type(part).__getitem__.__module__.startswith("torchvision."):
+            ignored.append("__getitem__")
+        for what in ignored:
+            line = f"the {what} of {type(part).__name__} is not applied: networks see images as in the experiments"
             warnings.warn(line, stacklevel=3)
     return _from_folders(parts) if kinds[0] in _IN_FOLDERS else _from_arrays(parts, [_IN_MEMORY[str(k)] for k in kinds])
+
+
+def _hint(parts: list[Any]) -> str:
+    """Return what to do instead, for what people try."""
+    if any(isinstance(part, torch.utils.data.Subset | torch.utils.data.ConcatDataset) for part in parts):
+        return "; give the whole data set, and choose among the results by published index"
+    if any(isinstance(part, str | os.PathLike) for part in parts):
+        return "; load it first, by load_dataset(name, path)"
+    return ""
 
 
 def _kind(data: object) -> str | None:
@@ -76,10 +90,17 @@ def _from_arrays(parts: list[Any], names: list[str]) -> ArrayDataset:
 
 
 def _read_arrays(part: Any, name: str, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = np.asarray(part.data), np.asarray(part.targets, np.int64)
+    images, labels = np.asarray(part.data), np.asarray(part.targets)
+    shape = (28, 28) if name == "mnist" else (32, 32, 3)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or labels.shape != images.shape[:1] or (
+        labels.dtype.kind not in "iu"
+    ):  # fmt: skip
+        raise DataError(
+            f"{name}: has {images.dtype} images {images.shape} and {labels.dtype} labels {labels.shape} of {split}, "
+            f"expected uint8 (n, {', '.join(map(str, shape))}) and integers (n,)"
+        )
     channels = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)  # (n, c, h, w)
-    if images.dtype != np.uint8 or labels.shape != (len(images),):
-        raise DataError(f"{name}: has {images.dtype} images {images.shape} and labels {labels.shape} of {split}")
+    labels = labels.astype(np.int64)
     check_labels(labels, NUM_CLASSES[name], f"{name}: targets of {split}")
     if name == "mnist":
         expected = read_mnist_labels(Path(part.raw_folder), split)
@@ -99,13 +120,15 @@ def _from_folders(parts: list[Any]) -> ImageNet:
     index_file = next((folder / INDEX_FILE for folder in above if (folder / INDEX_FILE).is_file()), None)
     if index_file is None:
         raise DataError(
-            f"{parts[0].root}: {INDEX_FILE}, which says which file is which example, lies in no folder near"
+            f"{os.path.abspath(parts[0].root)}: {INDEX_FILE}, which says which file is which example, lies in no "
+            "folder near"
         )
     index = read_imagenet_index(index_file)
     of_test = {os.path.splitext(name)[0] for name in index["test"].names}
     folder = os.path.commonpath([os.path.abspath(part.root) for part in parts])
     images: dict[SplitName, list[str]] = {}
     for part in parts:
+        _check_folders(part)
         paths = [os.path.relpath(path, folder) for path, _ in part.samples]
         in_test = sum(os.path.basename(path).startswith(tuple(of_test)) for path in paths[:10])
         split: SplitName = "test" if in_test else "train"
@@ -113,3 +136,19 @@ def _from_folders(parts: list[Any]) -> ImageNet:
             raise DataError(f"{part.root}: both folders are of {split}; expected a pair (train, test)")
         images[split] = paths
     return ImageNet(folder, index_file, images=images)
+
+
+def _check_folders(part: Any) -> None:
+    """Check that labels are those of the folders in which the images lie, as torchvision numbers them."""
+    number_of = getattr(part, "wnid_to_idx", part.class_to_idx)
+    said: dict[str, int | None] = {}  # by folder
+    for path, label in part.samples:
+        below = os.path.dirname(path)
+        if below not in said:
+            folders = [folder for folder in below.split(os.sep) if folder in number_of]
+            said[below] = number_of[folders[-1]] if folders else None
+        if said[below] not in (None, label):
+            raise DataError(
+                f"{path}: has label {label}, its folder says {said[below]}, so nobody knows which example is which; "
+                "labels are those of imagenet_index.npz"
+            )

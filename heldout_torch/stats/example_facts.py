@@ -20,7 +20,7 @@ from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import local_path
 
 if TYPE_CHECKING:
-    from heldout_torch.data import Dataset, SplitName
+    from heldout_torch.data import AnyDataset, SplitName
 
 _LABELS = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
 
@@ -75,8 +75,15 @@ class ExampleFacts:
         return {f"{prefix}{name}": values for name, values in {"published_index": published, **columns}.items()}
 
 
-def facts_of(dataset: "Dataset", split: "SplitName") -> ExampleFacts:
-    """Return what a data set says of the examples of a split."""
+def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
+    """Return what a data set says of the examples of a split.
+
+    Raises:
+        DataError: If it is no data set, or there is no such split.
+    """
+    from heldout_torch.data import as_dataset  # imports torch, which what is known by name alone does not need
+
+    dataset = as_dataset(dataset)
     labels, names = dataset.labels(split).numpy(), dataset.file_names(split)
     order = dataset.original_index(split).numpy()
     return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import shortened
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.notebook import as_table, data_frame
@@ -18,7 +17,7 @@ from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
-    from heldout_torch.data import Dataset, SplitName
+    from heldout_torch.data import AnyDataset, SplitName
 
 
 _KINDS = {"labels": "iu", "standard_error": "f", "low": "f", "high": "f"}
@@ -133,12 +132,12 @@ def save_scores(path: Location, scores: Scores) -> None:
     write_npz(path, rows, scores.order)
 
 
-def original_index(dataset: "Dataset", split: "SplitName") -> np.ndarray:
+def original_index(dataset: "AnyDataset", split: "SplitName") -> np.ndarray:
     """Return the position in the data set's original files of each published index, int64 of shape (n,).
 
     Raises:
-        DataError: If it is no data set, but its name.
+        DataError: If it is no data set, or there is no such split.
     """
-    if not hasattr(dataset, "original_index"):
-        raise DataError(f"dataset is {shortened(dataset)}, expected a data set, such as load_dataset returns")
-    return dataset.original_index(split).numpy()
+    from heldout_torch.data import as_dataset  # imports torch, which scores do not need
+
+    return as_dataset(dataset).original_index(split).numpy()

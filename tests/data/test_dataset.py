@@ -41,7 +41,7 @@ def test_split_moves_as_bytes(device):
 
 def test_import_brings_nothing_heavy():
     heavy = ["PIL", "numba", "simplejpeg", "tensorflow", "torchvision"]
-    code = f"import sys, heldout_torch.data; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys; from heldout_torch.data import *; print([name for name in {heavy} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 
@@ -85,6 +85,14 @@ def test_a_split_is_a_data_set_of_torch():
         assert (image.dtype, image.shape, type(label)) == (torch.float32, (1, 8, 8), int)
         assert torch.equal(image, dataset.train.images[int(index)].float() / 16)
         assert label == dataset.train.labels[int(index)]
+    for index in (slice(3), [1, 2], (1, 2), np.array([1, 2]), np.ones(1437, bool)):
+        with pytest.raises(DataError, match=r"an integer; several: torch\.utils\.data\.Subset\(split, indices\)$"):
+            rows[index]
+    for index in (True, np.True_, 1.0, None):
+        with pytest.raises(DataError, match=r"^example .*: expected a published index, an integer$"):
+            rows[index]
+        with pytest.raises(DataError, match=r"^example .*: expected a published index, an integer$"):
+            load_dataset("digits").image("train", index)
     with pytest.raises(IndexError, match="no index 1437"):
         rows[1437]
     assert [label for _, label in rows] == dataset.labels("train").tolist()

@@ -1,6 +1,7 @@
 """torchvision's own data set objects are taken where data sets of the package are, in the right order."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.report import gather_statistics, write_report
-from heldout_torch.stats import RunTable
+from heldout_torch.stats import RunTable, facts_of, original_index
 from heldout_torch.training import RunBatch, train_runs
 from tests.data.originals import write_cifar, write_mnist
 from tests.data.test_imagenet import folder  # noqa: F401
@@ -87,6 +88,53 @@ def test_a_transform_is_not_applied_and_that_is_said(unchecked, tmp_path):
         as_dataset(CIFAR10(str(tmp_path), train=False))
 
 
+def test_what_a_class_of_ones_own_does_to_an_item_is_not_applied_and_that_is_said(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+
+    class Plain(CIFAR10):
+        pass
+
+    class Shifted(CIFAR10):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image, (label + 1) % 10
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_dataset(Plain(str(tmp_path), train=False))
+    with pytest.warns(UserWarning, match="the __getitem__ of Shifted is not applied"):
+        as_dataset(Shifted(str(tmp_path), train=False))
+
+
+def test_images_and_labels_of_another_kind_are_refused(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+    for name, change in (
+        ("data", lambda data: data[..., 0]),  # (20, 32, 32)
+        ("data", lambda data: data.transpose(0, 3, 1, 2)),
+        ("data", lambda data: data / 255),
+        ("targets", lambda targets: None),
+        ("targets", lambda targets: ["a"] * 20),
+        ("targets", lambda targets: np.array(targets) + 0.5),
+    ):
+        data = CIFAR10(str(tmp_path), train=False)
+        setattr(data, name, change(getattr(data, name)))
+        with pytest.raises(DataError, match=r"^cifar10: has .* of test, expected uint8 \(n, 32, 32, 3\) and integers"):
+            as_dataset(data)
+    data = CIFAR10(str(tmp_path), train=False)
+    data.targets = torch.tensor(data.targets)
+    assert len(as_dataset(data).labels("test")) == 20
+
+
+def test_statistics_ask_objects_for_labels_and_order(unchecked, tmp_path):
+    write_cifar(tmp_path, "cifar10", 60, 20)
+    ours, theirs = load_dataset("cifar10", tmp_path, verify_checksums=False), CIFAR10(str(tmp_path), train=True)
+    np.testing.assert_array_equal(facts_of(theirs, "train").labels, ours.labels("train"))
+    np.testing.assert_array_equal(original_index(theirs, "train"), ours.original_index("train"))
+    for call in (facts_of, original_index):
+        with pytest.raises(DataError, match=r"load it first, by load_dataset\(name, path\)$"):
+            call("cifar10", "train")
+
+
 @pytest.mark.parametrize("source", [CIFAR10, MNIST])
 def test_an_object_in_another_order_is_refused_by_its_labels(source, unchecked, tmp_path):
     write_mnist(tmp_path, 60, 20) if source is MNIST else write_cifar(tmp_path, "cifar10", 60, 20)
@@ -105,7 +153,25 @@ def test_other_objects_are_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(FashionMNIST, "_check_exists", lambda self: True)
     monkeypatch.setattr(FashionMNIST, "_load_data", lambda self: (torch.zeros(3, 28, 28).byte(), torch.zeros(3).long()))
     for other in (FashionMNIST(str(tmp_path)), 7, "cifar10", (), torch.utils.data.TensorDataset(torch.zeros(3))):
-        with pytest.raises(DataError, match=r"expected a data set of heldout_torch\.data\.load_dataset, torchvision's"):
+        with pytest.raises(
+            DataError, match=r"expected a data set of heldout_torch\.data\.load_dataset, or torchvision's"
+        ):
+            as_dataset(other)
+
+
+def test_what_is_nearly_a_data_set_is_taken_or_told_what_to_do():
+    digits = load_dataset("digits")
+    train, test = digits.split("train"), digits.split("test")
+    for same in (train, test, (train, test), [test]):
+        assert as_dataset(same) is digits
+    for part in (torch.utils.data.Subset(train, [1, 2]), train + test, (torch.utils.data.Subset(train, [1]), test)):
+        with pytest.raises(DataError, match=r"; give the whole data set, and choose among the results by published"):
+            as_dataset(part)
+    for name in ("digits", Path("digits.npz"), ("digits", "digits")):
+        with pytest.raises(DataError, match=r"; load it first, by load_dataset\(name, path\)$"):
+            as_dataset(name)
+    for other in ((digits, digits), (train, load_dataset("digits").split("test")), []):
+        with pytest.raises(DataError, match=r"or a pair of torchvision's, \(train, test\)$"):
             as_dataset(other)
 
 
@@ -126,6 +192,12 @@ def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811
             assert torch.equal(image, load_image(path))
     alone = as_dataset(test)
     assert len(next(alone.batches("test", 100)).index) == 8
+    with pytest.raises(DataError, match=r"has no images of train; give both splits, as \(train, test\)$"):
+        next(alone.batches("train", 100))
+    changed = ImageFolder(str(root / "sorted"))
+    changed.samples = [(path, (label + 1) % len(changed.classes)) for path, label in changed.samples]
+    with pytest.raises(DataError, match=r"has label 1, its folder says 0, so nobody knows which example is which"):
+        as_dataset(changed)
     wrong = next((root / "sorted").rglob(names[0]))
     other = next(one for one in synset.values() if one != wrong.parent.name)
     (root / "sorted" / other).mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import torch
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.models import build_model, padding
 from tests.helpers.devices import on_devices
-from tests.reference import run_reference
+from tests.reference import reference_folder
 
 pytestmark = pytest.mark.usefixtures("exact_float32")
 IMAGES = 64
@@ -21,9 +21,8 @@ CASES = [("mlp", 1, False, (8,)), *SMALL]
 LARGE_CASES = [("small_inception", 3, True, (224,)), ("resnet50", 3, False, (224, 225, 192))]
 
 
-def reference(folder: Path, architecture: str, channels: int, large_inputs: bool, sizes: tuple[int, ...]) -> Path:
-    run_reference("network_logits", folder, architecture, 10, channels, int(large_inputs), IMAGES, *sizes)
-    return folder
+def reference(architecture: str, channels: int, large_inputs: bool, sizes: tuple[int, ...]) -> Path:
+    return reference_folder("network_logits", architecture, 10, channels, int(large_inputs), IMAGES, *sizes)
 
 
 def config(architecture: str, channels: int, large_inputs: bool, size: int) -> dict:
@@ -53,8 +52,8 @@ def largest_difference(folder: Path, architecture: str, options: dict, size: int
 
 @on_devices
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_logits_match_sonnet(case, device, tmp_path):
-    folder = reference(tmp_path, *case)
+def test_logits_match_sonnet(case, device):
+    folder = reference(*case)
     for size in case[3]:
         assert largest_difference(folder, case[0], config(*case[:3], size), size, device) <= 1e-4
 
@@ -62,16 +61,16 @@ def test_logits_match_sonnet(case, device, tmp_path):
 @pytest.mark.slow
 @on_devices
 @pytest.mark.parametrize("case", LARGE_CASES, ids=str)
-def test_logits_match_sonnet_on_large_images(case, device, tmp_path):
-    folder = reference(tmp_path, *case)
+def test_logits_match_sonnet_on_large_images(case, device):
+    folder = reference(*case)
     for size in case[3]:
         assert largest_difference(folder, case[0], config(*case[:3], size), size, device) <= 1e-4
 
 
-def test_mistakes_would_be_seen(tmp_path, monkeypatch):
+def test_mistakes_would_be_seen(monkeypatch):
     """The comparison fails for each mistake that gives plausible, wrong numbers."""
-    case = ("small_inception", 3, False, (32,))
-    folder, options = reference(tmp_path, *case), config(*case[:3], 32)
+    case = ("small_inception", 3, False, (32, 28))
+    folder, options = reference(*case), config(*case[:3], 32)
 
     def hidden_for_average(variables, key):
         return variables[key.replace("/average/", "/_hidden/")]

@@ -134,7 +134,13 @@ def run(operation, arguments, options):
         if (name in _CONVOLUTIONS and _in_tf32("conv")) or (name in _PRODUCTS and _in_tf32("matmul")):
             first = 1 if name in _WITH_SUMMAND else 0
             held_arguments = tuple(_as_tf32(value) if i >= first else value for i, value in enumerate(held_arguments))
+        half = {leaf.dtype for leaf in tree_leaves(held_arguments) if _is_half(leaf)}
+        half = half if name in (_CONVOLUTIONS | _PRODUCTS) - {"baddbmm_"} else set()
+        if half:  # summed in float32 and rounded once; the CPU's own are slow
+            held_arguments = tree_map(lambda leaf: leaf.float() if _is_half(leaf) else leaf, held_arguments)
         result = _FUSED.get(name, operation)(*held_arguments, **held_options)
+        if half:
+            result = tree_map(lambda leaf: leaf.to(*half) if isinstance(leaf, torch.Tensor) else leaf, result)
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if (ours or there is not None) and name not in _NO_KERNEL:
             CudaTensor.journal.launches[name] += 1
@@ -209,6 +215,10 @@ def _as_tf32(value):
         return value
     bits = value.detach().clone(memory_format=torch.preserve_format).view(torch.int32)
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
+def _is_half(leaf):
+    return isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.float16, torch.bfloat16)
 
 
 def _held(leaf):

@@ -3,20 +3,29 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-light test-all gpu soak lint docs dist clean
+# Tests run in two processes, since most keep one core busy; these are about half of them.
+FIRST = tests/archives tests/checkpoints tests/cli tests/data tests/evaluation tests/models
+
+.PHONY: demo test test-light test-all test-first test-others gpu soak lint docs dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/installed-parity
-	$(BIN)/python -m pytest -m "not slow"
+	$(MAKE) --jobs=2 test-first test-others MARKED='not slow'
 
 # Without TensorFlow, Sonnet, Ray and Selenium: tests that need them are skipped, each with its reason.
 test-light: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(MAKE) --jobs=2 test-first test-others MARKED='not slow'
 
 test-all: $(VENV)/installed-parity
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 test-first test-others
+
+test-first:
+	$(BIN)/python -m pytest -m '$(MARKED)' $(FIRST)
+
+test-others:
+	$(BIN)/python -m pytest -m '$(MARKED)' tests $(FIRST:%=--ignore=%)
 
 # With PYTHON as it is: nothing is installed. Tests whose packages are missing are skipped and counted, by name.
 gpu:

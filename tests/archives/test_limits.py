@@ -86,12 +86,10 @@ def test_extended_headers_without_end_are_refused(tmp_path, kind):
     assert megabytes < 60
 
 
-@pytest.mark.parametrize(
-    "name", [f"{EXPERIMENT}/0.7/%d/aux_arrays.npz", "x" * 60 + "/" + EXPERIMENT + "/0.7/%d/aux_arrays.npz"]
-)
-def test_an_index_of_runs_without_end_is_refused(tmp_path, name):
+def test_an_index_of_runs_without_end_is_refused(tmp_path):
     """600,000 of them took 0.5 GB."""
-    write(tmp_path, (header(name % number) for number in range(210_000)))
+    name = "x" * 60 + "/" + EXPERIMENT + "/0.7/%d/aux_arrays.npz"
+    write(tmp_path, (header(name % number) for number in range(201_000)))
     prepare = "from heldout_torch.archives.build_index import build_index"
     megabytes, printed = growth(tmp_path, prepare, 'build_index(folder / "x.tar.gz")')
     assert "names more than 200000 runs, which no archive does" in printed
@@ -155,7 +153,7 @@ def of_points(head):
 def of_one_long_line(head):
     yield line(head)
     yield b"["
-    for _ in range(100):
+    for _ in range(75):  # 300 MB: more than the test allows to whoever holds them
         yield b"[]," * 2**20
 
 

@@ -3,7 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-# Tests run in two processes, since most keep one core busy; these are about half of them.
+# Tests run in two processes, since most keep one core busy; these are about half of them. Threads that wait leave the
+# core to the other process.
 FIRST = tests/archives tests/checkpoints tests/cli tests/data tests/evaluation tests/models
 
 .PHONY: demo test test-light test-all test-first test-others gpu soak lint docs dist clean
@@ -22,10 +23,10 @@ test-all: $(VENV)/installed-parity
 	$(MAKE) --jobs=2 test-first test-others
 
 test-first:
-	$(BIN)/python -m pytest -m '$(MARKED)' $(FIRST)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m '$(MARKED)' $(FIRST)
 
 test-others:
-	$(BIN)/python -m pytest -m '$(MARKED)' tests $(FIRST:%=--ignore=%)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m '$(MARKED)' tests $(FIRST:%=--ignore=%)
 
 # With PYTHON as it is: nothing is installed. Tests whose packages are missing are skipped and counted, by name.
 gpu:

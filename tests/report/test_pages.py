@@ -25,6 +25,7 @@ from heldout_torch.stats import (
     influence_pairs,
     memorization,
     memorization_interval,
+    reliability,
 )
 from tests.report.conftest import HOSTILE
 from tests.report.read_page import read_examples, read_script
@@ -95,6 +96,15 @@ def test_galleries_hold_examples_of_their_class_and_level(folder, tables, digits
     np.testing.assert_array_equal(scores[group["irregular"]], least)
     shown = read_script(folder, "group-all")["examples"]
     assert_same_floats(shown["memorization"], values[shown["index"]])
+
+
+def test_the_reliability_is_told_of_the_halves_and_of_all_runs(folder, tables):
+    found = reliability(tables[0.7], memorization)
+    whole = 2 * found.correlation / (1 + found.correlation)
+    assert (
+        f"with a correlation of {found.correlation:.2f}; two tables of as many runs as all of these would have one of "
+        f"{whole:.2f} (Spearman and Brown)" in (folder / "index.html").read_text()
+    )
 
 
 def test_what_users_name_is_never_markup(folder):

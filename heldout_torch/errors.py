@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
@@ -55,6 +56,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def warn(message: str, stacklevel: int = 1) -> None:
+    """Warn in one line that is `printable`, as errors are; every warning of the package comes from here.
+
+    Args:
+        message: The line.
+        stacklevel: As in `warnings.warn`, counted from the caller.
+    """
+    warnings.warn(printable(message), stacklevel=stacklevel + 1)
 
 
 def one_line(error: object) -> str:

@@ -1,10 +1,13 @@
 """Messages: one line, safe to show, without what URLs carry in secret."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
-from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest, printable
+import heldout_torch
+from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest, printable, warn
 
 
 @pytest.mark.parametrize("error", [HeldoutError, ZooError, DataError])
@@ -12,6 +15,18 @@ def test_a_message_is_one_line_without_escape_sequences(error):
     message = str(error("tensor model/\x1b[31mred\n\r\x9b2J\u202egnp.exe\u2028next is not known"))
     assert message.isprintable()
     assert message == r"tensor model/\x1b[31mred\n\r\x9b2J\u202egnp.exe\u2028next is not known"
+
+
+def test_a_warning_is_one_line_without_escape_sequences_too():
+    with pytest.warns(UserWarning, match="zoo") as found:
+        warn("zoo/\x1b[31mred\n of s3://key:secret@bucket")
+    assert str(found[0].message) == r"zoo/\x1b[31mred\n of s3://...@bucket"
+    assert found[0].filename == __file__
+
+
+def test_all_warnings_of_the_package_are_made_so():
+    files = Path(heldout_torch.__file__).parent.rglob("*.py")
+    assert [file.name for file in files if re.search(r"\bwarnings\.warn\b", file.read_text())] == ["errors.py"]
 
 
 def test_what_a_terminal_shows_stays_as_it_is():

@@ -27,7 +27,7 @@ from heldout_torch.archives.seek_index import (
 )
 from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.errors import ZooError
-from heldout_torch.storage.files import new_file
+from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.keys import RunKey
 
@@ -149,6 +149,7 @@ class IndexWriter:
         table = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         packed = gzip.compress(table + b"".join(runs.values()), mtime=0)
         self._windows.seek(0)
+        remove_stale(self._out.parent)
         try:
             with new_file(self._out) as file:
                 file.write(HEAD.pack(MAGIC, len(packed)) + packed)

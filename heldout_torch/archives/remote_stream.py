@@ -18,6 +18,7 @@ from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
+from heldout_torch.storage.web import SLOWEST
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _FIRST_TRIES = 4  # while nobody has answered yet: a misspelt address, or no network
@@ -142,6 +143,7 @@ class HttpStream(io.RawIOBase):
         self._tries = 0
         self._answer: Any = None
         self._known = False  # size and ETag are
+        self._waited, self._came = 0.0, 0  # seconds and bytes of this answer
         self._reach()
 
     def readable(self) -> bool:
@@ -152,7 +154,9 @@ class HttpStream(io.RawIOBase):
         """Fill a buffer with what comes next, and return how much that was."""
         while True:
             try:
+                began = time.monotonic()
                 count = int(self._answer.readinto(buffer))
+                self._check_speed(time.monotonic() - began, count)
                 if count or self._position == self.size or self.size is None:
                     break
                 reason = "the connection was closed"
@@ -170,6 +174,12 @@ class HttpStream(io.RawIOBase):
         if self._answer is not None:
             self._answer.close()
         super().close()
+
+    def _check_speed(self, seconds: float, count: int) -> None:
+        """Note how long so many bytes of an answer were waited for; TimeoutError if the answer is too slow by now."""
+        self._waited, self._came = self._waited + seconds, self._came + count
+        if self._waited > self._silence + self._came / SLOWEST:
+            raise TimeoutError(f"the server sends less than {SLOWEST} bytes a second")
 
     def _reach(self) -> None:
         """Ask for the rest of the file until an answer begins."""
@@ -222,7 +232,7 @@ class HttpStream(io.RawIOBase):
             if not data:
                 raise http.client.IncompleteRead(b"")
             at += len(data)
-        self._answer = answer
+        self._answer, self._waited, self._came = answer, 0.0, 0
 
     def _wait(self, reason: str, seconds: float | None, first_tries: int | None = None) -> None:
         if self._tries == len(self._waits) or (first_tries == self._tries + 1 and not self._known):

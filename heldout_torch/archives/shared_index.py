@@ -5,14 +5,16 @@ An index is trusted as weights are: a forged one yields other bytes, and it can 
 
 import hashlib
 import re
-import warnings
+from pathlib import Path
 
 from heldout_torch.archives.ranges import READ
 from heldout_torch.archives.remote_stream import open_stream
-from heldout_torch.errors import ZooError
-from heldout_torch.storage.files import new_file
+from heldout_torch.errors import ZooError, warn
+from heldout_torch.storage.files import new_file, remove_stale
+from heldout_torch.storage.offline import is_offline
 from heldout_torch.storage.paths import is_remote
-from heldout_torch.zoo.cache import cache_root
+from heldout_torch.storage.urls import MAX_FILE
+from heldout_torch.zoo.cache import CACHE_VARIABLE, cache_root
 
 _MARK = "#sha256="
 
@@ -28,7 +30,7 @@ def checked_index(name: str) -> str:
     """
     location, mark, digest = name.partition(_MARK)
     if not mark:
-        warnings.warn(f"what an archive's runs are is taken from {name} unchecked; name its {_MARK}…", stacklevel=2)
+        warn(f"what an archive's runs are is taken from {name} unchecked; name its {_MARK}…", stacklevel=2)
         return name
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")
@@ -36,23 +38,38 @@ def checked_index(name: str) -> str:
         _check(location, digest)
         return location
     kept = cache_root() / "seek-indices" / f"{digest}.seek"
-    if not kept.is_file():
-        stream = open_stream(location).stream
-        found = hashlib.sha256()
-        with stream, new_file(kept) as file:
-            while data := stream.read(READ):
-                found.update(data)
-                file.write(data)
-            if found.hexdigest() != digest:
-                raise ZooError(_other(location, digest, found.hexdigest()))
-    else:
-        _check(str(kept), digest)
+    if kept.is_file():
+        try:
+            _check(str(kept), digest)
+            return str(kept)
+        except ZooError:  # damaged, and there is a good one
+            if is_offline():
+                raise
+    try:
+        _fetch(location, digest, kept)
+    except OSError as error:
+        raise ZooError(
+            f"{kept}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder of your own"
+        ) from None
     return str(kept)
 
 
 def index_digest(name: str | None) -> str | None:
     """Return the SHA-256 that a `checked_index` is named with; None if it is named without."""
     return (name or "").partition(_MARK)[2] or None
+
+
+def _fetch(location: str, digest: str, kept: Path) -> None:
+    stream, found, size = open_stream(location).stream, hashlib.sha256(), 0
+    remove_stale(kept.parent)
+    with stream, new_file(kept) as file:
+        while data := stream.read(READ):
+            if (size := size + len(data)) > MAX_FILE:
+                raise ZooError(f"{location}: has more than the {MAX_FILE} bytes expected at most")
+            found.update(data)
+            file.write(data)
+        if found.hexdigest() != digest:
+            raise ZooError(_other(location, digest, found.hexdigest()))
 
 
 def _check(path: str, digest: str) -> None:

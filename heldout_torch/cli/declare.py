@@ -17,7 +17,7 @@ from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
 from heldout_torch.models import build_model
 from heldout_torch.models.registry import find_architecture
-from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.paths import local_path
 
 
@@ -59,6 +59,7 @@ def _declare(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments.recipe) if arguments.recipe else _first_recipe(sizes[0])
     contents = "\n".join(_lines(experiment, recipe)).encode() + b"\n"
     if not out.exists():
+        remove_stale(out.parent)
         write_atomically(out, contents)
     elif out.read_bytes() != contents:  # equal contents: of a call that was interrupted, or made twice
         raise HeldoutError(f"{out}: is there already, and says something else; edit it, or remove it first")

@@ -13,10 +13,13 @@ from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
 from heldout_torch.stats import RunTable
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, RunNumbers
 from heldout_torch.zoo.open import open_zoo
+
+_MAX_CLASSES = 2**20  # bytes of a file of class names
 
 
 def configure(parser: Parser) -> None:
@@ -103,6 +106,6 @@ def _saved_tables(paths: list[Path], experiment: str) -> dict[float, RunTable]:
 
 def _class_names(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_bounded(path, _MAX_CLASSES).decode().splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a text file of class names ({error})") from None

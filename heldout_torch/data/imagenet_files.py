@@ -7,13 +7,12 @@ says a class, it must be the example's own.
 
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from heldout_torch.data.imagenet_index import IndexedFiles
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, warn
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _WITH_CLASS = re.compile(r"(.+)_(n\d{8})", re.ASCII)
@@ -76,9 +75,9 @@ def match_files(
     if of_other_class or (missing and not allow_missing):
         raise DataError(f"{folder}: of {len(paths)} files in the index, {lost}{_hint(missing, unknown)}")
     if missing:
-        warnings.warn(f"{folder}: of {len(paths)} files in the index, {lost}; what is there is used", stacklevel=5)
+        warn(f"{folder}: of {len(paths)} files in the index, {lost}; what is there is used", stacklevel=5)
     if left_out := _count((unknown, "not in the index"), (twice, "there twice")):
-        warnings.warn(f"{folder}: has files that were left out: {left_out}", stacklevel=5)
+        warn(f"{folder}: has files that were left out: {left_out}", stacklevel=5)
     return FoundFiles(paths, missing)
 
 

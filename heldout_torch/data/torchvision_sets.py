@@ -5,7 +5,6 @@ networks saw images as the experiments preprocess them.
 """
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +17,7 @@ from heldout_torch.data.dataset import Dataset, Examples
 from heldout_torch.data.imagenet import INDEX_FILE, ImageNet
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.originals import NUM_CLASSES, publish, read_cifar, read_mnist_labels
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, warn
 
 # A data set of this package or a user's own, an object of torchvision, or two of these, for training and for test.
 AnyDataset: TypeAlias = Dataset | torch.utils.data.Dataset[Any] | tuple[Any, Any]
@@ -57,7 +56,7 @@ def as_dataset(data: AnyDataset) -> Dataset:
             ignored.append("__getitem__")
         for what in ignored:
             line = f"the {what} of {type(part).__name__} is not applied: networks see images as in the experiments"
-            warnings.warn(line, stacklevel=3)
+            warn(line, stacklevel=3)
     return _from_folders(parts) if kinds[0] in _IN_FOLDERS else _from_arrays(parts, [_IN_MEMORY[str(k)] for k in kinds])
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import operator
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -138,10 +139,17 @@ def _split_to(split: SplitVerification) -> dict[str, object]:
 
 
 def _split_from(record: dict[str, Any]) -> SplitVerification:
-    return SplitVerification(
-        examples=int(record["examples"]),
-        missing=int(record["missing"]),
+    """Return what a line says of a split, which anybody may have written; ValueError or others if it cannot be."""
+    split = SplitVerification(
+        examples=operator.index(record["examples"]),
+        missing=operator.index(record["missing"]),
         mismatched=np.array(record["mismatched"], np.int64),
         margins=np.array(record["margins"], np.float32),
         ties=np.array(record["ties"], bool),
     )
+    count = len(split.mismatched)
+    if any(row.shape != (count,) for row in (split.mismatched, split.margins, split.ties)):
+        raise ValueError("mismatches, margins and ties are no rows of one length")
+    if not count <= split.examples < 2**31 or not 0 <= split.missing < 2**31:
+        raise ValueError("numbers of examples that cannot be")
+    return split

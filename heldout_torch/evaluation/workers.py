@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from heldout_torch.errors import DeviceError, HeldoutError, printable
+from heldout_torch.errors import DeviceError, HeldoutError, warn
 from heldout_torch.evaluation.devices import tasks_at_once
 from heldout_torch.plugins import load_plugins, loaded_plugins
 from heldout_torch.storage.threads import map_ahead
@@ -90,7 +89,7 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
                     waiting.extendleft(reversed(busy.pop(pipe).items()))
                     if not workers:
                         raise DeviceError(f"{value}; no device is left: call again to go on")
-                    warnings.warn(printable(f"{value}; the other devices go on without {device}"), stacklevel=2)
+                    warn(f"{value}; the other devices go on without {device}", stacklevel=2)
     finally:
         for _, process in workers.values():
             process.terminate()

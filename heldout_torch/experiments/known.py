@@ -67,6 +67,8 @@ def declared_in(name: str, folder: Path) -> Experiment:
         with open(path, "rb") as file:
             return read_declaration(name, file.read(MAX_BYTES + 1), str(path))
     except (FileNotFoundError, NotADirectoryError):
+        if (known := known_experiments().get(name)) is not None:  # what else the zoo declares need not be looked for
+            return known
         beside = {path.parent.name for path in folder.parent.glob(f"*/{DEFINITION_FILE}")}
         return read_declaration(name, None, others=beside)
     except OSError as error:

@@ -2,20 +2,23 @@
 
 import csv
 import io
-import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
-from heldout_torch.storage.files import write_atomically
+from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
+_MAX_ROWS = 2**25  # of it: 26 times ImageNet's; a few bytes of a Parquet file can declare any number
+_MAX_LINE = 2**16  # letters of a line of CSV
+_PIECE = 2**16  # rows of a Parquet file held at once
 SUFFIXES = (".npz", ".csv", ".parquet")
 
 # Rows of one length by the name of their column.
@@ -51,6 +54,7 @@ def write_columns(path: Path, columns: Columns) -> None:
     """
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path}: expected a name ending in .csv or .parquet")
+    remove_stale(path.parent)
     data = _as_csv(columns) if path.suffix == ".csv" else _as_parquet(columns)
     try:
         write_atomically(path, data)
@@ -62,18 +66,18 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Read those of some columns of integers that a CSV or Parquet file has, each int64 of shape (rows,).
 
     Raises:
-        DataError: If the file is missing, damaged, or larger than 1 GB, or a column holds other than integers.
+        DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows, or a column holds other than
+            integers.
         HeldoutError: If pyarrow is needed and not installed.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table of indices")
-        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        columns = _from_csv(data, set(names)) if path.suffix == ".csv" else _from_parquet(data, set(names))
-        return {name: np.array(values, np.int64) for name, values in columns.items()}
+        columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names))
+        return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}
     except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
         raise DataError(f"{path}: is no table of indices ({' '.join(str(error).split())})") from None
 
@@ -86,25 +90,45 @@ def _as_csv(columns: Columns) -> bytes:
     return text.getvalue().encode()
 
 
-def _from_csv(data: bytes, names: set[str]) -> dict[str, list[int]]:
-    rows = csv.reader(io.StringIO(data.decode("utf-8-sig")))
-    header = next(rows, [])
-    places = [place for place, name in enumerate(header) if name in names]
-    read = [[int(row[place]) for place in places] for row in rows if row and _is_whole(row, header)]
-    return {header[place]: [row[i] for row in read] for i, place in enumerate(places)}
+def _from_csv(path: Path, names: set[str]) -> dict[str, "array[int]"]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(_lines(file))
+        header = next(rows, [])
+        columns = {place: array("q") for place, name in enumerate(header) if name in names}
+        for count, row in enumerate(filter(None, rows), 1):
+            if len(row) != len(header):
+                raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
+            _check_rows(count)
+            for place, column in columns.items():
+                column.append(int(row[place]))
+    return {header[place]: column for place, column in columns.items()}
 
 
-def _is_whole(row: list[str], header: list[str]) -> bool:
-    if len(row) != len(header):
-        raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
-    return True
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise ValueError(f"a line of {_MAX_LINE} letters or more")
+        yield line
 
 
-def _from_parquet(data: bytes, names: set[str]) -> dict[str, list[int]]:
-    parquet = _arrow("pyarrow.parquet")
-    file = parquet.ParquetFile(io.BytesIO(data))
-    found = file.read([name for name in file.schema_arrow.names if name in names])
-    return {name: list(map(operator.index, values)) for name, values in found.to_pydict().items()}
+def _from_parquet(path: Path, names: set[str]) -> dict[str, "array[int]"]:
+    arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
+    with parquet.ParquetFile(path) as file:
+        _check_rows(file.metadata.num_rows)
+        columns = {name: array("q") for name in file.schema_arrow.names if name in names}
+        for piece in file.iter_batches(_PIECE, columns=list(columns)):
+            for name, column in columns.items():
+                values = piece.column(name)
+                if not arrow.types.is_integer(values.type) or values.null_count:
+                    raise ValueError(f"column {name} holds other than integers")
+                column.frombytes(values.cast(arrow.int64()).to_numpy().tobytes())
+                _check_rows(len(column))
+    return columns
+
+
+def _check_rows(count: int) -> None:
+    if count > _MAX_ROWS:
+        raise ValueError(f"it has more than {_MAX_ROWS} rows")
 
 
 def _texts(values: np.ndarray) -> list[str]:

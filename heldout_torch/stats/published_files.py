@@ -9,7 +9,7 @@ from typing import BinaryIO
 from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.published_list import PublishedFile, find_published, list_published
 from heldout_torch.storage.digests import digest_of, matches
-from heldout_torch.storage.files import new_file
+from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import Location, local_path
@@ -120,6 +120,7 @@ def _make(path: Path, file: PublishedFile, parts: Path | None) -> None:
 @contextmanager
 def _checked_file(path: Path, file: PublishedFile) -> Iterator[BinaryIO]:
     """Write a file that appears only if what is joined has the published check."""
+    remove_stale(path.parent)
     with new_file(path) as target:
         yield target
         if file.parts:  # a file of one part is checked as it comes

@@ -12,7 +12,7 @@ from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.run_batch import RunBatch
-from heldout_torch.zoo import Experiment, RunKey
+from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
 
 
@@ -45,32 +45,42 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     _check_shapes(experiment, dataset)
 
 
-def check_recipe(work: RunBatch, zoo: Zoo) -> None:
-    """Check that runs of the experiment which others trained into a zoo had the recipe of the new ones.
+def check_others(work: RunBatch, data: str, zoo: Zoo) -> None:
+    """Check that runs of the experiment which others trained into a zoo had the recipe and the data of the new ones.
 
     One of them is looked at, the first that can be read; what was not trained by this package has no recipe.
 
+    Args:
+        work: The new runs.
+        data: Digest of their data set.
+        zoo: Where the others are.
+
     Raises:
-        ZooError: If it had another.
+        ZooError: If it had others.
     """
     for key in zoo.keys(work.experiment.name):
         try:
-            recipe = zoo.metadata(key).recipe
+            metadata = zoo.metadata(key)
         except HeldoutError:  # another run's damage is none of the new ones
             continue
-        if recipe is not None and recipe != _fields(work):
-            raise _other_recipe(key, zoo)
+        if metadata.recipe is not None:
+            _check_origin(work, data, metadata, zoo)
         return
 
 
-def check_same(work: RunBatch, key: RunKey, zoo: Zoo) -> None:
-    """Check that a run which is in a zoo already was trained by the same recipe, on the same subset.
+def check_same(work: RunBatch, data: str, key: RunKey, zoo: Zoo) -> None:
+    """Check that a run which is in a zoo already was trained by the same recipe, on the same data and subset.
+
+    Args:
+        work: The new runs.
+        data: Digest of their data set.
+        key: The run.
+        zoo: Where it is.
 
     Raises:
         ZooError: If it was not, or its files are damaged.
     """
-    if zoo.metadata(key).recipe != _fields(work):
-        raise _other_recipe(key, zoo)
+    _check_origin(work, data, zoo.metadata(key), zoo)
     if work.subset is None:
         return
     if not np.array_equal(np.sort(zoo.aux(key).subsample_idx), np.sort(work.subset)):
@@ -83,8 +93,14 @@ def _fields(work: RunBatch) -> dict[str, Any]:
     return fields
 
 
-def _other_recipe(key: RunKey, zoo: Zoo) -> ZooError:
-    return ZooError(f"run {key} in {zoo.location} was trained by another recipe; give the new runs another name")
+def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) -> None:
+    other = None
+    if metadata.recipe != _fields(work):
+        other = "by another recipe"
+    elif metadata.data_sha256 not in (None, data):
+        other = "on other data (images, labels or their scale)"
+    if other is not None:
+        raise ZooError(f"run {metadata.key} in {zoo.location} was trained {other}; give the new runs another name")
 
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:

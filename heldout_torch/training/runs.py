@@ -19,7 +19,7 @@ from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Watch
-from heldout_torch.training.preflight import check_recipe, check_same, check_work
+from heldout_torch.training.preflight import check_others, check_same, check_work
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo import Experiment
@@ -67,7 +67,7 @@ def train_runs(
 
     Raises:
         HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
-            otherwise, or the zoo cannot be written.
+            otherwise or on other data, or the zoo cannot be written.
     """
     devices: Sequence[str | torch.device] = [device] if isinstance(device, str | torch.device) else list(device)
     if cluster is None:
@@ -82,15 +82,15 @@ def train_runs(
             f"runs of {work.experiment.architecture} are trained one at a time, not {batch_of_runs} together"
         )
     keys = [make_key(work.experiment.name, work.subset_ratio, run) for run in sorted(set(work.runs))]
-    missing = target.missing(keys)
+    missing, data = target.missing(keys), dataset.digest()
 
     def skip(key: RunKey) -> Trained:
-        check_same(work, key, target)
+        check_same(work, data, key, target)
         return Trained(key, skipped=True)
 
     yield from map_ahead(skip, sorted(set(keys) - set(missing)), target.threads)
     if missing:
-        check_recipe(work, target)
+        check_others(work, data, target)
     with target:
         runs = [key.run for key in missing]
         yield from _train(work, runs, dataset, target, devices, batch_of_runs, cluster, progress)

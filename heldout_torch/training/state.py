@@ -3,7 +3,6 @@
 The file's name says which training it is of. One that is damaged, or does not fit its name, is never gone on from.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from heldout_torch.errors import printable
+from heldout_torch.errors import warn
 from heldout_torch.storage.urls import read_range, remove_file, write_file
 
 _STEP = "step"
@@ -60,7 +59,7 @@ def load_state(location: str, like: Mapping[str, Tensor], steps: int) -> tuple[d
         step = tensors.pop(_STEP, torch.tensor([], device="cpu"))
         _check(tensors, step, like, steps)
     except (SafetensorError, ValueError) as error:
-        warnings.warn(printable(f"{location}: is no state of this training ({error}); it begins anew"), stacklevel=2)
+        warn(f"{location}: is no state of this training ({error}); it begins anew", stacklevel=2)
         return None
     return tensors, int(step)
 

@@ -61,7 +61,8 @@ def train_batch(
         ZooError: If the zoo cannot be written.
     """
     name, ratio = batch.experiment.name, batch.subset_ratio
-    state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(dataset.digest())}.safetensors"
+    data = dataset.digest()
+    state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(data)}.safetensors"
     guess = math.log(max(2, dataset.num_classes))
     allowed = 1.1 + 2 / math.sqrt(len(batch.subset_of(batch.runs[0])))
     # On a GPU the files of one batch are written while the next is trained.
@@ -80,7 +81,9 @@ def train_batch(
     keys = [RunKey(name, ratio, run) for run in batch.runs]
 
     def put(i: int) -> UnwritableError | None:
-        metadata = RunMetadata.of(batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=asdict(batch.recipe))
+        metadata = RunMetadata.of(
+            batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=asdict(batch.recipe), data_sha256=data
+        )
         try:
             zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
         except UnwritableError as error:  # the others may still find a place

@@ -7,15 +7,15 @@ folder there, which is itself a zoo. No file enters it, and none is used from it
 import hashlib
 import os
 import re
+import shutil
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, warn
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import read_bounded, write_atomically
+from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.urls import read_file, read_range
@@ -67,6 +67,7 @@ class Cache:
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a small file. A cache that cannot be written keeps nothing."""
+        remove_stale((self.root / name).parent)
         with suppress(OSError):
             write_atomically(self.root / name, data)
 
@@ -105,7 +106,7 @@ class Cache:
                 data = self.kept(name, file)
                 return self._download(name, file, shared, progress) if data is None else data
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"{error.filename or self.root}: cannot be written ({error.strerror}), so what is fetched is not kept; "
                 f"set {CACHE_VARIABLE} to a folder of your own",
                 stacklevel=2,
@@ -119,12 +120,12 @@ class Cache:
         """Hold the lock on a file; yields whether there is one."""
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / name.replace("/", "_"), warnings.warn) as held:
+        with locked(folder / name.replace("/", "_"), warn) as held:
             yield held
 
     def _download(self, name: str, file: FileRecord, shared: bool, progress: Progress) -> bytes:
         """Fetch a file into a partial one, going on where an earlier try stopped; it moves into place when whole."""
-        url, folder = f"{self._location}/{name}", self.root / ".incoming" / Path(name).parent
+        url, folder = f"{self._location}/{name}", self.root / ".incoming" / name
         # By its hash, so that parts of different versions never meet; without a lock, of this process alone.
         partial = folder / (str(file.sha256) if shared else f"{file.sha256}-{uuid.uuid4().hex}")
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +151,8 @@ class Cache:
             raise
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, self.root / name)
+        if shared:  # nobody else fetches this file; parts of other versions of it are of no use
+            shutil.rmtree(folder, ignore_errors=True)
         return contents
 
     def _checked(self, name: str, file: FileRecord, data: bytes) -> bytes:

@@ -189,9 +189,12 @@ class FolderZoo(WritingZoo):
             with new_file(self.root / ".probe"):  # a folder's mode says little, on file systems of other machines less
                 pass
             (self.root / ".probe").unlink(missing_ok=True)
+            remove_stale(self.root)
             for name, folder in self._experiments().items():
+                remove_stale(folder)
                 for ratio in {path.parent for _, path in run_folders(name, folder)}:
                     remove_stale(ratio)
+                    remove_stale(ratio / "evaluations")
         except OSError as error:
             raise self._unwritable(error) from None
         return self

@@ -18,7 +18,7 @@ _HEADER_KEY = "heldout_torch"
 _TYPES: dict[str, Any] = {
     "experiment": str, "dataset": str, "subset_ratio": (int, float), "run": int, "architecture": str, "config": dict,
     "preprocessing": dict, "epoch": int, "global_step": int, "source_sha256": str, "recipe": dict,
-    "dtype": str,
+    "dtype": str, "data_sha256": str,
 }  # fmt: skip
 
 
@@ -41,6 +41,8 @@ class RunMetadata:
         recipe: How this package trained the run, the fields of `heldout_torch.training.Recipe`; None if it did not.
         ignored: Patterns of variables of the checkpoint's model that were left out, as they were asked to be; None if
             nothing was.
+        data_sha256: Digest of the data set that this package trained the run on, see
+            `heldout_torch.data.Dataset.digest`; None for runs of others, and of older versions, which kept none.
         dtype: `bfloat16` or `float16` if weights are stored in it; None for float32.
         archive: What a seek index says of the archive that the run was read out of: its `size`, `md5` and, if it lies
             on a server, `etag`; `index_sha256`, if that is what vouches for the index. None for runs from elsewhere; no
@@ -60,6 +62,7 @@ class RunMetadata:
     source_sha256: str | None = None
     recipe: dict[str, Any] | None = field(default=None, hash=False)
     ignored: list[str] | None = field(default=None, hash=False)
+    data_sha256: str | None = None
     dtype: str | None = None
     archive: dict[str, Any] | None = field(default=None, hash=False)
     format_version: int = FORMAT_VERSION
@@ -74,6 +77,7 @@ class RunMetadata:
         source_sha256: str | None = None,
         recipe: dict[str, Any] | None = None,
         ignored: list[str] | None = None,
+        data_sha256: str | None = None,
     ) -> Self:
         """Describe a run of an experiment."""
         return cls(
@@ -89,6 +93,7 @@ class RunMetadata:
             source_sha256=source_sha256,
             recipe=recipe,
             ignored=ignored,
+            data_sha256=data_sha256,
         )
 
     @property
@@ -104,7 +109,7 @@ class RunMetadata:
         """Return the fields as JSON keeps them; those of older files, unless there is more to say."""
         record = asdict(self)
         del record["archive"]
-        for name in ("ignored", "dtype"):
+        for name in ("ignored", "data_sha256", "dtype"):
             if record[name] is None:
                 del record[name]
         return record

@@ -1,18 +1,22 @@
-"""Runs of several dtypes are not mixed unseen: whoever copies is told of those that are there in another."""
+"""What is there is not always what would be written: whoever copies is told of runs of another dtype or model."""
 
 from collections.abc import Collection
 
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.dtypes import named
-from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.keys import MODEL_FILE, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
+from heldout_torch.zoo.records import RunRecord
 
 
 def refusals(
     source: Zoo | None, target: WritableZoo, there: Collection[RunKey], dtype: str | None
 ) -> dict[RunKey, str]:
-    """Return what to say of the runs of a target that are there in another dtype than would be written.
+    """Return what to say of the runs of a target that are there in another dtype, or with another model, than would
+    be written.
+
+    Models are compared by the hashes in the manifests of both places; aux arrays may be a place's own.
 
     Args:
         source: Where the runs come from; None if from an archive, which holds float32.
@@ -26,23 +30,33 @@ def refusals(
     given = {} if source is None or dtype is not None else _listed(source)
     refused = {}
     for key in there:
-        wanted = dtype or given.get(key)
+        wanted = dtype or (given[key].dtype if key in given else None)
         try:
-            found = listed[key] if key in listed else target.metadata(key).dtype
+            found = listed[key].dtype if key in listed else target.metadata(key).dtype
         except HeldoutError:
             continue  # damaged: `heldout zoo check` tells of it
         if found != wanted:
             refused[key] = (
                 f"is in {target.location} as {named(found)}, and would be written as {named(wanted)}; name another zoo"
             )
+        elif key in listed and _differ(listed[key], given.get(key)):
+            refused[key] = (
+                f"is in {target.location} with another model than in its source; replace it by heldout export "
+                "--overwrite, or name another zoo"
+            )
     return refused
 
 
-def _listed(zoo: Zoo) -> dict[RunKey, str | None]:
-    """Return the dtypes of the runs of a zoo's manifest; nothing if it has none that can be read."""
+def _differ(one: RunRecord, other: RunRecord | None) -> bool:
+    """Return whether the models of two records are known, and are not the same."""
+    models = [None if record is None else record.files.get(MODEL_FILE) for record in (one, other)]
+    return None not in models and models[0] != models[1]
+
+
+def _listed(zoo: Zoo) -> dict[RunKey, RunRecord]:
+    """Return the records in a zoo's manifest; none if it has none that can be read."""
     data = zoo.read(MANIFEST_FILE)
     try:
-        runs = {} if data is None else Manifest.from_bytes(data, zoo.location).runs
+        return {} if data is None else Manifest.from_bytes(data, zoo.location).runs
     except ZooError:
         return {}
-    return {key: record.dtype for key, record in runs.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import time
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_tries_that_bring_nothing_come_to_an_end():
     with pytest.raises(ZooError, match="cannot be read at byte 4, tried 4 times"):
         read(script)
     assert len(script.asked) == 4
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up():
+    script = Script(bytes(2**20))
+    script.trickle = 0.05
+    with serving(script) as url, pytest.raises(ZooError, match=r"4 times \(the server sends less than 10000"):
+        HttpStream(url, waits=(0.01,) * 3, silence=0.2).readall()
+    assert len(script.asked) == 4
+
+
+def test_a_reader_that_takes_its_time_does_not_make_a_server_slow():
+    script = Script(bytes(2**20))
+    with serving(script) as url:
+        stream = HttpStream(url, waits=(0.01,) * 3, silence=0.2)
+        assert len(stream.read(10)) == 10
+        time.sleep(0.5)
+        assert len(stream.readall()) == 2**20 - 10
+    assert len(script.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import hashlib
 import pickle
+import shutil
 
 import pytest
 
 from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch.archives import shared_index
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.indexed import IndexedArchive
 from heldout_torch.cli import main
@@ -33,7 +35,7 @@ def test_an_index_elsewhere_serves_checked_by_its_digest(shared):
     assert len(list_runs(opened)) == 20
 
 
-def test_an_index_by_url_is_fetched_once_and_hashed_whenever_it_is_used(shared, tmp_path):
+def test_an_index_by_url_is_fetched_once_and_hashed_whenever_it_is_used(shared, tmp_path, monkeypatch):
     archive, _index, digest = shared
     with Server(tmp_path).running() as server:
         name = f"{server.url}/elsewhere/mine.seek#sha256={digest}"
@@ -45,8 +47,28 @@ def test_an_index_by_url_is_fetched_once_and_hashed_whenever_it_is_used(shared, 
         data = bytearray(kept.read_bytes())
         data[-1] ^= 1
         kept.write_bytes(data)
+        monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
         with pytest.raises(ZooError, match="it is another index, or damaged"):
             load_run(EXPERIMENT, 0.7, 5, zoo=archive, index=name)
+        monkeypatch.delenv("HELDOUT_TORCH_OFFLINE")
+        assert load_run(EXPERIMENT, 0.7, 5, zoo=archive, index=name).metadata.run == 5  # there is a good one
+        assert server.requests["elsewhere/mine.seek"] == 2
+        assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest
+
+
+def test_an_index_that_cannot_be_kept_or_has_no_end_is_one_line(shared, tmp_path, monkeypatch):
+    archive, index, digest = shared
+    with Server(tmp_path).running() as server:
+        name = f"{server.url}/elsewhere/mine.seek#sha256={digest}"
+        with monkeypatch.context() as patch:
+            patch.setattr(shared_index, "MAX_FILE", index.stat().st_size - 1)
+            with pytest.raises(ZooError, match=r"mine\.seek: has more than the \d+ bytes expected at most"):
+                load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        shutil.rmtree(tmp_path / "cache/seek-indices", ignore_errors=True)
+        (tmp_path / "cache/seek-indices").write_bytes(b"")  # no folder can be made there
+        with pytest.raises(ZooError, match=f"{digest}.seek: cannot be written .*set HELDOUT_TORCH_CACHE to a folder"):
+            load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)
 
 
 def test_another_index_than_named_is_refused_and_not_kept(shared, tmp_path):

@@ -1,5 +1,6 @@
 """Verifications in a file."""
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,6 +51,32 @@ def test_what_is_appended_is_read(tmp_path):
         [False, True],
     )
     assert (split.missing, found.tie_margin) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mismatched": 5},
+        {"mismatched": [[1]]},
+        {"margins": [0.5, 1.0]},
+        {"ties": "x"},
+        {"ties": []},
+        {"examples": -3},
+        {"examples": 0},
+        {"missing": 1e300},
+        {"missing": 10**40},
+    ],
+)
+def test_lines_that_no_verification_can_be_are_passed_over(tmp_path, wrong):
+    split = {"examples": 4, "missing": 0, "mismatched": [1], "margins": [0.5], "ties": [False]}
+    record = {"run": "a/0.7/1", "files": FILES, "data": DATA, "tie_margin": 0.1, "splits": {"test": split}}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    log = VerificationLog(path, ["test"], DATA)
+    assert log.read()["a/0.7/1"][FILES].matches == 3
+    split.update(wrong)
+    path.write_text(json.dumps(record) + "\n")
+    assert log.read() == {}
 
 
 def test_a_line_cut_short_costs_only_itself(tmp_path):

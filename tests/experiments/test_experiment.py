@@ -5,6 +5,7 @@ Also of experiments/known.py, experiments/toml_files.py.
 
 import json
 import pickle
+import sys
 
 import pytest
 
@@ -101,6 +102,21 @@ def test_a_name_from_elsewhere_opens_no_file(tmp_path, monkeypatch):
         read_declaration("own.toml", None)
     with pytest.raises(ZooError, match=r"'own.toml' is not known"):
         declared_in("own.toml", tmp_path)
+
+
+def test_a_known_name_costs_no_listing_of_a_zoo(tmp_path):
+    watching, listed = True, []
+
+    def watch(event, arguments):
+        if watching and event in ("os.scandir", "os.listdir"):
+            listed.append(str(arguments[0]))
+
+    sys.addaudithook(watch)  # which stays until the process ends
+    try:
+        assert declared_in("digits-mlp", tmp_path / "digits-mlp") is known_experiments()["digits-mlp"]
+    finally:
+        watching = False
+    assert not [path for path in listed if path.startswith(str(tmp_path))]
 
 
 def test_a_file_cannot_redefine_a_known_experiment(tmp_path):

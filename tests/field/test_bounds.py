@@ -105,6 +105,16 @@ def written(path, data):
     return path
 
 
+def parquet(path):
+    """A Parquet file of 40 kB with 34 million rows."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"index": np.zeros(2**20, np.int64)})
+    with parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(33):
+            writer.write_table(table)
+    return path
+
+
 def cifar(folder):
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         huge(folder / "cifar-10-batches-py" / name)
@@ -130,6 +140,8 @@ READERS = {
     "state": lambda f: load_state(str(huge(f / "s.safetensors")), {"w": torch.zeros(3)}, 9) or refuse(),
     "recipe": lambda f: read_recipe(huge(f / "recipe.toml")),
     "columns": lambda f: read_columns(huge(f / "pairs.csv"), {}),
+    "line of CSV": lambda f: read_columns(written(f / "kept.csv", b"index\n" + b"1," * 2**20), {"index"}),
+    "declared Parquet": lambda f: read_columns(parquet(f / "kept.parquet"), {"index"}),
     "pairs": lambda f: load_pairs(huge(f / "pairs.npz")),
     "declared pairs": lambda f: load_pairs(npz_of(f.parent / "p.npz", **dict.fromkeys(PAIRS, (2**40,)))),
     "data set": lambda f: load_dataset("mine", huge(f / "data.npz")),

@@ -21,12 +21,13 @@ class Script:
         sent: Bytes of bodies.
         ranges: Whether it answers range requests.
         pace: Seconds that it takes for each 64 KiB.
+        trickle: Seconds that it takes for each byte.
     """
 
     def __init__(self, data: bytes, *steps: dict) -> None:
         self.data, self.steps = data, list(steps)
         self.asked: list[tuple[int, str]] = []
-        self.sent, self.ranges, self.etag, self.pace = 0, True, '"one"', 0.0
+        self.sent, self.ranges, self.etag, self.pace, self.trickle = 0, True, '"one"', 0.0, 0.0
 
 
 @contextmanager
@@ -72,6 +73,9 @@ def serving(script: Script) -> Iterator[str]:
             self.end_headers()
             end = step.get("cut", len(data))
             with suppress(ConnectionError):
+                for begin in range(len(data) if script.trickle else 0):
+                    self.wfile.write(data[begin : begin + 1])
+                    time.sleep(script.trickle)
                 for begin in range(0, end, piece := _PACED if script.pace else len(data) + 1):
                     self.wfile.write(data[begin : min(begin + piece, end)])
                     self.wfile.flush()

@@ -23,6 +23,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verification_log import VerificationLog
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.experiments.recipe import read_recipe
+from heldout_torch.stats.columns import read_columns, write_columns
 from heldout_torch.stats.influence_files import load_classwise, load_pairs
 from heldout_torch.stats.output_files import start_outputs, write_outputs
 from heldout_torch.stats.outputs import OutputTable
@@ -93,10 +94,10 @@ def all_formats(folder: Path) -> dict[str, Format]:
         "experiment.json": Format(
             experiment.to_bytes(), mutants.of_json, lambda contents: read_declaration("mine", contents)
         ),
-        "verification log": Format(
-            _log(), mutants.of_json, by_path(lambda path: VerificationLog(path, ["test"], "0" * 64).read(), ".jsonl")
-        ),
+        "verification log": Format(_log(), mutants.of_json, by_path(lambda path: _read_log(path), ".jsonl")),
         "scores": Format(npz_bytes(_scores()), mutants.of_npz, by_path(load_scores)),
+        "table in CSV": Format(_kept(folder / "kept.csv"), mutants.of_bytes, by_path(_read_kept, ".csv")),
+        "table in Parquet": Format(_kept(folder / "kept.parquet"), mutants.of_bytes, by_path(_read_kept, ".parquet")),
         "pairs": Format(npz_bytes(_pairs()), mutants.of_npz, by_path(load_pairs)),
         "class-wise influence": Format(npz_bytes(_classwise()), mutants.of_npz, by_path(load_classwise)),
         "ImageNet index": Format(npz_bytes(_imagenet()), mutants.of_npz, by_path(read_imagenet_index)),
@@ -240,6 +241,20 @@ def _log() -> bytes:
             "splits": {"test": split},
         }
     ).encode()
+
+
+def _kept(path: Path) -> bytes:
+    write_columns(path, {"original_index": np.arange(50), "score": np.arange(50) / 7})
+    return path.read_bytes()
+
+
+def _read_kept(path: Path) -> object:
+    return read_columns(path, {"original_index"})
+
+
+def _read_log(path: Path) -> list[int]:
+    found = VerificationLog(path, ["test"], "0" * 64).read()
+    return [count for runs in found.values() for one in runs.values() for count in (one.matches, one.ties)]
 
 
 def _tar(run: Path) -> bytes:

@@ -4,6 +4,7 @@ Also of training/preflight.py, training/run_batch.py, training/worker.py.
 """
 
 import errno
+import json
 import os
 import threading
 import time
@@ -281,6 +282,32 @@ def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):
     assert [result.skipped for result in train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100))] == [True]
     with pytest.raises(ZooError, match="another subset"):
         train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100) + 1)
+
+
+def test_runs_of_other_data_are_not_mixed(tmp_path):
+    digits = load_digits()
+    train(tmp_path, 1)
+    shifted = replace_labels(digits)
+    for runs in (1, 2):  # one that is there, one that is not
+        with pytest.raises(ZooError, match=r"run digits-mlp/0.7/0 .* was trained on other data .*; give the new runs"):
+            list(train_runs(work(runs), shifted, tmp_path))
+    again = ArrayDataset("digits", digits.train, digits.test, digits.num_classes, digits.divide_by)
+    assert [result.skipped for result in train_runs(work(1), again, tmp_path)] == [True]
+    assert load_run("digits-mlp", 0.7, 0, tmp_path).metadata.data_sha256 == digits.digest()
+
+
+def test_runs_that_do_not_say_their_data_are_taken(tmp_path):
+    train(tmp_path, 1)
+    path = tmp_path / "digits-mlp/0.7/0/run.json"
+    record = json.loads(path.read_text())
+    del record["metadata"]["data_sha256"]  # as older versions wrote it
+    path.write_text(json.dumps(record))
+    assert [result.skipped for result in train(tmp_path, 2)] == [True, False]
+
+
+def replace_labels(digits):
+    rows = replace(digits.train, labels=(digits.train.labels + 1) % 10)
+    return ArrayDataset("digits", rows, digits.test, digits.num_classes, digits.divide_by)
 
 
 def test_convolutional_networks_are_not_stacked(tmp_path):

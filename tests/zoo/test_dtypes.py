@@ -5,6 +5,7 @@ Also of zoo/mixing.py.
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -147,6 +148,28 @@ def test_readers_see_float32(made, tmp_path, capsys):
     assert np.array_equal(memorization(ours), memorization(theirs), equal_nan=True)
     assert main(["evaluate", str(zoo), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"]) == 0
     assert main(["zoo", "check", str(zoo), "--quiet"]) == 0
+
+
+def test_an_existing_run_of_another_model_is_refused_and_not_skipped(made, tmp_path, capsys):
+    source, target = str(made / "zoo"), str(tmp_path / "target")
+    assert main(["zoo", "push", source, target, "--runs", "0-1", "--quiet"]) == 0
+    assert main(["zoo", "push", source, target, "--runs", "0-1", "--quiet"]) == 0
+    other = shutil.copytree(made / "zoo", tmp_path / "other")
+    with FolderZoo(other) as zoo:
+        key = RunKey(EXPERIMENT, 0.7, 1)
+        state = {name: tensor + 1 for name, tensor in zoo.state(key).items()}
+        zoo.put(zoo.metadata(key), state, zoo.aux(key), overwrite=True)
+    before = runs_below(tmp_path / "target")
+    capsys.readouterr()
+    assert main(["zoo", "push", str(other), target, "--runs", "0-1"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == [
+        f"error: run {EXPERIMENT}/0.7/1: is in {target} with another model than in its source; replace it by heldout "
+        "export --overwrite, or name another zoo"
+    ]
+    assert runs_below(tmp_path / "target") == before
+    assert main(["export", str(other), "--zoo", target, "--runs", "0-1", "--overwrite", "--quiet"]) == 0
+    assert main(["zoo", "push", str(other), target, "--runs", "0-1", "--quiet"]) == 0
 
 
 def test_an_existing_run_of_another_dtype_is_refused_and_not_skipped(made, tmp_path, capsys):

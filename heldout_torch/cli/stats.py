@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, one_table, statistic_tables, warn_of_fit
+from heldout_torch.cli.tables import add_facts_options, needed_labels, one_table, statistic_tables, warn_of_fit
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
     ExampleFacts,
@@ -142,7 +142,7 @@ def _consistency(arguments: argparse.Namespace) -> int:
 def _influence(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out, [".npz"])
     table, (train, test) = one_table(arguments)
-    labels = train.needed_labels("influence within classes"), test.needed_labels("influence within classes")
+    labels = needed_labels("influences within classes", train, test)
     matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=arguments.device)
     classes = write_classwise(out, matrices, memorization_scores(table, train, _empty(arguments)), train, test)
     summarize(
@@ -158,8 +158,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     table, (train, test) = one_table(arguments)
     labels = None, None
     if not arguments.any_class:
-        why = "pairs within classes (without: --any-class)"
-        labels = train.needed_labels(why), test.needed_labels(why)  # type: ignore[assignment]
+        labels = needed_labels("pairs within classes (without: --any-class)", train, test)  # type: ignore[assignment]
     pairs = influence_pairs(
         table, *labels, arguments.min_influence, arguments.min_memorization, not arguments.any_class,
         empty=_empty(arguments), device=arguments.device,

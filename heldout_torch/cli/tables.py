@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeVar
 
+import numpy as np
+
 from heldout_torch.cli import options
 from heldout_torch.cli.output import complain
 from heldout_torch.data import Dataset, load_dataset
+from heldout_torch.data.checks import SPLITS
 from heldout_torch.errors import DataError, ZooError
 from heldout_torch.experiments import Experiment
 from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts, run_accuracies
@@ -43,7 +46,10 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
     """
     if arguments.data is not None and arguments.labels:
         raise DataError("--data and --labels both say where labels are known from: give one of them")
+    if arguments.data is None and (arguments.download or arguments.skip_checksums or arguments.allow_missing):
+        raise DataError("--download, --skip-checksums and --allow-missing are about a data set: give --data")
     name, sizes = experiment.dataset, (experiment.train_examples, experiment.test_examples)
+    classes = experiment.config.get("num_classes")
     dataset: Dataset | None = None
     if arguments.data is not None:
         dataset = options.load_data(arguments, name)
@@ -52,8 +58,17 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
             dataset = load_dataset(name)
     if dataset is not None:
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
-    files = [as_file(text) for text in arguments.labels]
-    return None, (find_facts(name, "train", sizes[0], files), find_facts(name, "test", sizes[1], files))
+    files = [as_file(text, name) for text in arguments.labels]
+    train, test = (find_facts(name, split, size, files, classes) for split, size in zip(SPLITS, sizes, strict=True))
+    return None, (train, test)
+
+
+def needed_labels(what: str, train: ExampleFacts, test: ExampleFacts) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of both splits; raises DataError if some are not known, with what needs them."""
+    return (
+        train.needed_labels(f"{what} need labels of the training set"),
+        test.needed_labels(f"{what} need labels of the test set"),
+    )
 
 
 def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:

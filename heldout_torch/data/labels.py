@@ -37,7 +37,9 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
     path, split = local_path(path), check_split(split)
     parts = ["labels", *_OF_SPLIT.values(), f"{split}__label", f"{split}__index", "order", "filenames", "tr_filenames"]
     # Of names it matters only that they are there.
-    arrays = read_npz(path, wanted=[], optional=parts, objects=lambda pickled, shape: np.zeros(0))
+    arrays = read_npz(
+        path, wanted=[], optional=parts, objects=lambda pickled, shape: np.broadcast_to(np.array(None), shape)
+    )
     if "tr_filenames" in arrays:
         return read_imagenet_index(path)[split].labels
     if f"{split}__label" in arrays:

@@ -6,23 +6,24 @@ published files of scores and influence, in ImageNet's index, and in npz data se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heldout_torch.data.checks import check_labels
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.labels import read_labels
 from heldout_torch.data.order import original_index as order_by_name
 from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_names, read_npz
-from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
     from heldout_torch.data import AnyDataset, SplitName
 
-_LABELS = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
+_LABELS: dict[str, set[str]] = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
+_WITH_LABELS = {*_LABELS["train"], *_LABELS["test"], "tr_filenames"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,9 @@ def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
     return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))
 
 
-def find_facts(dataset: str, split: "SplitName", size: int, files: Sequence[Path] = ()) -> ExampleFacts:
+def find_facts(
+    dataset: str, split: "SplitName", size: int, files: Sequence[Location] = (), classes: int | None = None
+) -> ExampleFacts:
     """Return what is known of a split by the name of its data set, and by files that hold labels.
 
     Args:
@@ -98,13 +101,17 @@ def find_facts(dataset: str, split: "SplitName", size: int, files: Sequence[Path
         size: Number of its examples.
         files: As in `heldout_torch.data.read_labels`; the first that has labels of the split counts, and need not be
             there for both. ImageNet's index also gives file names, an npz data set its order.
+        classes: Number of labels, which those of files are compared with; not known by default.
 
     Raises:
-        DataError: If a file is missing, damaged, or about another number of examples.
+        DataError: If a file is missing, damaged, about another number of examples, has no labels, or labels that are no
+            classes.
     """
     order, labels, filenames = order_by_name(dataset, split, size), None, None
     for path in map(local_path, files):
         names = set(read_names(path))
+        if not names & _WITH_LABELS:
+            raise DataError(f"{path}: has no labels, expected one of {', '.join(sorted(_WITH_LABELS))} in it")
         if "tr_filenames" in names:
             filenames = np.array(read_imagenet_index(path)[split].names)
             _check(len(filenames), size, path, split)
@@ -116,6 +123,7 @@ def find_facts(dataset: str, split: "SplitName", size: int, files: Sequence[Path
         if labels is None and names & _LABELS[split]:
             labels = read_labels(path, dataset, split)
             _check(len(labels), size, path, split)
+            check_labels(labels, labels.max(initial=0) + 1 if classes is None else classes, f"{path}: {split}")
     return ExampleFacts(size, order, labels, filenames)
 
 

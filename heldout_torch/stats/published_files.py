@@ -61,17 +61,19 @@ def is_kept(file: PublishedFile) -> bool:
     return (_cache() / file.name).is_file()
 
 
-def as_file(text: str) -> Path:
+def as_file(text: str, dataset: str) -> Path:
     """Return the path that a text names, or that of the published file, if there is no such path but such a name.
 
     Raises:
-        DataError: If there is neither.
+        DataError: If there is neither, or what is published is about another data set.
         ZooError: As `fetch_published`.
     """
     path = local_path(text)
     if path.exists():
         return path
     if text in list_published():
+        if (other := list_published()[text].dataset) != dataset:
+            raise DataError(f"{text}: is about {other}, the runs are about {dataset}")
         return fetch_published(text)
     raise DataError(
         f"{path}: there is no such file, nor is it the name of a published one{nearest(text, list_published())}"

@@ -7,6 +7,7 @@ import numpy as np
 from heldout_torch.cli import main
 from heldout_torch.data import tfds_order
 from heldout_torch.stats import fetch_published, list_published, load_indices
+from heldout_torch.stats.published_files import as_file
 from heldout_torch.zoo import sample_zoo
 from tests.helpers.published import N
 
@@ -47,8 +48,9 @@ def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(
 ):
     words = ["stats", "memorization", str(sample_zoo()), "--experiment", "digits-mlp-tf", "--subset-ratio", "0.7"]
     words += ["--out", str(tmp_path / "no.npz"), "--labels"]
-    assert main([*words, "cifar10-cscores"]) == 1  # about other examples, but found
-    assert "cifar10-cscores-orig-order.npz: does not say in which order" in capsys.readouterr().err
+    assert main([*words, "cifar10-cscores"]) == 1
+    assert "error: cifar10-cscores: is about cifar10, the runs are about digits" in capsys.readouterr().err
+    assert as_file("cifar10-cscores", "cifar10").name == "cifar10-cscores-orig-order.npz"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar10-cscores").write_text("mine")
     assert main([*words, "cifar10-cscores"]) == 1

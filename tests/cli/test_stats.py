@@ -196,10 +196,11 @@ def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys
     assert load_pairs(tmp_path / "any.npz").order == "published"
     capsys.readouterr()
     for statistic, more, message in (
-        ("pairs", [], "pairs within classes (without: --any-class): give the data set (--data)"),
-        ("influence", [], "influence within classes: give the data set (--data)"),
+        ("pairs", [], "pairs within classes (without: --any-class) need labels of the training set: give the data"),
+        ("influence", [], "influences within classes need labels of the training set: give the data set (--data)"),
         ("keep", ["--by", "memorization", "--fraction", "1"], "give --data, or --order published"),
         ("memorization", ["--labels", "x", "--data", "y"], "give one of them"),
+        ("memorization", ["--download"], "--download, --skip-checksums and --allow-missing are about a data set"),
     ):
         assert without_data(zoo, statistic, tmp_path / "none.npz", *words, *more) == 1
         assert message in capsys.readouterr().err

@@ -54,6 +54,16 @@ def test_files_about_other_examples_are_refused(tmp_path):
     np.savez(tmp_path / "scores.npz", scores=np.zeros(50), labels=np.zeros(50, int))
     with pytest.raises(DataError, match="is about 50 examples of the train set, the runs are about 49"):
         find_facts("cifar10", "train", 49, [tmp_path / "scores.npz"])
+    np.savez(tmp_path / "pairs.npz", tr_idx=np.arange(3), mem=np.zeros(3))
+    with pytest.raises(DataError, match=r"pairs\.npz: has no labels, expected one of labels, test__label"):
+        find_facts("cifar10", "train", 50, [tmp_path / "pairs.npz"])
+    for wrong, classes in ((-1, None), (-1, 10), (10, 10)):
+        np.savez(tmp_path / "labels.npz", labels=np.full(50, wrong))
+        with pytest.raises(DataError, match=rf"labels\.npz: train: label {wrong} at position 0, expected 0 ... "):
+            find_facts("cifar10", "train", 50, [tmp_path / "labels.npz"], classes)
+    np.savez(tmp_path / "objects.npz", labels=np.array(["a", None, 3], object))
+    with pytest.raises(DataError, match=r"labels is object \(3,\), expected a row of integers"):
+        find_facts("cifar10", "train", 3, [tmp_path / "objects.npz"])
     with pytest.raises(DataError, match="cannot be read"):
         find_facts("cifar10", "train", 49, [tmp_path / "none.npz"])
     with pytest.raises(DataError, match=r"pairs need labels: give the data set \(--data\)"):

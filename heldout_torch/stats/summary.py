@@ -17,7 +17,7 @@ from heldout_torch.stats.estimators import Empty, consistency, memorization
 from heldout_torch.stats.example_facts import ExampleFacts
 from heldout_torch.stats.influence_files import save_classwise, save_pairs
 from heldout_torch.stats.intervals import consistency_interval, memorization_interval
-from heldout_torch.stats.orders import to_original
+from heldout_torch.stats.orders import Order, to_original
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import Scores, save_scores
@@ -71,7 +71,12 @@ def scores_for_file(scores: Scores, examples: ExampleFacts) -> Scores:
     Args:
         scores: By published index.
         examples: What they are about.
+
+    Raises:
+        DataError: If they are in another order, or as many as other examples.
     """
+    _check_order(scores.order, "scores")
+    _check_size(len(scores.scores), examples, "scores")
     if examples.original_index is None:
         return scores
     rows = {
@@ -83,7 +88,15 @@ def scores_for_file(scores: Scores, examples: ExampleFacts) -> Scores:
 
 
 def pairs_for_file(pairs: InfluencePairs, train: ExampleFacts, test: ExampleFacts) -> InfluencePairs:
-    """Bring pairs by published index into the order in which files are written; the strongest still come first."""
+    """Bring pairs by published index into the order in which files are written; the strongest still come first.
+
+    Raises:
+        DataError: If they are in another order, or name examples that do not exist.
+    """
+    _check_order(pairs.order, "pairs")
+    for index, facts, name in ((pairs.train_index, train, "training"), (pairs.test_index, test, "test")):
+        if len(index) and not 0 <= index.min() <= index.max() < facts.size:
+            raise DataError(f"pairs name {name} examples outside 0 ... {facts.size - 1}")
     if train.original_index is None or test.original_index is None:
         return pairs
     return replace(
@@ -105,7 +118,7 @@ def write_scores(path: Path, scores: Scores, examples: ExampleFacts) -> None:
     """Write scores by published index into a file, npz, CSV or Parquet by its suffix.
 
     Raises:
-        DataError: If the file cannot be written.
+        DataError: If the file cannot be written, or scores are in another order or as many as other examples.
     """
     ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_kind(examples, ExampleFacts, "examples"))
     if path.suffix == ".npz":
@@ -117,13 +130,14 @@ def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: Ex
     """Write pairs by published index into a file, npz, CSV or Parquet by its suffix.
 
     Raises:
-        DataError: If the file cannot be written.
+        DataError: If the file cannot be written, or pairs are in another order or name examples that do not exist.
     """
     as_kind(pairs, InfluencePairs, "pairs")
     for facts in (train, test):
         as_kind(facts, ExampleFacts, "examples")
+    ordered = pairs_for_file(pairs, train, test)
     if path.suffix == ".npz":
-        return save_pairs(path, pairs_for_file(pairs, train, test))
+        return save_pairs(path, ordered)
     about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")
     figures = {name: values for name, values in pairs.columns().items() if not name.endswith("index")}
     return write_columns(path, about | figures)
@@ -153,6 +167,17 @@ def write_classwise(
     ordered = [class_for_file(one, train, test) for one in classes]
     save_classwise(path, ordered, labels[0], labels[1], _in_order(scores.scores, train), train.order)
     return len(ordered)
+
+
+def _check_order(order: Order | None, name: str) -> None:
+    if order != "published":
+        found = "do not say how they count examples" if order is None else f"count examples in {order} order"
+        raise DataError(f"{name} {found}, expected published indices: bring them there by to_published, and say order")
+
+
+def _check_size(found: int, examples: ExampleFacts, name: str) -> None:
+    if found != examples.size:
+        raise DataError(f"{found} {name} are given for {examples.size} examples")
 
 
 def _in_order(values: np.ndarray, facts: ExampleFacts) -> np.ndarray:

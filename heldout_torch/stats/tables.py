@@ -65,6 +65,8 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
     for ratio, table in tables.items():
         if not isinstance(table, AnyTable):
             raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
+        if isinstance(table, RunTable) != isinstance(first, RunTable):
+            raise DataError("run tables and output tables are given together, whose shares and margins do not mix")
         sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
         if sizes[0] != sizes[1]:
             raise DataError(

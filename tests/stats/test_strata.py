@@ -116,3 +116,14 @@ def test_tables_that_do_not_fit_are_refused(kind):
         stratified_memorization({0.9: table})
     with pytest.raises(DataError, match="run 0 is in two of the tables"):
         stratified_influence({0.5: table, 0.51: table.select_runs([0, 3])})
+
+
+def test_shares_and_margins_do_not_mix():
+    arrays = several_ratios({0.2: 6, 0.6: 6}, 10, 3, gain=0, seed=7)
+    few, many = (tuple(array[part] for array in arrays) for part in (slice(6), slice(6, None)))
+    bits = RunTable.from_arrays(*few)
+    outputs = OutputTable.from_arrays(many[0], many[2] * 9.0, many[1] * 9.0)
+    for mixed in ({0.2: bits, 0.6: outputs}, {0.6: outputs, 0.2: bits}):
+        for call in (stratified_memorization, stratified_influence):
+            with pytest.raises(DataError, match="run tables and output tables are given together"):
+                call(mixed)

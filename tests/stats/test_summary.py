@@ -1,5 +1,7 @@
 """Scores and pairs as all verbs write them: in the order of the original files where it is known, and saying so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -140,3 +142,21 @@ def test_runs_of_another_data_set_are_refused(table, examples):
     check_examples(table, *examples, "tiny")
     with pytest.raises(DataError, match="tiny has 60 training and 29 test examples, the runs are about 60 and 30"):
         check_examples(table, examples[0], ExampleFacts(M - 1), "tiny")
+
+
+def test_what_is_in_another_order_is_not_brought_into_it_twice(tmp_path, table, examples):
+    train, test = examples
+    scores = memorization_scores(table, train)
+    pairs = influence_pairs(table, same_class=False, min_influence=0, min_memorization=None)
+    for order, told in (("original", "in original order"), (None, "do not say how")):
+        for suffix in (".npz", ".csv"):
+            with pytest.raises(DataError, match=f"scores .*{told}"):
+                write_scores(tmp_path / f"file{suffix}", replace(scores, order=order), train)
+            with pytest.raises(DataError, match=f"pairs .*{told}"):
+                write_pairs(tmp_path / f"file{suffix}", replace(pairs, order=order), train, test)
+    with pytest.raises(DataError, match="scores are given for"):
+        write_scores(tmp_path / "file.csv", scores, ExampleFacts(train.size + 1))
+    for facts in ((ExampleFacts(train.size - 1), test), (train, ExampleFacts(test.size - 1))):
+        with pytest.raises(DataError, match=r"pairs name (training|test) examples outside"):
+            write_pairs(tmp_path / "file.csv", pairs, *facts)
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import heldout_torch
 from heldout_torch.cli import VERBS, main
 from heldout_torch.data import load_digits
 from heldout_torch.experiments import Recipe, known_experiments
+from heldout_torch.stats import list_published
 from heldout_torch.training import RunBatch, train_runs
 from tests.helpers.archives import multiply, pack
 from tests.helpers.hub import Hub
@@ -141,6 +142,30 @@ def test_the_reference_names_all_that_is_public():
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}-{page.stem}")
-def test_tests_that_are_named_exist(page):
-    for name in re.findall(r"`(tests/[\w/.]+)`", page.read_text()):
+def test_files_and_tests_that_are_named_exist(page):
+    for name, test in re.findall(
+        r"`((?:tests|heldout_torch|docs|benchmarks)/[a-z0-9_/.]+)(?:::(\w+))?`", page.read_text()
+    ):
         assert (REPOSITORY / name).exists(), name
+        assert not test or f"def {test}(" in (REPOSITORY / name).read_text(), test
+
+
+def test_the_architecture_names_all_rooms_and_files_that_exist():
+    text, package = (REPOSITORY / "docs" / "architecture.md").read_text(), REPOSITORY / "heldout_torch"
+    for room in package.iterdir():
+        if room.is_dir() and (room / "__init__.py").exists():
+            assert f"`{room.name}/`" in text
+        elif room.suffix == ".py" and not room.name.startswith("__"):
+            assert f"`{room.name}`" in text
+    for name in re.findall(r"`(\w+/\w+\.py)`", text):
+        assert (package / name).exists() or (REPOSITORY / name).exists(), name
+
+
+def test_the_facts_are_those_that_the_package_uses():
+    facts = (REPOSITORY / "docs" / "facts.md").read_text()
+    for name, experiment in known_experiments().items():
+        assert experiment.archive is None or f"| {name} | {name}.tar.gz |" in facts
+        assert experiment.archive is None or experiment.archive.md5 in facts
+    for published in list_published().values():
+        for piece in (published.file, *published.file.parts):
+            assert piece.check.partition(":")[2] in facts, piece.name

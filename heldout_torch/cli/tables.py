@@ -142,7 +142,7 @@ def warn_of_fit(tables: Mapping[float, RunTable]) -> dict[float, Accuracies]:
     accuracies = {ratio: run_accuracies(table) for ratio, table in tables.items()}
     for ratio, values in accuracies.items():
         if warning := fit_warning(values, ratio):
-            complain(warning)
+            complain(f"warning: {warning}")
     return accuracies
 
 

@@ -16,7 +16,7 @@ from heldout_torch.report import figures, payload
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
-from heldout_torch.stats.accuracies import PARTS, spread
+from heldout_torch.stats.accuracies import PARTS, fit_warning, spread
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.paths import Location, local_path
@@ -190,6 +190,7 @@ def _render(
             (ratio, len(runs.test), [spread(getattr(runs, part)) for part in PARTS])
             for ratio, runs in statistics.accuracies.items()
         ],
+        warnings=[fit_warning(runs, ratio) for ratio, runs in statistics.accuracies.items()],
     )
 
 

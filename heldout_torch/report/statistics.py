@@ -32,7 +32,7 @@ LEVELS = (0.0, 0.5, 1.0)
 NEAR = 0.25  # examples farther from a level do not stand for it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReportStatistics:
     """All that a report shows of an experiment's runs.
 
@@ -65,6 +65,10 @@ class ReportStatistics:
     consistency: ConsistencyScores
     consistency_interval: tuple[np.ndarray, np.ndarray]
     accuracies: dict[float, Accuracies]
+
+    def __repr__(self) -> str:
+        ratios = ", ".join(map(repr, self.accuracies))
+        return f"ReportStatistics(of subset ratio {self.subset_ratio!r}, one of {ratios}; {self.table!r})"
 
 
 def gather_statistics(

@@ -119,6 +119,6 @@ def fit_warning(accuracies: Accuracies, subset_ratio: float) -> str | None:
     if not found < LEAST_FIT:
         return None
     return (
-        f"warning: runs at subset ratio {subset_ratio!r} are right on {found:.1%} of the examples that they trained "
+        f"runs at subset ratio {subset_ratio!r} are right on {found:.1%} of the examples that they trained "
         "on; memorization and influence suppose nearly all (train longer, or a larger network)"
     )

@@ -17,6 +17,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
@@ -30,7 +31,7 @@ _SCORES, _TRAIN, _ROWS = 2**26, 8192, 64  # scores and training examples at once
 Attribution = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DatamodelingScores:
     """Linear datamodeling scores of an attribution.
 
@@ -46,6 +47,8 @@ class DatamodelingScores:
     mean: float
     interval: tuple[float, float]
     runs: int
+
+    __repr__ = short_repr
 
 
 def lds(

@@ -8,6 +8,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array, as_count, as_kind, as_labels, as_number, as_row_of_numbers
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
 
 _PAIRS, _TESTS = 2**24, 256
@@ -40,7 +41,7 @@ def group_influence(table: AnyTable, group: Selection, test: Selection = None) -
     return means  # (test,)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassSummary:
     """Means over classes.
 
@@ -54,6 +55,8 @@ class ClassSummary:
     labels: np.ndarray
     memorization: np.ndarray
     influence: np.ndarray
+
+    __repr__ = short_repr
 
 
 def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.ndarray) -> ClassSummary:
@@ -85,7 +88,7 @@ def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.nda
     return ClassSummary(classes, means, matrix)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RemovalCurves:
     """How test examples fare as more and more training examples are missing.
 
@@ -99,6 +102,8 @@ class RemovalCurves:
     outcome: np.ndarray
     standard_error: np.ndarray
     runs: np.ndarray
+
+    __repr__ = short_repr
 
 
 def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None) -> RemovalCurves:

@@ -17,6 +17,7 @@ from heldout_torch.optional import require
 from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import check_outputs
 from heldout_torch.storage.progress import tracked
 
@@ -27,7 +28,7 @@ _TRAIN, _TARGETS = 8192, 2048  # training examples, and test examples, of a bloc
 _RELATIVE_STRENGTHS = np.logspace(-2, 3, 16)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Datamodels:
     """For each test example a linear model of its margin: intercept + sum of the weights of what a run trained on.
 
@@ -46,6 +47,8 @@ class Datamodels:
     strengths: np.ndarray
     r2: np.ndarray
     correlation: np.ndarray
+
+    __repr__ = short_repr
 
 
 def datamodels(

@@ -14,6 +14,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
+from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, by_ratio, check_table, trained_on
 from heldout_torch.stats.uncertainty import influence_error, memorization_error
 
@@ -22,7 +23,7 @@ _PAIRS, _TRAIN = 2**22, 2**14
 Tables = AnyTable | Mapping[float, AnyTable]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StratifiedEstimate:
     """An estimate over several subset ratios.
 
@@ -33,6 +34,8 @@ class StratifiedEstimate:
 
     estimate: np.ndarray
     standard_error: np.ndarray
+
+    __repr__ = short_repr
 
 
 def split_by_ratio(table: AnyTable) -> dict[float, AnyTable]:

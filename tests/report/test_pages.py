@@ -230,3 +230,14 @@ def test_the_same_statistics_give_the_same_bytes(folder, statistics, experiment,
     write_report(statistics, experiment, digits, tmp_path / "out", names, [f"heldout report {HOSTILE}"])
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     assert [name for name in files if (folder / name).read_bytes() != (tmp_path / "out" / name).read_bytes()] == []
+
+
+def test_runs_that_did_not_fit_are_warned_of_on_the_page(experiment, digits, tmp_path):
+    trained, right = (np.broadcast_to(np.arange(N) < share * N, (4, N)) for share in (0.7, 0.35))
+    for name, correct in (("unfit", right), ("fit", trained)):
+        table = RunTable.from_arrays(trained, correct, np.ones((4, 360), bool))
+        page = write_report(gather_statistics({0.7: table}), experiment, None, tmp_path / name).read_text()
+        assert ("Mind: runs at subset ratio 0.7 are right on 50.0% of the examples" in page) == (name == "unfit")
+        shown = repr(gather_statistics({0.7: table}))
+        assert shown.startswith("ReportStatistics(of subset ratio 0.7, one of 0.7; RunTable(4 runs: 0 ... 3;")
+        assert len(shown) < 200

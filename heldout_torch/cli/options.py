@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
-from heldout_torch.devices import find_device
+from heldout_torch.devices import all_devices, find_device
 from heldout_torch.errors import HeldoutError
-from heldout_torch.evaluation.devices import all_devices
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard

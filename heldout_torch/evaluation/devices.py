@@ -13,16 +13,6 @@ _turns: dict[tuple[str, int], threading.RLock] = defaultdict(threading.RLock)
 _FAULTS = ("CUDA error", "cuDNN error", "HIP error")
 
 
-def all_devices() -> list[str]:
-    """List the CUDA devices, or the CPU if there is none."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-
-
-def float64_device(device: torch.device) -> torch.device:
-    """Return where float64 is computed for a device: there, or on the CPU if it has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
 def tasks_at_once(device: str | torch.device) -> int:
     """Return how many tasks a process does at once on a device: on a GPU one more than compute."""
     return 1 if torch.device(device).type == "cpu" else 2

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from heldout_torch.devices import float64_device
 from heldout_torch.evaluation.convolutions import FusedConvolution, fused_convolution
-from heldout_torch.evaluation.devices import float64_device
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heldout_torch.evaluation.devices import float64_device, turn_on
+from heldout_torch.devices import float64_device
+from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import inference_copy, layout_for, lower_copy
 

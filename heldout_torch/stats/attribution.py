@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heldout_torch.devices import find_device
+from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
@@ -119,7 +119,7 @@ def _checked(block: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray:
 def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device: "str | torch.device") -> np.ndarray:
     import torch
 
-    device = find_device(device)
+    device = float64_device(find_device(device))
     small = np.result_type(scores.dtype, np.float32) == np.float32  # so that products are exact to rounding
     kind, dtype = (torch.float32, np.float32) if small else (torch.float64, np.float64)
     total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from heldout_torch.devices import find_device
+from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_choice
 from heldout_torch.stats.outputs import OutputTable
@@ -106,7 +106,7 @@ def keep_best(
 
     train, test = np.arange(table.train_examples), np.arange(table.test_examples)
     length = len(test if per == "test" else train)
-    device = find_device(device)
+    device = float64_device(find_device(device))
     best = torch.full((length, k), -torch.inf, dtype=torch.float32, device=device)
     index = torch.full((length, k), -1, device=device)
     for rows, columns, block, _ in _blocks(table, train, test, device, "float32", errors=False):
@@ -163,7 +163,7 @@ def _blocks(
 
     check_several(table)
     as_choice(dtype, get_args(Precision), "dtype")
-    device, kind = find_device(device), getattr(torch, dtype)
+    device, kind = float64_device(find_device(device)), getattr(torch, dtype)
     memory = torch.empty(min(len(test), _TEST) * min(len(train), _TRAIN), dtype=kind, device=device)
     for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):
         masks = table.mask(None, train[c : c + _TRAIN])  # (runs, columns)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from heldout_torch.devices import find_device
+from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
 from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
@@ -89,7 +89,7 @@ def datamodels(
         raise DataError(f"all {table.runs} runs trained on the same examples, which tell no margins apart")
     out = as_output(out, (len(index), table.train_examples))
     if as_choice(penalty, ("ridge", "lasso"), "penalty") == "ridge":
-        return _ridge(table, index, strengths, folds, out, find_device(device))
+        return _ridge(table, index, strengths, folds, out, float64_device(find_device(device)))
     return _lasso(table, index, strengths, folds, out)
 
 

@@ -133,7 +133,7 @@ def _steps(batch: RunBatch, steps_per_epoch: int, first: int) -> Iterator[Step]:
 
 def _products(precision: str, device: str | torch.device) -> AbstractContextManager[None]:
     """Return the block in which a GPU computes as the recipe says; a CPU always computes in float32."""
-    if torch.device(device).type != "cuda":
+    if torch.device(device).type == "cpu":
         return nullcontext()
     return products_in("ieee" if precision == "float32" else "tf32")
 

@@ -28,7 +28,7 @@ from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.open import Place, open_writable
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
-_GPU_BYTES = 2 << 30  # on a GPU of a cluster, which this machine cannot ask what is free
+_GPU_BYTES = 2 << 30  # on a GPU that this process cannot ask what is free: of a cluster, or none of CUDA's
 _MAX_STACK = 1024
 
 
@@ -109,16 +109,15 @@ def _train(
     if not missing:
         return
     device = devices[0]
-    on_gpu = torch.device(device).type == "cuda"
     if cluster is not None:
         machines = Cluster(cluster, str(device))
         zoo.declare(work.experiment)
-        batches = _batches(work, missing, batch_of_runs, machines.slots, _GPU_BYTES if on_gpu else _CACHE_BYTES)
+        batches = _batches(work, missing, batch_of_runs, machines.slots, _budget(device, asks=False))
         for done in machines.map(_train_task, batches, dataset, zoo, machines.device):
             yield from done
         return
     zoo.declare(work.experiment)
-    budget = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else _CACHE_BYTES
+    budget = _budget(device)
     if len(devices) > 1:
         batches = _batches(work, missing, batch_of_runs, len(devices), budget)
         make = partial(_trainer, dataset, zoo)
@@ -158,6 +157,14 @@ def _batches(work: RunBatch, runs: list[int], size: int | None, workers: int, bu
     """Divide runs into batches of a size, or such that all workers have one whose weights take so many bytes."""
     size = size or _auto_batch(work.experiment, len(runs), workers, budget)
     return [replace(work, runs=tuple(runs[start : start + size])) for start in range(0, len(runs), size)]
+
+
+def _budget(device: str | torch.device, asks: bool = True) -> int:
+    """Return how many bytes a stack's weights may take on a device, which is asked what is free if it is here."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return _CACHE_BYTES
+    return torch.cuda.mem_get_info(device)[0] // 4 if asks and kind == "cuda" else _GPU_BYTES
 
 
 def _auto_batch(experiment: Experiment, runs: int, workers: int, budget: int) -> int:

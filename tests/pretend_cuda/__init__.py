@@ -23,16 +23,20 @@ _enter, _exit = torch.no_grad.__enter__, torch.no_grad.__exit__
 
 
 @contextmanager
-def pretended_cuda(devices=1):
+def pretended_cuda(devices=1, kind="cuda"):
     """Pretend that there are so many CUDA devices; gives the journal of what happens on them.
+
+    Of another kind, such as `mps`, only what `torch.accelerator` says of it is pretended, and that MPS has no float64.
 
     Raises:
         RuntimeError: In one line, if this version of PyTorch is another than the pretended device was made for.
     """
     journal = Journal()
     streams.forget()
+    streams.kind = kind
     overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
+        stack.callback(setattr, streams, "kind", "cuda")
         for place, name, value in _replacements(devices, journal):
             stack.enter_context(patch.object(place, name, value))
         stack.enter_context(patch.object(CudaTensor, "journal", Journal()))
@@ -60,7 +64,7 @@ def _replacements(devices, journal):
         },
         accelerator: {
             "is_available": lambda: True, "device_count": lambda: devices, "current_device_index": lambda: 0,
-            "current_accelerator": lambda check_available=False: torch.device("cuda"),
+            "current_accelerator": lambda check_available=False: torch.device(streams.kind),
             "synchronize": lambda device=None: journal.note_sync("synchronize", device),
         },
         torch: {"tensor": _make_tensor, "where": _where_numbers},
@@ -69,14 +73,16 @@ def _replacements(devices, journal):
         torch.inference_mode: {"__enter__": _enter_no_grad, "__exit__": _exit},
         threading.Thread: {"run": _run_thread},  # a mode is a thread's own
     }  # fmt: skip
+    if streams.kind != "cuda":
+        del found[cuda]
     return [(place, name, value) for place, values in found.items() for name, value in values.items()]
 
 
 def _check():
     try:
-        a = torch.ones(2, 3, 4, 4).to("cuda")
-        b = torch.nn.functional.conv2d(a, torch.ones(5, 3, 1, 1, device="cuda")).relu_()[:, 1:]
-        fits = b.device == torch.device("cuda:0") and b.cpu().flatten().tolist() == [3.0] * 128
+        a = torch.ones(2, 3, 4, 4).to(streams.kind)
+        b = torch.nn.functional.conv2d(a, torch.ones(5, 3, 1, 1, device=streams.kind)).relu_()[:, 1:]
+        fits = b.device == torch.device(streams.kind, 0) and b.cpu().flatten().tolist() == [3.0] * 128
         try:
             fits &= (a + torch.ones(2, 3, 4, 4)) is None
         except RuntimeError as error:
@@ -90,8 +96,8 @@ def _check():
 
 
 def _make_tensor(data, *arguments, device=None, **options):
-    made = _tensor(data, *arguments, **options, device="cpu" if _is_cuda(device) else device)
-    return made.to(device) if _is_cuda(device) else made
+    made = _tensor(data, *arguments, **options, device="cpu" if streams.is_pretended(device) else device)
+    return made.to(device) if streams.is_pretended(device) else made
 
 
 def _move(self, *arguments, **options):
@@ -119,7 +125,3 @@ def _enter_no_grad(self):
 def _run_thread(self):
     with Mode():
         _run(self)
-
-
-def _is_cuda(device):
-    return device is not None and torch.device(device).type == "cuda"

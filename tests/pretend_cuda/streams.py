@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
+kind = "cuda"  # what is pretended
 host = Counter()  # what the host knows to be done; one for all threads, so a race that needs several is not seen
 _chosen = threading.local()
 _default: dict[torch.device, "Stream"] = {}
@@ -70,8 +71,13 @@ def merge(clock, other):
 
 def full(device):
     """Return a device with its number: `cuda` is `cuda:0`."""
-    device = torch.device("cuda", device or 0) if isinstance(device, int | None) else torch.device(device)
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    device = torch.device(kind, device or 0) if isinstance(device, int | None) else torch.device(device)
+    return torch.device(kind, device.index or 0) if device.type == kind else device
+
+
+def is_pretended(device):
+    """Return whether a device, its name or None is of the pretended kind."""
+    return device is not None and torch.device(device).type == kind
 
 
 def default_stream(device=None):

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.pretend_cuda.journal import Journal
-from tests.pretend_cuda.streams import current_stream, full
+from tests.pretend_cuda.streams import current_stream, full, is_pretended
 
 _lock = threading.RLock()  # one operation at a time
 _COPIES = {"copy_", "_to_copy", "copy"}
@@ -48,7 +48,7 @@ class CudaTensor(torch.Tensor):
         self.held, self.place = held, place
 
     device = property(lambda self: self.place)
-    is_cuda = property(lambda self: True)
+    is_cuda = property(lambda self: self.place.type == "cuda")
     is_cpu = is_meta = property(lambda self: False)
 
     def record_stream(self, stream):
@@ -99,7 +99,7 @@ class Mode(TorchDispatchMode):
         options = dict(options or {})
         leaves, device = tree_leaves((arguments, options)), options.get("device")
         concerned = any(isinstance(leaf, CudaTensor) for leaf in leaves) or options.get("pin_memory")
-        if concerned or (device is not None and torch.device(device).type == "cuda"):
+        if concerned or is_pretended(device):
             return run(operation, arguments, options)
         return operation(*arguments, **options)
 
@@ -126,7 +126,7 @@ def run(operation, arguments, options):
         asked = torch.device(options["device"]) if options.get("device") is not None else None
         there = ours[0].place if ours else None
         if asked is not None and asked.type != "meta":
-            there = full(asked) if asked.type == "cuda" else None
+            there = full(asked) if is_pretended(asked) else None
         _note_syncs(name, arguments, options, ours, asked)
         if asked is not None:
             options["device"] = torch.device("cpu")
@@ -152,6 +152,8 @@ def run(operation, arguments, options):
             CudaTensor.journal.note_use(stream, name, used - {0}, written, new - {0})
         if there is None:
             return result
+        if there.type == "mps" and any(tensor.dtype == torch.float64 for tensor in made):
+            raise TypeError("Cannot convert a MPS Tensor to float64, which the framework does not have")
         result = tree_map(lambda leaf: CudaTensor(leaf, there) if isinstance(leaf, torch.Tensor) else leaf, result)
         if asked is not None or not ours:
             return result
@@ -181,7 +183,7 @@ def _note_syncs(name, arguments, options, ours, asked):
             if not waits:
                 CudaTensor.journal.problems.append("a copy to the host that is not waited for")
             note("copy to the host", arguments[0].place)
-        elif not from_device and asked.type == "cuda" and waits:
+        elif not from_device and is_pretended(asked) and waits:
             note("copy to the device", asked)
     elif name == "copy_" and isinstance(arguments[0], CudaTensor) != isinstance(arguments[1], CudaTensor):
         if not (len(arguments) > 2 and arguments[2]):

@@ -8,6 +8,7 @@ import numpy as np
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array
+from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.npz import npz_bytes
@@ -89,14 +90,19 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
         order: In which the examples count.
 
     Raises:
-        DataError: If an array holds Python objects, or the file cannot be written.
+        DataError: If the name is that of another kind of file, an array holds Python objects, or the file cannot be
+            written.
     """
+    path = local_path(path)
+    if path.suffix in (*SUFFIXES[1:], ".npy"):
+        others = "write_scores, write_pairs and to_pandas make tables"
+        raise DataError(f"{path}: is to be an npz file, expected a name ending in .npz; {others}")
     known = {name: _plain(array, f"{path}: {name}") for name, array in arrays.items() if array is not None}
     if order is not None:
         known[ORDER] = np.array(check_order(order, ORDER))
-    remove_stale(local_path(path).parent)
+    remove_stale(path.parent)
     try:
-        write_atomically(local_path(path), npz_bytes(known))
+        write_atomically(path, npz_bytes(known))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 

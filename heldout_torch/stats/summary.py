@@ -5,7 +5,6 @@ Files are by default in the order of the data set's own files, as the published 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.stats.uncertainty import memorization_error
+from heldout_torch.storage.paths import Location, local_path
 
 
 def check_examples(table: RunTable, train: ExampleFacts, test: ExampleFacts, name: str) -> None:
@@ -114,19 +114,20 @@ def class_for_file(one: ClassInfluence, train: ExampleFacts, test: ExampleFacts)
     return one.renumbered(train.original_index[one.train_index], test.original_index[one.test_index])
 
 
-def write_scores(path: Path, scores: Scores, examples: ExampleFacts) -> None:
+def write_scores(path: Location, scores: Scores, examples: ExampleFacts) -> None:
     """Write scores by published index into a file, npz, CSV or Parquet by its suffix.
 
     Raises:
         DataError: If the file cannot be written, or scores are in another order or as many as other examples.
     """
     ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_kind(examples, ExampleFacts, "examples"))
+    path = local_path(path)
     if path.suffix == ".npz":
         return save_scores(path, ordered)
     return write_columns(path, _published_index(examples) | ordered.columns())
 
 
-def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: ExampleFacts) -> None:
+def write_pairs(path: Location, pairs: InfluencePairs, train: ExampleFacts, test: ExampleFacts) -> None:
     """Write pairs by published index into a file, npz, CSV or Parquet by its suffix.
 
     Raises:
@@ -136,6 +137,7 @@ def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: Ex
     for facts in (train, test):
         as_kind(facts, ExampleFacts, "examples")
     ordered = pairs_for_file(pairs, train, test)
+    path = local_path(path)
     if path.suffix == ".npz":
         return save_pairs(path, ordered)
     about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")
@@ -144,7 +146,7 @@ def write_pairs(path: Path, pairs: InfluencePairs, train: ExampleFacts, test: Ex
 
 
 def write_classwise(
-    path: Path, classes: Iterable[ClassInfluence], scores: Scores, train: ExampleFacts, test: ExampleFacts
+    path: Location, classes: Iterable[ClassInfluence], scores: Scores, train: ExampleFacts, test: ExampleFacts
 ) -> int:
     """Write the matrices of all classes in the published layout, an npz file.
 

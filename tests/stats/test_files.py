@@ -23,6 +23,7 @@ from heldout_torch.stats import (
     memorization,
     save_classwise,
     save_imagenet_index,
+    save_indices,
     save_pairs,
     save_scores,
     to_original,
@@ -73,6 +74,17 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, save, change, mess
     with pytest.raises(DataError, match=message):
         save(tmp_path / "bad.npz", replace(good, **change))
     assert [path.name for path in tmp_path.iterdir()] == ["good.npz"]
+
+
+def test_an_npz_file_is_not_called_by_another_format_s_name(tmp_path):
+    for name in ("a.csv", "a.parquet", "a.npy"):
+        for save in (
+            lambda path: save_scores(path, Scores(np.zeros(3))),
+            lambda path: save_indices(path, np.arange(3), "original"),
+        ):
+            with pytest.raises(DataError, match=r"is to be an npz file, expected a name ending in \.npz; write_scores"):
+                save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_orders_are_inverse():

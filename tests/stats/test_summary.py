@@ -65,7 +65,7 @@ def test_files_of_scores_are_in_original_order(tmp_path, table, examples):
     for name in ("scores", "labels", "filenames", "standard_error", "low", "high"):
         np.testing.assert_array_equal(getattr(loaded, name)[train.original_index], getattr(scores, name))
     for suffix, read in ((".csv", pandas.read_csv), (".parquet", pandas.read_parquet)):
-        write_scores(tmp_path / f"mem{suffix}", scores, train)
+        write_scores(f"{tmp_path}/mem{suffix}", scores, train)
         frame = read(tmp_path / f"mem{suffix}")
         assert frame["original_index"].tolist() == list(range(N))
         np.testing.assert_array_equal(frame["published_index"].to_numpy()[train.original_index], np.arange(N))
@@ -94,7 +94,7 @@ def test_files_of_pairs_name_examples_as_the_original_files_do(tmp_path, table, 
     assert loaded.order == "original"
     np.testing.assert_array_equal(loaded.train_index, train.original_index[pairs.train_index])
     np.testing.assert_array_equal(loaded.test_index, test.original_index[pairs.test_index])
-    write_pairs(tmp_path / "pairs.csv", pairs, train, test)
+    write_pairs(f"{tmp_path}/pairs.csv", pairs, train, test)
     frame = pandas.read_csv(tmp_path / "pairs.csv")
     for name in ("influence", "memorization", "standard_error", "low", "high", "p_value", "false_discovery_rate"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(pairs, name))

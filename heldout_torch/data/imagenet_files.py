@@ -96,7 +96,7 @@ def images_below(folder: Path) -> Iterator[str]:
             if entry.name.startswith("."):
                 continue
             path = f"{below}/{entry.name}" if below else entry.name
-            if entry.name.lower().endswith(_ENDINGS):
+            if entry.name.lower().endswith(_ENDINGS) and entry.is_file():  # no link into nothing, as of git-annex
                 yield path
             elif entry.is_dir():
                 real = os.path.realpath(entry.path)

@@ -6,7 +6,9 @@ with the MD5 of the published one before it is read, and read without unpickling
 
 import hashlib
 import math
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
 from heldout_torch.errors import DataError
+from heldout_torch.storage import web
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.offline import check_network
 
@@ -76,11 +79,8 @@ def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True
     if folder is None and download:
         from torchvision.datasets import MNIST
 
-        check_network(f"mnist: is not in {path}")
-        try:
+        with _downloading("mnist", path):
             MNIST(str(path), download=True)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"mnist: cannot be downloaded to {path} ({' '.join(str(error).split())})") from None
         folder = path / "MNIST/raw"
     if folder is None:
         raise _missing("mnist", path, "MNIST/raw", next(iter(_MNIST_MD5)))
@@ -187,8 +187,8 @@ def _read_checked(path: Path, md5: str | None, name: str) -> bytes:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if md5 is not None and found != md5:
         raise DataError(
-            f"{path}: is not the published file of {name} (MD5 {found}, expected {md5}); fetch it again, or pass "
-            "verify_checksums=False to use other data in its format"
+            f"{path}: is not the published file of {name} (MD5 {found}, expected {md5}); remove it and fetch it again, "
+            "or pass verify_checksums=False to use other data in its format"
         )
     return data
 
@@ -196,8 +196,24 @@ def _read_checked(path: Path, md5: str | None, name: str) -> bytes:
 def _fetch_cifar(source: Any, path: Path) -> None:
     from torchvision.datasets.utils import download_and_extract_archive
 
-    check_network(f"{source.url}: is not in {path}")
-    try:
+    with _downloading(source.url, path):
         download_and_extract_archive(source.url, str(path), filename=source.filename, md5=source.tgz_md5)
+
+
+@contextmanager
+def _downloading(what: str, path: Path) -> Iterator[None]:
+    """Let torchvision fetch something, which would wait for a silent server for ever.
+
+    Raises:
+        DataError: If it fails.
+        ZooError: If the network may not be used.
+    """
+    check_network(f"{what}: is not in {path}")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(web.SILENCE)
+    try:
+        yield
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{source.url}: cannot be downloaded to {path} ({' '.join(str(error).split())})") from None
+        raise DataError(f"{what}: cannot be downloaded to {path} ({' '.join(str(error).split())})") from None
+    finally:
+        socket.setdefaulttimeout(before)

@@ -34,7 +34,12 @@ def cache_root() -> Path:
     """Return the folder of everything that the package keeps."""
     import torch  # only for the folder of torch.hub
 
-    return local_path(os.environ.get(CACHE_VARIABLE) or Path(torch.hub.get_dir()) / "heldout_torch")
+    if named := os.environ.get(CACHE_VARIABLE):
+        return local_path(named)
+    folder = Path(torch.hub.get_dir()) / "heldout_torch"
+    # Of a user without a home (a container's, by number only) torch says ~, which would be a folder wherever one is.
+    # Under the root nothing can be made, so that nothing is kept, and whoever needs that says so.
+    return Path("/", folder) if folder.parts[0].startswith("~") else folder
 
 
 def cache_folder(location: str) -> Path:

@@ -223,6 +223,20 @@ def test_folders_that_lead_back_end(folder):
     assert len(ImageNet(root).paths("train")) == 24
 
 
+def test_links_into_nothing_are_missing_files(folder):
+    root, train, _ = folder
+    path = root / "train" / train[4].split("_")[0] / train[4]
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/of-a-file-that-was-not-fetched.JPEG")
+    (root / "train" / "a-folder.jpeg").mkdir()
+    with pytest.raises(DataError, match=f"of 24 files in the index, 1 missing .such as {train[4]}"):
+        ImageNet(root).paths("train")
+    dataset = load_dataset("imagenet", root, allow_missing=True)
+    with pytest.warns(UserWarning, match="1 missing"):
+        assert dataset.missing("train") == [train[4]]
+    assert len(dataset.digest()) == 64
+
+
 def test_missing_files_are_left_out_where_that_is_allowed(folder):
     root, train, _ = folder
     whole = ImageNet(root)

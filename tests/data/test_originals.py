@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import socket
 import tarfile
 import threading
 
@@ -15,6 +16,7 @@ import torchvision
 
 from heldout_torch.data import load_dataset, tfds_order
 from heldout_torch.errors import DataError
+from heldout_torch.storage import web
 from tests.data.originals import write_cifar, write_mnist
 
 
@@ -137,6 +139,18 @@ def test_download_is_checked_unpacked_and_read(remote, tmp_path, monkeypatch):
         monkeypatch.setattr(source, f"{split}_list", [[split, md5]])
     check(load_dataset("cifar100", tmp_path / "mine", download=True), contents)
     check(load_dataset("cifar100", tmp_path / "mine"), contents)
+
+
+def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "SILENCE", 0.3)
+    before = socket.getdefaulttimeout()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and says nothing
+        monkeypatch.setattr(
+            torchvision.datasets.CIFAR100, "url", f"http://127.0.0.1:{server.getsockname()[1]}/c.tar.gz"
+        )
+        with pytest.raises(DataError, match=r"c.tar.gz: cannot be downloaded to .*timed out"):
+            load_dataset("cifar100", tmp_path, download=True)
+    assert socket.getdefaulttimeout() == before
 
 
 def test_another_data_set_in_the_folder(tmp_path):

@@ -4,6 +4,7 @@ The tests run as root, and give up its rights for a while.
 """
 
 import os
+import pwd
 import shutil
 import stat
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,9 +14,11 @@ import pytest
 
 from heldout_torch import data, load_run
 from heldout_torch.cli import main
+from heldout_torch.evaluation.verification_log import VerificationLog, default_log
 from heldout_torch.stats.published import load_published
 from heldout_torch.zoo import sample_zoo
-from heldout_torch.zoo.cache import cache_folder
+from heldout_torch.zoo.cache import cache_folder, cache_root
+from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.server import Server
@@ -211,3 +214,14 @@ def test_training_goes_on_from_anothers_state(home, by_other):
     finally:
         os.umask(before)
     assert len(open_zoo(home / "zoo").keys()) == 3
+
+
+def test_a_user_without_a_home_keeps_nothing_in_a_folder_of_that_name(tmp_path, monkeypatch, as_nobody):
+    for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HELDOUT_TORCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # known by number only, as a container's user
+    monkeypatch.chdir(tmp_path)
+    assert cache_root().is_absolute()
+    log = VerificationLog(default_log(FolderZoo(tmp_path)), ["test"], "0" * 64)
+    assert as_nobody(log.check).startswith("DataError: /~/.cache/torch/hub/heldout_torch/verifications/")
+    assert not list(tmp_path.iterdir())

@@ -256,15 +256,16 @@ def test_a_training_into_a_bucket_that_is_ended_leaves_a_manifest_of_what_is_the
 
 
 @pytest.mark.slow
-def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
-    command = words(tmp_path / "killed", "--batch-of-runs", "5", runs="0-299")
+def test_a_training_killed_six_times_gives_the_same_zoo(tmp_path):
+    """What one kill of two shows is missed by one call in sixty; `make soak` kills for hours."""
+    command = words(tmp_path / "killed", "--batch-of-runs", "5", runs="0-199")
     moments, kills = random.Random(0), 0
     for _ in range(200):
         with subprocess.Popen([*COMMAND, *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
             folder = tmp_path / "killed" / "digits-mlp" / "0.7"
             before = len(os.listdir(folder)) if folder.is_dir() else 0
             deadline = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < deadline and kills < 10:
+            while process.poll() is None and time.monotonic() < deadline and kills < 6:
                 if folder.is_dir() and len(os.listdir(folder)) > before:  # it trains by now
                     time.sleep(moments.uniform(0, 0.6))
                     process.kill()
@@ -275,14 +276,14 @@ def test_a_training_killed_ten_times_gives_the_same_zoo(tmp_path):
             break
         assert status == -signal.SIGKILL
         kills += 1
-    assert kills == 10
-    assert main(words(tmp_path / "whole", runs="0-299")) == 0
-    for run in range(300):
+    assert kills == 6
+    assert main(words(tmp_path / "whole", runs="0-199")) == 0
+    for run in range(200):
         one, other = (load_run("digits-mlp", 0.7, run, tmp_path / zoo) for zoo in ("killed", "whole"))
         torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
         for name, array in vars(one.aux).items():
             np.testing.assert_array_equal(array, getattr(other.aux, name))
-    assert [key.run for key in list_runs(tmp_path / "killed")] == list(range(300))
+    assert [key.run for key in list_runs(tmp_path / "killed")] == list(range(200))
 
 
 def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path, quick, capsys):

@@ -232,7 +232,7 @@ def test_fast_predicts_as_exact_on_4_000_images_by_a_trained_network(monkeypatch
     source = load_dataset("cifar10", folder / "data", verify_checksums=False)
     generator = torch.Generator().manual_seed(1)
     # Mixtures of two training images cover everything between sure and undecided.
-    pairs = torch.randint(0, 400, (2, 4_000), generator=generator)
+    pairs = torch.randint(0, len(source.train.labels), (2, 4_000), generator=generator)
     weight = torch.rand(4_000, 1, 1, 1, generator=generator)
     images = torch.empty(4_000, 3, 32, 32, dtype=torch.uint8)
     for rows in torch.arange(4_000).split(1000):

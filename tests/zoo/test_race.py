@@ -9,7 +9,7 @@ from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.race import race
 
-ROUNDS = 20
+ROUNDS = 10  # a fault that shows in one round of three is missed by one call in sixty; `make soak` has 50 rounds
 
 
 def fetched(place):

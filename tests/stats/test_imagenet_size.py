@@ -22,7 +22,7 @@ from heldout_torch.stats import rank_kernels
 folder, limit = sys.argv[1], int(sys.argv[2])
 n, m, runs = 1_281_167, 50_000, 260
 keys = [f"imagenet-resnet50/0.7/{run}" for run in range(runs)]
-start_outputs(__import__("pathlib").Path(folder), keys, n, m)  # 1.3 GB of margins, more than is allowed, as holes in a file
+start_outputs(__import__("pathlib").Path(folder), keys, n, m)  # 1.3 GB of margins, as holes: more than is allowed
 filled = np.lib.format.open_memmap(f"{folder}/filled.npy", "r+")
 filled[:] = True
 del filled

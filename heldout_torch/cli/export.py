@@ -89,9 +89,12 @@ def _published(source: str) -> str:
 
 
 def _check_meant(source: str) -> None:
-    """Raise ZooError for a name, of no file, that is most like one of an experiment."""
-    near = nearest(source, known_experiments())
-    if near and not is_remote(source) and not local_path(source).exists():
+    """Raise ZooError for an archive that is not there, and a name, of no file, that is like an experiment's."""
+    if is_remote(source) or local_path(source).exists():
+        return
+    if is_archive(source):
+        raise ZooError(f"{source}: is not there; of a published archive, the name of its experiment is enough")
+    if near := nearest(source, known_experiments()):
         raise ZooError(f"{source}: is neither a place of runs nor the name of an experiment{near}")
 
 

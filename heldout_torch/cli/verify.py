@@ -73,7 +73,12 @@ def _verify(arguments: argparse.Namespace) -> int:
             if isinstance(result, HeldoutError):
                 yield Outcome(key, error=str(result))
                 continue
-            log.append(key, run_digest(zoo, key), result)
+            try:
+                files = run_digest(zoo, key)
+            except HeldoutError as error:
+                yield Outcome(key, error=str(error))
+                continue
+            log.append(key, files, result)
             bad += result.mismatches > arguments.tolerance
             tell(arguments, bar, _line(key, result), **_facts(key, result, False))
             yield Outcome(key)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.keys import RunKey
 
@@ -17,13 +18,14 @@ from heldout_torch.zoo.keys import RunKey
 def run_digest(zoo: Zoo, key: RunKey) -> str:
     """Return a SHA-256, in hexadecimal, that stands for what a run's files hold.
 
-    A TensorFlow run is converted for it, so that it has the digest that it has when exported.
+    Files on a disk, which anybody may have changed, are read and compared with the run's record; those of a URL are
+    compared when they are fetched. A TensorFlow run is converted, so that it has the digest that it has when exported.
 
     Raises:
-        ZooError: If the run is not there, or is damaged.
+        ZooError: If the run is not there, or is damaged, or its files are not as recorded.
     """
     files = zoo.record(key).files
-    if any(file.sha256 is None for file in files.values()):
+    if not is_remote(zoo.location) or any(file.sha256 is None for file in files.values()):
         files = zoo.files(key).record.files
     named = {name: file.sha256 for name, file in files.items()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

@@ -78,3 +78,10 @@ def test_the_bundled_sample_is_exported_by_its_experiments_name(tmp_path, monkey
     assert main(["export", "digits-mlp-tf", "--zoo", "zoo"]) == 0
     assert "exported 6 runs to zoo" in capsys.readouterr().out
     assert [key.run for key in list_runs("zoo")] == list(range(6))
+
+
+def test_an_archive_that_is_not_there_is_no_misspelt_experiment(tmp_path, capsys):
+    assert main(["export", str(tmp_path / "cifar10-inception.tar.gz"), "--zoo", str(tmp_path / "zoo")]) == 1
+    error = capsys.readouterr().err
+    assert "cifar10-inception.tar.gz: is not there" in error
+    assert "did you mean" not in error

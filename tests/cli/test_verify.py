@@ -163,3 +163,20 @@ def test_a_run_without_a_model_is_named_once(tmp_path, tree, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: run digits-mlp-tf/0.7/0 in ")
     assert said.count("run digits-mlp-tf/0.7/0") == 1
+
+
+def test_a_model_changed_on_the_disk_is_no_known_run(tree, tmp_path, capsys):
+    zoo = tmp_path / "zoo"
+    assert main(["export", str(tree), "--zoo", str(zoo), "--runs", "0-1"]) == 0
+    assert run_verify(tmp_path, zoo) == 0
+    model = zoo / "digits-mlp-tf" / "0.7" / "1" / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    for options in ((), ("--results", tmp_path / "another.jsonl")):
+        capsys.readouterr()
+        assert run_verify(tmp_path, zoo, *options) == 1
+        output = capsys.readouterr()
+        assert "run digits-mlp-tf/0.7/1: " in output.err
+        assert "model.safetensors not as recorded" in output.err
+        assert "1 runs verified, 0 with mismatches, 1 failed" in output.out

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from heldout_torch.evaluation.provenance import Provenance
+from heldout_torch.errors import ZooError
+from heldout_torch.evaluation.provenance import Provenance, run_digest
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import make_key
 from heldout_torch.zoo.open import open_writable, open_zoo
@@ -41,3 +42,16 @@ def test_what_a_kill_left_is_of_no_network(of_networks):
         raise KeyboardInterrupt  # the files may be of either network now
     assert one.differs(KEY)
     assert other.differs(KEY)
+
+
+def test_what_was_changed_on_the_disk_is_not_as_recorded(tmp_path):
+    zoo, source = open_writable(tmp_path / "zoo"), open_zoo(sample_zoo())
+    with zoo:
+        zoo.put_files(source.files(KEY))
+    assert run_digest(zoo, KEY) == run_digest(source, KEY)
+    model = tmp_path / "zoo" / str(KEY) / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    with pytest.raises(ZooError, match=r"model\.safetensors not as recorded"):
+        run_digest(zoo, KEY)

@@ -23,6 +23,9 @@ def load_plugins(names: Iterable[str]) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise HeldoutError(f"plugin {name!r} is no name of a module, expected such as my_package.networks")
+        if name.endswith(".py"):
+            module = name.removesuffix(".py")
+            raise HeldoutError(f"plugin {name!r} is a file's name, expected the module's, {module}")
         try:
             importlib.import_module(name)
         except Exception as error:  # a module may raise anything

@@ -44,6 +44,7 @@ def test_a_module_registers_things_and_is_remembered_once(tmp_path):
         ("plug/in.py", None, "is no name of a module"),
         ("../plug", None, "is no name of a module"),
         ("", None, "is no name of a module"),
+        ("plug_in.py", None, "plugin 'plug_in.py' is a file's name, expected the module's, plug_in"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(tmp_path, name, text, message):

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.data import Dataset
+from heldout_torch.data import Dataset, list_datasets
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
 from heldout_torch.models import build_model
 from heldout_torch.models.registry import find_architecture
+from heldout_torch.plugins import loaded_plugins
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.paths import local_path
 
@@ -45,14 +47,20 @@ def _declare(arguments: argparse.Namespace) -> int:
     check_name(arguments.name)
     if arguments.name in known_experiments():
         raise HeldoutError(f"{arguments.name} is an experiment of this package; take another name")
+    if arguments.name.endswith(".toml"):
+        raise HeldoutError(f"NAME is the experiment's, not its file's: {arguments.name.removesuffix('.toml')}")
     out = arguments.out or options.file_to_write(f"{arguments.name}.toml")
     if out.name != f"{arguments.name}.toml":
         raise HeldoutError(f"{out}: an experiment's file is called by its name, {arguments.name}.toml")
     if arguments.dataset is None and arguments.data is None:
         raise DataError("which data set? Give its file with --data, or the name of a known one with --dataset")
-    dataset = options.load_data(arguments, arguments.dataset or arguments.data.stem)
+    name = arguments.dataset or arguments.data.stem
+    if arguments.dataset is None and arguments.data.suffix.lower() != ".npz" and name not in list_datasets():
+        raise DataError(f"{arguments.data}: is no npz file; say with --dataset which data set lies there")
+    dataset = options.load_data(arguments, name)
     config = _fitting(arguments.architecture, arguments.config, dataset)
     sizes = len(dataset.labels("train")), len(dataset.labels("test"))
+    _check_name(dataset.name, sizes)
     experiment = Experiment(
         arguments.name, dataset.name, arguments.architecture, config, *sizes, dict(dataset.preprocessing)
     )
@@ -63,14 +71,25 @@ def _declare(arguments: argparse.Namespace) -> int:
         write_atomically(out, contents)
     elif out.read_bytes() != contents:  # equal contents: of a call that was interrupted, or made twice
         raise HeldoutError(f"{out}: is there already, and says something else; edit it, or remove it first")
-    how = f" --data {arguments.data}" if arguments.data else ""
+    how = "".join(f" --plugin {name}" for name in loaded_plugins())
+    how += f" --data {shlex.quote(str(arguments.data))}" if arguments.data else ""
     summarize(
         arguments,
         f"wrote {out}: {sizes[0]} training and {sizes[1]} test examples, {dataset.num_classes} classes; next: "
-        f"heldout train {out} --subset-ratio 0.7 --runs 0-19 --zoo ZOO{how}",
+        f"heldout train {shlex.quote(str(out))} --subset-ratio 0.7 --runs 0-19 --zoo ZOO{how}",
         out=out, train_examples=sizes[0], test_examples=sizes[1], num_classes=dataset.num_classes, config=config,
     )  # fmt: skip
     return 0
+
+
+def _check_name(dataset: str, sizes: tuple[int, int]) -> None:
+    """Check that data of one's own are not called as a data set whose order of examples is known by its name."""
+    for other in known_experiments().values():
+        if other.dataset == dataset and (there := (other.train_examples, other.test_examples)) != sizes:
+            raise DataError(
+                f"{dataset} is a data set of {there[0]} training and {there[1]} test examples, not {sizes[0]} and "
+                f"{sizes[1]}; call yours otherwise, with --dataset"
+            )
 
 
 def _first_recipe(examples: int) -> Recipe:

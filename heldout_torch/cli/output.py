@@ -15,6 +15,7 @@ from heldout_torch.storage.progress import Bar
 
 # What the library advises in Python, as it is done on the command line.
 _ADVICE = (
+    (r"once its module is imported", "with --plugin MODULE"),
     (r"or any name and the path of an npz file that holds it", "or give with --data the npz file that holds it"),
     (r"\S+\(\) missing \d+ required [a-z -]*arguments?: ", "it needs "),
     (r"\S+\(\) got an unexpected keyword argument ", "it has no option "),

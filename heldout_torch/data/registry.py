@@ -73,7 +73,7 @@ def load_dataset(
     if known is None:
         raise DataError(
             f"data set {name!r} is not known, expected one of {', '.join(list_datasets())}, or any name and the path "
-            f"of an npz file that holds it{nearest(name, LOADERS)}"
+            f"of an npz file that holds it, or one of your own once its module is imported{nearest(name, LOADERS)}"
         )
     options = {"download": download, "verify_checksums": verify_checksums, "allow_missing": allow_missing}
     taken = inspect.signature(LOADERS[known]).parameters

@@ -87,7 +87,8 @@ def find_architecture(name: str) -> Architecture:
     if found is None:
         known = list_models()
         raise HeldoutError(
-            f"architecture {name!r} is not known, expected one of {', '.join(known)}{nearest(name, known)}"
+            f"architecture {name!r} is not known, expected one of {', '.join(known)}, or one of your own once its "
+            f"module is imported{nearest(name, known)}"
         )
     return found
 
@@ -107,10 +108,13 @@ def build_model(architecture: str, **config: Any) -> nn.Module:
     """
     build = find_architecture(architecture).build
     try:
-        return build(**config)
+        model = build(**config)
     except Exception as error:  # a network of a user's own may raise anything
         line = " ".join(str(error).split())
         raise HeldoutError(f"{architecture} cannot be built with {config}: {line}") from error
+    if not isinstance(model, nn.Module):
+        raise HeldoutError(f"{architecture} builds {type(model).__name__}, expected a torch.nn.Module")
+    return model
 
 
 def build_skeleton(architecture: str, config: Mapping[str, Any]) -> nn.Module:

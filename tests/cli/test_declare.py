@@ -1,11 +1,14 @@
 """`heldout declare`: from a file of images to a trained run in two commands."""
 
+import shlex
+
 import numpy as np
 import pytest
 
-from heldout_torch import load_run
+from heldout_torch import load_run, plugins
 from heldout_torch.cli import main
 from heldout_torch.experiments import find_experiment
+from heldout_torch.models import registry
 
 
 @pytest.fixture
@@ -63,6 +66,12 @@ def test_channels_are_filled_in_and_a_recipe_is_taken(data, tmp_path):
         ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "in_features": 7}'], "cannot take images"),
         ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "num_classes": 7}'], "expected 3 logits"),
         ("mine", ["--architecture", "mlp", "--out", "other.toml"], "called by its name, mine.toml"),
+        ("mine.toml", ["--architecture", "mlp"], "NAME is the experiment's, not its file's: mine"),
+        (
+            "mine",
+            ["--dataset", "CIFAR-10", "--architecture", "small_inception"],
+            "cifar10 is a data set of 50000 training and 10000 test examples, not 90 and 30; call yours otherwise",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_nothing_is_written(
@@ -82,3 +91,38 @@ def test_a_file_that_is_there_stays(data, tmp_path, monkeypatch, capsys):
     assert declare("mine", "--data", data, "--architecture", "small_inception") == 1
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "of somebody"
+
+
+def test_names_with_spaces_can_be_copied_from_what_is_told_next(data, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    data.rename(folder / "my shapes.npz")
+    monkeypatch.chdir(tmp_path)
+    words = ["--architecture", "mlp", "--config", '{"widths": [16]}', "--out", "my folder/mine.toml"]
+    assert declare("mine", "--data", "my folder/my shapes.npz", *words) == 0
+    told = shlex.split(capsys.readouterr().out.partition("next: heldout ")[2].replace("0-19", "0"))
+    assert main([str(tmp_path / "zoo") if word == "ZOO" else word for word in told]) == 0
+    assert load_run("mine", 0.7, 0, tmp_path / "zoo").metadata.dataset == "my shapes"
+
+
+def test_a_folder_says_nothing_of_what_lies_there(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert declare("mine", "--data", ".", "--architecture", "mlp") == 1
+    assert capsys.readouterr().err == "error: .: is no npz file; say with --dataset which data set lies there\n"
+
+
+def test_what_is_told_next_names_the_plugin(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plugins, "LOADED", [])
+    monkeypatch.setattr(registry, "REGISTERED", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "declared_net.py").write_text(
+        "from torch import nn\nfrom heldout_torch.models import register_architecture\n"
+        "register_architecture('three', lambda num_classes: 3)\n"
+        "register_architecture('flat', lambda num_classes: nn.Sequential(nn.Flatten(), nn.Linear(36, num_classes)))\n"
+    )
+    assert declare("mine", "--data", data, "--architecture", "three", "--plugin", "declared_net") == 1
+    assert "error: three builds int, expected a torch.nn.Module" in capsys.readouterr().err
+    assert declare("mine", "--data", data, "--architecture", "flat", "--plugin", "declared_net") == 0
+    told = shlex.split(capsys.readouterr().out.partition("next: ")[2])
+    assert told[told.index("--plugin") + 1] == "declared_net"

@@ -43,6 +43,7 @@ def test_training_needs_the_plugin(tmp_path, dataset, message):
     status, _, complaints = heldout(*words)
     assert status == 1
     assert f"error: {message}, expected one of" in complaints
+    assert "or one of your own with --plugin MODULE" in complaints
     assert not (tmp_path / "zoo").exists()
 
 

@@ -49,8 +49,8 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     Args:
         values: Float, -1 ... 1.
         bins: Number of bins.
-        range: Lowest and highest edge. Estimates below 0, which the truth hardly ever is, count as 0. None for bins
-            from the least to the largest value.
+        range: Lowest and highest edge. Estimates below 0, which the truth hardly ever is, count as 0 unless the lowest
+            edge is below 0, too. None for bins from the least to the largest value.
 
     Raises:
         DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
@@ -62,7 +62,8 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     if range is None:
         counts, edges = np.histogram(known, bins)
     else:
-        counts, edges = np.histogram(np.maximum(known, 0), bins, _as_range(range))
+        low, high = _as_range(range)
+        counts, edges = np.histogram(known if low < 0 else np.maximum(known, 0), bins, (low, high))
     return Histogram(edges, counts, values.size - known.size, known.size - int(counts.sum()))
 
 

@@ -153,9 +153,11 @@ class Reliability:
     def full_correlation(self) -> float:
         """What the correlation would be between this table and another of as many runs.
 
-        Source: C. Spearman and W. Brown (1910), `2 r / (1 + r)`: as if each half's errors were independent.
+        Source: C. Spearman and W. Brown (1910), `2 r / (1 + r)`: as if each half's errors were independent. At least
+        -1, which the formula is at a correlation of -1/3; NaN if the correlation is.
         """
-        return 2 * self.correlation / (1 + self.correlation) if self.correlation > -1 else float("nan")
+        correlation = np.maximum(self.correlation, -1 / 3)
+        return float(2 * correlation / (1 + correlation))
 
 
 def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) -> Reliability:

@@ -40,6 +40,8 @@ def test_histogram_takes_the_range_of_the_data_or_one_that_is_given():
     upper = histogram(values, np.int64(3), (0.5, 0.7))
     assert upper.counts.sum() + upper.outside == 500
     assert upper.outside == ((values < 0.5) | (values > 0.7)).sum() > 0
+    below = histogram(np.array([-0.9, -0.2, 0.1, 0.7]), 4, (-1, 1))
+    assert below.counts.tolist() == [1, 1, 1, 1]  # who asks for negative ones gets them
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from heldout_torch import DataError
 from heldout_torch.stats import (
+    Reliability,
     RunTable,
     consistency,
     error_bound,
@@ -133,3 +134,11 @@ def test_reliability_predicts_that_of_all_runs():
     halves = reliability(one, memorization).correlation
     assert np.mean(predicted) == pytest.approx(np.mean(met), abs=0.01)
     assert halves < np.mean(met) - 0.03
+
+
+@pytest.mark.parametrize("correlation", [-1.0 - 1e-12, -1.0, -0.999, -0.5, -1 / 3, -0.1, 0.0, 0.4, 1.0])
+def test_a_predicted_reliability_is_a_correlation(correlation):
+    """`2 r / (1 + r)` of -0.5 is -2."""
+    found = Reliability(correlation, 0.1, 10, (5, 5)).full_correlation
+    assert found == pytest.approx(max(-1, 2 * correlation / (1 + correlation)) if correlation > -0.99 else -1)
+    assert np.isnan(Reliability(float("nan"), 0.1, 10, (5, 5)).full_correlation)

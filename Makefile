@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 
 # Tests run in two processes, since most keep one core busy; these are about half of them. Threads that wait leave the
 # core to the other process.
-FIRST = tests/archives tests/checkpoints tests/cli tests/data tests/evaluation tests/models
+FIRST = tests/archives tests/cli tests/data tests/evaluation
 
 .PHONY: demo test test-light test-all test-first test-others gpu soak lint docs dist clean
 

@@ -34,14 +34,17 @@ def run_reference(script: str, *arguments: object) -> str:
     """Return what `references/<script>.py` prints; skip the test where TensorFlow is not installed."""
     if find_spec("tensorflow") is None:
         pytest.skip("no TensorFlow: pip install -e '.[parity]'")
-    process = scripts_process()
+    process, status = scripts_process(), "no end"
     with NamedTemporaryFile("r") as printed:
-        process.stdin.write(json.dumps({"arguments": [script, *map(str, arguments)], "printed": printed.name}) + "\n")
-        answered, _, _ = select.select([process.stdout], [], [], SECONDS)
-        status = process.stdout.readline().strip() if answered else "no end"
-        if status != "0":
-            process.kill()
-            scripts_process.cache_clear()
+        task = {"arguments": [script, *map(str, arguments)], "printed": printed.name}
+        try:
+            process.stdin.write(json.dumps(task) + "\n")
+            if select.select([process.stdout], [], [], SECONDS)[0]:
+                status = process.stdout.readline().strip()
+        finally:  # also when the test's time is over: the answer would be taken for the next script's
+            if status != "0":
+                process.kill()
+                scripts_process.cache_clear()
         assert status == "0", f"{script}: {status}\n{printed.read()}"
         return printed.read()
 

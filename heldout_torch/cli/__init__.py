@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 if all went well, 1 if something was bad or nothing matched, 2 for wrong usage, 130 if
-        interrupted, 143 if terminated.
+        interrupted, 143 if terminated, 129 if the terminal was closed.
 
     Raises:
         SystemExit: For wrong usage (2), and after help (0).
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except MemoryError as error:
             more = f" ({error})" if str(error) else ""
             output.complain(f"error: there is not enough memory for this{more}; try smaller batches or fewer workers")
-        except Terminated:
+        except Terminated as terminated:
             output.complain("terminated; what is finished stays, call again to go on")
-            return 143
+            return terminated.status
         except KeyboardInterrupt:
             output.complain("interrupted; what is finished stays, call again to go on")
             return 130

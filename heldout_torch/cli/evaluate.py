@@ -44,8 +44,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.cluster is not None:
             raise DataError("--cluster is for the runs of a zoo: a .safetensors file is one network")
         return evaluate_file(arguments)
-    if arguments.subset or arguments.architecture or arguments.config or arguments.dataset:
-        raise DataError("--subset, --architecture, --config and --dataset go with a .safetensors file")
+    given = vars(arguments)
+    if any(given[name] for name in ("subset", "order", "architecture", "config", "dataset")):
+        raise DataError("--subset, --order, --architecture, --config and --dataset go with a .safetensors file")
     return _evaluate_runs(arguments)
 
 

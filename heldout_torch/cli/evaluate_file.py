@@ -15,6 +15,7 @@ from heldout_torch.evaluation.save import make_aux
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
 from heldout_torch.stats import load_published_indices
+from heldout_torch.stats.columns import check_file
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 
@@ -43,7 +44,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)
     name = arguments.dataset or (experiment and experiment.dataset)
-    source, out = local_path(arguments.source), options.file_to_write(arguments.out)
+    source, out = local_path(arguments.source), check_file(arguments.out, [".npz"])
     if not architecture or not name or arguments.subset is None:
         raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
     if arguments.save:

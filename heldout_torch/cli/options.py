@@ -11,6 +11,7 @@ from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.devices import all_devices, find_device
 from heldout_torch.errors import HeldoutError
+from heldout_torch.storage.files import check_writable
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
@@ -52,7 +53,7 @@ def file_to_write(text: str) -> Path:
     path = local_path(text)
     if path.is_dir():
         raise HeldoutError(f"{path}: is a folder, expected the name of a file to write")
-    _check_writable(path.parent)
+    check_writable(path.parent)
     if path.exists() and not os.access(path, os.W_OK):
         raise HeldoutError(f"{path}: cannot be written (Permission denied)")
     return path
@@ -66,16 +67,8 @@ def folder_to_write(text: str) -> Path:
     """
     path = local_path(text)
     check_folder_name(path)
-    _check_writable(path)
+    check_writable(path)
     return path
-
-
-def _check_writable(folder: Path) -> None:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise HeldoutError(f"{there}: is a file, expected a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise HeldoutError(f"{there}: cannot be written (Permission denied)")
 
 
 def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE, optional: bool = False) -> None:

@@ -8,20 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM); work that an interruption ends, this ends as well."""
+    """The process was asked to end, or its terminal was closed; work that an interruption ends, this ends as well.
+
+    Attributes:
+        status: Exit status of the process, 128 and the number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
 
 
 @contextmanager
 def signals_end_work() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the work within the block in an orderly way, and a second Ctrl-C at once.
+    """Let SIGINT, SIGTERM and SIGHUP end the work within the block in an orderly way, and a second Ctrl-C at once.
 
     A signal that is ignored (in a background job, under `nohup`) stays so.
 
     Raises:
         KeyboardInterrupt: At SIGINT.
-        Terminated: At SIGTERM.
+        Terminated: At SIGTERM, and at SIGHUP, which comes when the terminal is closed.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are none of its business
         yield
@@ -31,11 +41,12 @@ def signals_end_work() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         came.append(number)
         for each in before:
-            # Managers repeat SIGTERM while they wait; whoever presses Ctrl-C again means it.
-            signal.signal(each, signal.SIG_IGN if number == each == signal.SIGTERM else signal.SIG_DFL)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            # Managers repeat SIGTERM while they wait, and a shell and its terminal each send SIGHUP; whoever presses
+            # Ctrl-C, or does it again, means it.
+            signal.signal(each, signal.SIG_DFL if signal.SIGINT in (number, each) else signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, _HANGUP)
     before = {each: handler for each in numbers if (handler := signal.getsignal(each)) not in (signal.SIG_IGN, None)}
     for each in before:
         signal.signal(each, end)

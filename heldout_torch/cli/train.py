@@ -128,6 +128,8 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     index, shards = arguments.shard
     runs = tuple(islice(arguments.runs, index, None, shards))
     subset, ratios = None, arguments.subset_ratio
+    if arguments.subset is None and arguments.order is not None:
+        raise HeldoutError("--order says how --subset counts: give --subset, too")
     if arguments.subset is not None:
         if arguments.name in (None, experiment.name, *known_experiments()):
             raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")

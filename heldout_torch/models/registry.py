@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from heldout_torch.errors import HeldoutError, nearest
 from heldout_torch.models.initial import Initial, sonnet_initial
@@ -134,9 +135,11 @@ def expected_tensors(architecture: str, config: Mapping[str, Any]) -> dict[str, 
     """Return names, shapes and dtypes of a network's tensors.
 
     Raises:
-        HeldoutError: As `build_model`.
+        HeldoutError: As `build_model`, or if a tensor has no shape before an image is seen (`nn.LazyLinear`).
     """
     state = build_skeleton(architecture, config).state_dict()
+    if lazy := [name for name, tensor in state.items() if is_lazy(tensor)]:
+        raise HeldoutError(f"{architecture}: {lazy[0]} has no shape before an image is seen; use no lazy modules")
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
-from heldout_torch.storage.files import remove_stale, write_atomically
+from heldout_torch.storage.files import check_writable, remove_stale, write_atomically
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
@@ -37,9 +36,7 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
         raise DataError(f"{file}: the name of the file says its format, expected one ending in {', '.join(suffixes)}")
     if file.is_dir():
         raise DataError(f"{file}: is a folder, expected the name of a file")
-    folder = next(parent for parent in file.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise DataError(f"{file}: cannot be written, {folder} is no folder that can be written")
+    check_writable(file.parent)
     if file.suffix == ".parquet":
         _arrow("pyarrow")
     return file

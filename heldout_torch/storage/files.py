@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import DataError, ZooError
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
@@ -39,6 +39,26 @@ def read_bounded(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise ZooError(f"{path}: has more than the {limit} bytes expected at most, or is no regular file")
         return file.read()
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be made in a folder, or, if it is still to be made, in the last on its way that is there.
+
+    It is tried: what is allowed says nothing of read-only file systems, nor to the superuser.
+
+    Raises:
+        DataError: If they cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise DataError(f"{there}: is a file, expected a folder")
+    probe = _temporary(there / "any")
+    try:
+        with open(probe, "xb"):
+            pass
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written, {there} takes no files ({error.strerror})") from None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.errors import HeldoutError
@@ -50,8 +50,8 @@ class Network:
         self._norms = [
             (module, 1 - module.momentum)
             for module in self._model.modules()
-            if isinstance(module, _BatchNorm) and module.momentum is not None
-        ]  # with the decay of its moving averages
+            if isinstance(module, _NormBase) and module.momentum
+        ]  # batch and instance norm with the decay of its moving averages; without momentum they are a mean, or stay
         self._steps = 0
         self._prepared = Prepared(self._model)  # for evaluation
 

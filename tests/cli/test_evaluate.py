@@ -130,8 +130,9 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert not out.exists()
 
 
-def test_options_for_a_file_are_refused_for_a_zoo(tmp_path, capsys):
-    assert run_evaluate(sample_zoo(), tmp_path, "--dataset", "digits") == 1
+@pytest.mark.parametrize("option", [("--dataset", "digits"), ("--order", "original")])
+def test_options_for_a_file_are_refused_for_a_zoo(option, tmp_path, capsys):
+    assert run_evaluate(sample_zoo(), tmp_path, *option) == 1
     assert "go with a .safetensors file" in capsys.readouterr().err
 
 

@@ -270,13 +270,14 @@ def wait_for(path):
         time.sleep(0.02)
 
 
-def test_sigterm_is_an_orderly_end(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_being_terminated_or_hung_up_is_an_orderly_end(tmp_path, number, status):
     zoo = tmp_path / "zoo"
     with start("train", "digits-mlp", "--subset-ratio", 0.7, "--runs", "0-999", "--zoo", zoo) as process:
         wait_for(zoo)
-        process.terminate()
+        process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 143
+    assert process.returncode == status
     assert errors == "terminated; what is finished stays, call again to go on\n"
     assert not list(zoo.rglob("*partial*"))
     assert list_runs(zoo)
@@ -304,6 +305,7 @@ sys.exit(main(["verify", "zoo"]))
         ([signal.SIGINT, signal.SIGINT], -signal.SIGINT),
         ([signal.SIGTERM, signal.SIGINT], -signal.SIGINT),
         ([signal.SIGINT, signal.SIGTERM], -signal.SIGTERM),
+        ([signal.SIGHUP, signal.SIGINT], -signal.SIGINT),
     ],
 )
 def test_a_second_signal_ends_at_once_work_that_hangs_in_its_end(signals, status):
@@ -321,21 +323,39 @@ def test_a_second_signal_ends_at_once_work_that_hangs_in_its_end(signals, status
         process.communicate()
 
 
-def test_an_ignored_interruption_stays_ignored():
+def test_a_second_hangup_and_a_termination_behind_it_let_the_end_go_on():
+    """A shell sends SIGHUP when its terminal is closed, and then the terminal does."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HANGING.replace("sleep(60)", "sleep(1)")], stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        [sys.executable, "-c", HANGING.replace('"ends", flush=True)\n        time.sleep(60)', '"ends", flush=True)\n'
+        '        time.sleep(1); print("ended", flush=True)')],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "works\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.readline() == "ends\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0] == "ended\n"
+    assert process.returncode == 129
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_so(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING.replace("sleep(60)", "sleep(1)")], stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+    )  # fmt: skip
+    assert process.stdout.readline() == "works\n"
+    process.send_signal(number)
     assert process.communicate(timeout=20)[0] == "ends\n"
     assert process.returncode == 0
 
 
 def test_handlers_of_the_caller_are_put_back(capsys):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [*map(signal.getsignal, numbers)]
     assert main(["zoo", "list", "/dev/null"]) == 1
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [*map(signal.getsignal, numbers)] == before
 
 
 # What is told

@@ -6,6 +6,7 @@ Also of cli/output.py.
 import re
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +217,47 @@ def test_options_of_a_network_are_named_without_python(config, said, capsys, tmp
     line = capsys.readouterr().err
     assert said in line
     assert "__init__" not in line
+
+
+PROC = Path("/proc/zoo")  # where not even the superuser makes a file
+STATISTIC = ("--experiment", "digits-mlp-tf", "--out")
+
+
+@pytest.mark.skipif(not PROC.parent.is_dir(), reason="this system has no /proc")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stats", "memorization", "ZOO", *STATISTIC, PROC / "m.npz"),
+        ("stats", "pairs", "ZOO", *STATISTIC, PROC / "m.csv"),
+        ("stats", "influence", "ZOO", *STATISTIC, PROC.with_suffix(".npz")),
+        ("stats", "keep", "ZOO", "--by", "memorization", "--fraction", "0.5", *STATISTIC, PROC / "m.npz"),
+        ("stats", "memorization", "ZOO", "--table", PROC, *STATISTIC, "OUT.npz"),
+        ("report", "ZOO", *STATISTIC, PROC),
+        ("experiment", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0", "--zoo", "OUT", "--out", PROC),
+        ("evaluate", "mine.safetensors", "--experiment", "digits-mlp", "--subset", "s.npy", "--out", PROC / "a.npz"),
+        ("archive", "index", "ZOO.tar.gz", "--out", PROC),
+        ("export", "digits-mlp-tf", "--zoo", "OUT", "--index", PROC),
+        ("declare", "mine", "--data", "mine.npz", "--architecture", "mlp", "--out", PROC / "mine.toml"),
+        ("verify", "ZOO", "--results", PROC),
+    ],
+    ids=lambda words: " ".join(map(str, words[:2])),
+)
+def test_a_place_that_takes_no_files_is_noticed_before_anything_is_read(words, zoo, tmp_path, capsys, monkeypatch):
+    """Tried, not looked up: the superuser may write everywhere, and cannot."""
+    for module, name in (("tables", "open_zoo"), ("evaluate_file", "load_file"), ("report", "open_zoo")):
+        monkeypatch.setattr(f"heldout_torch.cli.{module}.{name}", lambda *_: pytest.fail("work has begun"))
+    named = {"ZOO": str(zoo), "OUT": str(tmp_path / "out"), "OUT.npz": str(tmp_path / "out.npz")}
+    status = 0
+    try:
+        status = main([named.get(word, word) for word in map(str, words)])
+    except SystemExit as stop:
+        status = stop.code
+    assert status in (1, 2)
+    assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_aux_arrays_of_a_network_have_the_name_of_an_npz_file(tmp_path, capsys):
+    words = ["mine.safetensors", "--experiment", "digits-mlp", "--subset", "s.npy", "--out", str(tmp_path / "a.csv")]
+    assert main(["evaluate", *words]) == 1
+    assert "a.csv: the name of the file says its format, expected one ending in .npz" in capsys.readouterr().err

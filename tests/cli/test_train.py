@@ -73,6 +73,11 @@ def test_shards_together_are_the_whole(tmp_path, quick):
         torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
 
 
+def test_an_order_of_no_subset_is_refused(tmp_path, capsys):
+    assert main(words(tmp_path / "zoo", "--order", "original")) == 1
+    assert "--order says how --subset counts" in capsys.readouterr().err
+
+
 def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick, capsys):
     save_indices(tmp_path / "subset.npz", np.arange(200, 900), "original")
     command = ["train", "digits-mlp", "--runs", "0-1", "--subset", str(tmp_path / "subset.npz"), "--recipe", quick]

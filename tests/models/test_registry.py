@@ -105,6 +105,12 @@ def test_options_that_cannot_be_built_are_one_line(config):
     assert "\n" not in str(error.value)
 
 
+def test_a_tensor_without_a_shape_is_one_line():
+    register_architecture("own", lambda: nn.Sequential(nn.LazyLinear(3)))
+    with pytest.raises(HeldoutError, match=r"own: 0\.weight has no shape before an image is seen"):
+        expected_tensors("own", {})
+
+
 def test_a_run_begins_as_its_record_says():
     def twos(name, parameter, random):
         parameter.fill_(2 if name == "enter.weight" else 0).add_(torch.rand((), generator=random))

@@ -55,7 +55,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(tmp_path):
         ("mem.txt", "expected one ending in .npz, .csv, .parquet"),
         (".", "expected one ending in"),
         ("folder.npz", "is a folder"),
-        ("file/mem.npz", "is no folder that can be written"),
+        ("file/mem.npz", "is a file, expected a folder"),
     ):
         with pytest.raises(DataError, match=message):
             check_file(tmp_path / path)

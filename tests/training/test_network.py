@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from heldout_torch.data import load_digits
 from heldout_torch.evaluation import evaluate
-from heldout_torch.models import build_model
+from heldout_torch.models import build_model, register_architecture
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.network import Network
 from tests.helpers.devices import on_devices, skip_if_pretended
@@ -51,6 +52,32 @@ def test_steps_are_plain_sgd_in_training_mode(device):
     state = network.run_state(0)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def own_network(norm):
+    register_architecture("own", lambda: nn.Sequential(norm, nn.Flatten(), nn.Linear(64, 3)))
+    return Network("own", {}, 0, 0.9, 0.0, False, "cpu")
+
+
+@pytest.mark.parametrize("momentum", [0.01, 0.5, 1.0])
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.InstanceNorm2d, nn.SyncBatchNorm])
+def test_no_beginning_is_in_the_averages_of_a_norm_of_ones_own(kind, momentum):
+    """Of equal batches every weighted mean is that of one of them, whatever the averages began with."""
+    options = {"track_running_stats": True, "momentum": momentum}
+    network, (batch,) = own_network(kind(1, **options)), batches(1)
+    trained(network, [batch] * 3)
+    alone = kind(1, **{**options, "momentum": 1.0})
+    alone(batch[0][0])
+    state = network.run_state(0)
+    torch.testing.assert_close(state["0.running_mean"], alone.running_mean)
+    torch.testing.assert_close(state["0.running_var"], alone.running_var)
+
+
+def test_averages_that_never_move_stay():
+    network = own_network(nn.BatchNorm2d(1, momentum=0.0))
+    trained(network, batches(2))
+    assert network.run_state(0)["0.running_mean"] == 0
+    assert network.run_state(0)["0.running_var"] == 1
 
 
 def test_what_is_saved_is_enough_to_go_on():

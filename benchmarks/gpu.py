@@ -25,19 +25,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from gpu_experiments import experiments
 from gpu_frame import Bench, Row, Section, TimeIsOver, make_dataset
-from gpu_sections import against_cpu, products, resnet50, small_inception, statistics, training, whole_runs
+from gpu_sections import (
+    against_cpu,
+    products,
+    resnet50,
+    small_inception,
+    statistics,
+    trained_twice,
+    training,
+    training_otherwise,
+    whole_runs,
+)
 
-# In order: the shares of the peak need the products, and all after the training its network. Of the time, each has
-# this share; what one leaves is the next ones'.
+# In order: the shares of the peak need the products, and all after the training its network; then what matters most.
+# The time that is left is divided by these weights, so that each has its turn, and what one leaves is the next ones'.
 SECTIONS: dict[str, tuple[Section, float]] = {
-    "matrix products": (products, 0.05),
-    "training": (training, 0.15),
-    "evaluation": (small_inception, 0.10),
-    "whole runs": (whole_runs, 0.20),
-    "against the CPU": (against_cpu, 0.25),
-    "ResNet50": (resnet50, 0.15),
-    "statistics": (statistics, 0.10),
-    "experiments": (experiments, 1.0),
+    "matrix products": (products, 1),
+    "training": (training, 2),
+    "whole runs": (whole_runs, 8),
+    "against the CPU": (against_cpu, 4),
+    "evaluation": (small_inception, 2),
+    "ResNet50": (resnet50, 4),
+    "statistics": (statistics, 2),
+    "training otherwise": (training_otherwise, 2),
+    "trained twice": (trained_twice, 1),
+    "experiments": (experiments, 8),
 }
 
 
@@ -57,10 +69,10 @@ def main() -> int:
     sizes = (96, 32) if options.quick or device.type == "cpu" else (50_000, 10_000)
     with tempfile.TemporaryDirectory(prefix="heldout-gpu-") as folder:
         bench = Bench(device, options.quick or device.type == "cpu", Path(folder), make_dataset(*sizes))
-        for name, (section, share) in SECTIONS.items():
+        for name, (section, _) in SECTIONS.items():
             print(f"{name}", flush=True)
             left = 60 * options.minutes - (time.monotonic() - start)
-            seconds = left if bench.quick else min(left, share * 60 * options.minutes)
+            seconds = left if bench.quick else turn(name, left)
             for row in guarded(section, bench, seconds):
                 if row.value is None:
                     result["left_out"].append({"section": name, "name": row.name, "why": row.note})
@@ -74,6 +86,13 @@ def main() -> int:
     if options.out is not None:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
     return 1 if failed or differing else 0
+
+
+def turn(name: str, left: float) -> float:
+    """Return how many of the seconds that are left a section may take, those behind it having their shares."""
+    names = list(SECTIONS)
+    weights = [SECTIONS[one][1] for one in names[names.index(name) :]]
+    return left * weights[0] / sum(weights)
 
 
 def guarded(section: Section, bench: Bench, seconds: float) -> Iterator[Row]:

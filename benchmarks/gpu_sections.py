@@ -1,18 +1,20 @@
 """The sections of `gpu.py` about what this package does today."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from gpu_frame import Bench, Row
 from imagenet_folder import write_index
-from torch import nn
+from torch import Tensor, nn
 
 from heldout_torch.data import ArrayDataset, Split
-from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation import Precision, evaluate
 from heldout_torch.evaluation.float32 import products_in
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import save_runs
@@ -48,10 +50,19 @@ def products(bench: Bench) -> Iterator[Row]:
 
 
 def training(bench: Bench) -> Iterator[Row]:
-    """Train SmallInception for an epoch, in each precision; the first network is kept for the sections below."""
+    """Train SmallInception for an epoch in float32; the network is kept for the sections below."""
+    yield from _training(bench, ["float32"])
+
+
+def training_otherwise(bench: Bench) -> Iterator[Row]:
+    """Train it in the other precisions."""
+    yield from _training(bench, ["tf32", "bf16"] if bench.on_gpu else ["bf16"])
+
+
+def _training(bench: Bench, precisions: list[str]) -> Iterator[Row]:
     size, dataset = len(bench.work().subset_of(0)), bench.dataset
     state_file = str(bench.folder / "training.safetensors")
-    for name in ("float32", "tf32", "bf16") if bench.on_gpu else ("float32", "bf16"):
+    for name in precisions:
         fitted = []
 
         def train(work: RunBatch) -> None:
@@ -64,6 +75,34 @@ def training(bench: Bench) -> Iterator[Row]:
             bench.state = fitted[-1].stack.run_state(0)
         share = bench.share(3 * rate, "small_inception", name)
         yield Row(f"SmallInception, {name}", rate, "images/s", f"{share}; batches of {bench.work().recipe.batch_size}")
+
+
+def trained_twice(bench: Bench) -> Iterator[Row]:
+    """Train the same run twice, alone, and compare the weights: as it is, and with what should make them the same."""
+    work, cudnn = bench.work(subset=np.arange(min(2048, len(bench.dataset.train.labels)))), torch.backends.cudnn
+    state_file = str(bench.folder / "twice.safetensors")
+
+    def weights() -> dict[str, Tensor]:
+        return fit(work, bench.dataset, bench.device, state_file, lambda runs, loss: None).stack.run_state(0)
+
+    before = cudnn.deterministic
+    for name, of_cudnn, of_all in (
+        ("as it is", False, False), ("cudnn.deterministic", True, False), ("use_deterministic_algorithms", True, True),
+    ):  # fmt: skip
+        try:
+            cudnn.deterministic = of_cudnn
+            torch.use_deterministic_algorithms(of_all, warn_only=True)
+            start = time.perf_counter()
+            one, other = weights(), weights()
+            seconds = (time.perf_counter() - start) / 2
+        finally:
+            cudnn.deterministic = before
+            torch.use_deterministic_algorithms(False)
+        largest = max(float((one[key].double() - other[key].double()).abs().max()) for key in one)
+        note = (
+            f"largest difference of a weight; {'bit-equal' if largest == 0 else 'NOT bit-equal'}, {seconds:.1f} s each"
+        )
+        yield Row(f"twice, {name}", largest, "", note)
 
 
 def small_inception(bench: Bench) -> Iterator[Row]:
@@ -88,27 +127,28 @@ def whole_runs(bench: Bench) -> Iterator[Row]:
     """Evaluate runs from a zoo into a zoo, as `heldout evaluate` does, and see how long the device waits."""
     runs = 2 if bench.quick else 20
     zoo = make_zoo(bench, runs)
-    keys = zoo.keys()
-    for precision in ("exact", "fast"):
-        out = open_writable(str(bench.folder / f"out-{precision}"))
-        out.declare(bench.experiment)
-        made = Provenance(zoo, out, bench.dataset.digest(), None)
-        work = partial(save_runs, out=out, made=made, precision=precision)  # type: ignore[arg-type]
-
-        def go(count: int) -> None:
-            with out:  # noqa: B023
-                found = list(sweep(work, keys[:count], zoo, bench.dataset, [str(bench.device)], lambda n: None))  # noqa: B023
-            if bad := [result for _, result in found if isinstance(result, Exception)]:
-                raise bad[0]
-
-        go(1)
-        images = bench.experiment.train_examples + bench.experiment.test_examples
-        yield Row(f"run, {precision}", bench.once(partial(go, runs)) / runs, "s", f"{images} images, {runs} runs")
+    keys, sweeps = zoo.keys(), {}
+    images = bench.experiment.train_examples + bench.experiment.test_examples
+    for precision in get_args(Precision):
+        sweeps[precision] = go = partial(_sweep, bench, zoo, precision)
+        go(keys[:1])
+        yield Row(f"run, {precision}", bench.once(partial(go, keys)) / runs, "s", f"{images} images, {runs} runs")
+    for precision, go in sweeps.items():  # the profiler takes its time
         if bench.on_gpu:
-            idle = idle_share(partial(go, min(4, runs)))
+            idle = idle_share(partial(go, keys[:4]))
             yield Row(f"idle, {precision}", idle, "", "share of the time between a sweep's first kernel and its last")
         else:
             yield Row(f"idle, {precision}", None, "", "needs a GPU")
+
+
+def _sweep(bench: Bench, zoo: WritableZoo, precision: Precision, keys: list[RunKey]) -> None:
+    out = open_writable(str(bench.folder / f"out-{precision}"))
+    work = partial(save_runs, out=out, made=Provenance(zoo, out, bench.dataset.digest(), None), precision=precision)
+    with out:
+        out.declare(bench.experiment)
+        found = list(sweep(work, keys, zoo, bench.dataset, [str(bench.device)], lambda n: None))
+    if bad := [result for _, result in found if isinstance(result, Exception)]:
+        raise bad[0]
 
 
 def idle_share(work: Callable[[], object]) -> float:
@@ -129,7 +169,7 @@ def idle_share(work: Callable[[], object]) -> float:
 
 def against_cpu(bench: Bench) -> Iterator[Row]:
     """Count decisions that are not those of the CPU's exact pass."""
-    model, dataset, seconds = trained_model(bench), bench.dataset, 60
+    model, dataset, seconds = trained_model(bench), bench.dataset, 30
     some = 64 if bench.quick else 256
     rate = some / bench.once(partial(evaluate, model, first(dataset, some), "train"))
     count = min(len(dataset.labels("train")), some if bench.quick else int(rate * seconds))

@@ -1,5 +1,6 @@
 """What `make gpu` runs: tests without their packages are skipped by name, and the benchmark writes its table."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -30,6 +31,20 @@ def test_what_lacks_its_package_is_skipped_by_name_and_nothing_else(tmp_path):
     assert "FAILED" in found.stdout or "test_is_wrong" in found.stdout
 
 
+def test_each_section_of_the_benchmark_has_its_turn_though_all_before_it_use_up_theirs(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    left, turns = 6 * 60.0, {}
+    for name in gpu.SECTIONS:
+        turns[name] = gpu.turn(name, left)
+        left -= turns[name]
+    assert left == pytest.approx(0)
+    assert min(turns.values()) > 10
+    assert turns["whole runs"] > 80  # of an H200, 60 s are needed for 20 runs exact and 20 fast
+    assert gpu.turn("statistics", 300) > turns["statistics"]  # what others left
+    assert list(gpu.SECTIONS).index("whole runs") == 2
+
+
 @pytest.mark.slow
 def test_the_benchmark_runs_on_a_cpu_and_writes_its_table(tmp_path):
     found = run("benchmarks/gpu.py", "--quick", "--device", "cpu", "--minutes", "25", "--out", tmp_path / "gpu.json")
@@ -37,8 +52,10 @@ def test_the_benchmark_runs_on_a_cpu_and_writes_its_table(tmp_path):
     table = json.loads((tmp_path / "gpu.json").read_text())
     values = {(row["section"], row["name"]): row["value"] for row in table["rows"]}
     assert values["against the CPU", "differ, exact"] == values["against the CPU", "differ, fast"] == 0
-    assert min(value for (_, name), value in values.items() if not name.startswith("differ")) > 0
+    assert [value for (section, _), value in values.items() if section == "trained twice"] == [0, 0, 0]
+    assert min(value for (_, name), value in values.items() if not name.startswith(("differ", "twice"))) > 0
     assert {section for section, _ in values} == {
-        "matrix products", "training", "evaluation", "whole runs", "against the CPU", "ResNet50", "statistics",
+        "matrix products", "training", "whole runs", "against the CPU", "evaluation", "ResNet50", "statistics",
+        "training otherwise", "trained twice",
     }  # fmt: skip
     assert {left["why"] for left in table["left_out"]} == {"needs a GPU"}

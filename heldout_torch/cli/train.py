@@ -10,12 +10,12 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
+from heldout_torch.cli.sweeps import start_sweep
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
-from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.experiments import (
     check_known,
     find_experiment,
@@ -165,10 +165,10 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
     filled = start_all_outputs(zoo, whole, dataset, made.of_outputs)
     rest = [key for key in mine if key in there and (key not in filled or made.differs(key))]
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
-    work = partial(save_runs, out=zoo, made=made, aux=False, outputs=True)
+    work, sweep = partial(save_runs, out=zoo, made=made, aux=False, outputs=True), start_sweep(arguments)
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
-        for key, aux in sweep(work, rest, zoo, dataset, options.devices(arguments), bar.add):
+        for key, aux in sweep(work, rest, zoo, dataset, progress=bar.add):
             yield Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None)
 
     with Bar("outputs", "image", total) as bar:

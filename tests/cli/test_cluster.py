@@ -107,3 +107,16 @@ def test_a_cluster_without_gpus_is_told_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", PretendedRay({"CPU": 3.0}))
     assert main(["verify", str(sample_zoo()), "--cluster", "auto", "--device", "cuda"]) == 1
     assert capsys.readouterr().err == "error: Ray cluster 'auto' has no GPU, expected one for --device cuda\n"
+
+
+def test_outputs_of_trained_runs_are_computed_on_the_cluster_too(tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text('epochs = 1\nbatch_size = 128\nlearning_rate = 0.1\ndecay = "constant"\n')
+    train = ["train", "digits-mlp", "--runs", "0-2", "--subset-ratio", "0.7", "--zoo", str(tmp_path / "zoo")]
+    train += ["--recipe", str(recipe)]
+    assert main(train) == 0
+    ray = PretendedRay({"CPU": 8.0, "GPU": 2.0})
+    ray.get = lambda task: ([], 0)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert main([*train, "--save", "outputs", "--cluster", "auto", "--device", "cuda"]) == 0, capsys.readouterr().err
+    assert [(len(runs), where) for runs, *_, where in ray.called] == [(2, "cuda"), (1, "cuda")]

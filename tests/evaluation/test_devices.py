@@ -1,5 +1,7 @@
 """Devices that fail or are short of memory, and what is asked of them how often."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,11 @@ from heldout_torch.errors import DataError, DeviceError
 from heldout_torch.evaluation import evaluate, precision, verify
 from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.evaluation.predict import predict
+from heldout_torch.evaluation.provenance import Provenance
+from heldout_torch.evaluation.save import save_runs
 from heldout_torch.training.network import Network
 from heldout_torch.zoo import Run, load_run
+from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.devices import on_devices, only_pretended
 from tests.pretend_cuda import pretended_cuda
 
@@ -80,8 +85,13 @@ def copies(monkeypatch, work):
     return len(made)
 
 
-def test_a_network_is_copied_once_for_all_splits(monkeypatch):
+def test_a_network_is_copied_once_for_all_splits(monkeypatch, tmp_path):
     assert copies(monkeypatch, lambda: verify(load_run(*SAMPLE, 0), DIGITS)) == 1
+    zoo, out, runs = open_zoo(), open_writable(str(tmp_path / "out")), [load_run(*SAMPLE, run) for run in (0, 1)]
+    save = partial(save_runs, out=out, made=Provenance(zoo, out, DIGITS.digest(), None))
+    with out:
+        out.declare(zoo.experiment(SAMPLE[0]))
+        assert copies(monkeypatch, lambda: save(runs, DIGITS, "cpu", lambda count: None)) == 2
     network = Network("small_inception", {"in_channels": 1}, 2, 0.9, 0.0, False, "cpu")
     work = lambda: [network.correct(DIGITS, split, lambda count: None) for split in ("test", "train")]  # noqa: E731
     assert copies(monkeypatch, work) == 1

@@ -10,8 +10,9 @@ import numpy as np
 import heldout_torch
 from heldout_torch.stats import OutputTable, datamodels, lds
 
+zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
 digits = heldout_torch.load_dataset("digits")
-runs = list(heldout_torch.load_runs("digits-mlp", 0.7, zoo=sys.argv[1]))
+runs = list(heldout_torch.load_runs("digits-mlp", 0.7, zoo=zoo))
 margins = np.stack([heldout_torch.evaluate(run, digits, "test").log_odds for run in runs])  # (runs, test)
 table = OutputTable.from_arrays(np.stack([run.aux.trained_on for run in runs]), margins)
 half = table.runs // 2

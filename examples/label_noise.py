@@ -13,11 +13,11 @@ from heldout_torch.experiments import known_experiments
 from heldout_torch.stats import RunTable, memorization, mislabel_auc
 from heldout_torch.training import RunBatch, train_runs
 
+zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
 digits, experiment = load_dataset("digits"), replace(known_experiments()["digits-mlp"], name="digits-noisy")
 wrong = torch.rand(1437, generator=torch.Generator().manual_seed(0)) < 0.1
 labels = (digits.train.labels + wrong * (1 + torch.arange(1437) % 9)) % 10
 noisy = replace(digits, train=replace(digits.train, labels=labels))
-work = RunBatch(experiment, experiment.recipe, 0.7, tuple(range(20)))
-assert not any(trained.error for trained in train_runs(work, noisy, sys.argv[1]))
-scores = memorization(RunTable.from_zoo(sys.argv[1], "digits-noisy", 0.7))
+assert not any(run.error for run in train_runs(RunBatch(experiment, experiment.recipe, 0.7, (*range(20),)), noisy, zoo))
+scores = memorization(RunTable.from_zoo(zoo, "digits-noisy", 0.7))
 print(f"AUC of memorization for wrong labels: {mislabel_auc(scores, wrong.numpy()):.3f}")

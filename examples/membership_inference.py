@@ -9,8 +9,9 @@ import numpy as np
 
 import heldout_torch
 
+zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
 digits = heldout_torch.load_dataset("digits")
-target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=sys.argv[1])
+target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=zoo)
 score, *shadows = (heldout_torch.evaluate(run, digits, "train").log_odds for run in (target, *others))
 held_out = np.stack([~run.aux.trained_on for run in others])  # (shadow runs, examples)
 outside = np.where(held_out, np.stack(shadows), np.nan)

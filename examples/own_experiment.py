@@ -13,11 +13,11 @@ from heldout_torch.models import register_architecture
 from heldout_torch.stats import RunTable
 from heldout_torch.training import RunBatch, train_runs
 
-labels = torch.arange(300) % 2
+zoo, labels = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__), torch.arange(300) % 2
 images = (torch.randint(0, 256, (300, 1, 4, 4)) // (1 + labels[:, None, None, None])).byte()  # one class is darker
 data = ArrayDataset("bands", as_stored(images[:200], labels[:200]), as_stored(images[200:], labels[200:]), 2, 255.0)
 register_dataset("bands", lambda path: data)
 register_architecture("tiny", lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)))
 own = Experiment("bands-tiny", "bands", "tiny", {}, 200, 100, {"divide_by": 255.0})
-assert not any(run.error for run in train_runs(RunBatch(own, Recipe(20, 20, 0.1), 0.5, (0, 1, 2)), data, sys.argv[1]))
-print(f"test accuracy: {RunTable.from_zoo(sys.argv[1], 'bands-tiny', 0.5).correct('test').mean():.3f}")
+assert not any(run.error for run in train_runs(RunBatch(own, Recipe(20, 20, 0.1), 0.5, (0, 1, 2)), data, zoo))
+print(f"test accuracy: {RunTable.from_zoo(zoo, 'bands-tiny', 0.5).correct('test').mean():.3f}")

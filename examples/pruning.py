@@ -10,7 +10,8 @@ import numpy as np
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main as heldout
 
-zoo, accuracy = sys.argv[1], {}
+zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+accuracy = {}
 which = ["--experiment", "digits-mlp", "--subset-ratio", "0.7"]
 for end in ("highest", "lowest"):
     keep = ["--by", "memorization", "--fraction", "0.5", f"--{end}", "--out", f"{end}.npz"]

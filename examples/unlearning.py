@@ -9,7 +9,8 @@ import numpy as np
 
 from heldout_torch.stats import RunTable, memorization
 
-table = RunTable.from_zoo(sys.argv[1], "digits-mlp", 0.7)
+zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+table = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
 half = table.runs // 2
 forget = np.argsort(-np.nan_to_num(memorization(table.select_runs(slice(half)))))[:20]
 others = table.select_runs(slice(half, None))

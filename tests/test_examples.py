@@ -58,6 +58,16 @@ def test_an_example_is_short(name):
     assert f"`{name}.py`" in (FOLDER / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("words", [[], ["--help"], ["ZOO", "more"]], ids=" ".join)
+def test_an_example_says_how_it_is_used(name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    with pytest.raises(SystemExit, match=f"python examples/{name}.py ZOO"):
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    assert not list(tmp_path.iterdir())
+
+
 def test_influence_in_60_lines_is_the_packages(capsys):
     path = FOLDER / "influence_in_60_lines.py"
     found = runpy.run_path(str(path))

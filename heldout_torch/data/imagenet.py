@@ -27,6 +27,7 @@ from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
 
 INDEX_FILE = "imagenet_index.npz"
+INDEX_HINT = "which says which file is which example; `heldout published path imagenet-index` fetches it"
 _FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 
 
@@ -63,6 +64,8 @@ class ImageNet:
     ) -> None:
         self.folder = local_path(folder)
         self._workers = workers
+        if index_file is None and not (self.folder / INDEX_FILE).is_file():
+            raise DataError(f"{self.folder}: has no {INDEX_FILE}, {INDEX_HINT}")
         self._index = read_imagenet_index(index_file or self.folder / INDEX_FILE)
         self._allow_missing, self._images = allow_missing, images
         self._found: dict[str, FoundFiles] = {}

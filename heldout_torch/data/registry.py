@@ -1,6 +1,7 @@
 """Data sets by name: those of this package, and those that users register."""
 
 import inspect
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def load_dataset(
 
 
 def _find(name: str) -> str | None:
+    if not isinstance(name, str):
+        raise DataError(f"{reprlib.repr(name)} is no name of a data set, expected such as 'cifar10'")
     plain = {_plain(known): known for known in LOADERS}
     return name if name in LOADERS else plain.get(_plain(name))
 

@@ -14,7 +14,7 @@ import torch
 from heldout_torch.data.arrays import ArrayDataset, Split
 from heldout_torch.data.checks import SPLITS, SplitName, check_labels
 from heldout_torch.data.dataset import Dataset, Examples
-from heldout_torch.data.imagenet import INDEX_FILE, ImageNet
+from heldout_torch.data.imagenet import INDEX_FILE, INDEX_HINT, ImageNet
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.originals import NUM_CLASSES, publish, read_cifar, read_mnist_labels
 from heldout_torch.errors import DataError, warn
@@ -118,10 +118,7 @@ def _from_folders(parts: list[Any]) -> ImageNet:
     above = [folder for part in parts for folder in (Path(part.root), *Path(part.root).absolute().parents[:2])]
     index_file = next((folder / INDEX_FILE for folder in above if (folder / INDEX_FILE).is_file()), None)
     if index_file is None:
-        raise DataError(
-            f"{os.path.abspath(parts[0].root)}: {INDEX_FILE}, which says which file is which example, lies in no "
-            "folder near"
-        )
+        raise DataError(f"{os.path.abspath(parts[0].root)}: has no {INDEX_FILE} near, {INDEX_HINT}")
     index = read_imagenet_index(index_file)
     of_test = {os.path.splitext(name)[0] for name in index["test"].names}
     folder = os.path.commonpath([os.path.abspath(part.root) for part in parts])

@@ -209,7 +209,7 @@ def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811
 def test_an_image_folder_without_the_index_is_refused(folder):  # noqa: F811
     root, _, _ = folder
     (root / "imagenet_index.npz").unlink()
-    with pytest.raises(DataError, match=r"imagenet_index\.npz, which says which file is which example"):
+    with pytest.raises(DataError, match=r"has no imagenet_index\.npz near, which says which file is which"):
         as_dataset(ImageFolder(str(root / "train")))
 
 

@@ -100,6 +100,9 @@ class OutputTable:
     def load(cls, path: Location) -> Self:
         """Open what `heldout evaluate --save outputs` wrote; runs that are not evaluated yet are left out.
 
+        Its arrays are mapped into memory. While the table is in use, rows that are evaluated anew change in it, and its
+        files must not be cut short by others, or the process would be ended by the system (SIGBUS).
+
         Args:
             path: Folder such as `OUT/cifar10-inception/0.7/outputs`.
 

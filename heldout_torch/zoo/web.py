@@ -7,6 +7,8 @@ are asked for; the manifest is asked for once, by what needs to know all the run
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -66,7 +68,11 @@ class WebZoo:
             return known_experiments()[name]
         path, where = f"{name}/{DEFINITION_FILE}", f"{self.location}/{name}/{DEFINITION_FILE}"
         data = self._cache.read(path)
-        if data is None and not self._offline and (data := self.read(path)) is not None:
+        if data is not None:
+            with self._damage_passes():
+                return read_declaration(name, data, f"{self._cache.root}/{path}")
+        data = None if self._offline else self.read(path)
+        if data is not None:
             declared = read_declaration(name, data, where)
             self._cache.keep(path, declared.to_bytes())
         if data is None and (declaration := self._known_manifest(needed=False).declarations.get(name)) is not None:
@@ -113,9 +119,11 @@ class WebZoo:
         """
         record = self.record(key)
         contents = self._contents(key, list(record.files), progress)
-        if self._cache.read(f"{key}/{RECORD_FILE}") is None and MODEL_FILE in contents:
+        if MODEL_FILE in contents:
             metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
-            self._cache.keep(f"{key}/{RECORD_FILE}", record_bytes(self.record(key), metadata))
+            data = record_bytes(self.record(key), metadata)
+            if self._cache.read(f"{key}/{RECORD_FILE}") != data:
+                self._cache.keep(f"{key}/{RECORD_FILE}", data)
 
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as they are in the zoo now, offline in the cache, checked against its record."""
@@ -161,13 +169,25 @@ class WebZoo:
         if not fresh and key in self._records:
             return self._records[key]
         name = f"{key}/{RECORD_FILE}"
-        where, data = f"{self._cache.root}/{name}", None if fresh else self._cache.read(name)
-        if data is None and not self._offline:
-            where, data = f"{self.location}/{name}", self.read(name)
+        data = None if fresh else self._cache.read(name)
+        if data is not None:
+            with self._damage_passes():
+                self._records[key] = read_record(data, key, f"{self._cache.root}/{name}")
+                return self._records[key]
+        data = None if self._offline else self.read(name)
         if data is None:
             return None
-        self._records[key] = read_record(data, key, where)
+        self._records[key] = read_record(data, key, f"{self.location}/{name}")
         return self._records[key]
+
+    @contextmanager
+    def _damage_passes(self) -> Iterator[None]:
+        """Let the block, which reads a cached file, end if that is damaged; unless offline, there is a good one."""
+        try:
+            yield
+        except ZooError:
+            if self._offline:
+                raise
 
     def _unrecorded(self, key: RunKey) -> RunFiles | None:
         """Return a run of the old format that the manifest does not know; None if its files are not there."""

@@ -258,6 +258,8 @@ def test_saved_table_is_mapped_back(tmp_path):
     assert loaded.keys == table.keys
     assert isinstance(loaded.packed_trained_on, np.memmap)
     assert_holds(loaded, arrays)
+    RunTable.from_arrays(*random_runs(3, 5, 5, seed=1), mix_ratios=True).save(tmp_path / "table")
+    assert_holds(loaded, arrays)  # whoever has it open keeps what he opened
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ import torch
 
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.stream import export_archive
+from heldout_torch.experiments import find_experiment
 from heldout_torch.storage import retries
 from heldout_torch.zoo import cache as remote
+from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.copy import copy_runs, fetch_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
@@ -215,6 +218,32 @@ def test_a_damaged_cached_file_is_fetched_again(server, published, name, damage)
     load(server)
     assert server.requests[name] == 2
     assert_cached_well(server, published)
+
+
+def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path, monkeypatch):
+    (tmp_path / "served" / EXPERIMENT).rename(tmp_path / "served/mine")
+    shutil.rmtree(tmp_path / "served")
+    experiment = replace(find_experiment("digits-mlp-tf"), name="mine")
+    source = open_zoo(sample_zoo())
+    with open_writable(tmp_path / "served") as zoo:
+        zoo.declare(experiment)
+        metadata = replace(source.metadata(RunKey(EXPERIMENT, 0.7, 0)), experiment="mine")
+        zoo.put(metadata, source.state(RunKey(EXPERIMENT, 0.7, 0)), source.aux(RunKey(EXPERIMENT, 0.7, 0)))
+    key, root = RunKey("mine", 0.7, 0), remote.cache_folder(server.url)
+    list(fetch_runs(open_zoo(server.url), [key]))
+    list_runs(server.url)
+    assert load_run(str(key), zoo=server.url).aux.train_examples == 1437
+    whole = {name: (root / name).read_bytes() for name in ("mine/experiment.json", f"{key}/run.json", "manifest.json")}
+    for name in whole:
+        for contents_now in (b"{broken", whole[name][:-9], b""):
+            (root / name).write_bytes(contents_now)
+            assert load_run(str(key), zoo=server.url).aux.train_examples == 1437
+            assert list_runs(server.url) == [key]
+    list(fetch_runs(open_zoo(server.url), [key]))
+    assert {name: (root / name).read_bytes() for name in whole} == whole
+    (root / f"{key}/run.json").write_bytes(b"{broken")
+    with pytest.raises(ZooError, match=r"run.json: is no readable record"):  # there is no good one
+        load_run(str(key), zoo=server.url, offline=True)
 
 
 def test_offline_only_the_cache_serves(server, monkeypatch):

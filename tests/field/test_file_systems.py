@@ -1,6 +1,7 @@
 """Full and read-only disks, another user's files: what was there stays, nothing half-written stays, one OSError."""
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -8,12 +9,14 @@ import subprocess
 import numpy as np
 import pytest
 
+from heldout_torch.cli import main
 from heldout_torch.errors import DataError
 from heldout_torch.stats.output_files import start_outputs
 from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_plainly
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
+from heldout_torch.zoo import sample_zoo
 from tests.storage.test_files import HOURS, age, contents, write_run
 
 LEFT = f".partial-{1:032x}"
@@ -140,3 +143,18 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path, write):
             shutil.rmtree(path)
     write(tmp_path)
     assert LEFT not in os.listdir(folder)
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_where_nothing_can_be_locked_verifications_are_kept_all_the_same(name, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    words = f"verify {sample_zoo()} --runs 0-1 --results {tmp_path}/log.jsonl".split()
+    assert main(words) == 0
+    before = (tmp_path / "log.jsonl").read_bytes()
+    assert before.count(b"\n") == 2
+    assert main(words) == 0  # each was known
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+    assert capsys.readouterr().err == ""

@@ -105,11 +105,13 @@ def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) ->
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
     image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
-    model = build_skeleton(experiment.architecture, experiment.config).eval()
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    # On zeros, not on the device `meta`: for it PyTorch loads its compiler, which takes a second, and it has no values.
+    model = build_skeleton(experiment.architecture, experiment.config).eval().to_empty(device="cpu")
     try:
         with torch.no_grad():
-            classes = model(image.to(device)).shape[1]
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.zero_()
+            classes = model(image).shape[1]
     except RuntimeError as error:
         shape, line = tuple(image.shape[1:]), " ".join(str(error).split())
         raise HeldoutError(

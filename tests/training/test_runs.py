@@ -6,6 +6,8 @@ Also of training/preflight.py, training/run_batch.py, training/worker.py.
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict, replace
@@ -13,10 +15,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import ArrayDataset, as_stored, load_digits
 from heldout_torch.errors import UnwritableError
+from heldout_torch.models import register_architecture, registry
 from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.worker import train_batch
@@ -345,6 +349,33 @@ def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, exp
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+class Halting(nn.Module):
+    """A network that looks at its numbers on the way."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.last = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        logits = self.last(x.flatten(1))
+        return logits if logits.abs().max().item() > 10 else logits * 2
+
+
+def test_a_network_may_look_at_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    register_architecture("halting", Halting)
+    own = replace(DIGITS, name="mine", architecture="halting", config={"num_classes": 10})
+    assert [trained.error for trained in train_runs(work(runs=1, experiment=own), load_digits(), tmp_path)] == [None]
+
+
+def test_small_networks_are_trained_without_pytorchs_compiler(tmp_path):
+    """Loading it takes longer than training some of them."""
+    words = ["train", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0", "--zoo", str(tmp_path), "--quiet"]
+    code = "import sys; from heldout_torch.cli import main; main(sys.argv[1:]); print('torch._dynamo' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize(("examples", "classes"), [(40, 2), (100, 2), (100, 10)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_kind
+from heldout_torch.stats.arguments import as_kind, as_number
 from heldout_torch.stats.columns import Columns
 from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
 from heldout_torch.stats.shown import short_repr
@@ -89,7 +89,8 @@ def accuracy_columns(accuracies: Mapping[float, Accuracies]) -> Columns:
     Args:
         accuracies: By subset ratio.
     """
-    for found in as_kind(accuracies, dict, "accuracies").values():
+    for ratio, found in as_kind(accuracies, dict, "accuracies").items():
+        as_number(ratio, "subset ratio")
         as_kind(found, Accuracies, "accuracies")
     ratios = sorted(accuracies)
     columns = {

@@ -33,7 +33,7 @@ def as_number(value: Any, name: str, expected: str = "a number") -> float:
         DataError: If it is none; `name` is what the error calls it, and `expected` what should have been there.
     """
     try:
-        number = float("nan") if np.ndim(value) else float(value)
+        number = float("nan") if isinstance(value, str | bytes) or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if np.isnan(number):
@@ -113,17 +113,20 @@ def as_row_of_numbers(values: Any, name: str) -> np.ndarray:
 
 
 def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
-    """Return labels by published index as an array.
+    """Return labels by published index as an array, int64 whatever they were, so that those of two splits compare.
 
     Raises:
-        DataError: If there are none, or they are no integers of shape (examples,); `name` is what the error calls them.
+        DataError: If there are none, or they are no integers of shape (examples,) below 2**63; `name` is what the error
+            calls them.
     """
     if labels is None:
         raise DataError(f"{name} is missing, pairs of the same class need it")
     labels = as_array(labels, name)
     if labels.shape != (examples,) or labels.dtype.kind not in "iu":
         raise DataError(f"{name} is {labels.dtype} {labels.shape}, expected integers of shape {(examples,)}")
-    return labels
+    if labels.dtype.kind == "u" and labels.max(initial=0) >= 2**63:
+        raise DataError(f"{name} has a label {labels.max()}, expected numbers below 2**63")
+    return labels.astype(np.int64, copy=False)
 
 
 def as_output(out: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -97,6 +97,9 @@ def lds(
         part = slice(start, start + step)
         block = scores[part] if isinstance(scores, np.ndarray) else scores(rows[part])
         predicted = _predict(_checked(block, rows[part], len(columns)), table, columns, device)  # (rows, runs)
+        if not np.isfinite(predicted).all():
+            example = rows[part][~np.isfinite(predicted).all(1)][0]
+            raise DataError(f"sums of scores of test example {example} are infinite, expected smaller scores")
         _correlate(predicted, table.margins("test", rows[part]).T, times, correlations[part])
     known = ~np.isnan(correlations)
     number = known.sum(0)  # (1 + resamples,); of few runs a resample may hold one alone, and rank nothing

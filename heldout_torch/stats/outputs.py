@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from heldout_torch.data import SplitName
     from heldout_torch.zoo import RunKey
 
+_LARGEST = 1e30  # size of a margin: sums over runs are float32
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OutputTable:
@@ -181,16 +183,16 @@ class OutputTable:
 
         Raises:
             DataError: If there are no margins on that split, an example is selected that does not exist, or a margin
-                is no finite number.
+                is no finite number, or one whose sum over runs float32 cannot hold.
         """
         stored = self._stored(split)
         index = selected(examples, stored.shape[1], split)
         values = _cut(stored, self.rows, index)
-        if not np.isfinite(values).all():
-            run, example = np.argwhere(~np.isfinite(values))[0]
+        if not -_LARGEST <= float(values.min(initial=0)) <= float(values.max(initial=0)) <= _LARGEST:
+            run, example = np.argwhere(~(np.abs(values) <= np.float32(_LARGEST)))[0]
             raise DataError(
                 f"run {self.keys[run]}: margin {values[run, example]} on example {index[example]} of {split}, expected "
-                "a finite number; leave the run out with select_runs, or evaluate it again"
+                f"a finite number of at most {_LARGEST}; leave the run out with select_runs, or evaluate it again"
             )
         return values
 

@@ -18,12 +18,14 @@ from heldout_torch.stats import (
     accuracy_columns,
     brittleness,
     class_summary,
+    classwise_influence,
     consistency,
     datamodels,
     false_discovery_rate,
     find_facts,
     histogram,
     influence,
+    influence_pairs,
     keep_indices,
     lds,
     load_published,
@@ -37,6 +39,7 @@ from heldout_torch.stats import (
     pair_p_values,
     reliability,
     removal_curves,
+    run_accuracies,
     save_indices,
     save_scores,
     score_agreement,
@@ -226,3 +229,53 @@ def test_seeds_are_integers():
         with pytest.raises(DataError, match=r"seed is .* expected a number from 0"):
             lds(SCORES, OUTPUTS, seed=seed)
     assert lds(SCORES, OUTPUTS, seed=2**70).interval == lds(SCORES, OUTPUTS, seed=2**70).interval
+
+
+def test_labels_of_two_splits_compare_as_integers():
+    """NumPy compares int64 with uint64 as floats, which are the same for labels that are not."""
+    large = 2**53 + 1
+    labels = np.full(10, large, np.uint64), np.full(6, large, np.int64)
+    assert [one.label for one in classwise_influence(BITS, *labels)] == [large]
+    assert class_summary(BITS, *labels).labels.tolist() == [large]
+    others = labels[0], np.full(6, large - 1, np.int64)
+    assert class_summary(BITS, *others).labels.tolist() == [large - 1, large]
+    assert len(influence_pairs(BITS, *others, -1, None)) == 0 < len(influence_pairs(BITS, *labels, -1, None))
+    with pytest.raises(DataError, match=r"labels_test has a label 9223372036854775808, expected numbers below 2\*\*63"):
+        class_summary(BITS, labels[0], np.full(6, 2**63, np.uint64))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e308)])
+def test_sums_of_scores_that_are_infinite_are_no_ties(dtype, size):
+    with pytest.raises(DataError, match="sums of scores of test example 4 are infinite"):
+        lds(np.where(np.arange(6)[:, None] == 4, dtype(size), SCORES).astype(dtype), OUTPUTS)
+
+
+@pytest.mark.parametrize("margin", [1e300, -1e31, np.inf, np.nan])
+def test_margins_whose_sums_are_infinite_are_refused(margin):
+    """The influence of all of them would be NaN, in silence."""
+    margins = MARGINS.copy()
+    margins[7, 2] = margin
+    table = OutputTable.from_arrays(MASKS, margins)
+    for call in (influence, top_2, datamodels, lambda table: lds(SCORES, table)):
+        with pytest.raises(DataError, match=r"run 7: margin .* on example 2 of test, expected a finite"):
+            call(table)
+    margins[7, 2] = 1e30
+    assert np.isfinite(influence(OutputTable.from_arrays(MASKS, margins))[:, 3:]).any()
+    half = OutputTable.from_arrays(MASKS, MARGINS.astype(np.float16))
+    np.testing.assert_allclose(influence(half), influence(OUTPUTS), atol=0.01)
+
+
+def top_2(table):
+    return top_influences(table, 2)
+
+
+def test_text_is_no_number_and_none_is_no_name():
+    calls = [lambda it: consistency({it: BITS}), lambda it: keep_indices([0.1, 0.2], it)]
+    calls += [lambda it: influence_pairs(BITS, None, None, it, same_class=False)]
+    calls += [lambda it: accuracy_columns({it: run_accuracies(BITS)})]
+    for call in calls:
+        with pytest.raises(DataError, match=r"is '0\.6', expected"):
+            call("0.6")
+    for keys in ([None] * 80, [b"a"] * 80, np.arange(80).astype("S")):
+        with pytest.raises(DataError, match=r"keys hold .* expected a list of names"):
+            RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, keys, mix_ratios=True)

@@ -102,6 +102,9 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     keys = range(runs or 0) if keys is None else keys  # type: ignore[assignment]
     if isinstance(keys, str) or not np.iterable(keys):
         raise DataError(f"keys are {keys!r}, expected a list of names, one a run")
+    keys = list(keys)
+    if nameless := [key for key in keys if key is None or isinstance(key, bytes)]:
+        raise DataError(f"keys hold {nameless[0]!r}, expected a list of names, one a run")
     names = tuple(map(str, keys))
     if not names:
         raise DataError("no runs given, a run table needs at least one")

@@ -9,6 +9,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, needed_labels, one_table, statistic_tables, warn_of_fit
+from heldout_torch.devices import find_device
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
     ExampleFacts,
@@ -140,10 +141,10 @@ def _consistency(arguments: argparse.Namespace) -> int:
 
 
 def _influence(arguments: argparse.Namespace) -> int:
-    out = check_file(arguments.out, [".npz"])
+    out, device = check_file(arguments.out, [".npz"]), find_device(arguments.device)
     table, (train, test) = one_table(arguments)
     labels = needed_labels("influences within classes", train, test)
-    matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=arguments.device)
+    matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=device)
     classes = write_classwise(out, matrices, memorization_scores(table, train, _empty(arguments)), train, test)
     summarize(
         arguments,
@@ -154,14 +155,14 @@ def _influence(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    out = check_file(arguments.out)
+    out, device = check_file(arguments.out), find_device(arguments.device)
     table, (train, test) = one_table(arguments)
     labels = None, None
     if not arguments.any_class:
         labels = needed_labels("pairs within classes (without: --any-class)", train, test)  # type: ignore[assignment]
     pairs = influence_pairs(
         table, *labels, arguments.min_influence, arguments.min_memorization, not arguments.any_class,
-        empty=_empty(arguments), device=arguments.device,
+        empty=_empty(arguments), device=device,
     )  # fmt: skip
     write_pairs(out, pairs, train, test)
     assert pairs.false_discovery_rate is not None

@@ -89,7 +89,7 @@ def accuracy_columns(accuracies: Mapping[float, Accuracies]) -> Columns:
     Args:
         accuracies: By subset ratio.
     """
-    for ratio, found in as_kind(accuracies, dict, "accuracies").items():
+    for ratio, found in as_kind(accuracies, Mapping, "accuracies").items():  # type: ignore[type-abstract]
         as_number(ratio, "subset ratio")
         as_kind(found, Accuracies, "accuracies")
     ratios = sorted(accuracies)

@@ -3,6 +3,8 @@
 Also of stats/arguments.py.
 """
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,7 @@ def test_results_of_other_functions_are_asked_for_by_name():
             RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, wrong, mix_ratios=True)
     with pytest.raises(DataError, match="accuracies: given RunTable"):
         accuracy_columns(BITS)
+    assert accuracy_columns(MappingProxyType({0.5: run_accuracies(BITS)}))["runs"].tolist() == [80]
 
 
 def test_names_of_runs_are_a_tuple_of_text():

@@ -68,7 +68,7 @@ def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True
     """Load MNIST, images (1, 28, 28).
 
     Args:
-        path: Folder that holds `MNIST/raw`, or that folder itself.
+        path: Folder that holds `MNIST/raw`, or one of these two.
         download: As in `load_cifar`.
         verify_checksums: As in `load_cifar`.
 
@@ -170,7 +170,8 @@ def _parse_idx(data: bytes, shape: tuple[int, ...], path: Path) -> np.ndarray:
 
 
 def _folder(path: Path, base: str, files: list[str]) -> Path | None:
-    return next((folder for folder in (path, path / base) if all((folder / file).is_file() for file in files)), None)
+    there = path, path / base, path / Path(base).name  # the last within `MNIST`
+    return next((folder for folder in there if all((folder / file).is_file() for file in files)), None)
 
 
 def _missing(name: str, path: Path, base: str, file: str) -> DataError:

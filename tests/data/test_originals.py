@@ -103,6 +103,15 @@ def test_other_cifar_is_refused_unless_asked_for(name, tmp_path):
         load_dataset(name, tmp_path)
 
 
+def test_mnist_is_found_from_each_of_its_folders(tmp_path):
+    write_mnist(tmp_path, 60, 20)
+    digests = {
+        load_dataset("mnist", folder, verify_checksums=False).digest()
+        for folder in (tmp_path, tmp_path / "MNIST", tmp_path / "MNIST" / "raw")
+    }
+    assert len(digests) == 1
+
+
 def test_other_mnist_is_refused_unless_asked_for(tmp_path):
     write_mnist(tmp_path, 60, 20)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: is not the published file"):

@@ -66,7 +66,9 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     dataset = options.load_data(arguments, name)
     check_complete(dataset, "aux arrays")
     original = dataset.original_index("train").numpy()
-    subset = load_published_indices(arguments.subset, len(original), original, arguments.order)
+    subset = load_published_indices(arguments.subset, len(original), original, arguments.order, name)
+    if not len(subset):
+        raise DataError(f"{arguments.subset}: names no examples, expected those that the network was trained on")
     device = options.devices(arguments)[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with Bar("evaluate", "image", total) as bar:

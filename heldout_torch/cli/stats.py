@@ -31,6 +31,7 @@ from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.published import published_scores
 from heldout_torch.stats.published_list import find_published
 from heldout_torch.stats.summary import scores_for_file, write_classwise
+from heldout_torch.zoo.open import open_zoo
 
 _ORIGINAL = (
     "Examples are written in the order of the data set's own files, as in the published ones, and the file says so. "
@@ -177,12 +178,12 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 def _keep(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    scores, train = (_published if arguments.by in published_scores() else _estimated)(arguments)
+    scores, train, dataset = (_published if arguments.by in published_scores() else _estimated)(arguments)
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if arguments.order == "published" and train.original_index is not None:
         kept = np.flatnonzero(np.isin(train.original_index, kept))
     if out.suffix == ".npz":
-        save_indices(out, kept, arguments.order)
+        save_indices(out, kept, arguments.order, dataset, train.size)
     else:
         write_columns(out, {f"{arguments.order}_index": kept})
     end = "lowest" if arguments.lowest else "highest"
@@ -194,17 +195,18 @@ def _keep(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _published(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
-    """Return published scores in the order of the data set's own files, and what is known of their examples."""
+def _published(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts, str]:
+    """Return published scores in the order of the data set's own files, what is known of their examples, and whose."""
     if arguments.experiment or arguments.subset_ratio or arguments.runs:
         raise HeldoutError(f"{arguments.by} is published: --experiment, --subset-ratio and --runs mean nothing to it")
     scores = load_published(arguments.by)
     assert isinstance(scores, Scores)
-    return scores, find_facts(find_published(arguments.by).dataset, "train", len(scores.scores))
+    dataset = find_published(arguments.by).dataset
+    return scores, find_facts(dataset, "train", len(scores.scores)), dataset
 
 
-def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
-    """Return scores from a zoo's runs as they are written to files, and what is known of their examples."""
+def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts, str]:
+    """Return scores from a zoo's runs as they are written to files, what is known of their examples, and whose."""
     if arguments.zoo is None:
         raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO")
     tables, (train, _) = statistic_tables(arguments)
@@ -213,9 +215,13 @@ def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts]:
         raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
     if arguments.order == "original" and train.original_index is None:
         raise HeldoutError("the order of the data set's own files is not known: give --data, or --order published")
+    table = next(iter(tables.values()))
     if arguments.by == "memorization":
-        return scores_for_file(memorization_scores(next(iter(tables.values())), train, _empty(arguments)), train), train
-    return scores_for_file(consistency_scores(tables, train, _empty(arguments)), train), train
+        scores = memorization_scores(table, train, _empty(arguments))
+    else:
+        scores = consistency_scores(tables, train, _empty(arguments))
+    dataset = open_zoo(arguments.zoo).experiment(table.keys[0].partition("/")[0]).dataset
+    return scores_for_file(scores, train), train, dataset
 
 
 def _accuracy(arguments: argparse.Namespace) -> int:

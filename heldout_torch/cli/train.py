@@ -134,7 +134,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
         if arguments.name in (None, experiment.name, *known_experiments()):
             raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")
         order = dataset.original_index("train").numpy()
-        subset = read_subset(arguments.subset, experiment.train_examples, order, arguments.order)
+        subset = read_subset(arguments.subset, experiment.train_examples, order, arguments.order, experiment.dataset)
         ratios = [len(subset) / experiment.train_examples]
     if arguments.name is not None:
         make_key(arguments.name, 0.5, 0)

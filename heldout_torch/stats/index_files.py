@@ -14,16 +14,29 @@ from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 INDICES = "indices"
+_OF = ("dataset", "examples")  # which training set an npz file is about
 
 
-def save_indices(path: Location, indices: np.ndarray, order: Order) -> None:
-    """Write indices and their order as an npz file, the arrays `indices` and `order`.
+def save_indices(
+    path: Location, indices: np.ndarray, order: Order, dataset: str | None = None, examples: int | None = None
+) -> None:
+    """Write indices and their order as an npz file, the arrays `indices` and `order`, and what they are about.
+
+    Args:
+        path: The file.
+        indices: Row of integers, each at most once.
+        order: `original` or `published`.
+        dataset: Name of the data set whose training examples they are, such as `cifar10`.
+        examples: Size of that training set.
 
     Raises:
         DataError: If they are no row of indices, an example is named twice, the order is neither `original` nor
             `published`, or the file cannot be written.
     """
-    write_npz(path, {INDICES: _once(as_indices(indices, None, INDICES), INDICES)}, check_order(order, ORDER))
+    about = {
+        name: None if value is None else np.array(value) for name, value in zip(_OF, (dataset, examples), strict=True)
+    }
+    write_npz(path, {INDICES: _once(as_indices(indices, None, INDICES), INDICES), **about}, check_order(order, ORDER))
 
 
 def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:
@@ -41,21 +54,26 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
         DataError: If the file is missing, damaged, names an example twice, or how it counts is not said or is said in
             two ways.
     """
-    path = local_path(path)
-    said = None
+    return _load(local_path(path), order)[:2]
+
+
+def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
+    """Return indices, how they count, and what the file says of the training set that they are about."""
+    said, about = None, {}
     if path.suffix == ".npy":
         array = read_npy(path)
     elif path.suffix in SUFFIXES[1:]:
         array, said = _read_column(path, order)
     else:
-        arrays = read_npz(path, wanted=[INDICES], optional=[ORDER])
+        arrays = read_npz(path, wanted=[INDICES], optional=[ORDER, *_OF])
         array, said = arrays[INDICES], read_order(arrays, path)
+        about = {name: str(arrays[name])[:80] for name in _OF if name in arrays}
     indices = _once(as_indices(array, None, str(path)), str(path))
     if order is None and said is None:
         raise DataError(f"{path}: does not say how it counts examples: give --order {' or '.join(get_args(Order))}")
     if None not in (order, said) and order != said:
         raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
-    return indices, said or order or "published"
+    return indices, said or order or "published", about
 
 
 def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order]:
@@ -69,7 +87,11 @@ def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order]:
 
 
 def load_published_indices(
-    path: Location, examples: int, original_index: np.ndarray | None, order: Order | None = None
+    path: Location,
+    examples: int,
+    original_index: np.ndarray | None,
+    order: Order | None = None,
+    dataset: str | None = None,
 ) -> np.ndarray:
     """Read indices of training examples as published ones.
 
@@ -79,15 +101,23 @@ def load_published_indices(
         original_index: Position in the data set's own files of each published index, int64 of shape (examples,); None
             if it is not known, and original indices cannot be mapped.
         order: As in `load_indices`.
+        dataset: Name of the data set, which a file that says of which it is must name.
 
     Returns:
         Published indices, int64 of shape (k,), in the order of the file.
 
     Raises:
-        DataError: As `load_indices`; if an example is outside the training set, original indices cannot be mapped, or
-            `original_index` is not 0 ... examples-1 in some order.
+        DataError: As `load_indices`; if the file is about another training set, an example is outside it, original
+            indices cannot be mapped, or `original_index` is not 0 ... examples-1 in some order.
     """
-    indices, said = load_indices(path, order)
+    path = local_path(path)
+    indices, said, about = _load(path, order)
+    for name, expected in zip(_OF, (dataset, examples), strict=True):
+        if expected is not None and about.get(name, str(expected)) != str(expected):
+            raise DataError(
+                f"{path}: is about a training set of {name} {about[name]}, not {expected}; if it fits all the same, "
+                "give its indices as a bare npy array, with --order"
+            )
     if len(indices) and indices.max() >= as_count(examples, "examples", least=0):
         raise DataError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
     if said == "published":

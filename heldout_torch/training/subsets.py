@@ -49,7 +49,11 @@ def epoch_orders(
 
 
 def read_subset(
-    path: Path, examples: int, original_index: np.ndarray | None = None, order: Order | None = None
+    path: Path,
+    examples: int,
+    original_index: np.ndarray | None = None,
+    order: Order | None = None,
+    dataset: str | None = None,
 ) -> np.ndarray:
     """Read a subset of a user's own, as published indices.
 
@@ -59,6 +63,7 @@ def read_subset(
         examples: Size of the training set.
         original_index: As there, for files that count as the data set's own files do.
         order: As there; a bare array needs it.
+        dataset: As there.
 
     Returns:
         int64, in the order of the file.
@@ -66,7 +71,7 @@ def read_subset(
     Raises:
         HeldoutError: As there, or if the subset leaves nothing held out, or is empty.
     """
-    subset = load_published_indices(path, examples, original_index, order)
+    subset = load_published_indices(path, examples, original_index, order, dataset)
     if len(subset) in (0, examples):
         raise HeldoutError(f"{path}: names {len(subset)} examples of {examples}, expected some but not all")
     return subset

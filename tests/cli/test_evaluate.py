@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from heldout_torch.cli import main
 from heldout_torch.data import load_digits
 from heldout_torch.evaluation import evaluate
-from heldout_torch.stats import OutputTable
+from heldout_torch.stats import OutputTable, save_indices
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
 
@@ -119,11 +119,16 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is no readable npz file"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf"], "give --order original or published"),
+        (["--subset", "NONE", "--experiment", "digits-mlp-tf"], "names no examples"),
+        (["--subset", "MNIST", "--experiment", "digits-mlp-tf"], "dataset mnist, not digits"),
         (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "do not fit small_inception"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     words = {"SUBSET": str(own.parent / "subset.npy"), "OWN": str(own)}
+    for word, indices, dataset in (("NONE", [], None), ("MNIST", [1, 2], "mnist")):
+        words[word] = str(own.parent / f"{word}.npz")
+        save_indices(words[word], np.array(indices, np.int64), "original", dataset)
     out = own.parent / "aux_arrays.npz"
     assert run_evaluate(own, out, *[words.get(option, option) for option in options]) == 1
     assert message in capsys.readouterr().err

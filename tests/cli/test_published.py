@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from heldout_torch import DataError
 from heldout_torch.cli import main
 from heldout_torch.data import tfds_order
-from heldout_torch.stats import fetch_published, list_published, load_indices
+from heldout_torch.stats import fetch_published, list_published, load_indices, load_published_indices
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.zoo import sample_zoo
 from tests.helpers.published import N
@@ -36,6 +38,8 @@ def test_examples_are_kept_by_a_published_score_without_a_zoo(published_server, 
     assert main([*words, str(tmp_path / "index.npz"), "--order", "published"]) == 0
     published, order = load_indices(tmp_path / "index.npz")
     assert (order, sorted(tfds_order("train", N)[published])) == ("published", sorted(kept))
+    with pytest.raises(DataError, match="dataset cifar10, not cifar100"):  # of which there are as many
+        load_published_indices(tmp_path / "kept.npz", N, tfds_order("train", N), dataset="cifar100")
     capsys.readouterr()
     assert main([*words, str(tmp_path / "no.npz"), "--experiment", "cifar10-inception"]) == 1
     assert "is published: --experiment" in capsys.readouterr().err

@@ -78,6 +78,13 @@ def test_an_order_of_no_subset_is_refused(tmp_path, capsys):
     assert "--order says how --subset counts" in capsys.readouterr().err
 
 
+def test_a_subset_of_another_data_set_is_refused(tmp_path, capsys):
+    save_indices(tmp_path / "mnist.npz", np.arange(700), "original", "mnist", 60000)
+    command = ["train", "digits-mlp", "--runs", "0", "--subset", str(tmp_path / "mnist.npz"), "--name", "own"]
+    assert main([*command, "--zoo", str(tmp_path / "zoo")]) == 1
+    assert "is about a training set of dataset mnist, not digits" in capsys.readouterr().err
+
+
 def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick, capsys):
     save_indices(tmp_path / "subset.npz", np.arange(200, 900), "original")
     command = ["train", "digits-mlp", "--runs", "0-1", "--subset", str(tmp_path / "subset.npz"), "--recipe", quick]

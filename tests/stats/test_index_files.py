@@ -104,3 +104,14 @@ def test_a_table_that_is_none_is_one_line(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\x00PAR1" * 9)
     with pytest.raises(DataError, match="is no table of indices"):
         load_indices(tmp_path / name)
+
+
+def test_indices_of_another_training_set_are_refused(tmp_path):
+    path = tmp_path / "kept.npz"
+    save_indices(path, np.array([5, 2]), "original", "cifar10", 100)
+    assert load_indices(path)[0].tolist() == [5, 2]
+    assert load_published_indices(path, 100, np.arange(100), dataset="cifar10").tolist() == [5, 2]
+    with pytest.raises(DataError, match=r"about a training set of dataset cifar10, not cifar100; .* bare npy"):
+        load_published_indices(path, 100, np.arange(100), dataset="cifar100")
+    with pytest.raises(DataError, match="about a training set of examples 100, not 200"):
+        load_published_indices(path, 200, np.arange(200))

@@ -72,7 +72,8 @@ def _tell_most(ratio: float, scores: Scores, pairs: InfluencePairs, facts: Facts
     memorized = scores.scores >= np.float32(0.25)
     most = np.argsort(-np.nan_to_num(scores.scores, nan=-1), kind="stable")[:_NAMED]
     named = ", ".join(f"{i} (label {scores.labels[i]}): {scores.scores[i]:.2f}" for i in most)
-    say(f"subset ratio {ratio!r}: {memorized.sum()} examples memorized (0.25 or more), most: {named}")
+    many = f"subset ratio {ratio!r}: {memorized.sum()} examples memorized (0.25 or more)"
+    say(f"{many}, most, by {scores.order} index: {named}")
     first = pairs[:_NAMED]
     labels = facts[1].needed_labels("pairs")[first.test_index]
     first = pairs_for_file(first, *facts)
@@ -80,4 +81,7 @@ def _tell_most(ratio: float, scores: Scores, pairs: InfluencePairs, facts: Facts
         f"train {i} on test {j} (label {label}): {influence:.2f}"
         for i, j, label, influence in zip(first.train_index, first.test_index, labels, first.influence, strict=True)
     )
-    say(f"subset ratio {ratio!r}: {len(pairs)} pairs of high influence" + (f", strongest: {named}" if named else ""))
+    say(
+        f"subset ratio {ratio!r}: {len(pairs)} pairs of high influence"
+        + (f", strongest, by {first.order} index: {named}" if named else "")
+    )

@@ -27,6 +27,7 @@ from heldout_torch.stats import (
     write_pairs,
     write_scores,
 )
+from heldout_torch.stats.arguments import as_fraction
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.published import published_scores
 from heldout_torch.stats.published_list import find_published
@@ -178,6 +179,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 def _keep(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
+    as_fraction(arguments.fraction, "fraction")  # before runs are read, or scores fetched
     scores, train, dataset = (_published if arguments.by in published_scores() else _estimated)(arguments)
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if arguments.order == "published" and train.original_index is not None:

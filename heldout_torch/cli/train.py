@@ -50,7 +50,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "experiment",
         metavar="EXPERIMENT",
-        help="such as digits-mlp, one that the zoo declares, or a file of your own, my-experiment.toml",
+        help="such as digits-mlp, or a file of your own, my-experiment.toml; the name of one that the zoo declares "
+        "needs --recipe, since a zoo does not say how runs are trained",
     )
     parser.add_argument("--runs", type=options.run_numbers, required=True, help="numbers of the runs, such as 0-1999")
     subset = parser.add_mutually_exclusive_group(required=True)

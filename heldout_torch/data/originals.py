@@ -176,7 +176,7 @@ def _folder(path: Path, base: str, files: list[str]) -> Path | None:
 
 def _missing(name: str, path: Path, base: str, file: str) -> DataError:
     return DataError(
-        f"{path}: does not hold {name} (all files of {base}, such as {file}); give its folder, or ask for the download"
+        f"{path}: does not hold {name} (all files of {base}, such as {file}); give its folder, or pass download=True"
     )
 
 

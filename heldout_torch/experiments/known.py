@@ -116,9 +116,11 @@ def recipe_of(experiment: Experiment) -> Recipe:
         HeldoutError: If none is known.
     """
     if experiment.recipe is None:
+        name = experiment.name
+        why = "" if name in known_experiments() else "a zoo does not say how runs are trained; "
         raise HeldoutError(
-            f"no recipe is known for {experiment.name}: give one (--recipe FILE.toml), or the experiment's own file "
-            f"with a [recipe]"
+            f"no recipe is known for {name}: {why}name the experiment's own file, such as {name}.toml, which has a "
+            "[recipe], or give one (--recipe FILE.toml)"
         )
     return experiment.recipe
 

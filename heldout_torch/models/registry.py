@@ -161,8 +161,19 @@ def restore_model(architecture: str, config: Mapping[str, Any], state: Mapping[s
             model = build_model(architecture, **config)
             model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise HeldoutError(f"tensors do not fit {architecture} ({' '.join(str(error).split())})") from None
+        first, *others = _misfits(model, state) or [" ".join(str(error).split())]
+        more = f", and {len(others)} more tensors do not fit" if others else ""
+        raise HeldoutError(f"tensors do not fit {architecture}: {first}{more}") from None
     return model.eval()
+
+
+def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Return what is wrong with each tensor of a state that does not fit a network."""
+    expected = model.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in state]
+    wrong += [f"{name} is none of its tensors" for name in state if name not in expected]
+    both = [(name, tuple(state[name].shape), tuple(expected[name].shape)) for name in expected if name in state]
+    return wrong + [f"{name} is {found}, expected {shape}" for name, found, shape in both if found != shape]
 
 
 @functools.cache

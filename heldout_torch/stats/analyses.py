@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count, as_kind, as_number, as_numbers, as_row_of_numbers
+from heldout_torch.stats.arguments import as_count, as_fraction, as_kind, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.shown import short_repr
@@ -180,9 +180,7 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
         DataError: If the fraction is not in 0 ... 1, scores are missing, or they are no row of numbers.
     """
     scores = as_row_of_numbers(scores, "scores")
-    fraction = as_number(fraction, "fraction", "0 ... 1")
-    if not 0 <= fraction <= 1:
-        raise DataError(f"fraction is {fraction}, expected 0 ... 1")
+    fraction = as_fraction(fraction, "fraction")
     if missing := int(np.isnan(scores).sum()):
         raise DataError(f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero'")
     order = np.argsort(scores, kind="stable")

@@ -41,6 +41,17 @@ def as_number(value: Any, name: str, expected: str = "a number") -> float:
     return number
 
 
+def as_fraction(value: Any, name: str) -> float:
+    """Return a number from 0 to 1, both included.
+
+    Raises:
+        DataError: If it is none; `name` is what the error calls it.
+    """
+    if not 0 <= (fraction := as_number(value, name, "0 ... 1")) <= 1:
+        raise DataError(f"{name} is {fraction}, expected 0 ... 1")
+    return fraction
+
+
 def as_share(value: Any, name: str) -> float:
     """Return a number above 0 and below 1, such as a subset ratio or the level of an interval.
 

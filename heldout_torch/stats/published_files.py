@@ -107,8 +107,8 @@ def _cached(file: PublishedFile, parts: Path | None) -> Path:
 def _make(path: Path, file: PublishedFile, parts: Path | None) -> None:
     pieces = file.parts or (file,)
     if parts is None:
-        nor = "" if os.environ.get(FOLDER_VARIABLE) else f", nor in a folder that {FOLDER_VARIABLE} names"
-        check_network(f"{file.name}: is not kept in {_cache()}{nor}")
+        otherwise = f"name a folder that has a copy of it in {FOLDER_VARIABLE}"
+        check_network(f"{file.name}: is not kept in {_cache()}", otherwise=otherwise)
     total = None if any(piece.size is None for piece in pieces) else sum(piece.size or 0 for piece in pieces)
     with _checked_file(path, file) as target, Bar(f"fetch {file.name}", "B", total, delay=1.0) as bar:
         for piece in pieces:

@@ -1,9 +1,13 @@
 """Functions compiled by Numba, which keeps what it compiled in a cache on disk where it may write one."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+
+from heldout_torch.storage.progress import tell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,8 +26,22 @@ def compiled(*signature: Any, **options: Any) -> Callable[[F], F]:
 
     def compile_function(function: F) -> F:
         try:
+            if signature and not _is_kept(njit(cache=True, **options)(function)):
+                _tell_once("later calls find it done")
             return njit(*signature, cache=True, **options)(function)
         except (RuntimeError, OSError):  # Numba's words for: no folder for a cache
+            if signature:
+                _tell_once("it would be kept if NUMBA_CACHE_DIR named a folder that can be written")
             return njit(*signature, **options)(function)
 
     return compile_function
+
+
+@functools.cache
+def _tell_once(later: str) -> None:
+    tell(f"compiling kernels, which takes some seconds; {later}")
+
+
+def _is_kept(function: Any) -> bool:
+    """Return whether the cache has an index of a function's machine code, be it of an older source."""
+    return any(Path(function.stats.cache_path).glob(f"*.{function.py_func.__name__}-*.nbi"))

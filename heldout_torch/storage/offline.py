@@ -14,22 +14,23 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
 
 
-def why_offline() -> str:
+def why_offline(otherwise: str = "name a place on this machine") -> str:
     """Return what forbids the use of the network, and what to do, as the end of a message."""
     if is_offline():
-        return f"{OFFLINE_VARIABLE} forbids the use of the network; unset it, or name a place on this machine"
-    return "offline=True forbids the use of the network; leave it out, or name a place on this machine"
+        return f"{OFFLINE_VARIABLE} forbids the use of the network; unset it, or {otherwise}"
+    return f"offline=True forbids the use of the network; leave it out, or {otherwise}"
 
 
-def check_network(what: object, offline: bool = False) -> None:
+def check_network(what: object, offline: bool = False, otherwise: str = "name a place on this machine") -> None:
     """Check that the network may be used; whatever is about to use it asks here first.
 
     Args:
         what: What is to be reached, as the message names it.
         offline: Whether the caller was told to do without, whatever the environment says.
+        otherwise: What does without it, as the message ends.
 
     Raises:
         ZooError: If it may not.
     """
     if offline or is_offline():
-        raise ZooError(f"{what}: {why_offline()}")
+        raise ZooError(f"{what}: {why_offline(otherwise)}")

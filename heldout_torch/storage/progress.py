@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
@@ -40,16 +40,10 @@ def tracked(steps: Iterable[T], what: str, unit: str, total: float | None = None
             bar.add()
 
 
-@contextmanager
-def told_if_slow(line: str, seconds: float = 1.0) -> Iterator[None]:
-    """Write a line to standard error if the block takes longer than a second."""
-    timer = threading.Timer(seconds, lambda: None if _quiet.is_set() else _write(line + "\n", sys.stderr))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def tell(line: str) -> None:
+    """Write a line to standard error, unless bars are not drawn either."""
+    if not _quiet.is_set():
+        _write(line + "\n", sys.stderr)
 
 
 class Bar:
@@ -145,9 +139,10 @@ class Bar:
         done = self._done
         if total and done > total * (1 - 1e-6):  # shares do not add up to the whole exactly
             done = total
-        parts = [f"{_short(done)} {self._unit}"]
+        whole = _short(int(done))  # of a run that is trained others hear shares
+        parts = [f"{whole} {self._unit}"]
         if total:
-            parts = [f"{int(100 * done / total):3d}% {_short(done)}/{_short(total)} {self._unit}"]
+            parts = [f"{int(100 * done / total):3d}% {whole}/{_short(total)} {self._unit}"]
         parts.append(_clock(seconds))
         if done:
             parts.append(f"{_short(done / max(seconds, 1e-3))} {self._unit}/s")

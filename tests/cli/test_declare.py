@@ -7,7 +7,7 @@ import pytest
 
 from heldout_torch import load_run, plugins
 from heldout_torch.cli import main
-from heldout_torch.experiments import find_experiment
+from heldout_torch.experiments import Experiment, find_experiment
 from heldout_torch.models import registry
 
 
@@ -91,6 +91,16 @@ def test_a_file_that_is_there_stays(data, tmp_path, monkeypatch, capsys):
     assert declare("mine", "--data", data, "--architecture", "small_inception") == 1
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "of somebody"
+
+
+def test_training_again_by_name_is_told_to_name_the_file(data, tmp_path, capsys):
+    (tmp_path / "ZOO" / "mine").mkdir(parents=True)
+    own = Experiment("mine", "digits", "mlp", {"in_features": 64, "widths": [8]}, 1437, 360, {"divide_by": 16.0})
+    (tmp_path / "ZOO" / "mine" / "experiment.json").write_bytes(own.to_bytes())
+    assert main(["train", "mine", "--subset-ratio", "0.5", "--runs", "0", "--zoo", str(tmp_path / "ZOO")]) == 1
+    assert "a zoo does not say how runs are trained; name the experiment's own file, such as mine.toml" in (
+        capsys.readouterr().err
+    )
 
 
 def test_names_with_spaces_can_be_copied_from_what_is_told_next(data, tmp_path, monkeypatch, capsys):

@@ -383,3 +383,19 @@ def test_what_is_kept_can_be_trained_on_whatever_its_suffix(tmp_path, suffix):
     (key,) = list_runs(tmp_path / "zoo")
     original = load_dataset("digits").original_index("train").numpy()
     assert set(original[load_run(key, zoo=tmp_path / "zoo").aux.index_train]) == set(read_kept(kept))
+
+
+def test_a_bad_fraction_is_seen_before_anything_is_fetched_or_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
+    for zoo in ([], [str(tmp_path / "none")]):
+        by = "memorization" if zoo else "cifar10-cscores"
+        words = ["--by", by, "--fraction", "50", "--out", str(tmp_path / "kept.npz")]
+        assert main(["stats", "keep", *zoo, *words]) == 1
+        assert "fraction is 50.0, expected 0 ... 1" in capsys.readouterr().err
+
+
+def test_published_labels_of_another_data_set_are_refused_before_they_are_fetched(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
+    words = ["--labels", "cifar100-influence", "--out", str(tmp_path / "out.npz")]
+    assert main(["stats", "memorization", str(sample_zoo()), *words]) == 1
+    assert "cifar100-influence: is about cifar100, the runs are about digits" in capsys.readouterr().err

@@ -105,7 +105,8 @@ def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
     command = words(zoo, "0.5", "--recipe", quick, "--out", str(out), verb="experiment", ratio="0.7", runs="0-19")
     command.insert(command.index("0.7") + 1, command.pop(command.index("0.5")))
     assert main(command) == 0
-    assert "memorized" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "examples memorized (0.25 or more), most, by original index: " in said
     assert sorted(path.name for path in out.iterdir()) == [
         "cscores.npz", "memorization-0.5.npz", "memorization-0.7.npz", "pairs-0.5.npz", "pairs-0.7.npz",
     ]  # fmt: skip
@@ -150,7 +151,7 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
     [
         (["--device", "cuda:99"], {}, "device 'cuda:99' cannot be used"),
         ([], {"experiment": "digits-cnn"}, "'digits-cnn' is not known"),
-        ([], {"experiment": "digits-mlp-tf"}, "no recipe is known for digits-mlp-tf"),
+        ([], {"experiment": "digits-mlp-tf"}, "no recipe is known for digits-mlp-tf: name the experiment's own file"),
         ([], {"experiment": "mnist-mlp"}, "mnist: give with --data the path"),
         ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
         (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),

@@ -74,6 +74,15 @@ def test_tensors_of_another_network_are_refused_in_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_of_many_tensors_that_do_not_fit_the_first_is_named_and_the_others_counted():
+    other = build_model("mlp", in_features=4, widths=[7, 7]).state_dict()
+    named_otherwise = {f"net.{name}": tensor for name, tensor in other.items()}
+    with pytest.raises(HeldoutError, match=r"^tensors do not fit mlp: \S+ is missing, and 11 more tensors do not fit$"):
+        restore_model("mlp", {"in_features": 4, "widths": [7, 7]}, named_otherwise)
+    with pytest.raises(HeldoutError, match=r"mlp: \S+ is \(7, 4\), expected \(6, 4\), and 2 more tensors"):
+        restore_model("mlp", {"in_features": 4, "widths": [6, 7]}, other)
+
+
 def test_names_belong_to_who_took_them_first():
     with pytest.raises(HeldoutError, match="'mlp' is one of this package's own"):
         register_architecture("mlp", Own)

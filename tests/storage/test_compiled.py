@@ -44,6 +44,8 @@ def test_kernels_work_where_nothing_can_be_kept(tmp_path):
     assert process.stdout.startswith(str(tmp_path))
     assert process.stderr.count("the first time they are compiled, which takes some seconds") == 1
     assert not list(tmp_path.rglob("*.nbc"))
+    assert process.stderr.count("compiling kernels") == 1
+    assert "NUMBA_CACHE_DIR" in process.stderr
 
 
 def test_warm_up_leaves_the_kernels_in_a_cache(tmp_path):
@@ -55,6 +57,9 @@ def test_warm_up_leaves_the_kernels_in_a_cache(tmp_path):
     kept = {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.nbi")}
     kernels = {"kernels_cpu.fill", "kernels_cpu.select", "rank_kernels.rank_correlations", "chroma.convert_crop"}
     assert kernels | {"resize.resize_and_normalise"} <= kept
+    assert process.stderr == "compiling kernels, which takes some seconds; later calls find it done\n"
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_warm_up_is_told_in_json(capsys):

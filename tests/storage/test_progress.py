@@ -11,7 +11,7 @@ import time
 import pytest
 
 from heldout_torch.storage import progress
-from heldout_torch.storage.progress import Bar, set_quiet, told_if_slow, tracked
+from heldout_torch.storage.progress import Bar, set_quiet, tell, tracked
 from tests.helpers.terminal import on_terminal
 
 WORK = """
@@ -67,12 +67,23 @@ def test_quiet_draws_nothing_but_lines(monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     set_quiet(True)
     try:
-        with Bar("work", "run") as bar, told_if_slow("slow", 0.01):
+        with Bar("work", "run") as bar:
+            tell("compiling")
             time.sleep(0.3)
             bar.print("error: shown")
     finally:
         set_quiet(False)
     assert stream.getvalue() == "error: shown\n"
+
+
+def test_shares_of_runs_are_told_as_whole_runs(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with Bar("train", "run", 400) as bar:
+        bar.add(66.9)
+        time.sleep(0.3)
+    assert stream.getvalue().startswith("train:  16% 66/400 run, ")
 
 
 def test_a_bar_within_another_draws_nothing(monkeypatch):

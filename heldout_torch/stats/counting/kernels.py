@@ -16,7 +16,6 @@ import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.stats.counting.axis import Axis
-from heldout_torch.storage.progress import told_if_slow
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +93,8 @@ def count_runs(words: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 def _sweep(device: "str | torch.device") -> ModuleType:
     if str(device) == "cpu" or float64_device(find_device(device)).type == "cpu":
-        with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
-            from heldout_torch.stats.counting import sweep_cpu
+        from heldout_torch.stats.counting import sweep_cpu
+
         return sweep_cpu
     from heldout_torch.stats.counting import sweep_torch
 

@@ -16,7 +16,7 @@ import numpy as np
 from heldout_torch.stats.counting import kernels_cpu
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.counting.kernels_cpu import BLOCK, PANEL, TILE_ROWS
-from heldout_torch.storage.progress import told_if_slow, tracked
+from heldout_torch.storage.progress import tracked
 
 _MANY_ROWS = 512  # from which on tables are worth being filled
 _THREADS: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # all cores that this process may use  # noqa: B009
@@ -59,8 +59,8 @@ def choose_kernels(rows: int, words: int) -> Kernels:
     has = {feature for feature in features.split(",") if feature.startswith("+")}
     if "+avx512vpopcntdq" in has or "+avx2" not in has or rows < _MANY_ROWS or words * 64 >= 2**16:
         return Kernels(kernels_cpu.fill, kernels_cpu.select, kernels_cpu.keep_best, BLOCK * PANEL, 1024, 256)
-    with told_if_slow("loading the counting kernels; the first time they are compiled, which takes some seconds"):
-        from heldout_torch.stats.counting import kernels_tables as tables
+    from heldout_torch.stats.counting import kernels_tables as tables
+
     return Kernels(tables.fill, tables.select, tables.keep_best, 64 * tables.WIDTH, tables.ROWS, tables.ROWS)
 
 

@@ -10,10 +10,13 @@ have little.
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -59,15 +62,26 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
     workers: dict[Any, tuple[str, Any]] = {}  # by this end of its pipe: the device and the process
     busy: dict[Any, dict[int, Task]] = {}  # by the same, the tasks that it has
     waiting = deque(enumerate(tasks))
-    try:
+
+    def begin() -> None:
+        if os.name == "posix":  # Ctrl-C and a closed terminal are ours to hear: we end what we start
+            resource_tracker.ensure_running()  # its start, else part of the first process's, would let them in again
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # of this thread, and inherited
         for device in devices:
             here, there = context.Pipe()
             process = context.Process(
-                target=_serve, args=(there, loaded_plugins(), threads, pickled, device, at_once), daemon=True
+                target=_serve, args=(there, loaded_plugins(), threads, device, at_once), daemon=True
             )
             process.start()
             there.close()  # the process has it, and its end is ours to see
             workers[here], busy[here] = (device, process), {}
+
+    try:
+        with ThreadPoolExecutor(1) as pool:  # for a signal interrupts the main thread, and would cut the start in two
+            pool.submit(begin).result()
+        for pipe in workers:  # not with the arguments: much is written only as fast as a process that begins reads it
+            with suppress(OSError):  # it is dead, as reading from it will tell
+                pipe.send_bytes(pickled)
         while waiting or any(busy.values()):
             while waiting and len(busy[pipe := min(busy, key=lambda pipe: len(busy[pipe]))]) < at_once:
                 number, task = waiting.popleft()
@@ -133,9 +147,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="watch parent", daemon=True).start()
 
 
-def _serve(
-    pipe: Connection, plugins: Sequence[str], threads: int | None, pickled: bytes, device: str, at_once: int
-) -> None:
+def _serve(pipe: Connection, plugins: Sequence[str], threads: int | None, device: str, at_once: int) -> None:
     _end_with_parent()
     receiving, sending = threading.Lock(), threading.Lock()
     failures: SimpleQueue[BaseException] = SimpleQueue()
@@ -157,7 +169,7 @@ def _serve(
 
     try:
         load_plugins(plugins)
-        do = pickle.loads(pickled)(device)  # from the process that started this one
+        do = pickle.loads(pipe.recv_bytes())(device)  # from the process that started this one
         for _ in range(at_once):
             threading.Thread(target=work, daemon=True).start()
         raise failures.get()

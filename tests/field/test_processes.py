@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -57,6 +58,30 @@ def test_who_computes_for_a_killed_process_ends_with_it(number, tmp_path):
     finally:
         for child in filter(is_alive, children):
             os.kill(child, signal.SIGKILL)
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_and_a_closed_terminal_reach_all_processes_and_are_told_once(number, status, begun, tmp_path):
+    """A terminal signals a whole group; a process that is still being started must not tell of its half arguments."""
+    words = f"train digits-mlp --subset-ratio 0.7 --runs 0-999 --batch-of-runs 2 --device cpu cpu --zoo {tmp_path}/zoo"
+    options = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    with started([sys.executable, "-m", "heldout_torch", *words.split()], **options) as process:
+        if begun:
+            wait_for(lambda: list(tmp_path.glob("zoo/digits-mlp/0.7/*/run.json")))
+        else:
+            wait_for(lambda: len(children_of(process.pid)) == 3)  # two work, the third is multiprocessing's own
+        os.killpg(process.pid, number)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert [line for line in errors.splitlines() if not line.startswith("train:")] == [
+        f"{'interrupted' if number == signal.SIGINT else 'terminated'}; what is finished stays, call again to go on"
+    ]
 
 
 def test_a_terminated_training_leaves_a_manifest_of_its_runs(bucket, tmp_path):

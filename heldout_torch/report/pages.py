@@ -10,7 +10,7 @@ import numpy as np
 
 import heldout_torch
 from heldout_torch.data import AnyDataset, as_dataset
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, one_line
 from heldout_torch.optional import require
 from heldout_torch.report import figures, payload
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
@@ -57,8 +57,8 @@ def write_report(
 
     Raises:
         DataError: If statistics, experiment and data set are not about the same examples.
-        HeldoutError: If the folder is not empty, names and classes differ in number, or Jinja2, Matplotlib or Pillow
-            is not installed.
+        HeldoutError: If the folder is not empty or cannot be written, names and classes differ in number, or Jinja2,
+            Matplotlib or Pillow is not installed.
     """
     out = local_path(out)
     check_output(out)
@@ -74,11 +74,14 @@ def write_report(
         raise HeldoutError(f"{len(names)} class names given, {experiment.dataset} has {classes} classes")
     html = _render(statistics, experiment, dataset is not None, names, commands)
     remove_stale(out.parent)
-    with new_folder(out, overwrite=True) as folder:
-        write_plainly(folder / "index.html", html.encode())
-        for name in ("report.css", "report.js"):
-            write_plainly(folder / name, _template_source(name))
-        _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
+    try:
+        with new_folder(out, overwrite=True) as folder:
+            write_plainly(folder / "index.html", html.encode())
+            for name in ("report.css", "report.js"):
+                write_plainly(folder / name, _template_source(name))
+            _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
+    except OSError as error:
+        raise HeldoutError(f"{out}: cannot be written ({error.strerror or one_line(error)})") from None
     return out / "index.html"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import DataError, ZooError, one_line
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.npz import map_npy
@@ -84,4 +84,5 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
                 sync(temporary / f"{name}.npy")
             write_plainly(temporary / RECORD, json.dumps(record).encode())
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+        reason = error.strerror or one_line(error)  # NumPy says it in words of its own
+        raise DataError(f"{folder}: cannot be written ({reason})") from None

@@ -69,10 +69,13 @@ class AuxArrays:
         """Validate and write the file atomically.
 
         Raises:
-            ZooError: As `validate`.
+            ZooError: As `validate`, or if it cannot be written.
         """
         self.validate(str(path))
-        write_atomically(path, self.to_bytes())
+        try:
+            write_atomically(path, self.to_bytes())
+        except OSError as error:
+            raise ZooError(f"{path}: cannot be written ({error.strerror})") from None
 
     def validate(self, name: str = "aux_arrays.npz") -> None:
         """Check that the arrays can be those of a run.

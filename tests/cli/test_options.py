@@ -4,7 +4,9 @@ Also of cli/output.py.
 """
 
 import re
+import resource
 import tracemalloc
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from heldout_torch.cli import main
 from heldout_torch.cli.output import as_advised
 from heldout_torch.data import load_digits
 from heldout_torch.experiments import known_experiments
+from heldout_torch.stats import save_indices
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
@@ -262,3 +265,37 @@ def test_the_aux_arrays_of_a_network_have_the_name_of_an_npz_file(tmp_path, caps
     words = ["mine.safetensors", "--experiment", "digits-mlp", "--subset", "s.npy", "--out", str(tmp_path / "a.csv")]
     assert main(["evaluate", *words]) == 1
     assert "a.csv: the name of the file says its format, expected one ending in .npz" in capsys.readouterr().err
+
+
+@contextmanager
+def files_of_at_most(size):
+    """As a full disk or a quota would: a file takes so many bytes and no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("stats", "memorization", "ZOO", "--table", "OUT", "--experiment", EXPERIMENT, "--out", "OUT.npz"), "out/"),
+        (("report", "ZOO", "--experiment", EXPERIMENT, "--out", "OUT"), "out: "),
+        (("evaluate", "MINE", "--experiment", EXPERIMENT, "--subset", "SUBSET", "--out", "OUT.npz"), "out.npz: "),
+    ],
+    ids=lambda words: words[0] if isinstance(words, tuple) else "",
+)
+def test_a_disk_that_is_full_at_the_end_is_told_with_what_and_why(words, named, zoo, tmp_path, capsys):
+    save_indices(tmp_path / "subset.npz", np.arange(700), "original")
+    model = sorted(zoo.rglob("model.safetensors"))[0]
+    own = {"ZOO": zoo, "MINE": model, "SUBSET": tmp_path / "subset.npz", "OUT": tmp_path / "out"}
+    own["OUT.npz"] = tmp_path / "out.npz"
+    with files_of_at_most(3000):
+        assert main([str(own.get(word, word)) for word in words]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path}/{named}")
+    assert "cannot be written (" in line
+    assert "None" not in line
+    assert "partial" not in line

@@ -81,13 +81,18 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     Raises:
         ZooError: If there is no index, or it is damaged or another archive's.
     """
-    name = name or archive + INDEX_ENDING
+    given, name = name is not None, name or archive + INDEX_ENDING
     try:
         head = read_range(name, 0, HEAD.size)
     except FileNotFoundError:
         if not is_remote(archive) and not Path(archive).exists():
             raise ZooError(f"{archive}: there is no such archive") from None
-        raise ZooError(f"{name}: there is no seek index; make it with: heldout archive index ARCHIVE") from None
+        elsewhere = (
+            "" if given else "; one that lies elsewhere is moved beside the archive, or named by index= in Python"
+        )
+        raise ZooError(
+            f"{name}: there is no seek index; make it with: heldout archive index ARCHIVE{elsewhere}"
+        ) from None
     try:
         magic, length = HEAD.unpack(head)
         if magic != MAGIC:

@@ -27,7 +27,7 @@ from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
-from heldout_torch.zoo.records import RECORD_FILE, TRIES, RunFiles, RunRecord, read_record
+from heldout_torch.zoo.records import AGAIN, RECORD_FILE, TRIES, RunFiles, RunRecord, read_record
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 from heldout_torch.zoo.writing import WritingZoo
 
@@ -112,8 +112,8 @@ class FolderZoo(WritingZoo):
             if not wrong:
                 return RunFiles.recorded(metadata, record, contents, str(path))
         raise ZooError(
-            f"{path}: {', '.join(wrong)} not as recorded; export or fetch the run again, or, if it was "
-            f"changed on purpose: heldout zoo index {self.root}"
+            f"{path}: {', '.join(wrong)} not as recorded; {AGAIN}; or, if it was changed on purpose: "
+            f"heldout zoo index {self.root}"
         )
 
     def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
@@ -256,7 +256,7 @@ class FolderZoo(WritingZoo):
             return ZooError(f"run {key} is not in {self.root}")
         if path.name == MODEL_FILE:
             return ZooError(f"run {key} in {self.root} has aux arrays only: it can be counted, not loaded; export it")
-        return ZooError(f"{path}: is missing; export or fetch the run again")
+        return ZooError(f"{path}: is missing; {AGAIN}")
 
     def _unwritable(self, error: OSError) -> ZooError:
         return UnwritableError(f"{self.root}: cannot be written ({error.strerror or error})")

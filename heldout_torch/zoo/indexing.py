@@ -22,7 +22,7 @@ from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import read_aux
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey, parse_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
-from heldout_torch.zoo.records import RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record, record_bytes
+from heldout_torch.zoo.records import AGAIN, RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record, record_bytes
 
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
@@ -137,7 +137,7 @@ def _read_run(zoo: Indexable, key: RunKey, files: Files, seen: str | None, exper
     for name in RUN_FILES if record is None else record.files:
         data = zoo.read(f"{key}/{name}") if name in files else None
         if data is None:
-            raise ZooError(f"{where}/{name}: is missing; export or fetch the run again")
+            raise ZooError(f"{where}/{name}: is missing; {AGAIN}")
         contents[name] = data
     if MODEL_FILE in contents:
         run = RunFiles.unrecorded(contents, key, experiment, where)

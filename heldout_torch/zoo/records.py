@@ -28,6 +28,7 @@ from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import model_bytes, read_model, read_model_header
 
 RECORD_FILE = "run.json"
+AGAIN = "export the run again with --overwrite; one that was trained is removed first, and trained again"
 TRIES = 10  # to read a run that somebody replaces all the time
 MAX_RECORD = 2**16  # bytes; real ones have about a thousand
 _VERSION = 1

@@ -24,7 +24,7 @@ from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
-from heldout_torch.zoo.records import RECORD_FILE, TRIES, RunFiles, RunRecord, read_record, record_bytes
+from heldout_torch.zoo.records import AGAIN, RECORD_FILE, TRIES, RunFiles, RunRecord, read_record, record_bytes
 
 _WAIT = 0.02  # seconds, longer before each further try
 
@@ -139,7 +139,7 @@ class WebZoo:
             wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
             if not wrong:
                 return RunFiles.recorded(self.metadata(key), record, contents, f"{self.location}/{key}")
-        raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; put the run there again")
+        raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; {AGAIN}")
 
     def read(self, name: str) -> bytes | None:
         """Return the contents of a file of the zoo, offline of one that is cached; None if there is none."""

@@ -3,6 +3,7 @@
 import pytest
 
 from heldout_torch.cli import main
+from heldout_torch.storage.urls import write_file
 from heldout_torch.zoo.cache import cache_folder
 from tests.helpers.archives import EXPERIMENT, contents, multiply
 from tests.helpers.server import Server
@@ -27,6 +28,27 @@ def test_check_is_0_for_a_good_zoo_and_1_for_a_bad_one(zoo, capsys):
     (zoo / EXPERIMENT / "0.7/2/model.safetensors").write_bytes(b"x")
     assert main(["zoo", "check", str(zoo)]) == 1
     assert "/zoo/digits-mlp-tf/0.7/2: model.safetensors not as recorded" in capsys.readouterr().err
+
+
+def test_what_check_advises_mends_the_run(zoo, tmp_path, capsys):
+    """Used to advise "export or fetch the run again", which skips a run that is there."""
+    for name in ("model.safetensors", "aux_arrays.npz"):
+        (zoo / EXPERIMENT / "0.7/2" / name).write_bytes(b"x")
+        again = ["export", str(tmp_path / "tree"), "--zoo", str(zoo), "--runs", "2"]
+        assert main(again) == 0
+        assert main(["zoo", "check", str(zoo)]) == 1
+        assert "export the run again with --overwrite" in capsys.readouterr().err
+        assert main([*again, "--overwrite"]) == 0
+        assert main(["zoo", "check", str(zoo)]) == 0
+
+
+def test_what_check_advises_mends_a_run_in_a_bucket(zoo, bucket, capsys):
+    assert main(["zoo", "push", str(zoo), bucket, "--runs", "1-2"]) == 0
+    write_file(f"{bucket}/{EXPERIMENT}/0.7/2/model.safetensors", b"x")
+    assert main(["zoo", "check", bucket]) == 1
+    assert "export the run again with --overwrite" in capsys.readouterr().err
+    assert main(["export", str(zoo), "--zoo", bucket, "--runs", "2", "--overwrite"]) == 0
+    assert main(["zoo", "check", bucket]) == 0
 
 
 def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):

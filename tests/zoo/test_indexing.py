@@ -20,6 +20,7 @@ from heldout_torch.zoo.copy import check_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_writable, open_zoo
+from heldout_torch.zoo.records import AGAIN
 from tests.helpers.archives import EXPERIMENT, multiply
 from tests.helpers.zoos import export
 
@@ -161,7 +162,7 @@ def test_a_damaged_run_is_named_and_nothing_else_is_lost(zoo, name):
 def test_a_file_that_is_missing_is_named(zoo):
     remove_file(place_of(zoo, 3, "model.safetensors"))
     (error,) = zoo.index().damaged.values()
-    assert error.endswith("mine/0.7/3/model.safetensors: is missing; export or fetch the run again")
+    assert error.endswith(f"mine/0.7/3/model.safetensors: is missing; {AGAIN}")
 
 
 def test_interrupting_leaves_the_manifest_as_it_was(zoo, monkeypatch):

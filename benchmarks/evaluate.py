@@ -1,10 +1,11 @@
-"""Evaluation on this machine's CPU against TensorFlow in a process of its own, on the same cores, turn by turn.
+"""Evaluation against TensorFlow in a process of its own, on the same cores, turn by turn.
 
-    python benchmarks/evaluate.py [--trained FOLDER]
+    python benchmarks/evaluate.py [--trained FOLDER] [--device cuda]
 
 Prints images/s as medians, the ratio to TensorFlow, and the share of the rate that one large convolution reaches.
 What "fast" gains depends on how many margins are small, so it needs a trained network: FOLDER is what
-`tests/references/cifar_run.py FOLDER cifar10 ...` wrote. Without it, only "exact" is measured.
+`tests/references/cifar_run.py FOLDER cifar10 ...` wrote. Without it, only "exact" is measured. `--device` is ours:
+TensorFlow computes where its build does.
 """
 
 import argparse
@@ -48,7 +49,9 @@ def main() -> int:
     """Measure both networks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="a trained SmallInception and its data")
-    trained = parser.parse_args().trained
+    parser.add_argument("--device", default="cpu", help="where we compute, default: cpu")
+    options = parser.parse_args()
+    trained = options.trained
     if trained is not None and not (trained / "cifar10-tiny").is_dir():
         print(f"error: {trained} holds no cifar10-tiny; tests/references/cifar_run.py writes it", file=sys.stderr)
         return 1
@@ -56,11 +59,11 @@ def main() -> int:
 
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
     for architecture in IMAGES:
-        _compare(architecture, trained if architecture == "small_inception" else None)
+        _compare(architecture, trained if architecture == "small_inception" else None, options.device)
     return 0
 
 
-def _compare(architecture: str, trained: Path | None) -> None:
+def _compare(architecture: str, trained: Path | None, device: str) -> None:
     import torch
 
     from heldout_torch.archives.convert import convert_run
@@ -84,7 +87,7 @@ def _compare(architecture: str, trained: Path | None) -> None:
         model, precisions = model_from_state(state, metadata, str(run)), ["exact", "fast"]
     n = len(pixels)
     rows = Split(torch.from_numpy(pixels), torch.zeros(n, dtype=torch.int64), torch.arange(n), torch.arange(n))
-    dataset = ArrayDataset("images", rows, rows, classes, divide_by=255.0)
+    dataset = ArrayDataset("images", rows, rows, classes, divide_by=255.0).to(device)
     seconds: dict[str, list[float]] = {name: [] for name in ("TensorFlow", *precisions)}
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/images.npy", pixels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255))
@@ -101,12 +104,12 @@ def _compare(architecture: str, trained: Path | None) -> None:
                 seconds["TensorFlow"].append(float(peer.stdout.readline()))
                 for precision in precisions:
                     start = time.perf_counter()
-                    evaluation = evaluate(model, dataset, "train", precision=precision)  # type: ignore[arg-type]
+                    evaluation = evaluate(model, dataset, "train", device=device, precision=precision)  # type: ignore[arg-type]
                     seconds[precision].append(time.perf_counter() - start)
                     if precision == "fast":
                         print(f"  fast: {evaluation.redone} of {n} redone, error {evaluation.error:.3f}")
             peer.stdin.close()
-    peak = _convolution_rate()
+    peak = _convolution_rate(device)
     for name, times in seconds.items():
         rate = n / statistics.median(times)
         share = rate * GIGA_OPERATIONS[architecture] / peak
@@ -117,17 +120,21 @@ def _compare(architecture: str, trained: Path | None) -> None:
         )
 
 
-def _convolution_rate() -> float:
+def _convolution_rate(device: str) -> float:
     """Measure GFLOP/s of one large float32 convolution, best of several."""
     import torch
 
-    convolution = torch.nn.Conv2d(512, 512, 3, padding=1).to(memory_format=torch.channels_last)
-    x = torch.rand(16, 512, 32, 32).to(memory_format=torch.channels_last)
+    from heldout_torch.evaluation.float32 import float32_only
+    from heldout_torch.evaluation.inference import layout_for
+
+    layout = layout_for(torch.device(device), torch.float32)
+    convolution = torch.nn.Conv2d(512, 512, 3, padding=1).to(device).to(memory_format=layout)
+    x = torch.rand(16, 512, 32, 32).to(device).contiguous(memory_format=layout)
     times = []
-    with torch.inference_mode():
+    with torch.inference_mode(), float32_only():
         for _ in range(5):
             start = time.perf_counter()
-            convolution(x)
+            convolution(x)[0, 0, 0, 0].item()  # which waits for a GPU
             times.append(time.perf_counter() - start)
     return 2 * 9 * 512 * 512 * 32 * 32 * 16 / 1e9 / min(times)
 

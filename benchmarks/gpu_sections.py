@@ -79,7 +79,7 @@ def _training(bench: Bench, precisions: list[str]) -> Iterator[Row]:
 
 def trained_twice(bench: Bench) -> Iterator[Row]:
     """Train the same run twice, alone, and compare the weights: as it is, and with what should make them the same."""
-    work, cudnn = bench.work(subset=np.arange(min(2048, len(bench.dataset.train.labels)))), torch.backends.cudnn
+    work, cudnn = bench.work(subset=np.arange(32 if bench.quick else 2048)), torch.backends.cudnn
     state_file = str(bench.folder / "twice.safetensors")
 
     def weights() -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def small_inception(bench: Bench) -> Iterator[Row]:
     """Evaluate one network on a split that lies on the device."""
     model, dataset = trained_model(bench), bench.dataset.to(bench.device)
     count = len(dataset.labels("train"))
-    for precision, peak in (("exact", "float32"), ("fast", "bf16")):
+    for precision, peak in (("exact", "float32"), ("fast", "fp16" if bench.on_gpu else "bf16")):
         redone = []
 
         def work() -> None:

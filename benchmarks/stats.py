@@ -1,6 +1,6 @@
 """How fast statistics come out of a run table, against the plain NumPy estimator of the published formula.
 
-    python benchmarks/stats.py influence      # CIFAR's scale: 2,000 runs, 50,000 x 10,000
+    python benchmarks/stats.py influence      # CIFAR's scale: 2,000 runs, 50,000 x 10,000; --device cuda
     python benchmarks/stats.py memorization   # ImageNet's scale: 2,000 runs, 1,281,167 examples
     python benchmarks/stats.py pairs          # high-influence pairs of 1,281,167 x 50,000; --device cuda
     python benchmarks/stats.py top            # top 10 of each of 50,000 test examples among 1,281,167; --device cuda
@@ -126,31 +126,36 @@ def tables_limit() -> float:
     return rows * tables.WIDTH * runs * repeats / seconds * numba.config.NUMBA_NUM_THREADS
 
 
-def report_rate(pairs: int, seconds: float, processor: float) -> None:
+def report_rate(pairs: int, seconds: float, processor: float, device: str) -> None:
     """Print run-pairs a second, and what share of the processors the work got and used."""
     rate, cores = pairs * RUNS / seconds, numba.config.NUMBA_NUM_THREADS
+    if device != "cpu":  # whose limit is another
+        print(f"  {rate:.3g} run-pairs/s on {device}")
+        return
     counts_bits = choose_kernels(10_000, RUNS // 64).fill is kernels_cpu.fill
     limit, name = (popcount_limit(), "popcount") if counts_bits else (tables_limit(), "tables'")
     print(f"  {rate:.3g} run-pairs/s, {rate / limit:.0%} of the {name} limit of {limit:.3g}")
     print(f"  {processor:.0f} s of processor time, {processor / seconds / cores:.0%} of {cores} cores")
 
 
-def benchmark_influence() -> None:
+def benchmark_influence(device: str) -> None:
     """CIFAR's scale."""
     table = simulate(50_000, 10_000)
     trained_on = np.ascontiguousarray(unpack(table.packed_trained_on, RUNS).T)
     correct_test = np.ascontiguousarray(unpack(table.packed_correct_test, RUNS).T)
-    influence(table, test=slice(8))  # kernels are loaded
+    influence(table, test=slice(8), device=device)  # kernels are loaded
     processor = time.process_time()
-    ours, estimate = timed(lambda: influence(table))
+    ours, estimate = timed(lambda: influence(table, device=device))
     processor = (time.process_time() - processor) / REPEATS
     theirs, expected = timed(lambda: numpy_influence(trained_on, correct_test))
     print(f"influence, {RUNS} runs, 50,000 x 10,000: {ours:.2f} s, NumPy {theirs:.2f} s, ratio {theirs / ours:.1f}")
     print(f"  largest difference {np.abs(estimate - expected).max():.1e}")
-    report_rate(estimate.size, ours, processor)
+    report_rate(estimate.size, ours, processor, device)
     size = estimate.nbytes / 1e9
     del estimate, expected
-    print(f"  peak memory {peak_memory(lambda: influence(table))[0]:.2f} GB, of which output {size:.2f} GB")
+    print(
+        f"  peak memory {peak_memory(lambda: influence(table, device=device))[0]:.2f} GB, of which output {size:.2f} GB"
+    )
 
 
 def benchmark_memorization() -> None:
@@ -191,7 +196,7 @@ def benchmark_imagenet(part: str, device: str) -> None:
             lambda: influence_pairs(table, min_memorization=None, same_class=False, device=device), 1
         )
         print(f"all pairs with influence >= 0.15: {seconds:.1f} s, {len(pairs)} pairs")
-        report_rate(train * test, seconds, time.process_time() - processor)
+        report_rate(train * test, seconds, time.process_time() - processor, device)
         rows, columns = np.nonzero(matrix >= np.float32(0.15))
         known = set(zip(chosen[rows].tolist(), columns.tolist(), strict=True))
         found = np.isin(pairs.test_index, chosen)
@@ -202,7 +207,7 @@ def benchmark_imagenet(part: str, device: str) -> None:
         processor = time.process_time()
         seconds, top = timed(lambda: top_influences(table, 10, device=device), 1)
         print(f"top 10 of each test example: {seconds:.1f} s")
-        report_rate(train * test, seconds, time.process_time() - processor)
+        report_rate(train * test, seconds, time.process_time() - processor, device)
         for example, row in zip(chosen, matrix, strict=True):
             assert np.array_equal(top.index[example], np.argsort(-row, kind="stable")[:10])
         print(f"  equal to the sorted matrix at {len(chosen)} test examples")
@@ -214,9 +219,11 @@ def benchmark_imagenet(part: str, device: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["influence", "memorization", "pairs", "top"])
-    parser.add_argument("--device", default="cpu", help="of pairs and top, default: cpu")
+    parser.add_argument("--device", default="cpu", help="of all but memorization, default: cpu")
     arguments = parser.parse_args()
-    if arguments.part in ("pairs", "top"):
-        benchmark_imagenet(arguments.part, arguments.device)
+    if arguments.part == "memorization":
+        benchmark_memorization()
+    elif arguments.part == "influence":
+        benchmark_influence(arguments.device)
     else:
-        {"influence": benchmark_influence, "memorization": benchmark_memorization}[arguments.part]()
+        benchmark_imagenet(arguments.part, arguments.device)

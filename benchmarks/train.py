@@ -1,7 +1,7 @@
 """Training of held-out runs: speed against plain PyTorch, and MNIST C-scores against the published ones.
 
-    python benchmarks/train.py digits
-    python benchmarks/train.py mnist mnist.npz
+    python benchmarks/train.py digits [--device cuda]
+    python benchmarks/train.py mnist mnist.npz [--device cuda]
     python benchmarks/train.py truth mnist.npz mnist-cscores.npy --zoo ZOO --runs-a-ratio 20
 
 `mnist.npz` holds MNIST in the order of its own files: `train_images` (60000, 28, 28) uint8, `train_labels`,
@@ -27,6 +27,7 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from heldout_torch.data import ArrayDataset, Split, load_digits, tfds_order
+from heldout_torch.evaluation.float32 import products_in
 from heldout_torch.models import build_model
 from heldout_torch.stats import RunTable, consistency
 from heldout_torch.training import Recipe, RunBatch, train_runs
@@ -44,15 +45,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def train_plainly(experiment: Experiment, recipe: Recipe, dataset: ArrayDataset, run: int) -> None:
+def train_plainly(experiment: Experiment, recipe: Recipe, dataset: ArrayDataset, run: int, device: str) -> None:
     """Train and evaluate one run as one would write it: a module, `torch.optim.SGD`, a loop over batches."""
     torch.manual_seed(run)
-    model = build_model(experiment.architecture, **experiment.config)
+    model = build_model(experiment.architecture, **experiment.config).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
-    images, labels = dataset.train.images.float() / dataset.divide_by, dataset.train.labels
+    images, labels = (dataset.train.images.float() / dataset.divide_by).to(device), dataset.train.labels.to(device)
     orders = epoch_orders(run, len(labels), 0.7)
     for _ in range(recipe.epochs):
-        order = torch.from_numpy(next(orders))
+        order = torch.from_numpy(next(orders)).to(device)
         for batch in order.split(recipe.batch_size):
             loss = F.cross_entropy(model(images[batch]), labels[batch])
             optimizer.zero_grad()
@@ -60,36 +61,43 @@ def train_plainly(experiment: Experiment, recipe: Recipe, dataset: ArrayDataset,
             optimizer.step()
     with torch.inference_mode():
         for split in (dataset.train, dataset.test):
-            (model(split.images.float() / dataset.divide_by).argmax(1) == split.labels).numpy()
+            images = (split.images.float() / dataset.divide_by).to(device)
+            (model(images).argmax(1).cpu() == split.labels).numpy()
 
 
-def compare(name: str, dataset: ArrayDataset, recipe: Recipe, runs: int, plain_runs: int) -> float:
+def compare(name: str, dataset: ArrayDataset, recipe: Recipe, runs: int, plain_runs: int, device: str) -> float:
     """Print runs/s of both, taken in turn, and their ratio; give ours."""
     experiment = known_experiments()[name]
     ours, plain = [], []
     for _ in range(REPEATS):
         with tempfile.TemporaryDirectory() as zoo:
             work = RunBatch(experiment, recipe, 0.7, tuple(range(runs)))
-            ours.append(runs / seconds(lambda: list(train_runs(work, dataset, Path(zoo)))))  # noqa: B023
+            ours.append(runs / seconds(lambda: list(train_runs(work, dataset, Path(zoo), device))))  # noqa: B023
         for threads in {1, torch.get_num_threads()}:
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
-            taken = seconds(lambda: [train_plainly(experiment, recipe, dataset, run) for run in range(plain_runs)])
+            taken = seconds(
+                lambda: [train_plainly(experiment, recipe, dataset, run, device) for run in range(plain_runs)]
+            )
             torch.set_num_threads(before)
             plain.append((threads, plain_runs / taken))
     best = max({threads for threads, _ in plain}, key=lambda t: median(rate for threads, rate in plain if threads == t))
     peer = median(rate for threads, rate in plain if threads == best)
     ratios = sorted(rate / peer for rate in ours)
-    print(f"{name}, {recipe.epochs} epochs, ratio 0.7, {torch.get_num_threads()} cores, medians of {REPEATS}")
+    print(f"{name}, {recipe.epochs} epochs, ratio 0.7, {device}, {torch.get_num_threads()} cores, medians of {REPEATS}")
     print(f"  heldout_torch, to the zoo: {median(ours):8.2f} runs/s")
     print(f"  plain PyTorch, {best} thread(s): {peer:8.2f} runs/s")
     print(f"  ratio: {median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})")
     return median(ours)
 
 
-def matrix_rate() -> float:
-    """Measure the float32 multiply-add rate of all cores together on large square matrices, in FLOP/s."""
+def matrix_rate(device: str) -> float:
+    """Measure the float32 multiply-add rate on large square matrices, of a CPU's cores all together, in FLOP/s."""
     size, times, cores = 1024, 20, torch.get_num_threads()
+    if device != "cpu":
+        a, b = torch.randn(2, 8192, 8192, device=device)
+        with products_in("ieee"):
+            return 2 * 8192**3 / median(seconds(lambda: (a @ b)[0, 0].item()) for _ in range(REPEATS))
 
     def multiply() -> None:
         torch.set_num_threads(1)
@@ -190,11 +198,18 @@ def main() -> None:
         if path is None or not path.is_file():
             sys.exit(f"error: {path or 'a path'} is needed for {options.part} and is not there; see --help")
     if options.part == "digits":
-        compare("digits-mlp", load_digits(), known_experiments()["digits-mlp"].recipe, runs=108, plain_runs=2)
+        compare(
+            "digits-mlp",
+            load_digits(),
+            known_experiments()["digits-mlp"].recipe,
+            runs=108,
+            plain_runs=2,
+            device=options.device,
+        )
     elif options.part == "mnist":
         recipe = replace(known_experiments()["mnist-mlp"].recipe, epochs=1)
-        rate = compare("mnist-mlp", load_mnist(options.data), recipe, runs=4, plain_runs=1)
-        reached, limit = rate * flop_of_run(known_experiments()["mnist-mlp"], recipe), matrix_rate()
+        rate = compare("mnist-mlp", load_mnist(options.data), recipe, runs=4, plain_runs=1, device=options.device)
+        reached, limit = rate * flop_of_run(known_experiments()["mnist-mlp"], recipe), matrix_rate(options.device)
         print(f"  {reached / 1e9:.0f} GFLOP/s of {limit / 1e9:.0f} for large matrices: {reached / limit:.0%}")
     elif options.zoo is None:
         sys.exit("error: truth needs --zoo, a folder for its runs")

@@ -38,6 +38,8 @@ def any_device(device: "str | torch.device") -> "torch.device":
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         why = "it names no device" if isinstance(error, TypeError) else str(error).strip().split("\n", 1)[0]
+        if isinstance(error, NotImplementedError):  # whose words name all that PyTorch has
+            why = "this PyTorch lacks it"
         name, known = str(device).partition(":")[0], {"cuda", *_kinds()}
         near = "" if name in known else nearest(name, known)
         raise DeviceError(f"device {str(device)!r} cannot be used here ({why}){near}") from None

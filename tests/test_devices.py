@@ -100,8 +100,9 @@ def test_tensors_may_lie_where_the_package_does_not_compute():
     with pytest.raises(DeviceError, match=r"^device 'meta' cannot be used here \(expected 'cpu'( or '\w+')?\)$"):
         find_device("meta")
     for name in ("hpu", "mps", "cpu:-1", "", 3.5, True):
-        with pytest.raises(DeviceError, match=r"^device '.*' cannot be used here \("):
+        with pytest.raises(DeviceError, match=r"^device '.*' cannot be used here \(") as error:
             any_device(name)
+        assert len(str(error.value)) < 300
 
 
 @only_pretended

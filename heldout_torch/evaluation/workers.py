@@ -51,6 +51,8 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
     Raises:
         HeldoutError: If a task raises it, but for DeviceError, or all devices failed.
     """
+    if not tasks:
+        return
     if len(devices) == 1 or len(tasks) == 1:
         yield from _spread_here(make(devices[0]), tasks, tasks_at_once(devices[0]), tell)
         return

@@ -72,6 +72,13 @@ def test_a_damaged_run_does_not_stop_the_others(tmp_path):
         assert all(found[run].matches == 1797 for run in (0, 2, 3, 5))
 
 
+def test_no_runs_are_none_on_several_devices_too():
+    """As when a sweep that was finished is begun again."""
+    place = open_zoo(sample_zoo())
+    for devices in (["cpu"], ["cpu", "cpu"]):
+        assert list(sweep(verify_runs, [], place, load_digits(), devices, lambda n: None)) == []
+
+
 def refuse(runs, dataset, device, progress):
     raise DataError("the data set is bad")
 

@@ -59,6 +59,15 @@ def file_to_write(text: str) -> Path:
     return path
 
 
+def file_to_append(text: str) -> Path:
+    """Return the path of a file that grows: one that is there needs no folder that takes files.
+
+    Raises:
+        HeldoutError: As `file_to_write`.
+    """
+    return path if (path := local_path(text)).is_file() else file_to_write(text)
+
+
 def folder_to_write(text: str) -> Path:
     """Return the path of a folder that is to be written into, as `file_to_write` does of a file.
 

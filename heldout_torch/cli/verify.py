@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--tolerance", type=int, default=0, metavar="N", help="mismatches allowed in a run, default: 0")
     parser.add_argument(
-        "--results", type=options.file_to_write, metavar="FILE",
+        "--results", type=options.file_to_append, metavar="FILE",
         help="where results are appended, a line of JSON a run; several processes may share it (default: a file for "
         "this place of runs in the cache folder, HELDOUT_TORCH_CACHE)",
     )  # fmt: skip

@@ -51,7 +51,9 @@ class Parser(HelpfulParser):
         """Parse words; those that an action does not know are told with the action's own usage."""
         options, unknown = super().parse_known_args(*given, **named)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            names = not unknown[0].startswith("-") and "--experiment" in self._option_string_actions
+            hint = f"; an experiment is named by --experiment {unknown[0]}" if names else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return options, unknown
 
     def __init__(self, **options: Any) -> None:

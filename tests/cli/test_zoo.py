@@ -51,6 +51,15 @@ def test_what_check_advises_mends_a_run_in_a_bucket(zoo, bucket, capsys):
     assert main(["zoo", "check", bucket]) == 0
 
 
+def test_an_experiment_as_a_bare_word_is_told_its_option(zoo, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["zoo", "list", str(zoo), EXPERIMENT])
+    assert stop.value.code == 2
+    assert f"unrecognized arguments: {EXPERIMENT}; an experiment is named by --experiment {EXPERIMENT}" in (
+        capsys.readouterr().err
+    )
+
+
 def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
     def listed(*options):
         capsys.readouterr()

@@ -135,14 +135,14 @@ def compare_inflaters(archive: Path) -> None:
         print(f"  inflating by {name}: {taken:.2f} s, {times['zlib'] / taken:.2f} times as fast as zlib")
 
 
-def compare_by_url(archive: Path, workers: int) -> None:
+def compare_by_url(archive: Path, workers: int, rounds: int) -> None:
     """Print how exporting from a web server compares with piping what `curl` fetches, both as commands."""
     heldout = f"{sys.executable} -m heldout_torch export --quiet --workers {workers}"
     os.environ["HELDOUT_TORCH_CACHE"] = str(archive.parent / "cache")
     checked, rows = f"--md5 {md5(archive)}", []
     with serving(archive.parent) as url:
         address = f"{url}/{archive.name}"
-        for number in range(7):
+        for number in range(rounds):
             zoos = [archive.parent / f"{kind}-{number}" for kind in ("url", "pipe")]
             ways = [
                 shell(f"{heldout} {address} {checked} --zoo {zoos[0]}"),
@@ -219,12 +219,14 @@ def main() -> None:
         small = folder / "small" / f"{EXPERIMENT}.tar.gz"
         pack_small(made, options.runs, small)
         compare_export(small, options.workers)
-        compare_by_url(small, options.workers)
+        compare_by_url(small, options.workers, 7)
         if options.inflaters:
             compare_inflaters(small)
         (folder / "large").mkdir()
         large = folder / "large" / f"{EXPERIMENT}.tar.gz"
-        compare_one_run(large, pack_large(made, options.gigabytes, large))
+        runs = pack_large(made, options.gigabytes, large)
+        compare_by_url(large, options.workers, 3)
+        compare_one_run(large, runs)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 What deflate (RFC 1951) packs is a sequence of blocks of some ten kilobytes. Inflating can begin at each, given the 32
 KiB inflated before it, which what follows refers to. Blocks end at any bit; those that end with a byte, an eighth of
 them, are enough, and no bits need be shifted. A block's header has few valid forms, so that one byte in some thousand
-looks like one. Inflating from there tells the true ones: they give as many bytes as are known to follow, and the same.
+looks like one. Inflating from there tells the true ones: they give the bytes that are known to follow.
 """
 
 import zlib
@@ -18,7 +18,8 @@ SPACING = 2**23  # unpacked bytes between points of a seek index: windows are th
 _PIECE = 2**16  # packed bytes searched at a time; a fourth of them holds a point on average
 _HEADER = 16  # bytes that a header's form is told from
 _LENGTHS = 19  # of the code that packs a block's codes, 3 bits each
-_CHECKED = 2**10  # unpacked bytes that must be right for a point to be believed
+_CHECKED = 2**10  # unpacked bytes that must be right for a point to be believed, at least
+_COMPARED = 2**15  # packed bytes behind a point that are inflated and compared
 
 # What four lengths of 3 bits together use of a code, in 128ths; a length of 0 is of a symbol that does not occur.
 _FOUR = np.arange(2**12)[:, None] >> np.arange(0, 12, 3) & 7  # (4096, 4)
@@ -56,14 +57,30 @@ def find_blocks(packed: bytes, window: bytes, unpacked: bytes) -> Iterator[tuple
     """
     known, view = window + unpacked, memoryview(packed)
     for start in _candidates(packed):
-        rest = view[start:]
-        if rest[0] & 7 == 0 and int.from_bytes(rest[1:3], "little") + _CHECKED > len(rest):
-            continue  # bytes that are stored can look like a header, and give themselves as far as it says
-        found = _inflated(rest, bytes(WINDOW), len(known))
-        if found is None or len(found) < _CHECKED or (begins := len(known) - len(found)) < WINDOW:
+        rest, compared = view[start:], _COMPARED
+        if rest[0] & 7 == 0:  # bytes that are stored can look like a header, and give themselves as far as it says
+            stored = int.from_bytes(rest[1:3], "little")
+            compared += stored
+            if stored + _CHECKED > len(rest):
+                continue
+        begins = _place(rest, compared, known)
+        if begins is None or begins < WINDOW:
             continue
-        if _inflated(rest, known[begins - WINDOW : begins], len(known)) == known[begins:]:
+        found = _inflated(rest[:compared], known[begins - WINDOW : begins], len(known))
+        if found is not None and len(found) >= _CHECKED and known.startswith(found, begins):
             yield start, begins - len(window)
+
+
+def _place(rest: memoryview, compared: int, known: bytes) -> int | None:
+    """Return where in what is known that begins which a piece's rest gives, if a block begins the rest."""
+    first = _inflated(rest[:compared], bytes(WINDOW), len(known))
+    if first is None or len(first) < _CHECKED:
+        return None
+    end = first[-_CHECKED:]  # what refers to the window is wrong, and the further behind, the less does
+    if (place := known.find(end)) >= 0 and known.rfind(end) == place:
+        return place + len(end) - len(first)
+    found = first if len(rest) <= compared else _inflated(rest, bytes(WINDOW), len(known))
+    return None if found is None else len(known) - len(found)
 
 
 def _inflated(packed: memoryview, window: bytes, limit: int) -> bytes | None:

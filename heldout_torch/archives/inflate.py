@@ -150,7 +150,9 @@ class _Way:
     def begin_piece(self, piece: bytes) -> None:
         """Note what was read; the piece before is used up."""
         self._before = (self._before[0] + len(self._piece), self._position, self._crc)
-        self._window = (self._window + b"".join(self._gave))[-WINDOW:]
+        if self._gave:
+            last = self._gave[-1]
+            self._window = last[-WINDOW:] if len(last) >= WINDOW else (self._window + b"".join(self._gave))[-WINDOW:]
         self._piece, self._gave, self._whole = piece, [], True
 
     def take(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,11 +43,14 @@ def as_number(value: Any, name: str, expected: str = "a number") -> float:
 
 
 def as_fraction(value: Any, name: str) -> float:
-    """Return a number from 0 to 1, both included.
+    """Return a number from 0 to 1, both included, which may be text, as where subset ratios are asked for.
 
     Raises:
         DataError: If it is none; `name` is what the error calls it.
     """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
     if not 0 <= (fraction := as_number(value, name, "0 ... 1")) <= 1:
         raise DataError(f"{name} is {fraction}, expected 0 ... 1")
     return fraction

@@ -273,7 +273,7 @@ def top_2(table):
 
 
 def test_text_is_no_number_and_none_is_no_name():
-    calls = [lambda it: consistency({it: BITS}), lambda it: keep_indices([0.1, 0.2], it)]
+    calls = [lambda it: consistency({it: BITS})]
     calls += [lambda it: influence_pairs(BITS, None, None, it, same_class=False)]
     calls += [lambda it: accuracy_columns({it: run_accuracies(BITS)})]
     for call in calls:

@@ -8,6 +8,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def become(arguments, printed):
     os.dup2(output, 1)
     os.dup2(output, 2)
     status = 1
+    kept = tempfile.TemporaryDirectory()  # TensorFlow leaves files in it, which only an ordinary end would remove
     try:
-        sys.argv = arguments
+        sys.argv, tempfile.tempdir = arguments, kept.name
         runpy.run_path(str(FOLDER / f"{arguments[0]}.py"), run_name="__main__")
         status = 0
     except BaseException:
@@ -32,6 +34,7 @@ def become(arguments, printed):
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        kept.cleanup()
         os._exit(status)
 
 

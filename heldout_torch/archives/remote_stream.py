@@ -154,20 +154,19 @@ class HttpStream(io.RawIOBase):
         """Fill a buffer with what comes next, and return how much that was."""
         while True:
             try:
-                began = time.monotonic()
-                count = int(self._answer.readinto(buffer))
-                self._check_speed(time.monotonic() - began, count)
-                if count or self._position == self.size or self.size is None:
+                data = self._receive(self._answer, len(buffer))
+                if data or self._position == self.size or self.size is None:
                     break
                 reason = "the connection was closed"
             except (OSError, http.client.HTTPException) as error:
                 reason = one_line(error)
             self._wait(reason, None)
             self._reach()
-        self._position += count
+        buffer[: len(data)] = data
+        self._position += len(data)
         if self._position - self._counted >= _PROGRESS:
             self._counted, self._tries = self._position, 0
-        return count
+        return len(data)
 
     def close(self) -> None:
         """Close the connection."""
@@ -175,11 +174,14 @@ class HttpStream(io.RawIOBase):
             self._answer.close()
         super().close()
 
-    def _check_speed(self, seconds: float, count: int) -> None:
-        """Note how long so many bytes of an answer were waited for; TimeoutError if the answer is too slow by now."""
-        self._waited, self._came = self._waited + seconds, self._came + count
+    def _receive(self, answer: Any, most: int) -> bytes:
+        """Return what is there of an answer, once something is; TimeoutError if the answer is too slow by now."""
+        began = time.monotonic()
+        data: bytes = answer.read1(most)  # `readinto` and `read` would wait until all has come
+        self._waited, self._came = self._waited + time.monotonic() - began, self._came + len(data)
         if self._waited > self._silence + self._came / SLOWEST:
             raise TimeoutError(f"the server sends less than {SLOWEST} bytes a second")
+        return data
 
     def _reach(self) -> None:
         """Ask for the rest of the file until an answer begins."""
@@ -227,12 +229,13 @@ class HttpStream(io.RawIOBase):
         at = (int(found[1]) if found else 0) if answer.status == 206 else 0
         if at > self._position:
             raise ZooError(f"{self._url}: the server sends other bytes than were asked for")
+        self._waited, self._came = 0.0, 0
         while at < self._position:  # it gives no ranges: what was read comes again
-            data = answer.read(min(READ, self._position - at))
+            data = self._receive(answer, min(READ, self._position - at))
             if not data:
                 raise http.client.IncompleteRead(b"")
             at += len(data)
-        self._answer, self._waited, self._came = answer, 0.0, 0
+        self._answer = answer
 
     def _wait(self, reason: str, seconds: float | None, first_tries: int | None = None) -> None:
         if self._tries == len(self._waits) or (first_tries == self._tries + 1 and not self._known):

@@ -53,9 +53,10 @@ def test_tries_that_bring_nothing_come_to_an_end():
     assert len(script.asked) == 4
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up():
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(ranges):
     script = Script(bytes(2**20))
-    script.trickle = 0.05
+    script.trickle, script.ranges = 0.05, ranges
     with serving(script) as url, pytest.raises(ZooError, match=r"4 times \(the server sends less than 10000"):
         HttpStream(url, waits=(0.01,) * 3, silence=0.2).readall()
     assert len(script.asked) == 4

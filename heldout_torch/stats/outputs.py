@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -143,7 +144,7 @@ class OutputTable:
         """How many examples each run trained on, int64 of shape (runs,)."""
         return np.array([np.count_nonzero(self.mask([run])) for run in range(self.runs)], np.int64)
 
-    @property
+    @cached_property  # all statistics over several ratios ask for it
     def subset_ratio(self) -> float:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -227,7 +228,7 @@ class RunTable:
         """How many examples each run trained on, int64 of shape (runs,)."""
         return count_by_run(self.packed_trained_on, self.runs)
 
-    @property
+    @cached_property  # all statistics over several ratios ask for it
     def subset_ratio(self) -> float:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)

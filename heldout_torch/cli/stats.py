@@ -184,10 +184,7 @@ def _keep(arguments: argparse.Namespace) -> int:
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if arguments.order == "published" and train.original_index is not None:
         kept = np.flatnonzero(np.isin(train.original_index, kept))
-    if out.suffix == ".npz":
-        save_indices(out, kept, arguments.order, dataset, train.size)
-    else:
-        write_columns(out, {f"{arguments.order}_index": kept})
+    save_indices(out, kept, arguments.order, dataset, train.size)
     end = "lowest" if arguments.lowest else "highest"
     summarize(
         arguments,

@@ -59,12 +59,23 @@ def write_columns(path: Path, columns: Columns) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_columns(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read those of some columns of integers that a CSV or Parquet file has, each int64 of shape (rows,).
+def read_columns(
+    path: Path, names: Iterable[str], same: Iterable[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read those of some columns that a CSV or Parquet file has.
+
+    Args:
+        path: The file.
+        names: Columns of integers.
+        same: Columns that say the same in every row, such as the name of a data set.
+
+    Returns:
+        By name the columns of integers, each int64 of shape (rows,), and what those of the second kind say, at most 80
+        letters of it.
 
     Raises:
-        DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows, or a column holds other than
-            integers.
+        DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows, a column of integers holds
+            something else, or one that is to say the same does not.
         HeldoutError: If pyarrow is needed and not installed.
     """
     try:
@@ -72,9 +83,10 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table of indices")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    said: dict[str, str] = {}
     try:
-        columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names))
-        return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}
+        columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names), set(same), said)
+        return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}, said
     except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
         raise DataError(f"{path}: is no table of indices ({' '.join(str(error).split())})") from None
 
@@ -87,18 +99,28 @@ def _as_csv(columns: Columns) -> bytes:
     return text.getvalue().encode()
 
 
-def _from_csv(path: Path, names: set[str]) -> dict[str, "array[int]"]:
+def _from_csv(path: Path, names: set[str], same: set[str], said: dict[str, str]) -> dict[str, "array[int]"]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(_lines(file))
         header = next(rows, [])
         columns = {place: array("q") for place, name in enumerate(header) if name in names}
+        alike = [(place, name) for place, name in enumerate(header) if name in same]
         for count, row in enumerate(filter(None, rows), 1):
             if len(row) != len(header):
                 raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
             _check_rows(count)
             for place, column in columns.items():
                 column.append(int(row[place]))
+            for place, name in alike:
+                _hear(said, name, row[place])
     return {header[place]: column for place, column in columns.items()}
+
+
+def _hear(said: dict[str, str], name: str, value: object) -> None:
+    """Keep what a row says in a column whose rows all say the same."""
+    text = str(value)[:80]
+    if said.setdefault(name, text) != text:
+        raise ValueError(f"column {name} says {said[name]} and {text}, expected the same in all rows")
 
 
 def _lines(file: TextIO) -> Iterator[str]:
@@ -108,18 +130,22 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _from_parquet(path: Path, names: set[str]) -> dict[str, "array[int]"]:
+def _from_parquet(path: Path, names: set[str], same: set[str], said: dict[str, str]) -> dict[str, "array[int]"]:
     arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
     with parquet.ParquetFile(path) as file:
         _check_rows(file.metadata.num_rows)
         columns = {name: array("q") for name in file.schema_arrow.names if name in names}
-        for piece in file.iter_batches(_PIECE, columns=list(columns)):
+        alike = [name for name in file.schema_arrow.names if name in same]
+        for piece in file.iter_batches(_PIECE, columns=[*columns, *alike]):
             for name, column in columns.items():
                 values = piece.column(name)
                 if not arrow.types.is_integer(values.type) or values.null_count:
                     raise ValueError(f"column {name} holds other than integers")
                 column.frombytes(values.cast(arrow.int64()).to_numpy().tobytes())
                 _check_rows(len(column))
+            for name in alike:
+                for value in piece.column(name).unique():
+                    _hear(said, name, value)
     return columns
 
 

@@ -7,23 +7,25 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_count
-from heldout_torch.stats.columns import SUFFIXES, read_columns
+from heldout_torch.stats.columns import SUFFIXES, read_columns, write_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order, to_original
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 INDICES = "indices"
-_OF = ("dataset", "examples")  # which training set an npz file is about
+_OF = ("dataset", "examples")  # which training set a file is about
 
 
 def save_indices(
     path: Location, indices: np.ndarray, order: Order, dataset: str | None = None, examples: int | None = None
 ) -> None:
-    """Write indices and their order as an npz file, the arrays `indices` and `order`, and what they are about.
+    """Write indices, how they count, and what they are about.
 
     Args:
-        path: The file.
+        path: The file. One ending in .csv or .parquet has the columns `original_index` or `published_index`, and the
+            same `dataset` and `examples` in every row; any other is an npz file of the arrays `indices`, `order`,
+            `dataset` and `examples`.
         indices: Row of integers, each at most once.
         order: `original` or `published`.
         dataset: Name of the data set whose training examples they are, such as `cifar10`.
@@ -32,19 +34,23 @@ def save_indices(
     Raises:
         DataError: If they are no row of indices, an example is named twice, the order is neither `original` nor
             `published`, or the file cannot be written.
+        HeldoutError: If pyarrow is needed and not installed.
     """
-    about = {
-        name: None if value is None else np.array(value) for name, value in zip(_OF, (dataset, examples), strict=True)
-    }
-    write_npz(path, {INDICES: _once(as_indices(indices, None, INDICES), INDICES), **about}, check_order(order, ORDER))
+    path, order = local_path(path), check_order(order, ORDER)
+    row = _once(as_indices(indices, None, INDICES), INDICES)
+    about = {name: np.array(value) for name, value in zip(_OF, (dataset, examples), strict=True) if value is not None}
+    if path.suffix in SUFFIXES[1:]:
+        same = {name: np.broadcast_to(value, len(row)) for name, value in about.items()}
+        return write_columns(path, {f"{order}_index": row, **same})
+    return write_npz(path, {INDICES: row, **about}, order)
 
 
 def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:
     """Read indices of examples and how they count.
 
     Args:
-        path: An npz file as `save_indices` writes it; a CSV or Parquet file with a column `original_index` or
-            `published_index`; or a bare npy array.
+        path: A file as `save_indices` writes it, of which a CSV or Parquet file needs only the column `original_index`
+            or `published_index`; or a bare npy array.
         order: `original` or `published`, which a bare array needs, and a file that says otherwise contradicts.
 
     Returns:
@@ -59,11 +65,11 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
 
 def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
     """Return indices, how they count, and what the file says of the training set that they are about."""
-    said, about = None, {}
+    said, about = None, dict[str, str]()
     if path.suffix == ".npy":
         array = read_npy(path)
     elif path.suffix in SUFFIXES[1:]:
-        array, said = _read_column(path, order)
+        array, said, about = _read_column(path, order)
     else:
         arrays = read_npz(path, wanted=[INDICES], optional=[ORDER, *_OF])
         array, said = arrays[INDICES], read_order(arrays, path)
@@ -76,13 +82,16 @@ def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str,
     return indices, said or order or "published", about
 
 
-def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order]:
-    """Return the column of indices of a table, and how it counts; of two columns the one asked for, or the first."""
+def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
+    """Return the column of indices of a table, how it counts, and what the table says of the training set.
+
+    Of two columns of indices it is the one asked for, or the first.
+    """
     names = {f"{said}_index": said for said in get_args(Order)}
-    columns = read_columns(path, names)
+    columns, about = read_columns(path, names, _OF)
     for name, said in names.items():
         if name in columns and (order in (None, said) or len(columns) == 1):
-            return columns[name], said
+            return columns[name], said, about
     raise DataError(f"{path}: has no column {' or '.join(names)}")
 
 

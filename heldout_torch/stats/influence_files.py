@@ -47,7 +47,7 @@ def save_pairs(path: Location, pairs: InfluencePairs) -> None:
     """Write pairs as `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs where they are known).
 
     Raises:
-        DataError: If arrays are not as in InfluencePairs, or the file cannot be written.
+        DataError: If arrays are not as in InfluencePairs, they do not say their order, or the file cannot be written.
     """
     if not isinstance(pairs, InfluencePairs):
         raise DataError(f"{path}: given {type(pairs).__name__}, expected InfluencePairs")
@@ -129,7 +129,7 @@ def save_classwise(
     labels_train: np.ndarray,
     labels_test: np.ndarray,
     memorization: np.ndarray,
-    order: Order | None = "published",
+    order: Order = "published",
 ) -> None:
     """Write class-wise matrices, which may come one at a time, in the published layout.
 

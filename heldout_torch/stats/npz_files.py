@@ -82,24 +82,28 @@ def read_order(arrays: Mapping[str, np.ndarray], path: Location) -> Order | None
 
 
 def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Order | None) -> None:
-    """Write arrays atomically, uncompressed, with their order if it is known; the same numbers give the same bytes.
+    """Write arrays atomically, uncompressed, with their order; the same numbers give the same bytes.
 
     Args:
         path: The file.
         arrays: By name; those that are None are left out.
-        order: In which the examples count.
+        order: In which the examples count; None, where nobody said it, is refused.
 
     Raises:
-        DataError: If the name is that of another kind of file, an array holds Python objects, or the file cannot be
-            written.
+        DataError: If the name is that of another kind of file, the order is not known, an array holds Python objects,
+            or the file cannot be written.
     """
     path = local_path(path)
     if path.suffix in (*SUFFIXES[1:], ".npy"):
         others = "write_scores, write_pairs and to_pandas make tables"
         raise DataError(f"{path}: is to be an npz file, expected a name ending in .npz; {others}")
+    if order is None:
+        raise DataError(
+            f"{path}: would not say how it counts examples; give what is written order='published' (as functions of "
+            "statistics return it) or order='original' (as the data set's own files count)"
+        )
     known = {name: _plain(array, f"{path}: {name}") for name, array in arrays.items() if array is not None}
-    if order is not None:
-        known[ORDER] = np.array(check_order(order, ORDER))
+    known[ORDER] = np.array(check_order(order, ORDER))
     remove_stale(path.parent)
     try:
         write_atomically(path, npz_bytes(known))

@@ -35,7 +35,7 @@ class Scores:
         low: Lower ends of intervals that cover the truth 95 times in 100, float of shape (n,), and
         high: their upper ends; None if the file has none.
         order: How the examples count, by published index or as the data set's original files do; None if the file
-            does not say, as published ones do not.
+            does not say, as published ones do not. `save_scores` must know it.
     """
 
     scores: np.ndarray
@@ -116,13 +116,15 @@ def load_scores(path: Location) -> Scores:
 
 
 def save_scores(path: Location, scores: Scores) -> None:
-    """Write scores as an npz file.
+    """Write scores and their order as an npz file.
 
     Raises:
-        DataError: If arrays are not as in Scores, or the file cannot be written.
+        DataError: If arrays are not as in Scores, they do not say their order, or the file cannot be written.
     """
     if not isinstance(scores, Scores):
-        raise DataError(f"{path}: given {type(scores).__name__}, expected Scores, such as Scores(values)")
+        raise DataError(
+            f"{path}: given {type(scores).__name__}, expected Scores, such as Scores(values, order='published')"
+        )
     rows = {"scores": as_row(scores.scores, "f", None, f"{path}: scores")}
     for name, kind in {**_KINDS, "filenames": "SU"}.items():
         if (row := getattr(scores, name)) is not None:

@@ -129,7 +129,7 @@ def test_an_interrupted_block_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     "write",
     [
-        lambda folder: save_scores(folder / "scores.npz", Scores(np.zeros(3))),
+        lambda folder: save_scores(folder / "scores.npz", Scores(np.zeros(3), order="original")),
         lambda folder: start_outputs(folder / "outputs", ["e/0.5/0"], 3, 2),
     ],
 )

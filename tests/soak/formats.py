@@ -244,12 +244,13 @@ def _log() -> bytes:
 
 
 def _kept(path: Path) -> bytes:
-    write_columns(path, {"original_index": np.arange(50), "score": np.arange(50) / 7})
+    columns = {"original_index": np.arange(50), "score": np.arange(50) / 7, "dataset": np.full(50, "digits")}
+    write_columns(path, columns)
     return path.read_bytes()
 
 
 def _read_kept(path: Path) -> object:
-    return read_columns(path, {"original_index"})
+    return read_columns(path, {"original_index"}, {"dataset"})
 
 
 def _read_log(path: Path) -> list[int]:

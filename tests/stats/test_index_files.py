@@ -106,8 +106,12 @@ def test_a_table_that_is_none_is_one_line(tmp_path, name):
         load_indices(tmp_path / name)
 
 
-def test_indices_of_another_training_set_are_refused(tmp_path):
-    path = tmp_path / "kept.npz"
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_indices_of_another_training_set_are_refused(tmp_path, suffix):
+    """Of CSV and Parquet nobody could tell."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"kept{suffix}"
     save_indices(path, np.array([5, 2]), "original", "cifar10", 100)
     assert load_indices(path)[0].tolist() == [5, 2]
     assert load_published_indices(path, 100, np.arange(100), dataset="cifar10").tolist() == [5, 2]
@@ -115,3 +119,9 @@ def test_indices_of_another_training_set_are_refused(tmp_path):
         load_published_indices(path, 100, np.arange(100), dataset="cifar100")
     with pytest.raises(DataError, match="about a training set of examples 100, not 200"):
         load_published_indices(path, 200, np.arange(200))
+
+
+def test_a_table_about_two_data_sets_is_about_none(tmp_path):
+    (tmp_path / "kept.csv").write_text("original_index,dataset\n1,cifar10\n2,mnist\n")
+    with pytest.raises(DataError, match="column dataset says cifar10 and mnist, expected the same in all rows"):
+        load_indices(tmp_path / "kept.csv")

@@ -91,7 +91,10 @@ def test_what_is_no_array_is_one_line(wrong):
     calls += [lambda it: OutputTable.from_arrays(it, MARGINS), lambda it: OutputTable.from_arrays(MASKS, it)]
     calls += [lambda it: OutputTable.from_arrays(MASKS, MARGINS, it), lambda it: RunTable.from_arrays([it], [it], [it])]
     calls += [lambda it: lds(lambda test: it, OUTPUTS), lambda it: reliability(BITS, lambda half: it)]
-    calls += [lambda it: mislabel_auc(np.ones(3), it), lambda it: save_scores("scores.npz", Scores(it))]
+    calls += [
+        lambda it: mislabel_auc(np.ones(3), it),
+        lambda it: save_scores("scores.npz", Scores(it, order="original")),
+    ]
     calls += [lambda it: save_indices("indices.npz", it, "published")]
     for call in calls:
         with pytest.raises(DataError) as error:

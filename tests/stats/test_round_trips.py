@@ -56,13 +56,13 @@ def comes_back(folder, save, load, given):
     "scores",
     [
         Scores(VALUES, order="original"),
-        Scores(VALUES.astype(np.float16), LABELS[0].astype(np.uint8)),
-        Scores(VALUES.astype(">f8"), LABELS[0].astype(">i4")),
-        Scores(np.repeat(VALUES, 2)[::2], filenames=NAMES),
-        Scores(np.broadcast_to(0.5, N), filenames=NAMES.astype("S")),
-        Scores(VALUES.tolist(), LABELS[0].tolist(), NAMES.tolist()),
+        Scores(VALUES.astype(np.float16), LABELS[0].astype(np.uint8), order="published"),
+        Scores(VALUES.astype(">f8"), LABELS[0].astype(">i4"), order="original"),
+        Scores(np.repeat(VALUES, 2)[::2], filenames=NAMES, order="published"),
+        Scores(np.broadcast_to(0.5, N), filenames=NAMES.astype("S"), order="published"),
+        Scores(VALUES.tolist(), LABELS[0].tolist(), NAMES.tolist(), order="original"),
         Scores(np.where(VALUES > 0.5, np.nan, VALUES), LABELS[0], NAMES, VALUES, VALUES, VALUES, "published"),
-        Scores(VALUES[:0]),
+        Scores(VALUES[:0], order="original"),
     ],
 )
 def test_scores(tmp_path, scores):
@@ -77,7 +77,7 @@ def test_scores(tmp_path, scores):
         PAIRS[::-2],
         PAIRS[:0],
         replace(PAIRS, influence=PAIRS.influence.astype(">f8"), train_index=PAIRS.train_index.astype(">u2")),
-        replace(PAIRS, standard_error=np.full(len(PAIRS), np.nan), low=None, high=None, p_value=None, order=None),
+        replace(PAIRS, standard_error=np.full(len(PAIRS), np.nan), low=None, high=None, p_value=None, order="original"),
     ],
 )
 def test_pairs(tmp_path, pairs):
@@ -90,7 +90,7 @@ def test_pairs(tmp_path, pairs):
     [
         classes(),
         classes(level=0.9),
-        replace(classes(), order=None),
+        replace(classes(), order="published"),
         classes(lambda one: replace(one, influence=np.asfortranarray(one.influence).astype(">f4"))),
         replace(classes(), labels_train=LABELS[0].tolist(), labels_test=LABELS[1].astype(np.uint8)),
     ],
@@ -121,7 +121,7 @@ def of_label(label):
     """The same matrices with labels -1 or others that the names of arrays have no room for."""
     labels = [np.where(labels == 2, label, labels) for labels in LABELS]
     found = list(classwise_influence(TABLE, *labels))
-    return ClasswiseInfluence(found, *labels, memorization(TABLE))
+    return ClasswiseInfluence(found, *labels, memorization(TABLE), "published")
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,12 @@ def test_an_index_of_imagenet_is_of_rows_of_one_length(tmp_path):
 
 def test_what_is_no_result_is_not_written(tmp_path):
     for save, wrong, message in (
-        (save_scores, VALUES, "given ndarray, expected Scores, such as Scores"),
+        (save_scores, VALUES, "given ndarray, expected Scores, such as Scores\\(values, order='published'\\)"),
         (save_pairs, VALUES, "given ndarray, expected InfluencePairs"),
         (save_scores, Scores(None), "scores is object"),
+        (save_scores, Scores(VALUES), "would not say how it counts examples; give what is written order='published'"),
+        (save_pairs, replace(PAIRS, order=None), "would not say how it counts examples"),
+        (save_classes, replace(classes(), order=None), "would not say how it counts examples"),
         (lambda path, wrong: save_indices(path, wrong, None), [1], "order is 'None', expected 'original'"),
     ):
         with pytest.raises(DataError, match=message):

@@ -3,6 +3,7 @@
 Tests cover CUDA. Others are not forbidden, but what they compute has not been seen.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heldout_torch.errors import DeviceError, nearest
@@ -25,6 +26,21 @@ def find_device(device: "str | torch.device") -> "torch.device":
     return found
 
 
+def find_devices(devices: "Sequence[str | torch.device]") -> "list[torch.device]":
+    """Return devices that share some work; the CPU may be there several times, for as many processes.
+
+    Raises:
+        DeviceError: As `find_device`, or if none is given, or an accelerator twice.
+    """
+    found = [find_device(device) for device in devices]
+    if not found:
+        raise DeviceError("no device is given, expected at least one, such as 'cpu'")
+    places = [(device.type, device.index or 0) for device in found if device.type != "cpu"]
+    if twice := next((f"{kind}:{number}" for kind, number in places if places.count((kind, number)) > 1), None):
+        raise DeviceError(f"device {twice!r} is given twice, expected each once ('cuda' is 'cuda:0')")
+    return found
+
+
 def any_device(device: "str | torch.device") -> "torch.device":
     """Return a device that tensors can lie on, of any kind that PyTorch has here.
 
@@ -33,16 +49,23 @@ def any_device(device: "str | torch.device") -> "torch.device":
     """
     import torch
 
+    said = f"device {str(device)!r} cannot be used here"
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
-        why = "it names no device" if isinstance(error, TypeError) else str(error).strip().split("\n", 1)[0]
-        if isinstance(error, NotImplementedError):  # whose words name all that PyTorch has
-            why = "this PyTorch lacks it"
+    except (RuntimeError, TypeError):  # whose words name all kinds that there are anywhere
         name, known = str(device).partition(":")[0], {"cuda", *_kinds()}
-        near = "" if name in known else nearest(name, known)
-        raise DeviceError(f"device {str(device)!r} cannot be used here ({why}){near}") from None
+        meant = "" if name in known else nearest("cuda" if name.lower() == "gpu" else name, known)
+        raise DeviceError(f"{said} (it names no device){meant}") from None
+    count = torch.accelerator.device_count() if found.type in _kinds()[1:] else 0
+    if count and (found.index or 0) >= count:
+        raise DeviceError(f"{said} (there are {', '.join(f'{found.type}:{number}' for number in range(count))})")
+    try:
+        torch.empty(0, device=found)
+    except NotImplementedError:  # whose words name all that PyTorch can do
+        raise DeviceError(f"{said} (this PyTorch lacks it)") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise DeviceError(f"{said} ({reason})") from None
     return found
 
 
@@ -61,7 +84,8 @@ def float64_device(device: "torch.device") -> "torch.device":
 
 
 def _kinds() -> list[str]:
+    """List what can be computed on here: the CPU, and the kind of accelerator that there is."""
     import torch
 
-    found = torch.accelerator.current_accelerator()
+    found = torch.accelerator.current_accelerator(check_available=True)
     return ["cpu", found.type] if found else ["cpu"]

@@ -1,6 +1,7 @@
 """A device that is not there is told in one and the same line, wherever a device is named."""
 
 import importlib
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from heldout_torch import evaluate, load_dataset, load_run, load_runs, predict, verify
 from heldout_torch.data import ImageNet
-from heldout_torch.devices import all_devices, any_device, find_device
+from heldout_torch.devices import all_devices, any_device, find_device, find_devices
 from heldout_torch.errors import DeviceError
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.experiments import find_experiment
@@ -40,6 +41,10 @@ def trained(zoo, device):
     return list(train_runs(RunBatch(experiment, experiment.recipe, 0.7, (0,)), load_dataset("digits"), zoo, device))
 
 
+def swept(devices):
+    return list(sweep(lambda *_: [], list_runs(), open_zoo(), load_dataset("digits"), devices, lambda told: None))
+
+
 CALLS = {
     "load_run": lambda device: load_run("digits-mlp-tf", 0.7, 3, device=device),
     "load_runs": lambda device: next(load_runs("digits-mlp-tf", 0.7, [3], device=device)),
@@ -50,9 +55,7 @@ CALLS = {
         load_run("digits-mlp-tf", 0.7, 3), load_dataset("digits"), "test", device=device
     ),
     "verify": lambda device: verify(load_run("digits-mlp-tf", 0.7, 3), load_dataset("digits"), device=device),
-    "sweep": lambda device: list(
-        sweep(lambda *_: [], list_runs(), open_zoo(), load_dataset("digits"), [device], lambda told: None)
-    ),
+    "sweep": lambda device: swept([device]),
     "to": lambda device: load_dataset("digits").to(device),
     "batches": lambda device: next(load_dataset("digits").batches("test", 8, device)),
     "training_batches": lambda device: load_dataset("digits").training_batches("none", device),
@@ -72,6 +75,43 @@ def test_a_misspelt_device_is_one_line(call):
         call("cdua")
     with pytest.raises(DeviceError, match=r"^device 'None' cannot be used here \(it names no device\)$"):
         call(None)
+
+
+NO_NAME, TWO = r"\(it names no device\)", r"\(there are cuda:0, cuda:1\)"
+WORDS = {
+    "gpu": NO_NAME + r"; did you mean 'cuda'\?",
+    "GPU:0": NO_NAME + r"; did you mean 'cuda'\?",
+    "CUDA": NO_NAME + r"; did you mean 'cuda'\?",
+    "cuda0": NO_NAME + r"; did you mean 'cuda'\?",
+    "Cpu": NO_NAME + r"; did you mean 'cpu'\?",
+    "cuda:-1": NO_NAME,
+    "xpu": r"\([^)]+\)",  # a device of other machines, and nobody meant `cpu`
+    "mps": r"\([^)]+\)",
+    "meta": r"\(expected 'cpu' or 'cuda'\)",
+    "cuda:99": TWO,
+    torch.device("cuda", 2): TWO,
+    2: TWO,
+}
+
+
+@only_pretended
+@pytest.mark.parametrize("name", WORDS, ids=str)
+def test_a_name_that_is_none_here_is_told_what_may_be_meant_or_what_is_there(name):
+    said = f"^device {re.escape(repr(str(name)))} cannot be used here {WORDS[name]}$"
+    with pretended_cuda(devices=2), pytest.raises(DeviceError, match=said):
+        find_device(name)
+
+
+@only_pretended
+def test_a_gpu_is_given_once_and_the_cpu_as_often_as_processes_are_wanted(tmp_path):
+    assert find_devices(["cpu", "cpu"]) == [torch.device("cpu")] * 2
+    with pretended_cuda(devices=2):
+        assert find_devices(["cuda:1", "cuda"]) == [torch.device("cuda", 1), torch.device("cuda")]
+        for twice in (["cuda:0", "cuda:0"], ["cuda", "cuda:0"], ["cuda:0", "cpu", "cuda:0"]):
+            for call in (find_devices, swept, lambda devices: trained(tmp_path / "zoo", devices)):
+                with pytest.raises(DeviceError, match=r"^device 'cuda:0' is given twice"):
+                    call(twice)
+    assert not (tmp_path / "zoo").exists()
 
 
 def test_training_names_the_device_before_it_makes_a_zoo(tmp_path):

@@ -52,6 +52,9 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
             "--save outputs has a row for each run and needs a zoo; from networks in files make a table by "
             "OutputTable.from_arrays, with the log_odds that heldout_torch.evaluation.evaluate returns"
         )
+    device, *others = options.devices(arguments)
+    if others and arguments.device:
+        raise DataError(f"{source}: one network is computed on one device, not on {', '.join(arguments.device)}")
     try:
         config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
         state = load_file(source)
@@ -69,7 +72,6 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     subset = load_published_indices(arguments.subset, len(original), original, arguments.order, name)
     if not len(subset):
         raise DataError(f"{arguments.subset}: names no examples, expected those that the network was trained on")
-    device = options.devices(arguments)[0]
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with Bar("evaluate", "image", total) as bar:
         train, test = (

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
-from heldout_torch.devices import all_devices, find_device
+from heldout_torch.devices import all_devices, find_devices
 from heldout_torch.errors import HeldoutError
 from heldout_torch.storage.files import check_writable
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, local_path
@@ -143,9 +143,9 @@ def devices(arguments: argparse.Namespace) -> list[str]:
     """Return the devices of `--device`, by default all GPUs, or the CPU.
 
     Raises:
-        HeldoutError: If one cannot be used.
+        DeviceError: If one cannot be used, or is named twice.
     """
-    return [str(find_device(name)) for name in arguments.device or all_devices()]
+    return [str(device) for device in find_devices(arguments.device or all_devices())]
 
 
 def size(text: str) -> int:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from heldout_torch.data import Dataset
+from heldout_torch.devices import find_devices
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import device_errors
 from heldout_torch.evaluation.evaluate import Progress
@@ -50,7 +51,8 @@ def sweep(
     """
     together = 1 if dataset.in_memory else _TOGETHER
     groups = [runs[start : start + together] for start in range(0, len(runs), together)]
-    yield from spread(partial(_sweeper, work, zoo, dataset), groups, devices, progress)
+    places = [str(device) for device in find_devices(devices)]
+    yield from spread(partial(_sweeper, work, zoo, dataset), groups, places, progress)
 
 
 def _sweeper(

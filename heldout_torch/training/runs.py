@@ -12,8 +12,8 @@ import torch
 
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import AnyDataset, Dataset, as_dataset
-from heldout_torch.devices import find_device
-from heldout_torch.errors import DeviceError, HeldoutError
+from heldout_torch.devices import find_devices
+from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
@@ -71,9 +71,7 @@ def train_runs(
     """
     devices: Sequence[str | torch.device] = [device] if isinstance(device, str | torch.device) else list(device)
     if cluster is None:
-        devices = [find_device(one) for one in devices]
-    if not devices:
-        raise DeviceError("no device is given, expected at least one, such as 'cpu'")
+        devices = find_devices(devices)
     target = open_writable(zoo)
     dataset = as_dataset(dataset)
     check_work(work, dataset)
@@ -108,15 +106,15 @@ def _train(
 ) -> Iterator[Trained]:
     if not missing:
         return
-    device = devices[0]
     if cluster is not None:
-        machines = Cluster(cluster, str(device))
+        machines = Cluster(cluster, " ".join(map(str, devices)))
         zoo.declare(work.experiment)
-        batches = _batches(work, missing, batch_of_runs, machines.slots, _budget(device, asks=False))
+        batches = _batches(work, missing, batch_of_runs, machines.slots, _budget(machines.device, asks=False))
         for done in machines.map(_train_task, batches, dataset, zoo, machines.device):
             yield from done
         return
     zoo.declare(work.experiment)
+    device = devices[0]
     budget = _budget(device)
     if len(devices) > 1:
         batches = _batches(work, missing, batch_of_runs, len(devices), budget)

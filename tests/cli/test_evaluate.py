@@ -122,6 +122,7 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
         (["--subset", "NONE", "--experiment", "digits-mlp-tf"], "names no examples"),
         (["--subset", "MNIST", "--experiment", "digits-mlp-tf"], "dataset mnist, not digits"),
         (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "do not fit small_inception"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--device", "cpu", "cpu"], "not on cpu, cpu"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options, message, own, capsys):

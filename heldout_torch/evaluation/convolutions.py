@@ -13,13 +13,16 @@ from heldout_torch.models.padding import Conv2dSame
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, then if wanted an addition, then a ReLU if it `rectifies`."""
+    """A convolution, then if wanted an addition, then a ReLU if it `rectifies`.
+
+    What is added is read for the last time there if it `overwrites` it, so the result may take its place.
+    """
 
     needs_relu = False  # whether it is one only with a ReLU
 
-    def __init__(self, conv: nn.Conv2d, rectifies: bool) -> None:
+    def __init__(self, conv: nn.Conv2d, rectifies: bool, overwrites: bool = False) -> None:
         super().__init__()
-        self.weight, self.bias, self.rectifies = conv.weight, conv.bias, rectifies
+        self.weight, self.bias, self.rectifies, self.overwrites = conv.weight, conv.bias, rectifies, overwrites
         self._pad = conv.pad if isinstance(conv, Conv2dSame) else None
         self._stride, self._padding, self._dilation = conv.stride, conv.padding, conv.dilation
         self._groups = conv.groups
@@ -35,8 +38,8 @@ class FusedConvolution(nn.Module):
 class ConvolutionOnCPU(FusedConvolution):
     """By oneDNN, with weights that lie as it wants them for the first images."""
 
-    def __init__(self, conv: nn.Conv2d, rectifies: bool) -> None:
-        super().__init__(conv, rectifies)
+    def __init__(self, conv: nn.Conv2d, rectifies: bool, overwrites: bool = False) -> None:
+        super().__init__(conv, rectifies, overwrites)
         self.packed: Tensor | None = None
         self._shape: Sequence[Any] = (self._padding, self._stride, self._dilation, self._groups)
 
@@ -50,6 +53,10 @@ class ConvolutionOnCPU(FusedConvolution):
         if other is None:
             return torch.ops.mkldnn._convolution_pointwise(
                 x, self.packed, self.bias, *self._shape, unary or "none", [], ""
+            )
+        if self.overwrites:  # memory that the system must give anew costs more than the addition
+            return torch.ops.mkldnn._convolution_pointwise_(
+                other, x, self.packed, self.bias, *self._shape, "add", None, unary, [], None
             )
         return torch.ops.mkldnn._convolution_pointwise(
             x, other, self.packed, self.bias, *self._shape, "add", None, unary, [], None

@@ -146,13 +146,15 @@ def _fuse(model: nn.Module, fused: type[FusedConvolution] | None) -> nn.Module |
         rectifies = relu is not None and _is_relu(relu, modules)
         if fused.needs_relu and not (rectifies and conv.groups == 1):
             continue
+        overwrites = False
         if addition and added:
+            overwrites = _is_last_read(added, addition, model)
             node.args = (*node.args, added)
             _absorb(node, addition)
         if relu and rectifies:
             _absorb(node, relu)
         parent, _, name = str(node.target).rpartition(".")
-        setattr(model.get_submodule(parent), name, fused(conv, rectifies))
+        setattr(model.get_submodule(parent), name, fused(conv, rectifies, overwrites))
     return fx.GraphModule(model, graph)
 
 
@@ -164,6 +166,18 @@ def _addition(node: fx.Node, places: dict[fx.Node, int]) -> tuple[fx.Node, fx.No
         if isinstance(other, fx.Node) and places[other] < places[node]:  # it must be there when the convolution runs
             return user, other
     return None, None
+
+
+def _is_last_read(added: fx.Node, addition: fx.Node, model: nn.Module) -> bool:
+    """Whether an addition is the last to read what it adds: all others are convolutions before it, fused already.
+
+    Anything else might have made a view of it, which is read later.
+    """
+
+    def fused(node: fx.Node) -> bool:
+        return node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), FusedConvolution)
+
+    return fused(added) and all(fused(user) for user in added.users if user is not addition)
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

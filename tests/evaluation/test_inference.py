@@ -147,6 +147,76 @@ def test_the_networks_of_the_experiments(architecture, size, device):
         assert not any(word in name for name in left for word in ("relu", "bn", "conv", "add"))
 
 
+class Three(nn.Module):
+    """Three convolutions and a shortcut, used as `use` says."""
+
+    def __init__(self, use):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.fourth = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.use = use
+
+    def forward(self, x):
+        return self.use(self, self.first(x).relu()).amax((2, 3))
+
+
+def added_last(net, x):
+    return (net.third(net.second(x).relu()) + x).relu()
+
+
+def added_to_its_own_convolution(net, x):
+    return net.third(net.second(x) + x)
+
+
+def read_after_it_was_added(net, x):
+    return net.second(x) * (net.third(net.fourth(x)) + x)  # second is computed first
+
+
+def convolved_after_it_was_added(net, x):
+    total = net.third(net.second(x)) + x
+    return total + net.fourth(x)
+
+
+def added_twice(net, x):
+    once = (net.third(net.second(x)) + x).relu()
+    return net.fourth(once) + x
+
+
+def a_view_of_it_is_read_later(net, x):
+    part = x[:, :4]
+    return (net.third(net.second(x)) + x)[:, :4] * part
+
+
+# How often what is added is overwritten.
+USES = [
+    (added_last, 1), (added_to_its_own_convolution, 0), (read_after_it_was_added, 1), (convolved_after_it_was_added, 1),
+    (added_twice, 1), (a_view_of_it_is_read_later, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("use", "overwritten"), USES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_sum_takes_the_place_of_what_is_added_if_nothing_else_reads_that(use, overwritten):
+    torch.manual_seed(0)
+    copied = check(Three(use).eval(), torch.rand(9, 3, 12, 12))
+    fused = [module for module in copied.modules() if isinstance(module, FusedConvolution)]
+    assert len(fused) >= 3, "the copy gave other logits than the network"
+    assert sum(module.overwrites for module in fused) == overwritten, copied.code
+
+
+def test_images_that_are_added_stay_as_they_are():
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + x
+
+    torch.manual_seed(0)
+    images = torch.rand(4, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    copied = inference_copy(Residual(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)), images)
+    with torch.inference_mode():
+        copied(images)
+    assert torch.equal(images, before)
+
+
 @pytest.mark.parametrize("join", [depends_on_the_images, under_autocast])
 def test_what_has_no_graph_or_another_runs_as_it_is(join):
     model, images = randomize(Net(join)), torch.rand(4, 3, 12, 12)

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 import warnings
 from collections.abc import Iterable
 
@@ -63,8 +64,12 @@ def warn(message: str, stacklevel: int = 1) -> None:
 
     Args:
         message: The line.
-        stacklevel: As in `warnings.warn`, counted from the caller.
+        stacklevel: As in `warnings.warn`, counted from the caller; 0 for whoever called the package.
     """
+    if not stacklevel:
+        frame, stacklevel = sys._getframe(1), 1
+        while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+            frame, stacklevel = frame.f_back, stacklevel + 1
     warnings.warn(printable(message), stacklevel=stacklevel + 1)
 
 

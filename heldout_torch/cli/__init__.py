@@ -4,6 +4,7 @@ import argparse
 import importlib
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 
 import heldout_torch
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exception: If there is a fault in the package; anything that a user can cause is one line.
     """
     standard_files_open()
-    with signals_end_work(), output.started():
+    with signals_end_work(), output.started(), warnings.catch_warnings():
+        warnings.showwarning = output.show_warning
         try:
             found = _run(sys.argv[1:] if arguments is None else list(arguments))
             return found or output.status()

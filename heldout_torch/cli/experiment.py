@@ -7,7 +7,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import Facts, read_tables, warn_of_fit
+from heldout_torch.cli.tables import Facts, read_tables
 from heldout_torch.cli.train import add_training_options, train, what_to_train
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
@@ -53,7 +53,6 @@ def _experiment(arguments: argparse.Namespace) -> int:
     facts = facts_of(dataset, "train"), facts_of(dataset, "test")
     arguments.runs = None  # statistics are over all runs that are there
     tables = read_tables(arguments, open_zoo(arguments.zoo), name, [work.subset_ratio for work in works], facts)
-    warn_of_fit(tables)
     for ratio, table in tables.items():
         scores = memorization_scores(table, facts[0])
         pairs = influence_pairs(table, facts[0].labels, facts[1].labels)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from heldout_torch.errors import printable
+from heldout_torch.errors import one_line, printable
 from heldout_torch.storage.progress import Bar
 
 # What the library advises in Python, as it is done on the command line.
@@ -84,6 +84,11 @@ def complain(line: str) -> None:
     """Write a line to standard error, if there still is one."""
     with suppress(OSError, ValueError):
         print(as_advised(line), file=sys.stderr, flush=True)
+
+
+def show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Tell a warning, the package's or a library's, in one line without the place in the code; as `warnings` asks."""
+    complain(f"warning: {one_line(message)}")
 
 
 @contextmanager

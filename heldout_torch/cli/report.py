@@ -8,11 +8,12 @@ from pathlib import Path
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, warn_of_fit, which_experiment
+from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output
 from heldout_torch.stats import RunTable
+from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
@@ -57,10 +58,11 @@ def _report(arguments: argparse.Namespace) -> int:
     commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
+        for table in tables.values():
+            warn_of_fit(table)
     else:
         tables = read_tables(arguments, zoo, experiment.name, None, facts)
         commands = _training_commands(zoo, experiment.name)
-    warn_of_fit(tables)
     statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):

@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, needed_labels, one_table, statistic_tables, warn_of_fit
+from heldout_torch.cli.tables import add_facts_options, needed_labels, one_table, statistic_tables
 from heldout_torch.devices import find_device
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
@@ -23,6 +23,7 @@ from heldout_torch.stats import (
     keep_indices,
     load_published,
     memorization_scores,
+    run_accuracies,
     save_indices,
     write_pairs,
     write_scores,
@@ -225,7 +226,9 @@ def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts, str
 
 def _accuracy(arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else check_file(arguments.out, SUFFIXES[1:])
-    columns = accuracy_columns(warn_of_fit(statistic_tables(arguments, warn=False)[0]))
+    columns = accuracy_columns(
+        {ratio: run_accuracies(table) for ratio, table in statistic_tables(arguments)[0].items()}
+    )
     if out is not None:
         write_columns(out, columns)
     line = "{subset_ratio!r}: {runs} runs" + "".join(

@@ -1,7 +1,6 @@
 """What verbs about statistics share: which runs, their tables, and what is known of the examples."""
 
 import argparse
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -13,8 +12,8 @@ from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.errors import DataError, ZooError
 from heldout_torch.experiments import Experiment
-from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts, run_accuracies
-from heldout_torch.stats.accuracies import Accuracies, fit_warning
+from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts
+from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
@@ -134,26 +133,15 @@ def read_tables(
             folder = arguments.table / experiment / repr(ratio)
             tables[ratio] = kept_table(folder, zoo, experiment, ratio, arguments.runs)
         check_examples(tables[ratio], *facts, f"data set of {experiment}")
+        warn_of_fit(tables[ratio])
     return tables
 
 
-def warn_of_fit(tables: Mapping[float, RunTable]) -> dict[float, Accuracies]:
-    """Warn on standard error where runs did not fit what they trained on; return the accuracies of all runs."""
-    accuracies = {ratio: run_accuracies(table) for ratio, table in tables.items()}
-    for ratio, values in accuracies.items():
-        if warning := fit_warning(values, ratio):
-            complain(f"warning: {warning}")
-    return accuracies
-
-
-def statistic_tables(
-    arguments: argparse.Namespace, warn: bool = True, one: bool = False
-) -> tuple[dict[float, RunTable], Facts]:
+def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[dict[float, RunTable], Facts]:
     """Make the run tables that a statistic is about, and return what is known of their examples.
 
     Args:
         arguments: With `zoo`, `experiment`, `subset_ratio`, and as in `load_facts` and `read_tables`.
-        warn: Whether to warn where training did not fit.
         one: Whether the statistic is about one subset ratio, which must be given if there are several.
     """
     zoo = open_zoo(arguments.zoo)
@@ -163,10 +151,7 @@ def statistic_tables(
     if one:
         ratio = which_ratio(arguments, zoo, experiment.name)
         ratios = None if ratio is None else [ratio]
-    tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
-    if warn:
-        warn_of_fit(tables)
-    return tables, facts
+    return read_tables(arguments, zoo, experiment.name, ratios, facts), facts
 
 
 def one_table(arguments: argparse.Namespace) -> tuple[RunTable, Facts]:

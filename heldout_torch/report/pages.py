@@ -193,7 +193,7 @@ def _render(
             (ratio, len(runs.test), [spread(getattr(runs, part)) for part in PARTS])
             for ratio, runs in statistics.accuracies.items()
         ],
-        warnings=[fit_warning(runs, ratio) for ratio, runs in statistics.accuracies.items()],
+        warnings=[fit_warning(spread(runs.train).mean, ratio) for ratio, runs in statistics.accuracies.items()],
     )
 
 

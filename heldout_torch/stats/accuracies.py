@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, warn
 from heldout_torch.stats.arguments import as_kind, as_number
 from heldout_torch.stats.columns import Columns
+from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
 from heldout_torch.stats.shown import short_repr
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
 PARTS = ("train", "removed", "test")
+_FIT, _TOLD = "_fit", "_fit_told"  # what a table keeps: its accuracy, and the warnings that its users were given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,12 +116,43 @@ def run_columns(table: "RunTable") -> Columns:
     }
 
 
-def fit_warning(accuracies: Accuracies, subset_ratio: float) -> str | None:
-    """Return a warning if runs did not fit what they trained on, which the statistics suppose, else None."""
-    found = spread(accuracies.train).mean
-    if not found < LEAST_FIT:
+def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
+    """Return a warning if runs did not fit what they trained on, which the statistics suppose, else None.
+
+    Args:
+        accuracy: Mean over the runs, on what each trained on.
+        subset_ratio: Theirs.
+    """
+    if not accuracy < LEAST_FIT:
         return None
     return (
-        f"runs at subset ratio {subset_ratio!r} are right on {found:.1%} of the examples that they trained "
+        f"runs at subset ratio {subset_ratio:.3g} are right on {accuracy:.1%} of the examples that they trained "
         "on; memorization and influence suppose nearly all (train longer, or a larger network)"
     )
+
+
+def warn_of_fit(table: "RunTable", counted: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+    """Warn, once for a table and those of some of its runs, if runs did not fit what they trained on.
+
+    Args:
+        table: The runs.
+        counted: For each example the runs that trained on it, and those of them that are right on it, where that is
+            known already.
+    """
+    kept = vars(table)  # where its cached properties are
+    told = kept.setdefault(_TOLD, [])
+    if told or _FIT in kept:
+        return
+    if counted is None:
+        counts = kernels.count_examples(table.packed_trained_on, table.packed_correct_train)
+        counted = counts[:, 0], counts[:, 2]
+    trained, right = (int(row.sum(dtype=np.int64)) for row in counted)
+    kept[_FIT] = right / trained if trained else float("nan")
+    if kept[_FIT] < LEAST_FIT and (line := fit_warning(kept[_FIT], table.subset_ratio)):
+        told.append(line)
+        warn(line, stacklevel=0)
+
+
+def share_warnings(table: "RunTable", part: "RunTable") -> None:
+    """Let a table of some of another's runs count as warned of where the other is."""
+    vars(part)[_TOLD] = vars(table).setdefault(_TOLD, [])

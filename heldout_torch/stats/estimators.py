@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
+from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.arguments import as_choice, as_output
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
@@ -70,6 +71,10 @@ def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndar
     Returns:
         float32 of shape (n,), by published index; -1 ... 1, of outputs any number.
 
+    Warns:
+        UserWarning: Once for a run table, with the figure, if its runs are right on less than 95 % of what they trained
+            on; so do the functions of influence.
+
     Raises:
         DataError: If there is only one run, or an output table lacks margins on the training set.
     """
@@ -79,6 +84,7 @@ def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndar
         return mean_differences.memorization(table)
     check_several(table)
     counts = example_counts(table)
+    warn_of_fit(table, (counts.trained_on, counts.correct_trained_on))
     return (
         counts.correct_trained_on * _inverse(counts.trained_on, empty)
         - counts.correct_held_out * _inverse(counts.held_out, empty)
@@ -202,6 +208,7 @@ def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
     influence = common / in - (correct - common) / out = common (1 / in + 1 / out) - correct (1 / out).
     """
     check_several(table)
+    warn_of_fit(table)
     index = selected(selection, table.train_examples, "train")
     trained = kernels.count_runs(table.packed_trained_on, index)
     held_out = _inverse(table.runs - trained, empty)

@@ -9,7 +9,7 @@ import numpy as np
 
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError
-from heldout_torch.stats.accuracies import run_columns
+from heldout_torch.stats.accuracies import run_columns, share_warnings
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
 from heldout_torch.stats.joining import joined_keys
@@ -177,7 +177,9 @@ class RunTable:
         """
         rows = selected_runs(runs, self.keys)
         keys = packing.run_names([self.keys[row] for row in rows])
-        return type(self)(keys, *(repack([(words, self.runs)], rows) for words in self._packed.values()))
+        part = type(self)(keys, *(repack([(words, self.runs)], rows) for words in self._packed.values()))
+        share_warnings(self, part)
+        return part
 
     def mask(self, runs: Runs = None) -> np.ndarray:
         """Return which training examples runs trained on.

@@ -1,11 +1,27 @@
 """Accuracies of runs and ratios, and the warning where training did not fit."""
 
+import warnings
+
 import numpy as np
 import pandas
 import pytest
 
-from heldout_torch.stats import RunTable, accuracy_columns, run_accuracies
-from heldout_torch.stats.accuracies import fit_warning
+from heldout_torch.stats import (
+    ExampleFacts,
+    RunTable,
+    accuracy_columns,
+    class_summary,
+    classwise_influence,
+    consistency,
+    influence,
+    influence_pairs,
+    memorization,
+    memorization_scores,
+    reliability,
+    run_accuracies,
+    stratified_influence,
+    top_influences,
+)
 from heldout_torch.storage.notebook import data_frame
 
 
@@ -41,11 +57,43 @@ def test_the_results_table_has_mean_and_spread_by_ratio():
             )
 
 
+def fitting(share, runs=8, n=100):
+    """Runs that are right on this share of what they trained on, and on nothing else."""
+    trained = np.broadcast_to(np.arange(n) < n // 2, (runs, n))
+    correct = np.broadcast_to(np.arange(n) < n // 2 * share, (runs, n))
+    return RunTable.from_arrays(trained, correct, correct)
+
+
+STATISTICS = {
+    "memorization": memorization,
+    "memorization_scores": lambda table: memorization_scores(table, ExampleFacts(table.train_examples)),
+    "influence": influence,
+    "a few influences": lambda table: influence(table, [1], [2]),
+    "pairs": lambda table: influence_pairs(table, same_class=False),
+    "top": lambda table: top_influences(table, 1),
+    "within classes": lambda table: list(classwise_influence(table, *2 * [np.zeros(100, int)])),
+    "stratified": lambda table: stratified_influence({0.5: table}),
+    "of classes": lambda table: class_summary(table, *2 * [np.zeros(100, int)]),
+    "halves": lambda table: reliability(table, lambda half: np.nan_to_num(memorization(half))),
+}
+
+
 @pytest.mark.parametrize("share", [0.5, 0.94, 0.96, 1.0])
-def test_runs_that_did_not_fit_are_warned_of_with_the_figure(share):
-    trained = np.broadcast_to(np.arange(100) < 50, (4, 100))
-    correct = np.broadcast_to(np.arange(100) < 50 * share, (4, 100))
-    warning = fit_warning(run_accuracies(RunTable.from_arrays(trained, correct, correct)), 0.5)
-    assert (warning is not None) == (share < 0.95)
-    if warning is not None:
-        assert f"right on {share:.1%} of the examples that they trained on" in warning
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+def test_runs_that_did_not_fit_are_warned_of_once_with_the_figure(share, statistic):
+    """Only the verbs and the report said so."""
+    table = fitting(share)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        statistic(table)
+        statistic(table)
+    assert len(found) == (share < 0.95)
+    for warning in found:
+        assert f"right on {share:.1%} of the examples that they trained on" in str(warning.message)
+        assert warning.filename == __file__
+
+
+def test_scores_of_examples_held_out_do_not_suppose_a_fit():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        consistency(fitting(0.5))

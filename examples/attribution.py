@@ -1,6 +1,6 @@
-"""Is an attribution worth its name? Its linear datamodeling score over runs that it has not seen.
+"""How good is an attribution? Compute its linear datamodeling score on runs that it was not made from.
 
-python examples/attribution.py ZOO      # runs of digits-mlp; the attribution is a ridge datamodel of half of them
+python examples/attribution.py ZOO      # ZOO has runs of digits-mlp; half of them make a ridge datamodel
 """
 
 import sys
@@ -16,6 +16,6 @@ runs = list(heldout_torch.load_runs("digits-mlp", 0.7, zoo=zoo))
 margins = np.stack([heldout_torch.evaluate(run, digits, "test").log_odds for run in runs])  # (runs, test)
 table = OutputTable.from_arrays(np.stack([run.aux.trained_on for run in runs]), margins)
 half = table.runs // 2
-scores = datamodels(table.select_runs(slice(half))).weights  # (test, train): yours instead
+scores = datamodels(table.select_runs(slice(half))).weights  # (test, train); use your own scores instead
 found = lds(scores, table.select_runs(slice(half, None)))
 print(f"linear datamodeling score: {found.mean:.3f}, 95 % from {found.interval[0]:.3f} to {found.interval[1]:.3f}")

@@ -1,11 +1,12 @@
-"""Data attribution measured against runs: linear datamodeling scores of four attributions on scikit-learn's digits.
+"""Compare four data attributions on scikit-learn's digits by their linear datamodeling scores.
 
     heldout train digits-mlp --runs 0-399 --subset-ratio 0.5 --zoo zoo --save outputs
     python examples/attribution_methods.py zoo digits-mlp 0.5
 
-Three quarters of the runs are used to attribute, the others to measure. Gradient dot products are those of TracIn
-(Pruthi et al., "Estimating Training Data Influence by Tracing Gradient Descent", 2020) at the last checkpoint alone,
-with the margin of the test example as what is attributed and averaged over networks, as in TRAK (Park et al., 2023).
+Three quarters of the runs make the attributions; the others measure them. The gradient dot products are those of TracIn
+(Pruthi et al., "Estimating Training Data Influence by Tracing Gradient Descent", 2020), but only at the last
+checkpoint. As in TRAK (Park et al., 2023), the margin of the test example is attributed, and scores are averaged over
+networks.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import OutputTable, RunTable, datamodels, influence, lds
 from heldout_torch.zoo import load_run
 
-NETWORKS = 20  # of which gradients are taken
+NETWORKS = 20  # how many networks gradients are computed for
 
 
 def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Memorization and influence from nothing but NumPy and torch: subsets, training, counting, the two estimates.
+"""Compute memorization and influence with only NumPy and torch: subsets, training, counting, estimates.
 
     python examples/influence_in_60_lines.py
 
-Many small networks are trained at once, each on its own random subset of the digits. An example is memorized as far as
-the networks that trained on it are right on it more often than those that did not; it influences a test example as far
-as they are right on that one more often. Source: Feldman and Zhang (2020), section 2, with the subsets of their demo.
+Many small networks are trained at once, each on its own random subset of the digits. The memorization of an example is
+the accuracy on it of the networks that trained on it, minus the accuracy of the others. Its influence on a test example
+is the same difference of accuracies on that test example. Source: Feldman and Zhang (2020), section 2, with the subsets
+of their demo.
 """
 
 from pathlib import Path

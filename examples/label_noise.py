@@ -1,6 +1,6 @@
-"""Which labels are wrong? Change a tenth, train held-out runs, and look where runs that held an example out disagree.
+"""Which labels are wrong? Change a tenth of them, train held-out runs, and rank examples by memorization.
 
-python examples/label_noise.py ZOO      # the runs go into the zoo, as digits-noisy
+python examples/label_noise.py ZOO      # adds the runs to the zoo, as digits-noisy
 """
 
 import sys

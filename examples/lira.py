@@ -1,12 +1,12 @@
-"""Membership inference by the likelihood-ratio attack (LiRA), from what `heldout evaluate --save outputs` wrote.
+"""Infer membership by the likelihood-ratio attack (LiRA), from the outputs of `heldout evaluate --save outputs`.
 
     heldout evaluate ZOO --experiment E --subset-ratio R --data DIR --out OUT --save outputs
     python examples/lira.py OUT/E/R/outputs
 
-Each run in turn is attacked with all others as shadow models, whose random subsets hold every example in some and out
-of others. Margins are read in blocks of examples, and evidence is counted in a histogram, so memory does not grow with
+Each run is attacked with all other runs as shadow models. Every example is in the subsets of some of them, and held out
+by others. Margins are read in blocks of examples, and evidence is counted in a histogram, so memory does not grow with
 the number of examples. Source: Carlini et al., "Membership Inference Attacks From First Principles" (IEEE S&P 2022),
-algorithm 1 and its offline variant, with the variances pooled over examples where shadow models are few (section VI).
+algorithm 1 and its offline variant. If there are few shadow models, variances are pooled over examples (section VI).
 """
 
 import argparse

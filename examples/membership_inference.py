@@ -1,6 +1,6 @@
-"""Who was in the training set? Attack one run with the others as shadow models, by how far its margin is from theirs.
+"""Which examples were in the training set? Attack one run with the others as shadow models, by their margins.
 
-python examples/membership_inference.py ZOO      # runs of digits-mlp; lira.py has the whole attack
+python examples/membership_inference.py ZOO      # ZOO has runs of digits-mlp; lira.py is the full attack
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Own data, own network: registered, trained on random subsets, and counted.
+"""Register your own data set and network, train runs on random subsets, and compute their accuracy.
 
-python examples/own_experiment.py ZOO      # docs/extend.md does the same from the command line
+python examples/own_experiment.py ZOO      # docs/extend.md does the same on the command line
 """
 
 import sys

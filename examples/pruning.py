@@ -1,6 +1,6 @@
 """Which half of the training set is enough? Train on the most and on the least memorized half, and compare.
 
-python examples/pruning.py ZOO      # runs of digits-mlp; the new runs go into the zoo
+python examples/pruning.py ZOO      # ZOO has runs of digits-mlp; the new runs are added to it
 """
 
 import sys

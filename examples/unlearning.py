@@ -1,6 +1,6 @@
-"""What is a model like that never saw some examples? Runs that held them out are the answer that unlearning aims at.
+"""How does a model behave that never saw some examples? Look at runs that held them out.
 
-python examples/unlearning.py ZOO      # runs of digits-mlp: half choose what to forget, half show what follows
+python examples/unlearning.py ZOO      # ZOO has runs of digits-mlp: half choose the examples, half show the effect
 """
 
 import sys

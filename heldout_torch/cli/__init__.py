@@ -81,6 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def verb_parser(verb: str) -> Parser:
+    """Return the parser of one of `VERBS`; only now the verb's module is imported."""
+    parser = Parser(prog=f"heldout {verb}")
+    importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(parser)
+    return parser
+
+
 def _verb_first(words: list[str]) -> list[str]:
     """Return the words with those options behind the verb that every verb takes and that stood before it."""
     place = 0
@@ -121,9 +128,7 @@ def _run(words: list[str]) -> int:
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
         parser.error(f"{verb!r} is no verb{_meant(verb)} (choose from {', '.join(VERBS)})")
-    verb_parser = Parser(prog=f"heldout {verb}")
-    importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(verb_parser)
-    options = verb_parser.parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
+    options = verb_parser(verb).parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
     set_quiet(options.quiet)
     try:
         return options.run_verb(options)

@@ -34,7 +34,7 @@ class Counts:
 
     @property
     def status(self) -> int:
-        """Exit status: 1 if any failed."""
+        """Exit status, 1 if any failed."""
         return 1 if self.failed else 0
 
 

@@ -32,8 +32,9 @@ def configure(parser: Parser) -> None:
     options.add_place(parser)
     add_sweep_options(parser)
     parser.add_argument(
-        "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"]
-    )
+        "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"],
+        help="compare only on these examples, default: all",
+    )  # fmt: skip
     parser.add_argument("--tolerance", type=int, default=0, metavar="N", help="mismatches allowed in a run, default: 0")
     parser.add_argument(
         "--results", type=options.file_to_append, metavar="FILE",

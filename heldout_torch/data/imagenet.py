@@ -72,7 +72,7 @@ class ImageNet:
 
     @property
     def workers(self) -> int:
-        """Number of threads that decode, in the process that asks: one of several has a share of the processors."""
+        """Number of threads that decode in the process that asks; one of several has a share of the processors."""
         return self._workers or torch.get_num_threads()
 
     def labels(self, split: SplitName) -> Tensor:

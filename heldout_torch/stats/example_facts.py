@@ -48,7 +48,7 @@ class ExampleFacts:
 
     @property
     def order(self) -> Order:
-        """How files about these examples count: as the data set's own files do, unless that is not known."""
+        """How files about these examples count, `original` if the order of the data set's own files is known."""
         return "published" if self.original_index is None else "original"
 
     def needed_labels(self, why: str) -> np.ndarray:

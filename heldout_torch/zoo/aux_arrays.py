@@ -135,7 +135,7 @@ class AuxArrays:
 
     @property
     def trained_on(self) -> np.ndarray:
-        """Mask of shape (n,), bool, by published index: whether the run trained on an example."""
+        """Whether the run trained on each example, bool of shape (n,), by published index."""
         mask = np.zeros(self.train_examples, bool)
         mask[self.index_train] = True
         return mask  # (n,)

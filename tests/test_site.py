@@ -1,4 +1,4 @@
-"""The site beyond its Markdown: the page of the command line, and docstrings that it would show otherwise than meant."""
+"""The site beyond its Markdown: the page of the command line, and docstrings that it would turn round."""
 
 import argparse
 import ast

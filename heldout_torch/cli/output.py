@@ -87,7 +87,7 @@ def complain(line: str) -> None:
 
 
 def show_warning(message: Warning | str, *where: object, **more: object) -> None:
-    """Tell a warning, the package's or a library's, in one line without the place in the code; as `warnings` asks."""
+    """Write a warning, the package's or a library's, in one line without the place in the code; as `warnings` asks."""
     complain(f"warning: {one_line(message)}")
 
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from gpu_experiments import experiments
 from gpu_frame import Bench, Row, Section, TimeIsOver, make_dataset
+from gpu_goals import exact_otherwise, training_faster
 from gpu_sections import (
     against_cpu,
     products,
@@ -44,12 +45,14 @@ SECTIONS: dict[str, tuple[Section, float]] = {
     "training": (training, 2),
     "whole runs": (whole_runs, 8),
     "against the CPU": (against_cpu, 4),
+    "exact otherwise": (exact_otherwise, 3),
+    "training faster": (training_faster, 4),
     "evaluation": (small_inception, 2),
-    "ResNet50": (resnet50, 4),
+    "ResNet50": (resnet50, 3),
     "statistics": (statistics, 2),
     "training otherwise": (training_otherwise, 2),
     "trained twice": (trained_twice, 1),
-    "experiments": (experiments, 8),
+    "experiments": (experiments, 3),
 }
 
 

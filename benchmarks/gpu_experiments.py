@@ -1,4 +1,4 @@
-"""The section of `gpu.py` about what only a GPU can decide: each change that may pay, as a small experiment."""
+"""The section of `gpu.py` about how evaluation runs on a GPU: what was decided on an H200, for other cards."""
 
 import copy
 import time
@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from gpu_frame import Bench, Row
+from gpu_frame import Bench, Row, tried
 from gpu_sections import trained_model
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def experiments(bench: Bench) -> Iterator[Row]:
-    """Make all of them; one that fails says so and does not stop the others."""
+    """Make all of them; one that a machine cannot make says so and does not stop the others."""
     if not bench.on_gpu:
         for name in EXPERIMENTS:
             yield Row(name, None, "", "needs a GPU")
@@ -28,12 +28,10 @@ def experiments(bench: Bench) -> Iterator[Row]:
     model = trained_model(bench).to(bench.device)
     images = bench.dataset.train.images[:BATCH].to(bench.device).float() / 255
     for name, experiment in EXPERIMENTS.items():
-        try:
-            with float32_only():
-                for row in experiment(bench, model, images):
-                    yield Row(f"{name}: {row.name}", row.value, row.unit, row.note)
-        except Exception as error:  # what is tried here has its own ways to fail on each machine
-            yield Row(name, None, "", f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        with float32_only():
+            for row in tried(name, partial(experiment, bench, model, images)):
+                title = name if row.value is None else f"{name}: {row.name}"
+                yield Row(title, row.value, row.unit, row.note)
 
 
 def images_a_second(bench: Bench, name: str, network: Callable[[Tensor], Tensor], images: Tensor) -> Row:
@@ -146,39 +144,6 @@ def compiled(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
         yield Row(row.name, row.value, row.unit, f"{row.note}; compiled in {taken:.0f} s")
 
 
-def optimizers(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
-    """One step of SGD over the network's parameters, in the ways that PyTorch has."""
-    rate = torch.tensor(0.1, device=images.device)
-    ways = {
-        "default": {"lr": 0.1},
-        "fused": {"lr": 0.1, "fused": True},
-        "fused, rate in a tensor": {"lr": rate, "fused": True},
-    }
-    for name, options in ways.items():
-        parameters = [nn.Parameter(parameter.detach().clone()) for parameter in model.parameters()]
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        optimizer = torch.optim.SGD(parameters, momentum=0.9, **options)  # type: ignore[arg-type]
-        yield Row(name, 1e3 * bench.seconds(optimizer.step, 99), "ms a step", f"{len(parameters)} tensors")
-
-
-def training_step(bench: Bench, model: nn.Module, images: Tensor) -> Iterator[Row]:
-    """Forward and backward pass in bfloat16, as it is and compiled."""
-    some = images[:512].contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(len(some), dtype=torch.int64, device=some.device)
-    for name in ("as it is", "compiled"):
-        network: Callable[[Tensor], Tensor] = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
-        if name == "compiled":
-            network = torch.compile(network)  # type: ignore[assignment]
-
-        def work() -> None:
-            with torch.autocast(some.device.type, torch.bfloat16):
-                logits = network(some)  # noqa: B023
-            torch.autograd.backward(F.cross_entropy(logits.float(), labels))
-
-        yield Row(name, len(some) / bench.seconds(work, 9), "images/s", f"batch of {len(some)}")
-
-
 # The long ones last, where the time may end.
 EXPERIMENTS = {
     "layout": layouts,
@@ -186,7 +151,5 @@ EXPERIMENTS = {
     "fused convolution": fused,
     "half precision": halves,
     "CUDA graph": graphs,
-    "optimizer": optimizers,
     "torch.compile": compiled,
-    "bf16 training": training_step,
 }

@@ -1,7 +1,7 @@
 """What the sections of `gpu.py` have in common: rows of the table, clocks of a device, synthetic data."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -99,6 +99,15 @@ class Bench:
             return ""
         found = rate * GIGA_OPERATIONS[architecture] * 1e9 / self.peaks[peak]
         return f"{found:.0%} of {self.peaks[peak] / 1e12:.3g} TFLOP/s ({peak} products)"
+
+
+def tried(name: str, make: Callable[[], Iterable[Row]]) -> Iterator[Row]:
+    """Yield rows of what is only tried; where a machine cannot do it, which is no failure, a row says so."""
+    try:
+        yield from make()
+    except Exception as error:  # what is tried has its own ways to fail on each machine
+        reason = " ".join(str(error).split())[:200]
+        yield Row(name, None, "", f"not possible here: {type(error).__name__}: {reason}")
 
 
 def make_dataset(train: int, test: int) -> ArrayDataset:

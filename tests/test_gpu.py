@@ -1,12 +1,23 @@
 """What `make gpu` runs: tests without their packages are skipped by name, and the benchmark writes its table."""
 
+import copy
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from heldout_torch.evaluation.float32 import float32_only, products_in
+from heldout_torch.evaluation.inference import inference_copy
+from heldout_torch.training.initial import initial_model
+from heldout_torch.training.network import Network
+from tests.evaluation.test_evaluate import random_inception
+from tests.helpers.devices import only_pretended
+from tests.pretend_cuda import pretended_cuda
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -19,6 +30,13 @@ def test_is_wrong(): import heldout_torch.no_such_module
 
 def run(*arguments):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+
+
+@pytest.fixture
+def goals(monkeypatch):
+    """The sections that try what may reach a goal."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    return importlib.import_module("gpu_goals")
 
 
 def test_what_lacks_its_package_is_skipped_by_name_and_nothing_else(tmp_path):
@@ -45,17 +63,114 @@ def test_each_section_of_the_benchmark_has_its_turn_though_all_before_it_use_up_
     assert list(gpu.SECTIONS).index("whole runs") == 2
 
 
+def error(network, images, truth):
+    """The largest error of a network's logits against float64, of the largest logit."""
+    with torch.inference_mode():
+        return float((network(images) - truth).abs().max() / truth.abs().max())
+
+
+def test_three_products_of_halves_in_tf32_are_float32(goals):
+    x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([x, x * 1e-20, x * 1e20, torch.tensor([0.0, 1.0, -1.0, 1 + 2**-11, 2 - 2**-23])])
+    large, small = goals.halves(x)
+    for half in (large, small):
+        assert not (half.view(torch.int32) & 0x1FFF).any()  # TF32 holds it
+    assert ((large.double() + small.double() - x.double()).abs() <= 2**-23 * x.double().abs()).all()
+
+    model = random_inception().eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    copied = inference_copy(model, images)
+    made = goals.in_three_products(copied)
+    assert sum(isinstance(module, goals.ThreeProducts) for module in made.modules()) == 20
+    truth = model.double()(images.double()).detach()
+    assert error(made, images, truth) < 3 * error(copied, images, truth) < 1e-5
+
+
+@only_pretended
+def test_three_products_hold_where_tf32_rounds(goals):
+    """On the pretended device products do round, and one alone is off by hundreds of times as much."""
+    model = random_inception().eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    truth = copy.deepcopy(model).double()(images.double()).detach()
+    with pretended_cuda():
+        copied = inference_copy(model, images.to("cuda"))
+        networks = {"three": goals.in_three_products(copied), "one": copied}
+        with float32_only():
+            exact = error(lambda x: copied(x.to("cuda")).cpu(), images, truth)
+        with products_in("tf32"):
+            found = {
+                name: error(lambda x: network(x.to("cuda")).cpu(), images, truth)  # noqa: B023
+                for name, network in networks.items()
+            }
+    assert found["three"] < 3 * exact
+    assert found["one"] > 100 * exact
+
+
+@pytest.mark.parametrize(("layout", "near"), [(torch.channels_last, 1e-5), (torch.contiguous_format, 0.05)])
+def test_a_way_of_training_makes_the_step_that_training_makes(goals, layout, near):
+    """In float32, as this processor may have no bfloat16; sums in another order tip values over at ReLUs' edges."""
+    random, way = torch.Generator().manual_seed(0), goals.Way(bf16=False, layout=layout)
+    images, labels = torch.rand(4, 3, 32, 32, generator=random), torch.tensor([0, 3, 9, 3])
+    network = Network("small_inception", {}, 0, 0.9, 5e-4, False, "cpu")
+    model = initial_model("small_inception", {}, 0)
+    step = goals.make_step(model, images, labels, 0.01, way)
+    losses = [(float(step()), float(network.step(images[None], labels[None], 0.01))) for _ in range(2)]
+    assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-5)
+    assert losses[1][0] == pytest.approx(losses[1][1], rel=near)
+    state = network.run_state(0)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), state[name], rtol=near, atol=near)
+
+
+def test_what_a_machine_cannot_try_is_told_and_no_failure(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    frame = importlib.import_module("gpu_frame")
+
+    def rows():
+        yield frame.Row("first", 1.0)
+        raise RuntimeError("no compiler\nwas found")
+
+    first, last = frame.tried("second", rows)
+    assert (first.value, last.name, last.value) == (1.0, "second", None)
+    assert last.note == "not possible here: RuntimeError: no compiler was found"
+
+
+SECTIONS = {
+    "matrix products", "training", "whole runs", "against the CPU", "exact otherwise", "training faster", "evaluation",
+    "ResNet50", "statistics", "training otherwise", "trained twice",
+}  # fmt: skip
+
+
+def check_table(folder):
+    table = json.loads((folder / "gpu.json").read_text())
+    values = {(row["section"], row["name"]): row["value"] for row in table["rows"]}
+    assert values["against the CPU", "differ, exact"] == values["against the CPU", "differ, fast"] == 0
+    assert [value for (section, _), value in values.items() if section == "trained twice"] == [0, 0, 0]
+    none = ("differ", "twice", "fused convolution")  # differences
+    assert min(value for (_, name), value in values.items() if not name.startswith(none)) > 0
+    return {section for section, _ in values}, {left["why"] for left in table["left_out"]}
+
+
 @pytest.mark.slow
 def test_the_benchmark_runs_on_a_cpu_and_writes_its_table(tmp_path):
     found = run("benchmarks/gpu.py", "--quick", "--device", "cpu", "--minutes", "25", "--out", tmp_path / "gpu.json")
     assert found.returncode == 0, found.stdout + found.stderr
-    table = json.loads((tmp_path / "gpu.json").read_text())
-    values = {(row["section"], row["name"]): row["value"] for row in table["rows"]}
-    assert values["against the CPU", "differ, exact"] == values["against the CPU", "differ, fast"] == 0
-    assert [value for (section, _), value in values.items() if section == "trained twice"] == [0, 0, 0]
-    assert min(value for (_, name), value in values.items() if not name.startswith(("differ", "twice"))) > 0
-    assert {section for section, _ in values} == {
-        "matrix products", "training", "whole runs", "against the CPU", "evaluation", "ResNet50", "statistics",
-        "training otherwise", "trained twice",
-    }  # fmt: skip
-    assert {left["why"] for left in table["left_out"]} == {"needs a GPU"}
+    assert check_table(tmp_path) == (SECTIONS, {"needs a GPU"})
+
+
+@pytest.mark.slow
+@only_pretended
+def test_the_benchmark_runs_on_the_pretended_device(tmp_path, monkeypatch):
+    """So that only what a card alone can do is done there for the first time."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    words = ["--quick", "--device", "cuda", "--minutes", "25", "--out", str(tmp_path / "gpu.json")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(name="none", total_memory=2**30)
+    )
+    with pretended_cuda():
+        assert gpu.main() == 0
+    sections, left_out = check_table(tmp_path)
+    assert sections == SECTIONS | {"experiments"}
+    assert all(why.startswith("not possible here: ") for why in left_out)

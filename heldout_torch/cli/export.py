@@ -43,7 +43,9 @@ def configure(parser: Parser) -> None:
     options.add_selection(parser, shards=True)
     options.add_workers(parser)
     parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
-    parser.add_argument("--md5", help="MD5 that a packed archive must have, default: the published one")
+    parser.add_argument(
+        "--md5", type=options.md5, help="MD5 that a packed archive must have, default: the published one"
+    )
     parser.add_argument(
         "--index", type=options.file_to_write, metavar="FILE",
         help="write the archive's seek index, too, as `heldout archive index` does; all of the archive is then read",

@@ -4,6 +4,8 @@ import argparse
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.devices import all_devices, find_devices
 from heldout_torch.errors import HeldoutError
-from heldout_torch.storage.files import check_writable
+from heldout_torch.storage.files import check_new_file, check_writable
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
@@ -37,25 +39,39 @@ subset_ratio = checked(as_ratio)
 run_numbers = checked(parse_runs)
 
 
-def count(text: str) -> int:
-    """Return a number from 1."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+def count(text: str, least: int = 1) -> int:
+    """Return a number from 1, or from another least."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least}")
     return int(text)
+
+
+def share(text: str, least: int = 0) -> float:
+    """Return a number from 0, or from another least, to 1."""
+    with suppress(ValueError):
+        if least <= (number := float(text)) <= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to 1")
+
+
+def md5(text: str) -> str:
+    """Return an MD5 as it is compared."""
+    if re.fullmatch(r"[0-9a-f]{32}", digest := text.strip().lower()) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no MD5, expected 32 hexadecimal digits")
+    return digest
+
+
+count_from_0 = partial(count, least=0)
+difference = partial(share, least=-1)  # of two shares, such as an influence
 
 
 def file_to_write(text: str) -> Path:
     """Return the path of a file that is to be written, after a look whether that can be; files are local.
 
     Raises:
-        HeldoutError: If it is a URL or a folder, or its folder cannot be written.
+        HeldoutError: If it is a URL, a folder or a device, or its folder cannot be written.
     """
-    path = local_path(text)
-    if path.is_dir():
-        raise HeldoutError(f"{path}: is a folder, expected the name of a file to write")
-    check_writable(path.parent)
-    if path.exists() and not os.access(path, os.W_OK):
-        raise HeldoutError(f"{path}: cannot be written (Permission denied)")
+    check_new_file(path := local_path(text))
     return path
 
 

@@ -28,7 +28,6 @@ from heldout_torch.stats import (
     write_pairs,
     write_scores,
 )
-from heldout_torch.stats.arguments import as_fraction
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.published import published_scores
 from heldout_torch.stats.published_list import find_published
@@ -56,15 +55,21 @@ def configure(parser: Parser) -> None:
     pairs = _add(statistics, "pairs", "high-influence pairs, and how sure they are", _pairs)
     _add_ratio(pairs)
     _add_device(pairs)
-    pairs.add_argument("--min-influence", type=float, default=0.15, metavar="X", help="default: 0.15, as published")
     pairs.add_argument(
-        "--min-memorization", type=float, default=0.25, metavar="X", help="of the training example, default: 0.25"
+        "--min-influence", type=options.difference, default=0.15, metavar="X", help="default: 0.15, as published"
+    )
+    pairs.add_argument(
+        "--min-memorization",
+        type=options.difference,
+        default=0.25,
+        metavar="X",
+        help="of the training example, default: 0.25",
     )
     pairs.add_argument("--any-class", action="store_true", help="also pairs of different labels")
 
     keep = _add(statistics, "keep", "indices of the training examples to keep, and how they count", _keep)
     _add_ratios(keep)
-    keep.add_argument("--fraction", type=float, required=True, metavar="F", help="share to keep, 0 to 1")
+    keep.add_argument("--fraction", type=options.share, required=True, metavar="F", help="share to keep, 0 to 1")
     keep.add_argument(
         "--by", choices=["memorization", "consistency", *published_scores()], required=True, metavar="SCORE",
         help="memorization or consistency of the runs in ZOO, or a published score, which needs no ZOO: "
@@ -180,7 +185,6 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 def _keep(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
-    as_fraction(arguments.fraction, "fraction")  # before runs are read, or scores fetched
     scores, train, dataset = (_published if arguments.by in published_scores() else _estimated)(arguments)
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if arguments.order == "published" and train.original_index is not None:

@@ -13,8 +13,8 @@ from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation import Verification
 from heldout_torch.evaluation.provenance import run_digest
-from heldout_torch.evaluation.verification_log import VerificationLog, default_log
-from heldout_torch.evaluation.verify import Part, verify_runs
+from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
+from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.storage.progress import Bar
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.copy import Outcome
@@ -35,7 +35,10 @@ def configure(parser: Parser) -> None:
         "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"],
         help="compare only on these examples, default: all",
     )  # fmt: skip
-    parser.add_argument("--tolerance", type=int, default=0, metavar="N", help="mismatches allowed in a run, default: 0")
+    parser.add_argument(
+        "--tolerance", type=options.count_from_0, default=0, metavar="N",
+        help="mismatches allowed in a run, default: 0",
+    )  # fmt: skip
     parser.add_argument(
         "--results", type=options.file_to_append, metavar="FILE",
         help="where results are appended, a line of JSON a run; several processes may share it (default: a file for "
@@ -45,10 +48,12 @@ def configure(parser: Parser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.results is not None:
+        check_log(arguments.results)
     zoo, runs = chosen(arguments, arguments.zoo)
     sweep = start_sweep(arguments)
     dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
-    log = _log(arguments.results, zoo, arguments.splits, dataset.digest())
+    log = VerificationLog(_log_file(arguments, zoo), arguments.splits, dataset.digest())
     test = len(dataset.labels("test")) if "test" in arguments.splits else 0
     train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0
     work = partial(verify_runs, splits=arguments.splits, batch_size=arguments.batch_size, precision=arguments.precision)
@@ -94,17 +99,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if bad else counts.status
 
 
-def _log(path: Path | None, zoo: Zoo, splits: list[Part], data: str) -> VerificationLog:
-    """Open the log before the work; one that nobody asked for can also do without a file."""
-    log = VerificationLog(path or default_log(zoo), splits, data)
+def _log_file(arguments: argparse.Namespace, zoo: Zoo) -> Path | None:
+    """Return where results are kept; nowhere, which is said, where nobody named a file and none can be written."""
+    if arguments.results is not None:
+        return Path(arguments.results)
+    path = default_log(zoo)
     try:
-        log.check()
+        check_log(path)
     except DataError as error:
-        if path is not None:
-            raise
         complain(f"results are not kept: {error}")
-        return VerificationLog(None, splits, data)
-    return log
+        return None
+    return path
 
 
 def _facts(key: RunKey, verification: Verification, known: bool) -> dict[str, object]:

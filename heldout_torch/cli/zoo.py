@@ -40,7 +40,9 @@ def configure(parser: Parser) -> None:
     for action in (check, listing, pull, push):
         options.add_place(action)
         options.add_selection(action)
-    listing.add_argument("--min-accuracy", type=float, metavar="A", help="only runs with at least this on the test set")
+    listing.add_argument(
+        "--min-accuracy", type=options.share, metavar="A", help="only runs with at least this on the test set, 0 to 1"
+    )
     push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
     options.add_dtype_option(push)
     for action in (index, check, pull, push):
@@ -105,7 +107,7 @@ def _list(arguments: argparse.Namespace) -> int:
             **dict(zip(_SPLITS, record.accuracy, strict=True)),
         )  # fmt: skip
     if not listed and not failed:
-        raise ZooError(f"{zoo.location}: none of {len(keys)} runs has {lowest:g} on the test set, a share from 0 to 1")
+        raise ZooError(f"{zoo.location}: none of {len(keys)} runs has {lowest:g} or more on the test set")
     return 1 if failed else 0
 
 

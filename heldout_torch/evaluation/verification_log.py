@@ -15,13 +15,15 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verify import Part, SplitVerification, Verification
-from heldout_torch.storage.files import read_bounded
+from heldout_torch.storage.files import check_new_file, read_bounded
 from heldout_torch.storage.locks import append_line
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_root
 from heldout_torch.zoo.keys import RunKey
 
+_LINE = b'{"run": '  # how each begins
+_LOOKED_AT = 2**20  # bytes, in which one such line is expected: lines that were cut short may precede it
 MAX_LOG = 2**31  # bytes: 200,000 runs, each with hundreds of mismatches
 
 
@@ -29,6 +31,25 @@ def default_log(zoo: Zoo) -> Path:
     """Return the file for the verifications of a place of runs where none is named, in the cache folder."""
     location = zoo.location if is_remote(zoo.location) else os.path.realpath(zoo.location)
     return cache_root() / "verifications" / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.jsonl"
+
+
+def check_log(path: Path) -> None:
+    """Check that verifications can be appended to a file, which need not be there.
+
+    Raises:
+        DataError: If it cannot be read or written, or holds something else.
+    """
+    try:
+        if not path.exists():
+            check_new_file(path)
+            return
+        with open(path, "r+b") as file:
+            lines = file.read(_LOOKED_AT).split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    written = [line for line in lines if line.strip()]
+    if written and not any(line[: len(_LINE)] == _LINE[: len(line)] for line in written):
+        raise DataError(f"{path}: holds something else than results of verify, which are appended; name another file")
 
 
 class VerificationLog:
@@ -45,21 +66,6 @@ class VerificationLog:
     def __init__(self, path: Path | None, splits: Sequence[Part], data: str) -> None:
         self._path, self._splits, self._data = path, sorted(splits), data
         self._found: dict[str, dict[str, Verification]] | None = None
-
-    def check(self) -> None:
-        """Make the file, if it is not there.
-
-        Raises:
-            DataError: If it cannot be read or appended to.
-        """
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "a+b"):
-                pass
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
 
     def find(self, zoo: Zoo, key: RunKey) -> Verification | None:
         """Return what is known of a run as it is now; None if nothing is.

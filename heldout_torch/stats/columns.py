@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
-from heldout_torch.storage.files import check_writable, remove_stale, write_atomically
+from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
@@ -28,15 +28,13 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
     """Return the path of a file that is to be written after long work, checked before it.
 
     Raises:
-        HeldoutError: If it is a URL, its suffix is none of those, it is a folder, its folder cannot be written, or the
-            package that writes it is not installed.
+        HeldoutError: If it is a URL, its suffix is none of those, it is a folder or a device, its folder cannot be
+            written, or the package that writes it is not installed.
     """
     file = local_path(path)
     if file.suffix not in suffixes:
         raise DataError(f"{file}: the name of the file says its format, expected one ending in {', '.join(suffixes)}")
-    if file.is_dir():
-        raise DataError(f"{file}: is a folder, expected the name of a file")
-    check_writable(file.parent)
+    check_new_file(file)
     if file.suffix == ".parquet":
         _arrow("pyarrow")
     return file

@@ -61,6 +61,21 @@ def check_writable(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be written, {there} takes no files ({error.strerror})") from None
 
 
+def check_new_file(path: Path) -> None:
+    """Check that a file can be written, or replaced, as `check_writable` does of a folder.
+
+    Raises:
+        DataError: If it cannot, or there is a folder or a device of that name.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a device, expected the name of a file to write")
+    check_writable(path.parent)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise DataError(f"{path}: cannot be written (Permission denied)")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Several writers may write the same path; the last one wins."""
     with new_file(path) as file:
@@ -71,8 +86,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Make a file appear at once with all its bytes: a temporary one beside it is written, synced, renamed.
 
-    Folders on the way are made. Yields the temporary file, open for writing.
+    Folders on the way are made. Yields the temporary file, open for writing. A device is not replaced, which the
+    superuser could (`/dev/null`).
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "It is a device", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:

@@ -105,7 +105,7 @@ def test_what_is_wrong_with_many_runs_is_told_once(zoo, tmp_path, capsys):
         (["--experiment", "digits-mlp-t"], "it has digits-mlp-tf/0.7 runs 0-5"),
         (["--runs", "50"], "it has digits-mlp-tf/0.7 runs 0-5"),
         (["--subset-ratio", "0.1"], "it has digits-mlp-tf/0.7 runs 0-5"),
-        (["--min-accuracy", "90"], "none of 6 runs has 90 on the test set, a share from 0 to 1"),
+        (["--min-accuracy", "0.999"], "none of 6 runs has 0.999 or more on the test set"),
     ],
 )
 def test_filters_that_match_nothing_say_what_is_there(options, message, zoo, capsys):

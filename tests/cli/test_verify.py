@@ -180,3 +180,11 @@ def test_a_model_changed_on_the_disk_is_no_known_run(tree, tmp_path, capsys):
         assert "run digits-mlp-tf/0.7/1: " in output.err
         assert "model.safetensors not as recorded" in output.err
         assert "1 runs verified, 0 with mismatches, 1 failed" in output.out
+
+
+def test_a_file_of_something_else_is_told_before_anything_is_read(tmp_path, capsys):
+    """It was appended to."""
+    (tmp_path / "log.jsonl").write_text("my notes\n")
+    assert run_verify(tmp_path, tmp_path / "nothing") == 1
+    assert "log.jsonl: holds something else than results of verify" in capsys.readouterr().err
+    assert (tmp_path / "log.jsonl").read_text() == "my notes\n"

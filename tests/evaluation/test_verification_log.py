@@ -10,7 +10,7 @@ import pytest
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import SplitVerification, Verification
 from heldout_torch.evaluation.provenance import run_digest
-from heldout_torch.evaluation.verification_log import VerificationLog, default_log
+from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
@@ -161,3 +161,33 @@ def test_lines_that_cannot_be_read_do_not_stop_the_others(tmp_path, line):
     (tmp_path / "log.jsonl").write_bytes(line + b"\n")
     log.append(key(), FILES, verification())
     assert list(log.read()) == [str(key())]
+
+
+OTHERS = {
+    "notes": b"my notes\n",
+    "no line": b"no line end",
+    "JSON": b'{"epochs": 3}\n',
+    "a list": b"[1]\n",
+    "a model": b"\x93NUMPY" + bytes(100),
+    "binary": bytes(2**21),
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_file_of_something_else_is_not_appended_to(content, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="holds something else than results of verify, which are appended; name anoth"):
+        check_log(path)
+    assert path.read_bytes() == content
+
+
+def test_a_log_is_appended_to_whatever_was_cut_short(tmp_path):
+    path = tmp_path / "log.jsonl"
+    check_log(path)
+    assert not path.exists()
+    VerificationLog(path, ALL, DATA).append(key(), FILES, verification(*range(1000)))
+    whole = path.read_bytes()
+    for content in (b"", b"\n", whole, whole[:3], whole[100:] + whole, bytes(50) + b"\n" + whole):
+        path.write_bytes(content)
+        check_log(path)

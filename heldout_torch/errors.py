@@ -32,7 +32,7 @@ class ZooError(HeldoutError):
 
 
 class UnwritableError(ZooError):
-    """A place takes no more runs: its disk is full, it is not allowed, or it is gone. What is written stays."""
+    """A place takes no files, or no more: its disk is full, it is not allowed, or it is gone. What is written stays."""
 
 
 class DataError(HeldoutError):

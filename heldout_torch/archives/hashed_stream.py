@@ -3,8 +3,9 @@
 import hashlib
 import io
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
+
+from heldout_torch.storage.threads import Beside
 
 _TAIL = 8  # bytes
 
@@ -30,8 +31,7 @@ class HashedStream(io.RawIOBase):
         self.size, self.tail = 0, b""
         self._stream, self._progress, self._hashed = stream, progress, hashed
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._pool = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
+        self._beside = Beside()
 
     def readable(self) -> bool:
         """Whether it can be read: yes."""
@@ -45,20 +45,15 @@ class HashedStream(io.RawIOBase):
         self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
         self._progress(len(chunk))
         if self._hashed:
-            self._join()
-            self._last = self._pool.submit(self._md5.update, chunk)
+            self._beside.call(self._md5.update, chunk)
         return len(chunk)
 
     def digest(self) -> str:
         """Return the MD5 of all that was read."""
-        self._join()
+        self._beside.wait()
         return self._md5.hexdigest()
 
     def close(self) -> None:
         """End the thread; the stream itself stays open."""
-        self._pool.shutdown(wait=True)
+        self._beside.close()
         super().close()
-
-    def _join(self) -> None:
-        if self._last is not None:
-            self._last.result()

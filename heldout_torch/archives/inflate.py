@@ -3,12 +3,12 @@
 import io
 import struct
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from heldout_torch.archives.access_points import WINDOW, Point, find_blocks
 from heldout_torch.archives.first_bytes import HEAD, is_packed
 from heldout_torch.optional import require
+from heldout_torch.storage.threads import Beside
 
 _READ = 2**19  # packed bytes read, and unpacked bytes given, at a time
 _SEARCHED = 2**24  # unpacked bytes of one read that are kept to find points in
@@ -127,6 +127,18 @@ class _Inflated(io.RawIOBase):
             raise EOFError("the compressed stream ends too early")
 
 
+class _Piece(NamedTuple):
+    """Packed bytes that were read at once, all of them inflated."""
+
+    packed: bytes
+    window: bytes  # unpacked before it
+    unpacked: bytes
+    packed_at: int  # where it begins in the archive
+    unpacked_at: int  # and in the tar stream
+    crc: int  # of the gzip member's contents up to there
+    member: int  # where that begins in the tar stream
+
+
 class _Way:
     """How far reading has come. Where a point is due, one is searched for in the piece that was read last."""
 
@@ -139,8 +151,7 @@ class _Way:
         self._before = (at.packed, at.unpacked, self._crc)  # where the piece begins, and the CRC-32 there
         self._piece, self._window, self._gave = b"", at.window or b"", list[bytes]()
         self._whole = True  # the piece lies in one gzip member, and all that it gave is kept
-        self._searching = list[Future[None]]()
-        self._pool = ThreadPoolExecutor(1)
+        self._searching = Beside(_AHEAD)
 
     @property
     def crc_and_size(self) -> tuple[int, int]:
@@ -179,38 +190,25 @@ class _Way:
 
     def search(self) -> None:
         """Find the points that are due in the piece, all of which is inflated, beside the reading of the next ones."""
-        self._wait(_AHEAD)
-        if self._found is not None and self._whole and (self._searching or self._position >= self._due):
-            piece = (self._piece, self._window, b"".join(self._gave), *self._before, self._member)
-            self._searching.append(self._pool.submit(self._search, self._found, *piece))
+        searching = self._searching.busy()
+        if self._found is not None and self._whole and (searching or self._position >= self._due):
+            piece = _Piece(self._piece, self._window, b"".join(self._gave), *self._before, self._member)
+            self._searching.call(self._search, self._found, piece)
 
     def finish(self) -> None:
         """Wait until what was searched for is found."""
-        self._wait(0)
+        self._searching.wait()
 
-    def _wait(self, left: int) -> None:
-        while self._searching and (len(self._searching) > left or self._searching[0].done()):
-            self._searching.pop(0).result()
-
-    def _search(
-        self,
-        found: Callable[[Point], object],
-        piece: bytes,
-        window: bytes,
-        gave: bytes,
-        packed_at: int,
-        unpacked_at: int,
-        crc: int,
-        member: int,
-    ) -> None:
-        position = unpacked_at + len(gave)
+    def _search(self, found: Callable[[Point], object], piece: _Piece) -> None:
+        position = piece.unpacked_at + len(piece.unpacked)
         if position < self._due:
             return
-        for packed, unpacked in find_blocks(piece, window, gave):
-            at = unpacked_at + unpacked
+        for packed, unpacked in find_blocks(piece.packed, piece.window, piece.unpacked):
+            at = piece.unpacked_at + unpacked
             if at >= self._due:
-                before = (window + gave[:unpacked])[-WINDOW:]
-                found(Point(packed_at + packed, at, before, self._crc32(gave[:unpacked], crc), member))
+                gave = piece.unpacked[:unpacked]
+                before = (piece.window + gave)[-WINDOW:]
+                found(Point(piece.packed_at + packed, at, before, self._crc32(gave, piece.crc), piece.member))
                 self._due = at + self._spacing
                 if self._due > position:
                     return

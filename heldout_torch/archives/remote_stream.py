@@ -18,7 +18,7 @@ from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
-from heldout_torch.storage.web import SLOWEST
+from heldout_torch.storage.web import check_speed
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _FIRST_TRIES = 4  # while nobody has answered yet: a misspelt address, or no network
@@ -179,8 +179,7 @@ class HttpStream(io.RawIOBase):
         began = time.monotonic()
         data: bytes = answer.read1(most)  # `readinto` and `read` would wait until all has come
         self._waited, self._came = self._waited + time.monotonic() - began, self._came + len(data)
-        if self._waited > self._silence + self._came / SLOWEST:
-            raise TimeoutError(f"the server sends less than {SLOWEST} bytes a second")
+        check_speed(self._waited, self._came, self._silence)
         return data
 
     def _reach(self) -> None:

@@ -24,10 +24,10 @@ def run_digest(zoo: Zoo, key: RunKey) -> str:
     Raises:
         ZooError: If the run is not there, or is damaged, or its files are not as recorded.
     """
-    files = zoo.record(key).files
-    if not is_remote(zoo.location) or any(file.sha256 is None for file in files.values()):
-        files = zoo.files(key).record.files
-    named = {name: file.sha256 for name, file in files.items()}
+    record = zoo.record(key) if is_remote(zoo.location) else zoo.files(key).record
+    if any(file.sha256 is None for file in record.files.values()):
+        record = zoo.files(key).record
+    named = {name: file.sha256 for name, file in record.files.items()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
@@ -47,18 +47,18 @@ def check_writable(folder: Path) -> None:
     It is tried: what is allowed says nothing of read-only file systems, nor to the superuser.
 
     Raises:
-        DataError: If they cannot.
+        UnwritableError: If they cannot.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise DataError(f"{there}: is a file, expected a folder")
+        raise UnwritableError(f"{there}: is a file, expected a folder")
     probe = _temporary(there / "any")
     try:
         with open(probe, "xb"):
             pass
         probe.unlink()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written, {there} takes no files ({error.strerror})") from None
+        raise UnwritableError(f"{there}: cannot be written ({error.strerror})") from None
 
 
 def check_new_file(path: Path) -> None:

@@ -16,6 +16,42 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Beside:
+    """Calls that a thread makes one after the other, beside the work of the thread that asks for them.
+
+    What a call raises is raised where the next is asked for, or where they are waited for.
+
+    Args:
+        ahead: How many calls may be under way or wait; who asks for one more waits for the first.
+    """
+
+    def __init__(self, ahead: int = 1) -> None:
+        self._ahead, self._pool = ahead, ThreadPoolExecutor(1)
+        self._calls = deque[Future[object]]()
+
+    def busy(self) -> bool:
+        """Return whether a call is not done yet."""
+        self._wait(self._ahead)
+        return bool(self._calls)
+
+    def call(self, work: Callable[..., object], *arguments: object) -> None:
+        """Ask for a call."""
+        self._wait(self._ahead - 1)
+        self._calls.append(self._pool.submit(work, *arguments))
+
+    def wait(self) -> None:
+        """Wait until all calls are done."""
+        self._wait(0)
+
+    def close(self) -> None:
+        """Let all calls end, and the thread."""
+        self._pool.shutdown(wait=True)
+
+    def _wait(self, left: int) -> None:
+        while self._calls and (len(self._calls) > left or self._calls[0].done()):
+            self._calls.popleft().result()
+
+
 def map_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: int | None = None) -> Iterator[B]:
     """Apply a function in threads, and yield its results in order of the items.
 

@@ -24,6 +24,21 @@ def client_options() -> dict[str, Any]:
     }
 
 
+def check_speed(seconds: float, count: int, silence: float) -> None:
+    """Check that an answer does not come so slowly that it would never end.
+
+    Args:
+        seconds: How long it has been waited for.
+        count: Bytes that came.
+        silence: Seconds that it may take beside those that its bytes may.
+
+    Raises:
+        TimeoutError: If it does.
+    """
+    if seconds > silence + count / SLOWEST:
+        raise TimeoutError(f"the server sends less than {SLOWEST} bytes a second")
+
+
 def fetch(filesystem: Any, url: str, limit: int) -> bytes:
     """Read a whole file of a web server.
 
@@ -99,8 +114,7 @@ async def _body(response: Any, limit: int, url: str) -> bytes:
         data += piece
         if len(data) > limit:
             raise ZooError(f"{url}: has more than the {limit} bytes expected at most")
-        if clock() - began > SILENCE + len(data) / SLOWEST:
-            raise TimeoutError(f"the server sends less than {SLOWEST} bytes a second")
+        check_speed(clock() - began, len(data), SILENCE)
     return bytes(data)
 
 

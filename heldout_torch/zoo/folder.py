@@ -11,7 +11,7 @@ from torch import Tensor
 from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
 from heldout_torch.storage.files import (
-    new_file,
+    check_writable,
     new_folder,
     read_bounded,
     remove_stale,
@@ -186,9 +186,8 @@ class FolderZoo(WritingZoo):
         """
         self._made = not self.root.exists()
         try:
-            with new_file(self.root / ".probe"):  # a folder's mode says little, on file systems of other machines less
-                pass
-            (self.root / ".probe").unlink(missing_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            check_writable(self.root)
             remove_stale(self.root)
             for name, folder in self._experiments().items():
                 remove_stale(folder)

@@ -57,7 +57,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(tmp_path):
         ("folder.npz", "is a folder"),
         ("file/mem.npz", "is a file, expected a folder"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(HeldoutError, match=message):
             check_file(tmp_path / path)
     with pytest.raises(DataError, match="is a URL"):
         check_file("s3://bucket/mem.npz")

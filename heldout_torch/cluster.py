@@ -22,7 +22,7 @@ class Cluster:
 
     Args:
         address: Of the cluster, as `ray.init` takes it; `auto` finds the one that this machine belongs to.
-        device: `cpu` or `cuda`; by default `cuda` if the cluster has GPUs.
+        device: `cpu` or `cuda`; None for `cuda` if the cluster has GPUs, else `cpu`.
 
     Attributes:
         device: `cpu` or `cuda`: a task sees only the GPU that it asked for.
@@ -33,7 +33,7 @@ class Cluster:
             there.
     """
 
-    def __init__(self, address: str, device: str | None = None) -> None:
+    def __init__(self, address: str, device: str | None) -> None:
         if device not in (None, "cpu", "cuda"):
             raise HeldoutError(f"device {device!r} is none of a cluster, expected cpu or cuda: a task uses one GPU")
         ray = require("ray", "work on a cluster")

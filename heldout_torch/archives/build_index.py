@@ -72,7 +72,7 @@ class IndexWriter:
         problems: What is wrong with some of the archive's runs.
     """
 
-    def __init__(self, archive: str, out: Path, spacing: int = SPACING) -> None:
+    def __init__(self, archive: str, out: Path, spacing: int) -> None:
         """Begin with nothing.
 
         Args:

@@ -23,7 +23,7 @@ from heldout_torch.zoo.metadata import RunMetadata
 
 
 def convert_run(
-    folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
+    folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
     """Read the one checkpoint of a run directory.
 
@@ -39,18 +39,16 @@ def convert_run(
     Raises:
         CheckpointError: If the directory does not hold exactly one checkpoint, or it is damaged or of another network.
     """
-    prefix = _checkpoint_prefix(folder)
+    index, paths, _ = checkpoint_files(folder)
     try:
-        index = Path(f"{prefix}.index").read_bytes()
-        paths = shard_paths(prefix)
-        shards = [path.read_bytes() for path in paths]
+        contents, *shards = [path.read_bytes() for path in (index, *paths)]
     except OSError as error:
         raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return convert_checkpoint(index, shards, str(prefix), experiment, key, ignore)
+    return _convert(contents, shards, str(index.with_suffix("")), experiment, key, ignore)
 
 
 def convert_parts(
-    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
+    parts: dict[str, bytes], folder: Path, experiment: Experiment, key: RunKey, ignore: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
     """Convert a run's files held in memory, as `convert_run` does those of a directory.
 
@@ -61,41 +59,21 @@ def convert_parts(
         key: The run.
         ignore: Patterns of variables to leave out.
     """
-    indices = sorted(name for name in parts if name.endswith(".index"))
-    if len(indices) != 1:
-        found = ", ".join(indices) or "none"
-        raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
-    prefix = indices[0].removesuffix(".index")
-    if not (names := shard_names(parts, prefix)):
-        raise CheckpointError(f"{folder / CHECKPOINTS / prefix}: data files are missing, or of several checkpoints")
-    return convert_checkpoint(
-        parts[indices[0]], [parts[name] for name in names], str(folder / CHECKPOINTS / prefix), experiment, key, ignore
-    )
+    prefix = _prefix(folder, parts)
+    if not (names := shard_names(parts, prefix.name)):
+        raise CheckpointError(f"{prefix}: data files are missing, or of several checkpoints")
+    shards = [parts[name] for name in names]
+    return _convert(parts[f"{prefix.name}.index"], shards, str(prefix), experiment, key, ignore)
 
 
-def convert_checkpoint(
-    index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey, ignore: Sequence[str] = ()
+def _convert(
+    index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey, ignore: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
-    """Convert the contents of a checkpoint's files.
-
-    Args:
-        index: Contents of `ckpt-<epoch>.index`.
-        shards: Contents of the data files, in order.
-        name: Path of the checkpoint without endings, for errors and for the epoch in it.
-        experiment: What the run belongs to.
-        key: The run.
-        ignore: As in `from_sonnet`.
-
-    Returns:
-        State dict of the experiment's network, and the run's record.
-
-    Raises:
-        CheckpointError: If the checkpoint is damaged or of another network.
-    """
+    """Convert a checkpoint's files: its index, and its shards in order; errors, and its epoch, are by its `name`."""
     checkpoint = Checkpoint(index, list[Shard](shards), name)
     try:
         state = from_sonnet(checkpoint, experiment.architecture, ignore)
-        check_state(state, experiment)
+        _check_state(state, experiment)
     except CheckpointError as error:
         message = str(error)
         raise CheckpointError(message if message.startswith(name) else f"{name}: {message}") from None
@@ -117,7 +95,7 @@ def convert_checkpoint(
     return state, metadata
 
 
-def check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None:
+def _check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None:
     """Check that a state dict fills every tensor of an experiment's network, in shape and dtype.
 
     Raises:
@@ -142,7 +120,7 @@ def checkpoint_files(folder: Path) -> tuple[Path, list[Path], int | None]:
     Raises:
         CheckpointError: If there is not exactly one checkpoint.
     """
-    prefix = _checkpoint_prefix(folder)
+    prefix = _prefix(folder, (path.name for path in (folder / CHECKPOINTS).glob("*.index")))
     index = Path(f"{prefix}.index")
     return index, shard_paths(prefix), epoch_of([index.name])
 
@@ -153,13 +131,14 @@ def epoch_of(names: Iterable[str]) -> int | None:
     return int(found[0][1]) if found else None
 
 
-def _checkpoint_prefix(folder: Path) -> Path:
+def _prefix(folder: Path, names: Iterable[str]) -> Path:
+    """Return the path without endings of the one checkpoint among a run's files."""
     # What macOS keeps beside each file, `._ckpt-30.index`, is none.
-    indices = sorted(path for path in (folder / CHECKPOINTS).glob("*.index") if not path.name.startswith("."))
+    indices = sorted(name for name in names if name.endswith(".index") and not name.startswith("."))
     if len(indices) != 1:
-        found = ", ".join(path.name for path in indices) or "none"
+        found = ", ".join(indices) or "none"
         raise CheckpointError(f"{folder / CHECKPOINTS}: expected one checkpoint (ckpt-<epoch>.index), found {found}")
-    return indices[0].with_suffix("")
+    return folder / CHECKPOINTS / indices[0].removesuffix(".index")
 
 
 def _scalar(checkpoint: Checkpoint, name: str) -> int | None:

@@ -18,9 +18,7 @@ class HashedStream(io.RawIOBase):
         tail: The last 8 of them, in which gzip keeps the CRC-32 and the size of the contents.
     """
 
-    def __init__(
-        self, stream: BinaryIO, progress: Callable[[int], object] = lambda count: None, hashed: bool = True
-    ) -> None:
+    def __init__(self, stream: BinaryIO, progress: Callable[[int], object], hashed: bool = True) -> None:
         """Read a stream.
 
         Args:

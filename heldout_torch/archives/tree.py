@@ -36,7 +36,6 @@ class TensorFlowTree:
     def __init__(self, root: Path, experiment: str | None = None, ignore: Sequence[str] = ()) -> None:
         self.ignore = tuple(ignore)
         self.location, self.threads = str(root), processors() + 1  # one of them waits for the disk
-        self._root = root
         self._folders = experiment_folders(root)
         if experiment is not None and list(self._folders.values()) == [root]:
             self._folders = {experiment: root}
@@ -50,7 +49,7 @@ class TensorFlowTree:
     def of_run(cls, folder: Path, key: RunKey, ignore: Sequence[str] = ()) -> "TensorFlowTree":
         """Return the tree of one run, whose folder is given and names it no further."""
         tree = cls.__new__(cls)
-        tree.location, tree.threads, tree._root = str(folder), 1, folder
+        tree.location, tree.threads = str(folder), 1
         tree._folders = {key.experiment: folder}
         tree.ignore = tuple(ignore)
         tree._runs, tree._metadata = {key.experiment: {key: folder}}, {}

@@ -27,7 +27,6 @@ _DTYPES = {
     10: "bool", 11: "int8", 12: "uint8", 13: "int32", 14: "uint16", 15: "int16", 16: "uint16", 17: "uint16",
     18: "complex128", 19: "float16", 22: "uint32", 23: "uint64", 24: "uint8", 25: "uint8",
 }  # fmt: skip
-_STRING = 7
 _MAX_DIMENSIONS = 64  # what NumPy can hold; TensorFlow stops at 254
 
 
@@ -152,11 +151,6 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def __contains__(self, key: object) -> bool:
         entry = self.entries.get(key) if isinstance(key, str) else None
         return entry is not None and entry.dtype is not None
-
-    @property
-    def strings(self) -> list[str]:
-        """Keys of the tensors that hold no numbers."""
-        return [key for key, entry in self.entries.items() if entry.dtype is None]
 
     def _check_header(self, data: bytes) -> None:
         fields = dict(read_message(data))

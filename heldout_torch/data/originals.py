@@ -35,7 +35,7 @@ _MNIST_MD5 = {
 }
 
 
-def load_cifar(name: str, path: Path, download: bool = False, verify_checksums: bool = True) -> ArrayDataset:
+def load_cifar(name: str, path: Path, download: bool, verify_checksums: bool) -> ArrayDataset:
     """Load CIFAR, images (3, 32, 32).
 
     Args:

@@ -41,9 +41,7 @@ class View:
     name: str = ""
 
 
-def load_views(
-    batches: Iterable[Sequence[View]], device: str | torch.device = "cpu", workers: int = 1
-) -> Iterator[torch.Tensor]:
+def load_views(batches: Iterable[Sequence[View]], device: str | torch.device, workers: int) -> Iterator[torch.Tensor]:
     """Load batches of views; threads work on the next batches while the caller works on one.
 
     Args:

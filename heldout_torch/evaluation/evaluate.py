@@ -132,7 +132,7 @@ def evaluate_together(
             _fitting[device, type(prepared[0].model)] = size // 2
 
 
-def batch_size_for(prepared: Prepared, dataset: Dataset, device: str | torch.device, wanted: int | None = None) -> int:
+def batch_size_for(prepared: Prepared, dataset: Dataset, device: str | torch.device, wanted: int | None) -> int:
     """Return how many images are loaded at once: those wanted, or chosen for the device, if they fit its memory."""
     device = torch.device(device)
     size = wanted or _batch_size(dataset, device)

@@ -111,25 +111,25 @@ def verify(
         DataError: If the data set is not the run's, or the network fails on it as in `evaluate`.
         ZooError: If the run's aux arrays are missing or damaged, or its weights are stored in 16 bits.
     """
-    result = verify_together(
-        [as_loaded(run)], dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
+    result = verify_runs(
+        [as_loaded(run)], dataset, device, progress, splits=splits, batch_size=batch_size, precision=precision
     )[0]
     if isinstance(result, HeldoutError):
         raise result
     return result
 
 
-def verify_together(
+def verify_runs(
     runs: Sequence[Run],
     dataset: AnyDataset,
-    splits: Sequence[Part] = PARTS,
+    device: str | torch.device,
+    progress: Progress | None,
     *,
+    splits: Sequence[Part] = PARTS,
     batch_size: int | None = None,
-    device: str | torch.device = "cpu",
     precision: Precision = "exact",
-    progress: Progress | None = None,
 ) -> list[Verification | HeldoutError]:
-    """Verify several runs in one pass over the data.
+    """Verify several runs in one pass over the data; the work of a `sweep`.
 
     Takes what `verify` takes, and gives for each run its verification, or the error that `verify` would raise for it.
 
@@ -181,22 +181,6 @@ def verify_together(
             found_parts = {part: evaluations[_dataset_split(part)][number] for part in splits}
             results[number] = _compare(aux[number], found_parts, partial(tie_margin, number))
     return [results[number] for number in range(len(runs))]
-
-
-def verify_runs(
-    runs: Sequence[Run],
-    dataset: Dataset,
-    device: str,
-    progress: Progress,
-    *,
-    splits: Sequence[Part] = PARTS,
-    batch_size: int | None = None,
-    precision: Precision = "exact",
-) -> list[Verification | HeldoutError]:
-    """Verify runs as the work of a `sweep`: `verify_together` with its arguments in that order."""
-    return verify_together(
-        runs, dataset, splits, batch_size=batch_size, device=device, precision=precision, progress=progress
-    )
 
 
 def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLITS) -> None:

@@ -67,30 +67,26 @@ def plot_influence_histogram(
     return _histogram(influence, figure, standard_error, "influence", "pairs")
 
 
-def plot_consistency_by_ratio(consistency: ConsistencyScores, bands: int = 5) -> "Figure":
-    """Show the accuracy on held-out examples against the subset ratio, for bands of consistency scores.
+def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "Figure":
+    """Show the accuracy on held-out examples against the subset ratio, for five bands of consistency scores.
 
     Source: Jiang et al. (2021).
 
     Args:
         consistency: Of at least two ratios.
-        bands: Number of bands of equal width over 0 ... 1, at most 5.
 
     Raises:
-        DataError: If there is only one ratio, or the number of bands is not 1 ... 5.
+        DataError: If there is only one ratio.
     """
-    if len(consistency.ratios) < 2 or not 1 <= bands <= len(BANDS):
-        raise DataError(
-            f"{len(consistency.ratios)} ratios and {bands} bands: expected at least two ratios, 1 ... 5 bands"
-        )
-    edges, accuracy = accuracy_by_ratio(consistency, bands)
+    if len(consistency.ratios) < 2:
+        raise DataError(f"scores of {len(consistency.ratios)} subset ratio, expected at least two ratios")
+    edges, accuracy = accuracy_by_ratio(consistency, len(BANDS))
     figure, axes = new_figure()
-    colors = BANDS[-bands:]
-    for b in reversed(range(bands)):
+    for b in reversed(range(len(BANDS))):
         if np.isnan(accuracy[b]).all():
             continue
         name = f"C-score {edges[b]:.1f} to {edges[b + 1]:.1f}"
-        axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=colors[b], label=name)
+        axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=BANDS[b], label=name)
     axes.set(xlabel="subset ratio", ylabel="accuracy when held out", ylim=(-0.03, 1.03))
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure

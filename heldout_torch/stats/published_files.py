@@ -37,7 +37,7 @@ def fetch_published(name: str, folder: Location | None = None) -> Path:
     return fetch_file(find_published(name).file, folder)
 
 
-def fetch_file(file: PublishedFile, folder: Location | None = None) -> Path:
+def fetch_file(file: PublishedFile, folder: Location | None) -> Path:
     """Return the path of one file, as `fetch_published` does."""
     copies = folder if folder is not None else os.environ.get(FOLDER_VARIABLE) or None
     local = None if copies is None else local_path(copies)

@@ -52,14 +52,14 @@ def read_source(folder: Path) -> str | None:
         return None
 
 
-def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray], source: str | None = None) -> None:
+def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray], source: str | None) -> None:
     """Write a table; the folder appears at once, and replaces a table that lies there.
 
     Args:
         folder: Where to.
         keys: Names of the runs.
         arrays: Packed arrays by the names in ARRAYS.
-        source: Digest of what the table was made of, which `read_source` returns.
+        source: Digest of what the table was made of, which `read_source` returns; None if it is not known.
 
     Raises:
         DataError: If something other than a run table lies there, the folder has the name of a file, or cannot be

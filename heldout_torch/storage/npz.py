@@ -11,7 +11,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -70,90 +71,56 @@ def read_npz(
             is too large or not of numbers or text.
     """
     name = name or ("npz file" if isinstance(source, bytes) else str(source))
-    try:
-        with _open(source) as file, zipfile.ZipFile(file) as archive:
-            members = _members(archive)
-            names = list(members) if wanted is None else list(wanted)
-            if missing := [array for array in names if array not in members]:
-                there = ", ".join(sorted(members)[:10]) or "no array"
-                raise error(f"{name}: has no {', '.join(sorted(missing))}, only {there}")
-            names += [array for array in optional if array in members and array not in names]
-            limit = max(_FREE_BYTES, _TIMES_FILE * file.seek(0, io.SEEK_END)) if max_bytes is None else max_bytes
-            if (total := sum(members[array].file_size for array in names)) > limit:
-                raise error(f"{name}: unpacks to {total} bytes, more than the {limit} expected at most")
-            arrays = {}
-            for array in names:
-                member = members[array]
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise zipfile.BadZipFile(f"{array} is compressed otherwise than NumPy does")
-                with archive.open(member) as data:
-                    arrays[array] = _read_array(data, member.file_size, array, objects)
-            return arrays
-    except OSError as cause:
-        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
-    except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
+    with _errors_as(error, name, "npz file"), _open(source) as file, zipfile.ZipFile(file) as archive:
+        members = _members(archive)
+        names = list(members) if wanted is None else list(wanted)
+        if missing := [array for array in names if array not in members]:
+            there = ", ".join(sorted(members)[:10]) or "no array"
+            raise error(f"{name}: has no {', '.join(sorted(missing))}, only {there}")
+        names += [array for array in optional if array in members and array not in names]
+        limit = max(_FREE_BYTES, _TIMES_FILE * file.seek(0, io.SEEK_END)) if max_bytes is None else max_bytes
+        if (total := sum(members[array].file_size for array in names)) > limit:
+            raise error(f"{name}: unpacks to {total} bytes, more than the {limit} expected at most")
+        arrays = {}
+        for array in names:
+            member = members[array]
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile(f"{array} is compressed otherwise than NumPy does")
+            with archive.open(member) as data:
+                arrays[array] = _read_array(data, member.file_size, array, objects)
+        return arrays
 
 
-def read_names(
-    source: str | Path | bytes, name: str | None = None, *, error: type[HeldoutError] = DataError
-) -> list[str]:
-    """Return the names of the arrays in an npz file, in order; arguments and errors are as those of `read_npz`."""
-    name = name or ("npz file" if isinstance(source, bytes) else str(source))
-    try:
-        with _open(source) as file, zipfile.ZipFile(file) as archive:
-            return list(_members(archive))
-    except OSError as cause:
-        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
-    except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
+def read_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an npz file, in order; errors are as those of `read_npz`."""
+    with _errors_as(DataError, path, "npz file"), _open(path) as file, zipfile.ZipFile(file) as archive:
+        return list(_members(archive))
 
 
-def describe_npz(
-    source: str | Path | bytes, name: str | None = None, *, error: type[HeldoutError] = DataError
-) -> dict[str, str]:
+def describe_npz(source: bytes, name: str, error: type[HeldoutError]) -> dict[str, str]:
     """Return what the arrays of an npz file are, such as `float32 (100, 3)`, by name and in order; none is read.
 
     Arguments and errors are as those of `read_npz`.
     """
-    name = name or ("npz file" if isinstance(source, bytes) else str(source))
     found = {}
-    try:
-        with _open(source) as file, zipfile.ZipFile(file) as archive:
-            for array, member in _members(archive).items():
-                try:
-                    with archive.open(member) as data:
-                        shape, _, dtype, _ = _read_header(data, array)
-                    found[array] = f"{dtype} {shape}"
-                except _DAMAGE as cause:
-                    found[array] = f"no array ({one_line(cause)[:200]})"
-    except OSError as cause:
-        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
-    except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npz file ({one_line(cause)[:200]})") from None
+    with _errors_as(error, name, "npz file"), _open(source) as file, zipfile.ZipFile(file) as archive:
+        for array, member in _members(archive).items():
+            try:
+                with archive.open(member) as data:
+                    shape, _, dtype, _ = _read_header(data, array)
+                found[array] = f"{dtype} {shape}"
+            except _DAMAGE as cause:
+                found[array] = f"no array ({one_line(cause)[:200]})"
     return found
 
 
-def read_npy(
-    source: str | Path | bytes,
-    name: str | None = None,
-    *,
-    max_bytes: int | None = None,
-    error: type[HeldoutError] = DataError,
-) -> np.ndarray:
+def read_npy(source: Path | bytes) -> np.ndarray:
     """Read an npy file; nothing in it is ever unpickled. Arguments, result and errors are as those of `read_npz`."""
-    name = name or ("npy file" if isinstance(source, bytes) else str(source))
-    try:
-        with _open(source) as file:
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            if max_bytes is not None and size > max_bytes:
-                raise error(f"{name}: has {size} bytes, more than the {max_bytes} expected at most")
-            return _read_array(file, size, "it", None)
-    except OSError as cause:
-        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
-    except _DAMAGE as cause:
-        raise error(f"{name}: is no readable npy file ({one_line(cause)[:200]})") from None
+    name = "npy file" if isinstance(source, bytes) else str(source)
+    with _errors_as(DataError, name, "npy file"), _open(source) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return _read_array(file, size, "it", None)
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray], compress: bool = False) -> bytes:
@@ -186,6 +153,17 @@ class _BoundedReader(io.BufferedReader):
         return super().read(_MAX_MEMBERS_BYTES if size is None or size < 0 else size)
 
 
+@contextmanager
+def _errors_as(error: type[HeldoutError], name: str | Path, what: str) -> Iterator[None]:
+    """Raise what goes wrong with a file, or because it is damaged, as one line of the class asked for."""
+    try:
+        yield
+    except OSError as cause:
+        raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
+    except _DAMAGE as cause:
+        raise error(f"{name}: is no readable {what} ({one_line(cause)[:200]})") from None
+
+
 def _open(source: str | Path | bytes) -> IO[bytes]:
     raw = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0)  # noqa: SIM115
     return _BoundedReader(raw)  # type: ignore[arg-type]
@@ -208,23 +186,18 @@ def map_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: If it is missing, damaged, or holds something else than numbers or text.
     """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            shape, fortran, dtype, header = _read_header(file, path.name)
-            _check_array(shape, dtype, size - header, path.name)
-            if size > header:
-                try:
-                    return np.memmap(file, dtype, "r", header, shape, "F" if fortran else "C")
-                except OSError as error:
-                    if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EINVAL):
-                        raise
-            file.seek(0)
-            return _read_array(file, size, path.name, None)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _DAMAGE as error:
-        raise DataError(f"{path}: is no readable npy file ({one_line(error)[:200]})") from None
+    with _errors_as(DataError, path, "npy file"), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        shape, fortran, dtype, header = _read_header(file, path.name)
+        _check_array(shape, dtype, size - header, path.name)
+        if size > header:
+            try:
+                return np.memmap(file, dtype, "r", header, shape, "F" if fortran else "C")
+            except OSError as error:
+                if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EINVAL):
+                    raise
+        file.seek(0)
+        return _read_array(file, size, path.name, None)
 
 
 def _read_array(file: IO[bytes], size: int, name: str, objects: Objects | None) -> np.ndarray:

@@ -95,7 +95,7 @@ class Cache:
         data = self.read(name)
         return data if data is not None and file.matches(data) else None
 
-    def fetch(self, name: str, file: FileRecord, progress: Progress = lambda count: None) -> bytes:
+    def fetch(self, name: str, file: FileRecord, progress: Progress) -> bytes:
         """Return the contents of a file of the zoo, which is fetched unless it is kept.
 
         Args:

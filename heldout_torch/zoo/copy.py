@@ -9,6 +9,7 @@ from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.mixing import refusals
+from heldout_torch.zoo.web import WebZoo
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,12 @@ def fetch_runs(
     Raises:
         ZooError: If the zoo lies on the disk already.
     """
-    fetch = getattr(zoo, "fetch", None)
-    if fetch is None:
+    if not isinstance(zoo, WebZoo):
         raise ZooError(f"{zoo.location}: is on the disk already, only zoos under a URL are fetched")
 
     def fetch_one(key: RunKey) -> Outcome:
         try:
-            fetch(key, progress)
+            zoo.fetch(key, progress)
             return Outcome(key, size=zoo.record(key).size)
         except HeldoutError as error:
             return Outcome(key, error=str(error))

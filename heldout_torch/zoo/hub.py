@@ -32,7 +32,7 @@ class HubZoo(WebZoo, WritingZoo):
     What lies in it, and where, is the same as in a folder: the files of a run have the same bytes.
     """
 
-    def __init__(self, location: str, offline: bool = False) -> None:
+    def __init__(self, location: str, offline: bool) -> None:
         super().__init__(location, offline)
         if hub.split(self.location)[2]:
             raise ZooError(f"{self.location}: is within a data set of the Hub, expected hf://datasets/USER/NAME")

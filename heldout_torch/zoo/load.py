@@ -22,6 +22,7 @@ from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
 from heldout_torch.zoo.selection import described
+from heldout_torch.zoo.web import WebZoo
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +181,6 @@ def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name
 
 def _fetch(zoo: Zoo, key: RunKey) -> None:
     """Fetch a run of a remote zoo into the cache, with a bar where that takes long."""
-    fetch = getattr(zoo, "fetch", None)
-    if fetch is None:
-        return
-    with Bar(f"fetch run {key}", "B", delay=0.5) as bar:
-        fetch(key, bar.add)
+    if isinstance(zoo, WebZoo):
+        with Bar(f"fetch run {key}", "B", delay=0.5) as bar:
+            zoo.fetch(key, bar.add)

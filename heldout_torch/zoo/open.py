@@ -98,14 +98,13 @@ def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) 
     return TensorFlowTree(root, selection.experiment, ignore) if isinstance(opened, TensorFlowTree) else opened
 
 
-def open_writable(place: Place, offline: bool = False) -> WritableZoo:
+def open_writable(place: Place) -> WritableZoo:
     """Open a place that takes runs: a folder, which need not exist, or a URL that can be written.
 
     Whether it can be written is seen when its `with` block begins.
 
     Args:
         place: Folder, URL or zoo.
-        offline: As in `open_zoo`.
 
     Raises:
         ZooError: If it is a place that only can be read.
@@ -116,7 +115,7 @@ def open_writable(place: Place, offline: bool = False) -> WritableZoo:
     else:
         location = as_meant(place)
         if is_archive(location) or isinstance(location, str):
-            zoo = open_zoo(location, offline)
+            zoo = open_zoo(location)
         elif location.exists() and not location.is_dir():
             raise ZooError(f"{location}: is a file, expected the folder of a zoo")
         elif location.is_dir() and _what_lies_in(location) == "checkpoints":

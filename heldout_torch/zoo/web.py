@@ -41,7 +41,7 @@ class WebZoo:
         threads: How many requests at once serve it well.
     """
 
-    def __init__(self, location: str, offline: bool = False) -> None:
+    def __init__(self, location: str, offline: bool) -> None:
         self.location, self.threads = location.rstrip("/"), REQUESTS
         self._offline = offline or is_offline()
         self._cache = Cache(self.location)
@@ -111,7 +111,7 @@ class WebZoo:
         data = self._contents(key, [MODEL_FILE])[MODEL_FILE]
         return read_model(data, key, f"{self.location}/{key}/{MODEL_FILE}")[0]
 
-    def fetch(self, key: RunKey, progress: Progress = lambda count: None) -> None:
+    def fetch(self, key: RunKey, progress: Progress) -> None:
         """Fetch a run into the cache unless it is there, whole and with the recorded bytes.
 
         Raises:

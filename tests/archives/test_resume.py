@@ -75,10 +75,10 @@ def export(data, zoo, bytes_left=10**9, options=(), told=None, **more):
     return outcomes, sum(read)
 
 
-def end_in(data, zoo, cache, share=0.5):
+def end_half_way(data, zoo, cache):
     """End an export on its way, as often as it takes until it has left a mark: converting may lag behind reading."""
     for _ in range(20):
-        export(data, zoo, int(len(data) * share))
+        export(data, zoo, len(data) // 2)
         if list(cache.glob("*.json")):
             return
     raise AssertionError("no mark was left")
@@ -113,10 +113,10 @@ def test_ends_at_any_moment_cost_little_and_the_zoo_is_the_same(packed, tmp_path
 
 def test_what_came_to_its_end_leaves_no_mark(packed, tmp_path, cache):
     data, _ = packed
-    end_in(data, tmp_path / "zoo", cache)
+    end_half_way(data, tmp_path / "zoo", cache)
     export(data, tmp_path / "zoo")
     assert list(cache.iterdir()) == []
-    end_in(data, tmp_path / "zoo", cache)
+    end_half_way(data, tmp_path / "zoo", cache)
     chosen = Selection(EXPERIMENT, [0.7], [0, 1])
     assert errors(export(data, tmp_path / "two", selection=chosen, options=("two",))[0]) == []
     assert len(list(cache.iterdir())) == 1  # of the other
@@ -124,7 +124,7 @@ def test_what_came_to_its_end_leaves_no_mark(packed, tmp_path, cache):
 
 def test_marks_count_only_while_the_runs_before_them_are_there(packed, tmp_path, cache):
     data, expected = packed
-    end_in(data, tmp_path / "zoo", cache)
+    end_half_way(data, tmp_path / "zoo", cache)
     there = sorted(path.parent for path in (tmp_path / "zoo").glob("*/*/*/model.safetensors"))
     assert len(there) > 5
     shutil.rmtree(there[0])
@@ -167,7 +167,7 @@ def test_damage_is_found_after_an_end_and_the_next_call_begins_anew(packed, tmp_
     data, _ = packed
     damaged = bytearray(data)
     damaged[-6 if place == "end" else len(data) * 3 // 4] ^= 1
-    end_in(bytes(damaged), tmp_path / "zoo", cache)
+    end_half_way(bytes(damaged), tmp_path / "zoo", cache)
     outcomes, _ = export(bytes(damaged), tmp_path / "zoo")
     assert any("is damaged or cut off" in error or "damaged" in error for error in errors(outcomes))
     if place == "end":
@@ -180,7 +180,7 @@ def test_damage_is_found_after_an_end_and_the_next_call_begins_anew(packed, tmp_
 
 def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
     data, expected = packed
-    end_in(data, tmp_path / "zoo", cache)
+    end_half_way(data, tmp_path / "zoo", cache)
     (file,) = cache.iterdir()
     kept = file.read_bytes()
     record = json.loads(kept)
@@ -207,7 +207,7 @@ def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
 
 def test_a_wrong_window_is_an_error_and_no_wrong_run(packed, tmp_path, cache):
     data, expected = packed
-    end_in(data, tmp_path / "zoo", cache)
+    end_half_way(data, tmp_path / "zoo", cache)
     (file,) = cache.iterdir()
     record = json.loads(file.read_bytes())
     file.write_bytes(

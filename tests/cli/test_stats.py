@@ -39,7 +39,6 @@ from heldout_torch.zoo.folder import FolderZoo
 from tests.stats.test_run_table import aux_of
 
 N, M, RUNS = 60, 30, 12
-FIELDS = ("trained_on", "correct_train", "correct_test")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +72,9 @@ def run(zoo, statistic, out, *words):
     return main(["stats", statistic, str(zoo[0]), *where, *words])
 
 
-def original(values, zoo, split="train"):
-    """Values by published index, in the order of the file: row i of the file has index `<split>__index[i]`."""
-    return values[zoo[3][f"{split}__index"]]
+def original(values, zoo):
+    """Values by published index, in the order of the file: row i of the file has index `train__index[i]`."""
+    return values[zoo[3]["train__index"]]
 
 
 def test_memorization_and_consistency_are_written_in_original_order(zoo, tmp_path):

@@ -21,7 +21,6 @@ from tests.helpers.zoos import export
 EXPERIMENT, RATIO, RUNS = "digits-mlp-tf", 0.7, 4
 PLACES = ["folder", "web", "s3", "tree", "archive", "web archive"]
 WRITABLE = ["folder", "s3"]
-ON_THE_DISK = ["folder", "tree", "archive"]
 
 
 @pytest.fixture(scope="module")

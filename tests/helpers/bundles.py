@@ -42,10 +42,10 @@ def table(blocks: Sequence[bytes], handles: Sequence[int] | None = None) -> byte
     return data + footer.ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
-def entry(shape: Sequence[int], size: int, offset: int = 0, crc: int = 0, dtype: int = 1, shard: int = 0) -> bytes:
+def entry(shape: Sequence[int], size: int, offset: int = 0, crc: int = 0, dtype: int = 1) -> bytes:
     """A BundleEntryProto."""
     sizes = b"".join(b"\x12" + varint(len(one)) + one for one in (b"\x08" + varint(size) for size in shape))
-    numbers = ((1, dtype), (3, shard), (4, offset), (5, size))
+    numbers = ((1, dtype), (3, 0), (4, offset), (5, size))
     fields = b"".join(bytes([number << 3]) + varint(value) for number, value in numbers)
     return fields + b"\x12" + varint(len(sizes)) + sizes + b"\x35" + crc.to_bytes(4, "little")
 

@@ -26,14 +26,13 @@ print((status("VmHWM") - before) // 1024)
 """
 
 
-def growth(folder: Path, prepare: str, work: str, timeout: float = 100) -> tuple[int, str]:
+def growth(folder: Path, prepare: str, work: str) -> tuple[int, str]:
     """Run some code and measure it.
 
     Args:
         folder: What the code finds under the name `folder`.
         prepare: Code whose memory does not count, such as imports.
         work: Code that is measured; an error of it is printed.
-        timeout: Seconds.
 
     Returns:
         Growth of the peak in megabytes, and what was printed.
@@ -41,6 +40,6 @@ def growth(folder: Path, prepare: str, work: str, timeout: float = 100) -> tuple
     indented = "\n".join(f"    {line}" for line in work.strip().splitlines())
     code = _FRAME.format(prepare=prepare, work=indented)
     command = [sys.executable, "-c", code, str(folder)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     *printed, megabytes = process.stdout.splitlines()
     return int(megabytes), "\n".join(printed)

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 
 @contextmanager
-def one_worker_killed(when, seconds=120):
+def one_worker_killed(when):
     """Kill one of this machine's Ray workers that do our work, as soon as `when()` holds; fail if none was."""
-    killed, deadline = [], time.monotonic() + seconds
+    killed, deadline = [], time.monotonic() + 120
 
     def kill_one():
         while not killed and time.monotonic() < deadline:

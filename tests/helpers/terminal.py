@@ -7,12 +7,12 @@ import subprocess
 import time
 
 
-def on_terminal(command, seconds=60):
+def on_terminal(command):
     """Run a command with a terminal as standard error; what the terminal was sent, and standard output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
-    seen, deadline = b"", time.monotonic() + seconds
+    seen, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         if select.select([ours], [], [], 0.1)[0]:
             try:

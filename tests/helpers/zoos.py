@@ -7,12 +7,12 @@ from heldout_torch.zoo.open import open_source, open_writable
 from heldout_torch.zoo.selection import Selection
 
 
-def export(source, zoo, overwrite=False, threads=2, **options) -> list[Outcome]:
+def export(source, zoo, overwrite=False, **options) -> list[Outcome]:
     """Copy the selected runs of a place into a zoo, as `heldout export` does."""
     selection = Selection(**options)
     place = open_source(source, selection)
     keys = selection.choose(place.keys(), place.location)
-    return list(copy_runs(place, open_writable(zoo), keys, threads, overwrite))
+    return list(copy_runs(place, open_writable(zoo), keys, 2, overwrite))
 
 
 def errors(outcomes) -> dict[int, str]:

@@ -13,14 +13,14 @@ from heldout_torch import DataError
 from heldout_torch.stats import OutputTable, lds
 
 
-def linear_world(runs, n, m, seed, noise=1.0, size=None):
+def linear_world(runs, n, m, seed, size=None):
     """Runs on subsets of one size whose margins are a linear function of the subset, plus noise; and that function."""
     rng = np.random.default_rng(seed)
     weights = np.random.default_rng(0).normal(0, 1, (m, n)) / np.sqrt(n)
     masks = np.zeros((runs, n), bool)
     for row in masks:
         row[rng.choice(n, size or n // 2, replace=False)] = True
-    margins = masks @ weights.T + noise / 2 * rng.normal(0, 1, (runs, m))
+    margins = masks @ weights.T + rng.normal(0, 1, (runs, m)) / 2
     return OutputTable.from_arrays(masks, margins), weights
 
 

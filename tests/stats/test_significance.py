@@ -40,11 +40,11 @@ def test_p_values_of_every_outcome_are_the_upper_tail(trained, correct):
     np.testing.assert_allclose(pair_p_values(table, np.zeros(len(common), int), np.arange(len(common))), expected)
 
 
-def chance_of_a_false_pair(share, trained=1400, held_out=600, least=0.15):
-    """Exact chance that shares of right runs differ by `least` or more where the truth is one share."""
-    inside = np.arange(trained + 1)
-    most = np.floor(held_out * (inside / trained - least) + 1e-9)  # right runs outside
-    return binom.pmf(inside, trained, share) @ np.where(most >= 0, binom.cdf(most, held_out, share), 0)
+def chance_of_a_false_pair(share):
+    """Exact chance that shares of right runs, of 1,400 and 600, differ by 0.15 or more where the truth is one share."""
+    inside = np.arange(1401)
+    most = np.floor(600 * (inside / 1400 - 0.15) + 1e-9)  # right runs outside
+    return binom.pmf(inside, 1400, share) @ np.where(most >= 0, binom.cdf(most, 600, share), 0)
 
 
 def test_false_pairs_among_all_of_imagenet_are_as_many_as_the_rates_say():

@@ -22,20 +22,20 @@ from tests.stats.reference import random_runs
 N, M, RUNS, RATIO = 60, 30, 300, 0.7
 
 
-def planted(seed, runs=RUNS, n=N, m=M, strength=0.5):
+def planted(seed, runs=RUNS, n=N):
     """Runs in which a training example is right with known shares in and out, and moves one test example.
 
-    Test example j is right with a base share, and `strength` times more often where training example j was trained on.
+    Test example j is right with a base share, and up to 0.5 more often where training example j was trained on.
     """
     rng = np.random.default_rng(seed)
     truth = np.random.default_rng(0)
     held_out, gain = truth.uniform(0.1, 0.5, n), truth.uniform(0, 0.4, n)
-    base, moved = truth.uniform(0.2, 0.4, m), truth.uniform(0, strength, m)
+    base, moved = truth.uniform(0.2, 0.4, M), truth.uniform(0, 0.5, M)
     trained_on = np.zeros((runs, n), bool)
     for row in trained_on:
         row[rng.choice(n, int(n * RATIO), replace=False)] = True
     correct_train = rng.random((runs, n)) < held_out + gain * trained_on
-    correct_test = rng.random((runs, m)) < base + moved * trained_on[:, :m]
+    correct_test = rng.random((runs, M)) < base + moved * trained_on[:, :M]
     return RunTable.from_arrays(trained_on, correct_train, correct_test), gain, held_out, moved
 
 

@@ -150,13 +150,13 @@ def test_headers_of_other_writers_are_read(header):
     ],
 )
 def test_wrong_npy_files_are_one_line(data, message):
+    with pytest.raises(DataError, match=message):
+        read_npy(data)
     for error in (DataError, ZooError):
         with pytest.raises(error, match=message) as caught:
-            read_npy(data, "the file", error=error)
+            read_npz(zipped([("a.npy", data)]), "the file", error=error)
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith("the file: ")
-    with pytest.raises(DataError, match=message):
-        read_npz(zipped([("a.npy", data)]), "the file")
 
 
 def test_wrong_npz_files_are_one_line(tmp_path):

@@ -20,13 +20,13 @@ def batches(run):
         yield torch.rand(size, 3, 2, 2, generator=random), torch.randint(5, (size,), generator=random)
 
 
-def by_autograd(run, momentum, weight_decay, rate, dtype=torch.float64):
-    model = build_model("mlp", **CONFIG).to(dtype)
+def by_autograd(run, momentum, weight_decay, rate):
+    model = build_model("mlp", **CONFIG).double()
     model.load_state_dict(initial_state("mlp", CONFIG, run))
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=weight_decay)
     losses = []
     for images, labels in batches(run):
-        loss = F.cross_entropy(model(images.to(dtype)), labels)
+        loss = F.cross_entropy(model(images.double()), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

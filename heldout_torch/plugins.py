@@ -6,7 +6,7 @@ Only a person names them, on the command line or in a program: never an environm
 import importlib
 from collections.abc import Iterable
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, one_line
 
 LOADED: list[str] = []
 
@@ -29,7 +29,7 @@ def load_plugins(names: Iterable[str]) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:  # a module may raise anything
-            line = " ".join(str(error).split())
+            line = one_line(error)
             missing = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
             hint = "; is its folder in PYTHONPATH?" if missing else ""
             raise HeldoutError(f"plugin {name} cannot be imported: {type(error).__name__}: {line}{hint}") from error

@@ -66,7 +66,7 @@ class Arrivals(Generic[T]):
         key, part = _named(member)
         parts = self.parts.setdefault(key, {})
         parts[part] = value
-        if not is_complete(parts):
+        if not _is_complete(parts):
             return None
         self.whole.add(key)
         return self.parts.pop(key)
@@ -77,7 +77,7 @@ class Arrivals(Generic[T]):
         return self.parts.pop(key, {})
 
 
-def is_complete(names: Collection[str]) -> bool:
+def _is_complete(names: Collection[str]) -> bool:
     """Whether a run's files are all there: aux arrays, one index, and every data shard that goes with it."""
     indices = [name for name in names if name.endswith(".index")]
     return AUX_FILE in names and len(indices) == 1 and bool(shard_names(names, indices[0].removesuffix(".index")))

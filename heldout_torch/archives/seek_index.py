@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.urls import check_ranges, read_range
 from heldout_torch.zoo.keys import RunKey, make_key
@@ -103,7 +103,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
         index = _read_table(read_range(name, HEAD.size, HEAD.size + length), HEAD.size + length)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, struct.error, zlib.error,
             OverflowError, RecursionError) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ZooError(f"{name}: is no readable seek index ({reason}); make it again") from None
     try:
         check_ranges(archive, index.size)

@@ -14,7 +14,7 @@ from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.offline import is_offline
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.urls import MAX_FILE
-from heldout_torch.zoo.cache import CACHE_VARIABLE, cache_root
+from heldout_torch.zoo.cache import cache_root, unwritable
 
 _MARK = "#sha256="
 
@@ -48,9 +48,7 @@ def checked_index(name: str) -> str:
     try:
         _fetch(location, digest, kept)
     except OSError as error:
-        raise ZooError(
-            f"{kept}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder of your own"
-        ) from None
+        raise ZooError(unwritable(kept, error)) from None
     return str(kept)
 
 

@@ -58,7 +58,7 @@ Shard = bytes | BinaryIO
 class Checkpoint(Mapping[str, np.ndarray]):
     """Tensors of one TensorFlow checkpoint by key, each read and checked when it is asked for.
 
-    Iteration yields the keys of numeric tensors; `strings` lists the others.
+    Iteration yields the keys of numeric tensors; `entries` has the others, too.
     Arrays are read-only; they are views of shards that are given as bytes, and otherwise in memory of their own: a file
     that changes later changes no array, and one that is cut short is an error. Not for several threads at once.
     bfloat16 comes as uint16 and 8-bit floats as uint8: their bits.

@@ -14,7 +14,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset, list_datasets
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, one_line
 from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
 from heldout_torch.models import build_model
 from heldout_torch.models.registry import find_architecture
@@ -111,7 +111,7 @@ def _fitting(architecture: str, config: Mapping[str, Any], dataset: Dataset) -> 
     except HeldoutError as error:
         raise HeldoutError(f"{error}; its options are {', '.join(taken)}: give them with --config") from None
     except RuntimeError as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise HeldoutError(f"{architecture} with {filled} cannot take images of {tuple(image.shape)}: {line}") from None
     if logits.shape != (1, dataset.num_classes):
         raise HeldoutError(

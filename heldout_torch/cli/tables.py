@@ -82,7 +82,7 @@ def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:
     return _only(arguments, there, zoo.location, "--experiment")
 
 
-def which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float | None:
+def _which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float | None:
     """Return the subset ratio asked for; without one, the only one that is there, which is said.
 
     Raises:
@@ -149,7 +149,7 @@ def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[
     _, facts = load_facts(arguments, experiment)
     ratios = arguments.subset_ratio
     if one:
-        ratio = which_ratio(arguments, zoo, experiment.name)
+        ratio = _which_ratio(arguments, zoo, experiment.name)
         ratios = None if ratio is None else [ratio]
     return read_tables(arguments, zoo, experiment.name, ratios, facts), facts
 

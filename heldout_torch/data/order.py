@@ -13,7 +13,7 @@ import numpy as np
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError
 
-HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
+_HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
 _AS_STORED = ("imagenet", "digits")  # that count as their files do
 
 
@@ -69,7 +69,7 @@ def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
         int64 of shape (n,), read-only; 0 ... n-1 where files and published index count alike (ImageNet, digits). None
         for a data set of a user's own, whose order only its files tell (`heldout_torch.data.load_dataset`).
     """
-    if dataset in HASHED:
+    if dataset in _HASHED:
         return tfds_order(split, n)
     return _fixed(np.arange(n)) if dataset in _AS_STORED else None
 

@@ -20,7 +20,7 @@ from heldout_torch.data.arrays import ArrayDataset, Split
 from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, one_line
 from heldout_torch.storage import web
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.offline import check_network
@@ -215,6 +215,6 @@ def _downloading(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{what}: cannot be downloaded to {path} ({' '.join(str(error).split())})") from None
+        raise DataError(f"{what}: cannot be downloaded to {path} ({one_line(error)})") from None
     finally:
         socket.setdefaulttimeout(before)

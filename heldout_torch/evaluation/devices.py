@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from heldout_torch.errors import DeviceError
+from heldout_torch.errors import DeviceError, one_line
 
 _turns: dict[tuple[str, int], threading.RLock] = defaultdict(threading.RLock)
 _FAULTS = ("CUDA error", "cuDNN error", "HIP error")
@@ -42,4 +42,4 @@ def device_errors(device: str | torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not is_device_fault(error):
             raise
-        raise DeviceError(f"{device} failed ({' '.join(str(error).split())})") from None
+        raise DeviceError(f"{device} failed ({one_line(error)})") from None

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data import Batch, Dataset, SplitName
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, one_line
 from heldout_torch.evaluation.devices import is_device_fault
 from heldout_torch.evaluation.precision import Network, Precision, Prepared, logit_error
 from heldout_torch.evaluation.result import Evaluation
@@ -142,7 +142,7 @@ class Pass:
         except (RuntimeError, ValueError) as error:
             if is_device_fault(error):
                 raise
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise DataError(f"{self._dataset.name}: {name} cannot take images of shape {shape} ({reason})") from None
         return self._network
 

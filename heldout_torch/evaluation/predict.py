@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.devices import find_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.stats.arguments import as_count
@@ -76,6 +76,6 @@ def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torc
                 except (RuntimeError, ValueError) as error:
                     if is_device_fault(error):
                         raise
-                    reason, shape = " ".join(str(error).split()), tuple(images.shape)
+                    reason, shape = one_line(error), tuple(images.shape)
                     raise DataError(f"run {run.key} cannot take images of shape {shape} ({reason})") from None
     return [torch.cat(part) for part in parts]

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, one_line
 from heldout_torch.storage.paths import local_path
 
 MAX_BYTES = 2**16
@@ -39,4 +39,4 @@ def parse_toml(data: bytes, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise HeldoutError(f"{where}: is no TOML file ({' '.join(str(error).split())})") from None
+        raise HeldoutError(f"{where}: is no TOML file ({one_line(error)})") from None

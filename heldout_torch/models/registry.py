@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.errors import HeldoutError, nearest, one_line
 from heldout_torch.models.initial import Initial, sonnet_initial
 from heldout_torch.models.sonnet_rules import Rule
 
@@ -111,7 +111,7 @@ def build_model(architecture: str, **config: Any) -> nn.Module:
     try:
         model = build(**config)
     except Exception as error:  # a network of a user's own may raise anything
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise HeldoutError(f"{architecture} cannot be built with {config}: {line}") from error
     if not isinstance(model, nn.Module):
         raise HeldoutError(f"{architecture} builds {type(model).__name__}, expected a torch.nn.Module")
@@ -161,7 +161,7 @@ def restore_model(architecture: str, config: Mapping[str, Any], state: Mapping[s
             model = build_model(architecture, **config)
             model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        first, *others = _misfits(model, state) or [" ".join(str(error).split())]
+        first, *others = _misfits(model, state) or [one_line(error)]
         more = f", and {len(others)} more tensors do not fit" if others else ""
         raise HeldoutError(f"tensors do not fit {architecture}: {first}{more}") from None
     return model.eval()

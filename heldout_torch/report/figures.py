@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GRID, BLUE, RED = "#20242a", "#d5d9de", "#3d74b0", "#c5543a"
-BANDS = ("#7d4fa0", "#4a6fb5", "#2d939c", "#5d9f4c", "#c08a1e")  # low scores to high, apart also in gray
+_BANDS = ("#7d4fa0", "#4a6fb5", "#2d939c", "#5d9f4c", "#c08a1e")  # low scores to high, apart also in gray
 
 _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -80,13 +80,13 @@ def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "Figure":
     """
     if len(consistency.ratios) < 2:
         raise DataError(f"scores of {len(consistency.ratios)} subset ratio, expected at least two ratios")
-    edges, accuracy = accuracy_by_ratio(consistency, len(BANDS))
-    figure, axes = new_figure()
-    for b in reversed(range(len(BANDS))):
+    edges, accuracy = accuracy_by_ratio(consistency, len(_BANDS))
+    figure, axes = _new_figure()
+    for b in reversed(range(len(_BANDS))):
         if np.isnan(accuracy[b]).all():
             continue
         name = f"C-score {edges[b]:.1f} to {edges[b + 1]:.1f}"
-        axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=BANDS[b], label=name)
+        axes.plot(consistency.ratios, accuracy[b], marker="o", markersize=3.5, color=_BANDS[b], label=name)
     axes.set(xlabel="subset ratio", ylabel="accuracy when held out", ylim=(-0.03, 1.03))
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
@@ -103,7 +103,7 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
     Raises:
         DataError: If shapes disagree.
     """
-    figure, axes = new_figure()
+    figure, axes = _new_figure()
     for accuracy, color, name in ((memorized, RED, "most memorized"), (random, BLUE, "random")):
         accuracy = np.asarray(accuracy, np.float64)
         if accuracy.ndim != 2 or len(accuracy) != len(removed) or not accuracy.shape[1]:
@@ -128,7 +128,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
         DataError: As `heldout_torch.stats.score_agreement`.
     """
     agreement = score_agreement(one, other)
-    figure, axes = new_figure(3.6, 3.4)
+    figure, axes = _new_figure(3.6, 3.4)
     low = float(min(0.0, np.nanmin(one), np.nanmin(other)))
     axes.plot([low, 1], [low, 1], color=GRID, lw=1)
     axes.plot(one, other, ".", color=BLUE, alpha=0.5, markersize=3, markeredgewidth=0, rasterized=len(one) > 5000)
@@ -138,7 +138,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
     return figure
 
 
-def new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
+def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
     """Make an empty figure in the package's style, in inches."""
     matplotlib, figures = require("matplotlib", "a figure"), require("matplotlib.figure", "a figure")
     with matplotlib.rc_context(_STYLE):  # read when axes are made; legends read theirs later
@@ -153,7 +153,7 @@ def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, nam
             f"{nearest(published, PUBLISHED_BINS)}"
         )
     counted = histogram(values, **PUBLISHED_BINS[published])
-    figure, axes = new_figure()
+    figure, axes = _new_figure()
     axes.bar(counted.edges[:-1], counted.counts, np.diff(counted.edges), align="edge", color=BLUE, linewidth=0)
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from heldout_torch.data import Dataset
 
-MAX_PICTURES = 100_000  # with more examples than that, only those which the page shows have an image
-MAX_PAIRS = 20_000  # the strongest of them
-SPRITE_BYTES = 15_000_000
+_MAX_PICTURES = 100_000  # with more examples than that, only those which the page shows have an image
+_MAX_PAIRS = 20_000  # the strongest of them
+_SPRITE_BYTES = 15_000_000
 _VARIABLES = {figures.INK: "currentColor", figures.GRID: "var(--line)", figures.BLUE: "var(--accent)"}
 
 
@@ -107,7 +107,7 @@ def _write_data(
     classes = [everything, *(np.flatnonzero(labels[0] == label) for label in range(len(names)))]
     groups = [payload.choose_examples(statistics, examples) for examples in classes]
     pairs = _strongest(statistics.pairs)
-    order = payload.picture_order(groups, pairs, n, m, MAX_PICTURES)
+    order = payload.picture_order(groups, pairs, n, m, _MAX_PICTURES)
     pictures = np.full(n, -1), np.full(m, -1)
     tiles, ending = np.zeros((0, 1, 1, 3), np.uint8), "png"
     if dataset is not None:
@@ -117,7 +117,7 @@ def _write_data(
         place_of[tiles_wanted] = np.arange(len(tiles_wanted))
         pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
         tiles = make_tiles([images[place] for place in tiles_wanted])
-        ending, sprites = encode_sprites(tiles, SPRITE_BYTES)
+        ending, sprites = encode_sprites(tiles, _SPRITE_BYTES)
         (folder / "images").mkdir()
         for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
             write_plainly(folder / "images" / f"{block}.{ending}", sprite)
@@ -227,7 +227,7 @@ def _strongest(pairs: InfluencePairs | None) -> InfluencePairs:
     if pairs is None:
         index, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         return InfluencePairs(index, index, nothing, nothing, nothing)
-    return pairs[:MAX_PAIRS]
+    return pairs[:_MAX_PAIRS]
 
 
 def _labels(examples: ExampleFacts) -> np.ndarray:

@@ -16,9 +16,9 @@ from heldout_torch.stats import InfluencePairs
 from heldout_torch.stats.counting.bits import unpack
 
 BLOCK = 1000  # examples in a script
-GALLERY = 24  # images of a level, class by class
-EXTREMES = 16
-RUN_LIST_BYTES = 6_000_000  # for which runs held out which examples
+_GALLERY = 24  # images of a level, class by class
+_EXTREMES = 16
+_RUN_LIST_BYTES = 6_000_000  # for which runs held out which examples
 
 
 def script(name: str, value: Any) -> bytes:
@@ -39,9 +39,9 @@ def choose_examples(statistics: ReportStatistics, examples: np.ndarray) -> dict[
     """
     values = statistics.memorization[examples]
     chosen = {
-        f"level-{place}": examples[near_level(values, level, GALLERY)].tolist() for place, level in enumerate(LEVELS)
+        f"level-{place}": examples[near_level(values, level, _GALLERY)].tolist() for place, level in enumerate(LEVELS)
     }
-    highest, lowest = extremes(statistics.consistency.scores[examples], EXTREMES)
+    highest, lowest = extremes(statistics.consistency.scores[examples], _EXTREMES)
     return chosen | {"regular": examples[highest].tolist(), "irregular": examples[lowest].tolist()}
 
 
@@ -68,7 +68,7 @@ def picture_order(
     return _once(np.concatenate(train)), _once(np.concatenate(test))
 
 
-def example_columns(
+def _example_columns(
     statistics: ReportStatistics, labels: np.ndarray, picture: np.ndarray, examples: np.ndarray
 ) -> dict[str, list[Any]]:
     """Return what is known of some training examples, a column for each value.
@@ -105,13 +105,13 @@ def block_script(
 
     Args:
         statistics: Of the report.
-        labels: As in `example_columns`.
-        picture: As in `example_columns`.
+        labels: As in `_example_columns`.
+        picture: As in `_example_columns`.
         block: Number of the block.
         run_lists: bool of shape (n,), for which examples the runs are listed.
     """
     examples = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(labels)))
-    columns = example_columns(statistics, labels, picture, examples)
+    columns = _example_columns(statistics, labels, picture, examples)
     columns["by_ratio"] = [numbers(row) for row in statistics.consistency.per_ratio[:, examples].T]
     table = statistics.table
     listed = examples[run_lists[examples]]
@@ -131,7 +131,7 @@ def with_run_lists(statistics: ReportStatistics) -> np.ndarray:
     bytes_each = 8 * -(-statistics.table.runs // 24) + 3  # base64 of two bits a run
     order = np.argsort(-statistics.memorization, kind="stable")
     chosen = np.zeros(len(order), bool)
-    chosen[order[: RUN_LIST_BYTES // bytes_each]] = True
+    chosen[order[: _RUN_LIST_BYTES // bytes_each]] = True
     return chosen
 
 
@@ -140,7 +140,7 @@ def group_script(
 ) -> bytes:
     """Return the script of the galleries of one class, or of all; arguments as in `choose_examples` and below."""
     examples = np.unique(np.array([example for part in chosen.values() for example in part], np.int64))
-    columns = example_columns(statistics, labels, picture, examples)
+    columns = _example_columns(statistics, labels, picture, examples)
     return script(name, {**chosen, "examples": {"index": examples.tolist(), **columns}})
 
 
@@ -167,7 +167,7 @@ def pair_script(
         "test": pairs.test_index.tolist(),
         "influence": numbers(pairs.influence),
         **{name: numbers(row) for name, row in sure.items() if row is not None},
-        "examples": {"index": train.tolist(), **example_columns(statistics, labels[0], pictures[0], train)},
+        "examples": {"index": train.tolist(), **_example_columns(statistics, labels[0], pictures[0], train)},
         "tests": {
             "index": test.tolist(),
             "label": labels[1][test].tolist(),

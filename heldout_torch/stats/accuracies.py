@@ -16,7 +16,7 @@ from heldout_torch.stats.shown import short_repr
 if TYPE_CHECKING:
     from heldout_torch.stats.run_table import RunTable
 
-LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
+_LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
 PARTS = ("train", "removed", "test")
 _FIT, _TOLD = "_fit", "_fit_told"  # what a table keeps: its accuracy, and the warnings that its users were given
 
@@ -123,7 +123,7 @@ def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
         accuracy: Mean over the runs, on what each trained on.
         subset_ratio: Theirs.
     """
-    if not accuracy < LEAST_FIT:
+    if not accuracy < _LEAST_FIT:
         return None
     return (
         f"runs at subset ratio {subset_ratio:.3g} are right on {accuracy:.1%} of the examples that they trained "
@@ -148,7 +148,7 @@ def warn_of_fit(table: "RunTable", counted: tuple[np.ndarray, np.ndarray] | None
         counted = counts[:, 0], counts[:, 2]
     trained, right = (int(row.sum(dtype=np.int64)) for row in counted)
     kept[_FIT] = right / trained if trained else float("nan")
-    if kept[_FIT] < LEAST_FIT and (line := fit_warning(kept[_FIT], table.subset_ratio)):
+    if kept[_FIT] < _LEAST_FIT and (line := fit_warning(kept[_FIT], table.subset_ratio)):
         told.append(line)
         warn(line, stacklevel=0)
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, one_line
 from heldout_torch.optional import require
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
 from heldout_torch.storage.paths import Location, local_path
@@ -86,7 +86,7 @@ def read_columns(
         columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names), set(same), said)
         return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}, said
     except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
-        raise DataError(f"{path}: is no table of indices ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: is no table of indices ({one_line(error)})") from None
 
 
 def _as_csv(columns: Columns) -> bytes:

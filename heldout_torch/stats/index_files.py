@@ -13,7 +13,7 @@ from heldout_torch.stats.orders import Order, check_order, to_original
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
-INDICES = "indices"
+_INDICES = "indices"
 _OF = ("dataset", "examples")  # which training set a file is about
 
 
@@ -37,12 +37,12 @@ def save_indices(
         HeldoutError: If pyarrow is needed and not installed.
     """
     path, order = local_path(path), check_order(order, ORDER)
-    row = _once(as_indices(indices, None, INDICES), INDICES)
+    row = _once(as_indices(indices, None, _INDICES), _INDICES)
     about = {name: np.array(value) for name, value in zip(_OF, (dataset, examples), strict=True) if value is not None}
     if path.suffix in SUFFIXES[1:]:
         same = {name: np.broadcast_to(value, len(row)) for name, value in about.items()}
         return write_columns(path, {f"{order}_index": row, **same})
-    return write_npz(path, {INDICES: row, **about}, order)
+    return write_npz(path, {_INDICES: row, **about}, order)
 
 
 def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:
@@ -71,8 +71,8 @@ def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str,
     elif path.suffix in SUFFIXES[1:]:
         array, said, about = _read_column(path, order)
     else:
-        arrays = read_npz(path, wanted=[INDICES], optional=[ORDER, *_OF])
-        array, said = arrays[INDICES], read_order(arrays, path)
+        arrays = read_npz(path, wanted=[_INDICES], optional=[ORDER, *_OF])
+        array, said = arrays[_INDICES], read_order(arrays, path)
         about = {name: str(arrays[name])[:80] for name in _OF if name in arrays}
     indices = _once(as_indices(array, None, str(path)), str(path))
     if order is None and said is None:

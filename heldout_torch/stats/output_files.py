@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, one_line
 from heldout_torch.stats.table_files import MAX_KEYS
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
@@ -174,7 +174,7 @@ def _read_layout(folder: Path) -> Layout:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"{folder}: holds no outputs ({' '.join(str(error).split())}); evaluate again") from None
+        raise DataError(f"{folder}: holds no outputs ({one_line(error)}); evaluate again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
     return layout

@@ -15,7 +15,7 @@ from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import read_range
-from heldout_torch.zoo.cache import CACHE_VARIABLE, cache_root
+from heldout_torch.zoo.cache import cache_root, unwritable
 
 FOLDER_VARIABLE = "HELDOUT_TORCH_PUBLISHED"
 _PIECE = 2**22  # bytes of a request
@@ -97,10 +97,7 @@ def _cached(file: PublishedFile, parts: Path | None) -> Path:
                 return path
             _make(path, file, parts)
     except OSError as error:
-        where = error.filename or path
-        raise ZooError(
-            f"{where}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder of your own"
-        ) from None
+        raise ZooError(unwritable(error.filename or path, error)) from None
     return path
 
 

@@ -35,7 +35,7 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"{folder}: is no run table ({' '.join(str(error).split())}); build it again") from None
+        raise DataError(f"{folder}: is no run table ({one_line(error)}); build it again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
     check_packed(len(keys), arrays, str(folder))

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, write_atomically
 from heldout_torch.storage.offline import check_network
@@ -39,7 +39,7 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         lacks = isinstance(error, ImportError) and error.name in ("fsspec", "aiohttp", "requests")
         hint = "; for web servers: pip install 'fsspec[http]'" if lacks else ""
-        raise ZooError(f"{location}: cannot be opened ({' '.join(str(error).split())}){hint}") from None
+        raise ZooError(f"{location}: cannot be opened ({one_line(error)}){hint}") from None
     if protocol in _S3:
         filesystem.retries = 1  # tries; what fails is tried again here
     return filesystem, path
@@ -112,7 +112,7 @@ def write_file(location: str, data: bytes) -> None:
     try:
         retried(lambda: put(filesystem, folder, name, data), location)
     except FileNotFoundError as error:
-        raise ZooError(f"{location}: cannot be written ({' '.join(str(error).split())})") from None
+        raise ZooError(f"{location}: cannot be written ({one_line(error)})") from None
     return None
 
 

@@ -9,7 +9,7 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError, ZooError, one_line
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
@@ -113,7 +113,7 @@ def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
                 tensor.zero_()
             classes = model(image).shape[1]
     except RuntimeError as error:
-        shape, line = tuple(image.shape[1:]), " ".join(str(error).split())
+        shape, line = tuple(image.shape[1:]), one_line(error)
         raise HeldoutError(
             f"images of {dataset.name} {shape} do not fit {experiment.architecture} {experiment.config}: {line}"
         ) from None

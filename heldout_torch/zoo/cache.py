@@ -49,6 +49,11 @@ def cache_folder(location: str) -> Path:
     return cache_root() / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:16]}"
 
 
+def unwritable(where: object, error: OSError, so: str = "") -> str:
+    """Return the line that says that the cache takes nothing more, what comes of that, and what to do."""
+    return f"{where}: cannot be written ({error.strerror}){so}; set {CACHE_VARIABLE} to a folder of your own"
+
+
 class Cache:
     """What is kept of one remote zoo.
 
@@ -111,11 +116,7 @@ class Cache:
                 data = self.kept(name, file)
                 return self._download(name, file, shared, progress) if data is None else data
         except OSError as error:
-            warn(
-                f"{error.filename or self.root}: cannot be written ({error.strerror}), so what is fetched is not kept; "
-                f"set {CACHE_VARIABLE} to a folder of your own",
-                stacklevel=2,
-            )
+            warn(unwritable(error.filename or self.root, error, ", so what is fetched is not kept"), stacklevel=2)
         data = read_file(f"{self._location}/{name}", file.size)
         progress(len(data))
         return self._checked(name, file, data)

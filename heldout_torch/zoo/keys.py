@@ -57,16 +57,16 @@ def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
     Args:
         experiment: Its name.
         subset_ratio: Anything like a float, also a string; see `as_ratio`.
-        run: Anything like an integer, such as a NumPy one, also a string; see `as_run`.
+        run: Anything like an integer, such as a NumPy one, also a string; see `_as_run`.
 
     Raises:
         ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is no number from 0.
     """
     check_name(experiment)
-    return RunKey(experiment, as_ratio(subset_ratio), as_run(run))
+    return RunKey(experiment, as_ratio(subset_ratio), _as_run(run))
 
 
-def as_run(value: Any) -> int:
+def _as_run(value: Any) -> int:
     """Return the number of a run, given as anything like an integer, or as its decimal.
 
     Raises:
@@ -92,8 +92,8 @@ def as_runs(values: Any) -> list[int]:
     if isinstance(values, str):
         return list(parse_runs(values))
     if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
-        return [as_run(values)]
-    return list(map(as_run, values))
+        return [_as_run(values)]
+    return list(map(_as_run, values))
 
 
 def as_ratio(value: Any) -> float:

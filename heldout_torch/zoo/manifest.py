@@ -18,7 +18,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.records import RunRecord
 
@@ -78,7 +78,7 @@ class Manifest:
                 if part["archive"] is not None:
                     manifest.archives[experiment] = part["archive"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error)[:100]
             raise ZooError(f"{name}: is no readable manifest ({type(error).__name__}: {reason})") from None
         return manifest
 

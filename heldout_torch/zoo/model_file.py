@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.zoo.dtypes import halved, widened
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.metadata import RunMetadata
@@ -61,7 +61,7 @@ def read_model(data: bytes, key: RunKey, name: str) -> tuple[dict[str, Tensor], 
     try:
         state = load(data)
     except SafetensorError as error:
-        raise ZooError(f"{name}: is no readable safetensors file ({' '.join(str(error).split())})") from None
+        raise ZooError(f"{name}: is no readable safetensors file ({one_line(error)})") from None
     return (state if metadata.dtype is None else widened(state)), metadata
 
 

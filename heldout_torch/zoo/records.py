@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, one_line
 from heldout_torch.experiments import Experiment
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.dtypes import DTYPES, named
@@ -249,7 +249,7 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         metadata = RunMetadata.from_record(table["metadata"], name)
         record = RunRecord.from_json({**table, "epoch": metadata.epoch, "dtype": metadata.dtype})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)[:100]
         raise ZooError(f"{name}: is no readable record of a run ({type(error).__name__}: {reason})") from None
     if metadata.key != key:
         raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")

@@ -14,7 +14,6 @@ import time
 import pytest
 
 import heldout_torch
-from heldout_torch import cli
 from heldout_torch.cli import ACTIONS, VERBS, main
 from heldout_torch.zoo import list_runs, sample_zoo
 from tests.helpers.terminal import on_terminal
@@ -204,7 +203,7 @@ def test_what_a_user_can_cause_is_one_line(monkeypatch, capsys, error, line):
 def test_a_fault_of_the_package_is_a_traceback_with_a_request_to_report_it(monkeypatch):
     with pytest.raises(ZeroDivisionError) as fault:
         raising(monkeypatch, ZeroDivisionError("division by zero"))
-    assert fault.value.__notes__ == [cli._REPORT]
+    assert "Please report it" in fault.value.__notes__[0]
 
 
 def test_an_interruption_is_130(monkeypatch, capsys):

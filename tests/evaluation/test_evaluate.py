@@ -18,6 +18,7 @@ from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.models import build_model
 from heldout_torch.zoo import load_run
 from tests.evaluation.bfloat16 import use_bfloat16
+from tests.evaluation.randomize import randomize
 from tests.evaluation.trained import trained_run
 from tests.helpers.devices import on_cuda, on_devices
 
@@ -36,14 +37,7 @@ def random_dataset(n):
 
 def random_inception():
     torch.manual_seed(0)
-    model = build_model("small_inception")
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model
+    return randomize(build_model("small_inception"))
 
 
 @on_devices

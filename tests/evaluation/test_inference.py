@@ -14,6 +14,7 @@ from heldout_torch.evaluation.convolutions import FusedConvolution
 from heldout_torch.evaluation.inference import inference_copy, lower_copy
 from heldout_torch.evaluation.precision import has_bfloat16
 from heldout_torch.models import build_model
+from tests.evaluation.randomize import randomize
 from tests.helpers.devices import on_devices
 
 pytestmark = pytest.mark.usefixtures("exact_float32")
@@ -93,17 +94,6 @@ JOINS = [
     (residual, 0, 2), (shortcut_first, 0, 1), (used_raw_too, 2, 0), (rectified_for_one_only, 1, 0),
     (added_to_what_comes_later, 2, 1), (broadcast, 5, 0), (called_twice, 5, 1),
 ]  # fmt: skip
-
-
-def randomize(model):
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model.eval()
 
 
 def check(model, images, device="cpu"):

@@ -1,4 +1,4 @@
-"""File systems with faults: real ones where root is at hand, otherwise the test is skipped."""
+"""What verbs read; and file systems with faults: real ones where root is at hand, otherwise the test is skipped."""
 
 import os
 import subprocess
@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.archives import multiply, pack
+
 NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """What verbs read, by the names that their words have for it."""
+    folder = tmp_path_factory.mktemp("sources")
+    tree = multiply(folder / "tree", 2)
+    return {"tree": tree, "archive": pack(tree, folder / "archive.tar.gz"), "config": '{"widths":[8]}'}
 
 
 @pytest.fixture

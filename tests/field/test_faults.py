@@ -11,7 +11,6 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.zoo import sample_zoo
-from tests.helpers.archives import multiply, pack
 from tests.helpers.zoos import export
 
 MINE = ["--experiment", "digits-mlp-tf"]
@@ -62,13 +61,6 @@ def fail(monkeypatch, fault, folder):
 
         monkeypatch.setattr(module, name, call)
     return os.strerror(number)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    tree = multiply(folder / "tree", 2)
-    return {"tree": tree, "archive": pack(tree, folder / "archive.tar.gz"), "config": '{"widths":[8]}'}
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="names of open files")

@@ -9,7 +9,7 @@ from heldout_torch.cli import main
 from heldout_torch.stats import load_published
 from heldout_torch.zoo import cache, sample_zoo
 from heldout_torch.zoo.keys import RunKey
-from tests.helpers.archives import EXPERIMENT, multiply, pack
+from tests.helpers.archives import EXPERIMENT
 from tests.helpers.server import Server
 from tests.helpers.zoos import export
 from tests.storage.test_files import HOURS, age
@@ -25,13 +25,6 @@ VERBS = {
     f"stats memorization {{tree}} {MINE} --out {{out}}/tables/RUN.npz": ["tables"],
     "declare mine-RUN --dataset digits --architecture mlp --config {config} --out {out}/own/mine-RUN.toml": ["own"],
 }
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    tree = multiply(folder / "tree", 2)
-    return {"tree": tree, "archive": pack(tree, folder / "archive.tar.gz"), "config": '{"widths":[8]}'}
 
 
 def leave(folder):

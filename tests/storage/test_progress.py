@@ -159,10 +159,15 @@ def test_iterables_are_tracked(capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (9.25, "9.2"), (0.25, "0.25"), (9999, "9999"), (12345, "12.3k"), (3e15, "3000T")]
+    ("number", "text"), [(9.25, "9.2"), (0.25, "0.25"), (9999, "9999"), (12345, "12.3k"), (3e15, "3000T")]
 )
-def test_numbers_are_short(number, text):
-    assert progress._short(number) == text
+def test_numbers_are_short(number, text, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Bar("work", "B", number):
+        pass
+    assert stream.getvalue().startswith(f"work:   0% 0/{text} B")
 
 
 def test_shares_that_add_up_are_the_whole(monkeypatch):

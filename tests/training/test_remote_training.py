@@ -10,23 +10,12 @@ from heldout_torch.data import load_digits
 from heldout_torch.stats import RunTable
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
-from heldout_torch.training import Recipe, RunBatch, loop, train_runs
-from heldout_torch.zoo import known_experiments
+from heldout_torch.training import Recipe, loop, train_runs
 from heldout_torch.zoo.bucket import BucketZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.server import Server
-
-DIGITS = known_experiments()["digits-mlp"]
-SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
-
-
-def work(runs=4, experiment=DIGITS, recipe=SHORT, ratio=0.7, subset=None):
-    return RunBatch(experiment, recipe, ratio, tuple(range(runs)), subset)
-
-
-def train(zoo, *arguments, **options):
-    return list(train_runs(work(*arguments), load_digits(), zoo, **options))
+from tests.helpers.training import DIGITS, SHORT, train, work
 
 
 def contents(zoo):

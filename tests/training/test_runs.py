@@ -29,20 +29,11 @@ from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 from tests.helpers.devices import PRETENDED, on_cuda, on_devices
+from tests.helpers.training import DIGITS, SHORT, train, work
 
-DIGITS = known_experiments()["digits-mlp"]
-SHORT = Recipe(epochs=3, batch_size=64, learning_rate=0.1)
 CONVOLUTIONS = replace(
     DIGITS, name="digits-inception", architecture="small_inception", config={"in_channels": 1, "num_classes": 10}
 )
-
-
-def work(runs=4, experiment=DIGITS, recipe=SHORT, ratio=0.7, subset=None):
-    return RunBatch(experiment, recipe, ratio, tuple(range(runs)), subset)
-
-
-def train(zoo, *arguments, **options):
-    return list(train_runs(work(*arguments), load_digits(), zoo, **options))
 
 
 def tensors(zoo, experiment="digits-mlp", ratio=0.7):

@@ -16,12 +16,12 @@ from numba.extending import intrinsic
 
 from heldout_torch.storage.compiled import compiled
 
-LANES = 8  # words in the widest vector register
-VECTORS = 2
-PANEL = LANES * VECTORS  # columns of a tile
+_LANES = 8  # words in the widest vector register
+_VECTORS = 2
+PANEL = _LANES * _VECTORS  # columns of a tile
 TILE_ROWS = 4
 _WORD = ir.IntType(64)
-_VECTOR = ir.VectorType(_WORD, LANES)
+_VECTOR = ir.VectorType(_WORD, _LANES)
 
 BLOCK = 64  # panels that stay in a core's cache while rows pass by
 
@@ -54,24 +54,24 @@ def _tile_counter(context: Any, rows: Any, panel: Any, words: Any, counts: Any) 
         def spread(word: Any) -> Any:
             nothing = ir.Constant(_VECTOR, ir.Undefined)
             one = b.insert_element(nothing, word, ir.Constant(ir.IntType(32), 0))
-            return b.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+            return b.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES))
 
         before, loop, after = b.basic_block, b.append_basic_block("words"), b.append_basic_block("store")
         b.branch(loop)
         b.position_at_end(loop)
         word = b.phi(_WORD)
         word.add_incoming(_constant(0), before)
-        sums = [b.phi(_VECTOR) for _ in range(TILE_ROWS * VECTORS)]
+        sums = [b.phi(_VECTOR) for _ in range(TILE_ROWS * _VECTORS)]
         columns = [
-            b.load(vector_at(panel_words, b.add(b.mul(word, _constant(PANEL)), _constant(LANES * v))), align=8)
-            for v in range(VECTORS)
+            b.load(vector_at(panel_words, b.add(b.mul(word, _constant(PANEL)), _constant(_LANES * v))), align=8)
+            for v in range(_VECTORS)
         ]
         new_sums = []
         for r in range(TILE_ROWS):
             row = spread(b.load(b.gep(row_words, [b.add(b.mul(words, _constant(r)), word)])))
-            for v in range(VECTORS):
+            for v in range(_VECTORS):
                 common = b.call(popcount, [b.and_(row, columns[v])])
-                new_sums.append(b.add(sums[r * VECTORS + v], common))
+                new_sums.append(b.add(sums[r * _VECTORS + v], common))
         next_word = b.add(word, _constant(1))
         word.add_incoming(next_word, loop)
         for old, new in zip(sums, new_sums, strict=True):
@@ -80,7 +80,7 @@ def _tile_counter(context: Any, rows: Any, panel: Any, words: Any, counts: Any) 
         b.cbranch(b.icmp_signed("<", next_word, words), loop, after)
         b.position_at_end(after)
         for i, new in enumerate(new_sums):
-            b.store(new, vector_at(out, _constant(LANES * i)), align=8)
+            b.store(new, vector_at(out, _constant(_LANES * i)), align=8)
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp, types.intp, types.uintp), generate

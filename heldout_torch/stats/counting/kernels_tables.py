@@ -21,12 +21,12 @@ from heldout_torch.stats.counting.kernels_cpu import AXES, PANEL, insert, kernel
 GROUP, GROUPS = 6, 6  # runs of a group, groups whose tables lie in the innermost cache: 24 KB
 SUBSETS = 1 << GROUP
 WIDTH = 64  # columns of a table: a cache line
-PANELS = WIDTH // PANEL
+_PANELS = WIDTH // PANEL
 TILE_ROWS = 4  # rows that are summed at once, in registers
 ROWS = 2048  # rows whose sums stay in a core's own cache
-WIDEN = 255 // (GROUP * GROUPS)  # rounds after which sums of 8 bits may overflow
-SPAN = 4  # blocks of WIDTH columns that are written together
-SLACK = np.float32(1e-5)  # hundreds of times what float32 may be wrong by, relative and absolute
+_WIDEN = 255 // (GROUP * GROUPS)  # rounds after which sums of 8 bits may overflow
+_SPAN = 4  # blocks of WIDTH columns that are written together
+_SLACK = np.float32(1e-5)  # hundreds of times what float32 may be wrong by, relative and absolute
 
 _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _LANES, _VECTORS = 32, WIDTH // 32  # bytes of a vector register, vectors of a table row
@@ -138,7 +138,7 @@ def _name_subsets(rows: np.ndarray) -> np.ndarray:
 def _unpack(panels: np.ndarray, first: int, bits: np.ndarray) -> None:
     """Write the bits of WIDTH columns from a panel on, uint8 0 or 1 (runs, WIDTH); behind the last panel they are 0."""
     bits[:] = 0
-    for p in range(min(PANELS, panels.shape[0] - first)):
+    for p in range(min(_PANELS, panels.shape[0] - first)):
         for word in range(panels.shape[1]):
             columns = panels[first + p, word]
             for bit in range(64):
@@ -173,7 +173,7 @@ def _count(
         at = names[number].ctypes.data
         for r in range(0, rows, TILE_ROWS):
             _add_rows(tables.ctypes.data, at + r * GROUPS, sums.ctypes.data + r * WIDTH)
-        if number % WIDEN == WIDEN - 1 or number == rounds - 1:
+        if number % _WIDEN == _WIDEN - 1 or number == rounds - 1:
             for r in range(rows):
                 total, some = counts[r, place : place + WIDTH], sums[r]
                 for c in range(WIDTH):
@@ -192,7 +192,7 @@ def _any_near(count: np.ndarray, least: np.ndarray, slope: np.ndarray, scale: fl
     near = np.int32(0)
     for c in range(WIDTH):
         bound = least[c] * inverse + ratio * slope[c]
-        near += np.int32(1) if np.float32(count[c]) >= bound - SLACK - SLACK * abs(bound) else np.int32(0)
+        near += np.int32(1) if np.float32(count[c]) >= bound - _SLACK - _SLACK * abs(bound) else np.int32(0)
     return near > 0
 
 
@@ -211,14 +211,14 @@ def fill(
 ) -> None:  # fmt: skip
     """As `kernels_cpu.fill`."""
     names = _name_subsets(rows)
-    bits, tables, sums, counts = _buffers(names, SPAN)
-    for first in range(0, panels.shape[0], SPAN * PANELS):
-        for block in range(SPAN):
-            if first + block * PANELS < panels.shape[0]:
-                _count(panels, first + block * PANELS, names, bits, tables, sums, counts, block * WIDTH)
+    bits, tables, sums, counts = _buffers(names, _SPAN)
+    for first in range(0, panels.shape[0], _SPAN * _PANELS):
+        for block in range(_SPAN):
+            if first + block * _PANELS < panels.shape[0]:
+                _count(panels, first + block * _PANELS, names, bits, tables, sums, counts, block * WIDTH)
         # Rows of the result lie far apart, so that each is written in one go for several blocks.
         start = first * PANEL
-        end = min(start + SPAN * WIDTH, out.shape[1])
+        end = min(start + _SPAN * WIDTH, out.shape[1])
         scales, shifts = column_scale[start:end], column_shift[start:end]
         for r in range(out.shape[0]):
             line, count, scale, shift = out[r, start:end], counts[r], row_scale[r], row_shift[r]
@@ -237,7 +237,7 @@ def select(
     bits, tables, sums, counts = _buffers(names, 1)
     least, slope = np.full(WIDTH, np.float32(np.inf)), np.zeros(WIDTH, np.float32)
     found = 0
-    for first in range(0, panels.shape[0], PANELS):
+    for first in range(0, panels.shape[0], _PANELS):
         _count(panels, first, names, bits, tables, sums, counts, 0)
         start = first * PANEL
         width = min(WIDTH, column_scale.shape[0] - start)
@@ -269,7 +269,7 @@ def keep_best(
     bits, tables, sums, counts = _buffers(names, 1)
     least, slope = np.full(WIDTH, np.float32(np.inf)), np.zeros(WIDTH, np.float32)
     k = best.shape[1]
-    for first in range(0, panels.shape[0], PANELS):
+    for first in range(0, panels.shape[0], _PANELS):
         _count(panels, first, names, bits, tables, sums, counts, 0)
         start = first * PANEL
         width = min(WIDTH, column_scale.shape[0] - start)

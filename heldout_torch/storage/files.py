@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import UnwritableError, ZooError
+from heldout_torch.errors import DataError, UnwritableError, ZooError
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin

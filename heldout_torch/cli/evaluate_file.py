@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
-from heldout_torch.data.dataset import check_complete
+from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import DataError, HeldoutError, ZooError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.save import make_aux
@@ -68,6 +68,8 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
         raise ZooError(f"{source}: {error}") from None
     dataset = options.load_data(arguments, name)
     check_complete(dataset, "aux arrays")
+    if experiment is not None:
+        check_preprocessing(dataset, experiment.preprocessing, experiment.name)
     original = dataset.original_index("train").numpy()
     subset = load_published_indices(arguments.subset, len(original), original, arguments.order, name)
     if not len(subset):

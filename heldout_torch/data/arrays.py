@@ -13,6 +13,7 @@ from torch import Tensor
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
 from heldout_torch.data.checks import SplitName, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
+from heldout_torch.data.rows import as_classes, as_divisor, check_rows
 from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
@@ -29,12 +30,18 @@ class Split:
         labels: int64 of shape (n,), from 0.
         index: int64 of shape (n,), the published index of each row.
         original_index: int64 of shape (n,), the position of each row in the data set's own files.
+
+    Raises:
+        DataError: If they are no tensors of such shapes.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     original_index: Tensor
+
+    def __post_init__(self) -> None:
+        check_rows(self.images, self.labels, self.index, self.original_index)
 
     def to(self, device: str | torch.device) -> "Split":
         """Move images and labels to a device; the indices stay on the CPU."""
@@ -64,6 +71,9 @@ class ArrayDataset:
         test: The test set; or empty.
         num_classes: Number of labels.
         divide_by: What pixel values are divided by before a network sees them; 1 for images that are scaled already.
+
+    Raises:
+        DataError: If images of the two splits differ in shape, or a number is not as above.
     """
 
     name: str
@@ -72,6 +82,19 @@ class ArrayDataset:
     num_classes: int
     divide_by: float
     in_memory = True
+
+    def __post_init__(self) -> None:
+        # By plain numbers the digest is the same, whatever kind they were given as.
+        object.__setattr__(self, "num_classes", as_classes(self.num_classes))
+        object.__setattr__(self, "divide_by", as_divisor(self.divide_by))
+        shapes = [tuple(rows.images.shape[1:]) for rows in (self.train, self.test)]
+        if shapes[0] != shapes[1]:
+            raise DataError(f"{self.name}: images of train are {shapes[0]}, those of test {shapes[1]}")
+        if self.divide_by < 1 and torch.uint8 in (self.train.images.dtype, self.test.images.dtype):
+            raise DataError(
+                f"{self.name}: divide_by is {self.divide_by:.3g}, but pixel values are divided by it: give 255 for "
+                "bytes, not 1/255"
+            )
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:
@@ -138,7 +161,7 @@ class ArrayDataset:
         for rows in (self.train, self.test):
             found.update(f" {rows.images.dtype} {tuple(rows.images.shape)}".encode())
             for tensor in (rows.images, rows.labels, rows.index):
-                found.update(tensor.cpu().contiguous().numpy().data)
+                found.update(tensor.detach().cpu().contiguous().numpy().data)
         return found.hexdigest()
 
     def _rows(self, split: SplitName) -> Split:
@@ -151,7 +174,7 @@ class ArrayDataset:
         rows, index = self._rows(split), as_index(index)
         if rows.row_of.get(index, len(rows.images)) >= len(rows.images):
             raise DataError(f"{self.name}: has no image of example {index} of {split}")
-        return rows.images[rows.row_of[index]].cpu()
+        return rows.images[rows.row_of[index]].detach().cpu()
 
     _repr_html_ = as_code
 
@@ -168,10 +191,32 @@ def scaled(images: Tensor, divide_by: float) -> Tensor:
     return images / divisor if images.dtype == torch.float32 else images.float().div_(divisor)
 
 
-def as_stored(images: Tensor, labels: Tensor) -> Split:
-    """Return the split of a data set whose published index is the position in its own files."""
-    places = torch.arange(len(labels), device="cpu")
-    return Split(images, labels, index=places, original_index=places)
+def as_stored(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequence[int]) -> Split:
+    """Return the split of a data set whose published index is the position in its own files.
+
+    Args:
+        images: As in `Split`.
+        labels: As in `Split`.
+
+    Raises:
+        DataError: If they are no images and labels of each other.
+    """
+    rows, classes = _as_tensor(images), _as_tensor(labels)
+    check_rows(rows, classes)
+    places = torch.arange(len(classes), device="cpu")
+    return Split(rows, classes.long(), index=places, original_index=places)
+
+
+def _as_tensor(rows: Any) -> Any:
+    """Return numbers as a tensor where they are; what holds none, as it is."""
+    if not isinstance(rows, np.ndarray | list | tuple):
+        return rows
+    try:
+        array = np.array(rows)
+        # Not `as_tensor`, which would take them to a default device, and PyTorch knows one byte order.
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    except (TypeError, ValueError):
+        return rows
 
 
 def _batches(rows: Split, batch_size: int, divide_by: float) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ import numpy as np
 from heldout_torch.errors import DataError, nearest
 
 SplitName = Literal["train", "test"]
+MAX_CLASSES = 1_000_000  # a larger label is a mistake, and networks for it would fill the memory
 SPLITS: tuple[SplitName, ...] = ("train", "test")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -126,6 +126,11 @@ class Dataset(Protocol):
         ...
 
 
+def is_dataset(data: object) -> TypeGuard[Dataset]:
+    """Return whether something has what is used of every data set."""
+    return all(hasattr(data, name) for name in ("name", "labels", "batches", "num_classes"))
+
+
 class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """One split as PyTorch knows data sets: item i, by published index, is an image and its label.
 
@@ -172,7 +177,7 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
         name: The experiment or run, for errors.
 
     Raises:
-        DataError: If a value differs, or images that say nothing of it are too bright to have been divided.
+        DataError: If a value differs, or images are too bright to have been divided, or so dark that they were twice.
     """
     for key, value in dataset.preprocessing.items():
         if key in declared and declared[key] != value:
@@ -182,13 +187,19 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
                 f"{hint if key == 'divide_by' else ''}"
             )
     divisor = declared.get("divide_by")
-    if isinstance(divisor, int | float) and divisor > 0 and "divide_by" not in dataset.preprocessing:
-        some = next(dataset.batches("test", 1000), None)  # floats, which may have been divided before they were stored
-        if some is not None and (largest := float(some.images.max())) > 255 / divisor:
-            raise DataError(
-                f"images of data set {dataset.name} reach {largest:.4g}, those of {name} are divided by "
-                f"{_short(divisor)}; the __data_scale of an npz file says by what its floats are to be"
-            )
+    said = "divide_by" in dataset.preprocessing
+    if not isinstance(divisor, int | float) or divisor <= 0 or (said and not dataset.in_memory):
+        return
+    some = next(iter(dataset.batches("test", 1000)), None)
+    largest = 0.0 if some is None else float(some.images.max())
+    by = f"those of {name} are divided by {_short(divisor)}; the __data_scale of an npz file says by what"
+    # Of floats nobody knows whether they were divided before they were stored; bytes may have been divided and cut off.
+    if not said and largest > 255 / divisor:
+        raise DataError(f"images of data set {dataset.name} reach {largest:.4g}, {by} its floats are to be")
+    if divisor > 1 and 0 < largest * divisor < 1.5:  # 1, but for rounding
+        raise DataError(
+            f"images of data set {dataset.name} reach only {largest:.4g}, {by} they are to be: 1, if they are already"
+        )
 
 
 def check_complete(dataset: Dataset, what: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heldout_torch.data.checks import SplitName, check_split
+from heldout_torch.data.checks import MAX_CLASSES, SplitName, check_labels, check_split
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index
@@ -76,6 +76,7 @@ def _order(arrays: dict[str, np.ndarray], dataset: str, path: Path) -> str:
 
 
 def _row(array: np.ndarray, name: str) -> np.ndarray:
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
         raise DataError(f"{name} is {array.dtype} {array.shape}, expected a row of integers")
+    check_labels(array, MAX_CLASSES, name)
     return array.astype(np.int64)

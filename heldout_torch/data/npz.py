@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from heldout_torch.data.arrays import ArrayDataset, Split
-from heldout_torch.data.checks import SPLITS, check_labels
-from heldout_torch.errors import DataError
-from heldout_torch.storage.npz import read_npz
+from heldout_torch.data.checks import MAX_CLASSES, SPLITS, check_labels
+from heldout_torch.errors import DataError, warn
+from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 _NEEDED = [f"{split}__{part}" for split in SPLITS for part in ("image", "label")]
@@ -33,6 +33,7 @@ def load_npz(path: Location, name: str) -> ArrayDataset:
     """
     where = str(local_path(path))
     arrays = read_npz(where, wanted=_NEEDED, optional=_OPTIONAL)
+    _tell_misspelt(where)
     train, test = (_split(arrays, split, where) for split in SPLITS)
     shape, other = (tuple(rows.images.shape[1:]) for rows in (train, test))
     if shape != other or train.images.dtype != test.images.dtype:
@@ -42,22 +43,32 @@ def load_npz(path: Location, name: str) -> ArrayDataset:
     return ArrayDataset(name, train, test, _num_classes(arrays, where), _divisor(arrays, where))
 
 
+def _tell_misspelt(where: str) -> None:
+    """Warn of arrays that are left unread though they seem to be meant, such as `data_scale`."""
+    there = read_names(where)
+    meant = {name.replace("_", "").lower(): name for name in _OPTIONAL if name not in there}
+    for name in there:
+        if name not in (*_NEEDED, *_OPTIONAL) and (known := meant.get(name.replace("_", "").lower())):
+            warn(f"{where}: {name} is left unread; its name in the convention is {known}", stacklevel=4)
+
+
 def _split(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
     images, labels = arrays[f"{split}__image"], arrays[f"{split}__label"]
     if not (images.dtype == np.uint8 or images.dtype.kind == "f") or images.ndim not in (3, 4) or not images.size:
         raise DataError(
             f"{where}: {split}__image is {images.dtype} {images.shape}, expected uint8 or floats (n, h, w[, c])"
         )
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+    if images.ndim == 4 and images.shape[1] <= 4 < images.shape[3]:
         n, c, h, w = images.shape
         raise DataError(f"{where}: {split}__image is {images.shape}, channels first; expected {(n, h, w, c)}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise DataError(f"{where}: {split}__image has values that are no finite numbers")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise DataError(f"{where}: {split}__label is {labels.dtype} {labels.shape}, expected {len(images)} integers")
     order = row_order(arrays.get(f"{split}__index"), len(images), f"{where}: {split}__index")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)  # (n, c, h, w)
-    pixels = np.ascontiguousarray(images[order], np.uint8 if images.dtype == np.uint8 else np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then
+        pixels = np.ascontiguousarray(images[order], np.uint8 if images.dtype == np.uint8 else np.float32)
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise DataError(f"{where}: {split}__image has values that are no finite numbers of float32")
     return Split(
         images=torch.from_numpy(pixels),
         labels=torch.from_numpy(labels[order].astype(np.int64)),
@@ -86,21 +97,23 @@ def row_order(index: np.ndarray | None, n: int, name: str) -> np.ndarray:
 
 def _num_classes(arrays: dict[str, np.ndarray], where: str) -> int:
     largest = max(int(arrays[f"{split}__label"].max()) for split in SPLITS)
-    number = _number(arrays, "__num_classes", largest + 1, where)
-    if number != int(number):
-        raise DataError(f"{where}: __num_classes is {number:g}, expected a whole number")
+    number = _number(arrays, "__num_classes", min(largest + 1, MAX_CLASSES), where)
+    if number != int(number) or number > MAX_CLASSES:
+        raise DataError(f"{where}: __num_classes is {number:g}, expected a whole number up to {MAX_CLASSES}")
     for split in SPLITS:
         check_labels(arrays[f"{split}__label"], int(number), f"{where}: {split}__label")
     return int(number)
 
 
 def _divisor(arrays: dict[str, np.ndarray], where: str) -> float:
-    bytes_stored = arrays["train__image"].dtype == np.uint8
+    images = arrays["train__image"]
+    bytes_stored = images.dtype == np.uint8
     divide_by = _number(arrays, "__data_scale", 255 if bytes_stored else 1, where)
-    if bytes_stored and divide_by < 1:
+    if divide_by < 1 and (bytes_stored or images.max() > divide_by):
+        give = "255 for bytes, not 1/255" if bytes_stored else "1 for floats that are scaled already"
         raise DataError(
-            f"{where}: __data_scale is {divide_by:.3g}, but in the convention pixel values are divided by it: give 255 "
-            "for bytes, not 1/255"
+            f"{where}: __data_scale is {divide_by:.3g}, but in the convention pixel values are divided by it: give "
+            f"{give}"
         )
     return divide_by
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.data.dataset import Dataset
+from heldout_torch.data.dataset import Dataset, is_dataset
 from heldout_torch.data.digits import load_digits
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.data.npz import load_npz
@@ -30,8 +30,10 @@ def register_dataset(name: str, load: Loader) -> None:
             `download`, `verify_checksums`, `allow_missing`.
 
     Raises:
-        DataError: If the name belongs to a data set of this package, or of another module.
+        DataError: If the name belongs to a data set of this package, or of another module, or nothing can be called.
     """
+    if not callable(load):
+        raise DataError(f"data set {name!r}: {reprlib.repr(load)} loads nothing, expected a function of a path")
     known = _find(name)
     if known is not None and LOADERS[known].__module__ != load.__module__:
         raise DataError(f"data set {name!r} is registered by {LOADERS[known].__module__} already; take another name")
@@ -81,6 +83,10 @@ def load_dataset(
     if unfit := [key for key, value in options.items() if value != _DEFAULTS[key] and key not in taken]:
         raise DataError(f"{known}: {unfit[0]}={options[unfit[0]]} means nothing to this data set")
     dataset = LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
+    if not is_dataset(dataset):
+        raise DataError(
+            f"data set {known!r}: its loader returned {reprlib.repr(dataset)}, expected such as an ArrayDataset"
+        )
     if dataset.name != known:
         raise DataError(f"data set {known!r}: its loader returned one that is named {dataset.name!r}")
     return dataset

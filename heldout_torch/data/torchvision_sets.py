@@ -13,7 +13,7 @@ import torch
 
 from heldout_torch.data.arrays import ArrayDataset, Split
 from heldout_torch.data.checks import SPLITS, SplitName, check_labels
-from heldout_torch.data.dataset import Dataset, Examples
+from heldout_torch.data.dataset import Dataset, Examples, is_dataset
 from heldout_torch.data.imagenet import INDEX_FILE, INDEX_HINT, ImageNet
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.originals import NUM_CLASSES, publish, read_cifar, read_mnist_labels
@@ -38,8 +38,8 @@ def as_dataset(data: AnyDataset) -> Dataset:
         DataError: If it is something else, both of a pair are the same split, its labels are not those of its files,
             or as `ImageNet`.
     """
-    if all(hasattr(data, name) for name in ("name", "labels", "batches", "num_classes")):
-        return data  # type: ignore[return-value]
+    if is_dataset(data):
+        return data
     parts: list[Any] = list(data) if isinstance(data, tuple | list) else [data]
     if parts and all(isinstance(part, Examples) and part.dataset is parts[0].dataset for part in parts):
         return parts[0].dataset  # type: ignore[no-any-return]

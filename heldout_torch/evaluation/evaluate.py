@@ -8,6 +8,7 @@ from torch import nn
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import check_split
+from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, nearest
 from heldout_torch.evaluation.devices import device_errors, turn_on
@@ -39,8 +40,8 @@ def evaluate(
     """Evaluate a network on one split.
 
     Args:
-        model: Any network with `model(images (b, c, h, w)) -> logits (b, num_classes)`, or a run; it is copied, not
-            changed.
+        model: Any network with `model(images (b, c, h, w)) -> logits (b, num_classes)`, or a run, whose preprocessing
+            is compared with the data set's; it is copied, not changed.
         dataset: What `heldout_torch.data.load_dataset` gives, or torchvision's own (`heldout_torch.data.as_dataset`).
         split: "train" (the whole training set) or "test".
         batch_size: Images loaded at once; chosen for the device by default.
@@ -56,10 +57,16 @@ def evaluate(
     Raises:
         DeviceError: If the device fails, or has too little memory.
         DataError: If the split is unknown, the network cannot take the images, gives other than `num_classes` logits
-            or such as are no finite numbers, or a label is none of the classes.
+            or such as are no finite numbers, a label is none of the classes, or the data set does not do to its images
+            what the run's did.
     """
+    dataset = as_dataset(dataset)
+    if not isinstance(model, nn.Module):
+        run = as_loaded(model)
+        check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.key}")
+        model = run.model
     result = evaluate_together(
-        [model if isinstance(model, nn.Module) else as_loaded(model).model], dataset, split,
+        [model], dataset, split,
         batch_size=batch_size, device=device, precision=precision, logits=logits, flips=flips, progress=progress,
     )[0]  # fmt: skip
     if isinstance(result, HeldoutError):

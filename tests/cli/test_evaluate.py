@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import save_file
 
 from heldout_torch.cli import main
-from heldout_torch.data import load_digits
+from heldout_torch.data import load_dataset, load_digits
 from heldout_torch.evaluation import evaluate
 from heldout_torch.stats import OutputTable, save_indices
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
@@ -106,6 +106,16 @@ def test_a_network_of_ones_own_gets_aux_arrays(options, own):
     out = own.parent / "aux_arrays.npz"
     assert run_evaluate(own, out, "--subset", own.parent / "subset.npy", "--order", "published", *options) == 0
     assert_same(out, sample_zoo() / RUNS / "5" / "aux_arrays.npz")
+
+
+def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, capsys):
+    digits, data = load_dataset("digits"), own.parent / "digits.npz"
+    splits = {"train": digits.train, "test": digits.test}
+    images = {f"{name}__image": rows.images[:, 0].numpy() for name, rows in splits.items()}
+    np.savez(data, **images, **{f"{name}__label": rows.labels.numpy() for name, rows in splits.items()})
+    options = ["--experiment", "digits-mlp-tf", "--subset", own.parent / "subset.npy", "--order", "published"]
+    assert run_evaluate(own, own.parent / "out.npz", *options, "--data", data) == 1
+    assert "data set digits has divide_by 255, digits-mlp-tf 16; the __data_scale of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

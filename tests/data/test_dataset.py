@@ -1,6 +1,6 @@
 """Small data sets live whole on the device as bytes, and come in batches in published order.
 
-Also of data/arrays.py, data/checks.py, data/digits.py.
+Also of data/arrays.py, data/checks.py, data/digits.py, data/rows.py.
 """
 
 import subprocess
@@ -139,6 +139,57 @@ def test_a_digest_tells_images_labels_and_scale():
     changed[3, 0, 2, 1] += 1
     others = [digest(images=changed), digest(labels=labels.flip(0)), digest(divide_by=16.0), digest(images.float())]
     assert len({digest(), *others}) == 5
+
+
+IMAGES, LABELS = torch.zeros(6, 1, 8, 7, dtype=torch.uint8), torch.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES[:, 0], LABELS, r"images are a tensor of uint8 \(6, 8, 7\), expected a tensor of uint8 or floats"),
+        (IMAGES.permute(0, 2, 3, 1), LABELS, r"images are \(6, 8, 7, 1\), channels last; expected \(6, 1, 8, 7\)"),
+        (IMAGES > 0, LABELS, "images are a tensor of bool"),
+        (None, LABELS, "images are NoneType"),
+        (IMAGES, LABELS.float(), r"labels are a tensor of float32 \(6,\), expected a tensor of 6 integers"),
+        (IMAGES, LABELS > 1, "labels are a tensor of bool"),
+        (IMAGES, torch.eye(3, dtype=torch.int64)[LABELS], r"labels are a tensor of int64 \(6, 3\)"),
+        (IMAGES, LABELS[:4], r"labels are a tensor of int64 \(4,\)"),
+        (IMAGES, [[1], [1, 2]], "labels are list"),
+    ],
+)
+def test_images_and_labels_that_are_not_of_each_other_are_one_line(images, labels, message):
+    with pytest.raises(DataError, match=message):
+        as_stored(images, labels)
+
+
+def test_arrays_of_numpy_and_lists_are_images_and_labels():
+    rows = as_stored(IMAGES.numpy(), LABELS.tolist())
+    mine = ArrayDataset("mine", rows, as_stored(IMAGES, LABELS.numpy().astype(">i2")), np.int64(3), np.float32(255))
+    assert mine.digest() == ArrayDataset("mine", *[as_stored(IMAGES, LABELS)] * 2, 3, 255).digest()
+    with pytest.raises(DataError, match=r"indices are a tensor of int64 .4,., expected a tensor of 6 integers"):
+        Split(IMAGES, LABELS, LABELS[:4], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("classes", "divide_by", "message"),
+    [
+        ("3", 255, "num_classes is '3', expected an integer from 1"),
+        (0, 255, "num_classes is 0"),
+        (3.0, 255, "num_classes is 3.0"),
+        (3, None, "divide_by is None, expected a number above 0, such as 255 for bytes"),
+        (3, 0, "divide_by is 0"),
+        (3, -255, "divide_by is -255"),
+        (3, float("nan"), "divide_by is nan"),
+        (3, 1 / 255, "divide_by is 0.00392, but pixel values are divided by it: give 255 for bytes, not 1/255"),
+    ],
+)
+def test_sizes_that_are_none_are_one_line(classes, divide_by, message):
+    rows = as_stored(IMAGES, LABELS)
+    with pytest.raises(DataError, match=message):
+        ArrayDataset("mine", rows, rows, classes, divide_by)
+    with pytest.raises(DataError, match=r"mine: images of train are \(1, 8, 7\), those of test \(1, 4, 7\)"):
+        ArrayDataset("mine", rows, as_stored(IMAGES[:, :, :4], LABELS), 3, 255)
 
 
 def test_a_default_device_moves_no_index_and_no_label():

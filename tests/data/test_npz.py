@@ -99,6 +99,34 @@ def test_floats_that_nobody_divided_are_refused_where_an_experiment_divides(scal
             check_preprocessing(dataset, {"divide_by": 255}, "e")
 
 
+def test_floats_that_are_multiplied_by_the_scale_are_refused(tmp_path):
+    contents = {key: (value / 255) if "image" in key else value for key, value in arrays().items()}
+    with pytest.raises(DataError, match="pixel values are divided by it: give 1 for floats that are scaled already"):
+        load_dataset("mine", save(tmp_path, **contents, __data_scale=1 / 255))
+    halves = {key: (value / 2) if "image" in key else value for key, value in contents.items()}
+    assert load_dataset("mine", save(tmp_path, **halves, __data_scale=0.5)).divide_by == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_images_that_were_divided_before_they_are_divided_are_refused(dtype, tmp_path):
+    contents = {key: (value / 255).astype(dtype) if "image" in key else value for key, value in arrays().items()}
+    contents["test__image"][0] = 1
+    dataset = load_dataset("mine", save(tmp_path, **contents, __data_scale=255))
+    check_preprocessing(dataset, {}, "an experiment that says nothing")
+    with pytest.raises(DataError, match=r"mine reach only 0.003922, those of e are divided by 255; the __data_scale"):
+        check_preprocessing(dataset, {"divide_by": 255}, "e")
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("data_scale", "__data_scale"), ("num_classes", "__num_classes"), ("Train_Index", "train__index")],
+)
+def test_arrays_that_are_nearly_those_of_the_convention_are_told(name, known, tmp_path):
+    path = save(tmp_path, **arrays(), **{name: np.arange(9)})
+    with pytest.warns(UserWarning, match=f"mine.npz: {name} is left unread; its name in the convention is {known}"):
+        load_dataset("mine", path)
+
+
 def test_other_splits_and_arrays_are_left_unread(tmp_path):
     contents = arrays(valid__image=np.array([{}]), valid__label=np.zeros(3), notes=np.array(["x"], object))
     assert len(load_dataset("mine", save(tmp_path, **contents)).labels("train")) == 9
@@ -130,6 +158,16 @@ def test_digits_are_those_of_scikit_learn():
             {f"{split}__image": np.zeros((n, 3, 5, 6), np.uint8) for split, n in (("train", 9), ("test", 4))},
             r"train__image is \(9, 3, 5, 6\), channels first; expected \(9, 5, 6, 3\)",
         ),
+        (
+            {f"{split}__image": np.zeros((n, 4, 5, 6), np.uint8) for split, n in (("train", 9), ("test", 4))},
+            r"train__image is \(9, 4, 5, 6\), channels first; expected \(9, 5, 6, 4\)",
+        ),
+        (
+            {f"{split}__image": np.full((n, 5, 4), 1e300) for split, n in (("train", 9), ("test", 4))},
+            "train__image has values that are no finite numbers of float32",
+        ),
+        ({"train__label": np.full(9, 10**9)}, "train__label: label 1000000000 at position 0, expected 0 ... 999999"),
+        ({"__num_classes": 10**12}, "__num_classes is 1e.12, expected a whole number up to 1000000"),
         ({"__num_classes": 3.5}, "__num_classes is 3.5, expected a whole number"),
         ({"test__index": np.zeros((4, 1), np.int64)}, "test__index is not 0 ... 3 in some order"),
         ({"train__image": np.zeros((9, 5), np.uint8)}, "train__image is uint8"),

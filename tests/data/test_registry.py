@@ -120,9 +120,21 @@ def test_a_scale_that_is_not_the_experiments_is_one_line_with_the_convention(tmp
     line = "data set digits has divide_by 255, run .* 16; the __data_scale of an npz file is what .* divided by"
     with pytest.raises(DataError, match=line):
         verify(run, load_dataset("digits", tmp_path / "wrong.npz"))
+    with pytest.raises(DataError, match=line):
+        evaluate(run, load_dataset("digits", tmp_path / "wrong.npz"), "test")
+    assert len(evaluate(run.model, load_dataset("digits", tmp_path / "wrong.npz"), "test").correct) == 360
     scaled = {key: (value / 16).astype(np.float32) if "image" in key else value for key, value in arrays.items()}
     np.savez(tmp_path / "floats.npz", **scaled)
     assert verify(run, load_dataset("digits", tmp_path / "floats.npz"), ["test"]).matches == 360
+
+
+def test_what_loads_no_data_set_is_one_line(registered):
+    with pytest.raises(DataError, match="data set 'none': None loads nothing, expected a function of a path"):
+        register_dataset("none", None)
+    for returned in (None, (np.zeros(3), np.zeros(3))):
+        register_dataset("mine", lambda path, returned=returned: returned)
+        with pytest.raises(DataError, match=r"'mine': its loader returned .*, expected such as an ArrayDataset"):
+            load_dataset("mine")
 
 
 @pytest.mark.parametrize("part", ["Train", "tset", "remove", "val"])

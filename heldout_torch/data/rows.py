@@ -1,0 +1,65 @@
+"""Checks of the images, labels and sizes that a data set is made of."""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+
+from heldout_torch.errors import DataError
+
+
+def check_rows(images: Any, labels: Any, *indices: Any) -> None:
+    """Check that images (n, c, h, w) and labels (n,) are tensors of each other, and so are indices (n,).
+
+    Raises:
+        DataError: If they are something else, or the images have their channels last.
+    """
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype in (torch.bool, torch.complex64):
+        raise DataError(f"images are {_described(images)}, expected a tensor of uint8 or floats (n, c, h, w)")
+    n, *shape = images.shape
+    if shape[0] > 4 >= shape[2] > 0:
+        raise DataError(f"images are {tuple(images.shape)}, channels last; expected {(n, shape[2], *shape[:2])}")
+    for rows in (labels, *indices):
+        if not isinstance(rows, torch.Tensor) or rows.dtype.is_floating_point or rows.dtype == torch.bool or (
+            rows.shape != (n,)
+        ):  # fmt: skip
+            what = "labels" if rows is labels else "indices"
+            raise DataError(f"{what} are {_described(rows)}, expected a tensor of {n} integers, one for each image")
+
+
+def as_classes(number: Any) -> int:
+    """Return a number of classes, given as anything like an integer.
+
+    Raises:
+        DataError: If it is none from 1.
+    """
+    try:
+        if not isinstance(number, bool) and operator.index(number) > 0:
+            return operator.index(number)
+    except TypeError:
+        pass
+    raise DataError(f"num_classes is {number!r}, expected an integer from 1")
+
+
+def as_divisor(number: Any) -> float:
+    """Return what pixel values are divided by.
+
+    Raises:
+        DataError: If it is no finite number above 0.
+    """
+    try:
+        divisor = math.nan if isinstance(number, bool | str) else float(number)
+    except (TypeError, ValueError):
+        divisor = math.nan
+    if not 0 < divisor < math.inf:
+        raise DataError(f"divide_by is {number!r}, expected a number above 0, such as 255 for bytes")
+    return divisor
+
+
+def _described(rows: Any) -> str:
+    if isinstance(rows, torch.Tensor | np.ndarray):
+        kind = "tensor" if isinstance(rows, torch.Tensor) else "NumPy array"
+        return f"a {kind} of {str(rows.dtype).removeprefix('torch.')} {tuple(rows.shape)}"
+    return type(rows).__name__

@@ -1,6 +1,7 @@
 """Data sets in one npz file, in the convention of the original code; the way in for a data set of one's own."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def load_npz(path: Location, name: str) -> ArrayDataset:
 
 def _tell_misspelt(where: str) -> None:
     """Warn of arrays that are left unread though they seem to be meant, such as `data_scale`."""
-    there = read_names(where)
+    there = read_names(Path(where))
     meant = {name.replace("_", "").lower(): name for name in _OPTIONAL if name not in there}
     for name in there:
         if name not in (*_NEEDED, *_OPTIONAL) and (known := meant.get(name.replace("_", "").lower())):

@@ -71,3 +71,11 @@ def test_no_property_begins_with_a_colon_which_the_site_takes_for_the_end_of_a_t
             assert ":" not in first, f"{file.name}: {owner}.{name}: {first}"
             checked += 1
     assert checked > 20
+
+
+def test_no_argument_is_as_above_since_the_site_shows_nothing_above_it():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            told = (ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef | ast.FunctionDef) else ""
+            arguments = told.partition("Args:")[2].partition("Raises:")[0]
+            assert not re.search(r"\bAs above\b", arguments), f"{file.name}: {node.name}"

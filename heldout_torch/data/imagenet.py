@@ -35,7 +35,10 @@ class ImageNet:
     """ImageNet, read as it is needed; a `heldout_torch.data.Dataset`.
 
     Args:
-        folder: As above. A split's files are looked up when the split is first used, so one of them may be absent.
+        folder: Holds `imagenet_index.npz` and the images. Those of training are looked for below `train` and those of
+            validation below `val`, if it has such folders, in folders of any depth. A file is known by its name, such
+            as `n01440764_10026.JPEG`, or `n01440764_10026_n01440764.JPEG` as Hugging Face writes it. A split's files
+            are looked up when the split is first used, so one of the splits may be absent.
         index_file: The published index, if it does not lie in the folder.
         workers: Threads that decode; PyTorch's number of threads by default. Any number gives the same bytes.
         allow_missing: Whether files of the index may be missing. What is there is then evaluated; `missing` says what

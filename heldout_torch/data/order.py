@@ -18,7 +18,11 @@ _AS_STORED = ("imagenet", "digits")  # that count as their files do
 
 
 def tfds_order(split: str, n: int) -> np.ndarray:
-    """Map positions in tensorflow-datasets order to positions in the original files.
+    """Return the original index of each published index: `tfds_order(split, n)[published]` is `original`.
+
+    For CIFAR and MNIST, whose published indices count in the order of tensorflow-datasets. A published index goes in, a
+    position in the original files (torchvision's) comes out. `original_order` is the inverse; `original_index` returns
+    this array, too, given the name of such a data set.
 
     Source: tensorflow-datasets' shuffler, which sorts by `md5(split name + number)`; the same for `cifar10:3.0.2`,
     `cifar100:3.0.2` and `mnist:3.0.1`.
@@ -43,11 +47,14 @@ def tfds_order(split: str, n: int) -> np.ndarray:
 
 
 def original_order(split: str, n: int) -> np.ndarray:
-    """Map positions in the original files to positions in tensorflow-datasets order, the inverse of `tfds_order`.
+    """Return the published index of each original index: `original_order(split, n)[original]` is `published`.
+
+    The inverse of `tfds_order`. A position in the original files of CIFAR or MNIST goes in, a published index comes
+    out.
 
     Args:
-        split: As in `tfds_order`.
-        n: As in `tfds_order`.
+        split: Name of the split in tensorflow-datasets, `train` or `test`.
+        n: Number of examples in the split.
 
     Returns:
         int64 of shape (n,), read-only: `scores_in_published_order[original_order(split, n)]` is in original order.
@@ -56,9 +63,10 @@ def original_order(split: str, n: int) -> np.ndarray:
 
 
 def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
-    """Return the position in a data set's own files of each published index, known from its name alone.
+    """Return the original index of each published index of a data set, known from its name alone.
 
-    No file is read: statistics can be written in the order of the original files without images.
+    A published index goes in, a position in the data set's own files comes out: for CIFAR and MNIST this is
+    `tfds_order(split, n)`. No file is read: statistics can be written in original order without images.
 
     Args:
         dataset: Name of the data set, such as `cifar10`.

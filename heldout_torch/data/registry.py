@@ -58,8 +58,8 @@ def load_dataset(
     Args:
         name: `cifar10`, `cifar100`, `mnist`, `digits`, `imagenet` (`CIFAR-10` and the like are understood), or a name
             given to `register_dataset`; any name for an npz file.
-        path: Folder of the data set's own files (CIFAR and MNIST as torchvision lays them out, ImageNet as in
-            `heldout_torch.data.imagenet`), or an npz file as in `load_npz`. May be left out for the bundled digits.
+        path: Folder of the data set's own files (CIFAR and MNIST as torchvision lays them out, ImageNet as `ImageNet`
+            says), or an npz file as in `load_npz`. May be left out for the bundled digits.
         download: Fetch CIFAR or MNIST into the folder if they are not there.
         verify_checksums: Refuse CIFAR or MNIST files other than the published ones. False admits other data in
             their format.

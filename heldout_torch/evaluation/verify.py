@@ -102,9 +102,9 @@ def verify(
         run: What `load_run` gives.
         dataset: The run's data set, as in `evaluate`.
         splits: What to compare.
-        batch_size: As in `evaluate`, and so are the next three.
+        batch_size: Images loaded at once; chosen for the device by default.
         device: Where to compute.
-        precision: "exact" or "fast".
+        precision: "exact" or "fast", as in `evaluate`.
         progress: Called with the number of examples done since its last call.
 
     Raises:

@@ -85,7 +85,15 @@ class PairAgreement:
 def pair_agreement(one: InfluencePairs, other: InfluencePairs) -> PairAgreement:
     """Compare pairs from two sets of runs, such as those of two architectures or two halves.
 
-    Both must count examples in the same way. Source: Feldman and Zhang (2020), comparison of architectures.
+    Source: Feldman and Zhang (2020), comparison of architectures.
+
+    Args:
+        one: Pairs of the one set, such as `influence_pairs` returns or `load_pairs` reads.
+        other: Pairs of the other set. Both must count examples in the same order. Another order is an error if both
+            sets say theirs; it cannot be noticed if one does not (`order` is None).
+
+    Returns:
+        How many pairs are in both, as a share of those in either, and how much the influences of these differ.
 
     Raises:
         DataError: If a set has a pair twice, or they count examples in different orders.
@@ -121,6 +129,14 @@ class ScoreAgreement:
 
 def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
     """Compare memorization values or consistency scores from two sets of runs.
+
+    Args:
+        one: The one set's scores, float of shape (n,); NaN where an example has none.
+        other: The other set's, of the same examples in the same order. Arrays do not say their order, so another order
+            is no error: the rank correlation is then near 0. `to_published` and `to_original` convert.
+
+    Returns:
+        Rank correlation and mean absolute difference, over the examples that have both scores.
 
     Raises:
         DataError: If shapes differ, a score is infinite or no number at all, or no example has both scores.

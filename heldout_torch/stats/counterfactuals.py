@@ -109,8 +109,9 @@ class RemovalCurves:
 def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None) -> RemovalCurves:
     """Follow test examples over the runs that happen to lack the first, the first two, ... training examples.
 
-    No run is trained anew; with a share 1 - p of the runs lacking each example, about (1 - p)**k lack k of them. Rank
-    by other runs than those given here: the ones that an example looks helpful in also look hurt without it.
+    No run is trained anew. If each example is missing in a share 1 - p of the runs, about (1 - p)**k of the runs lack
+    k of them. Compute the ranking from other runs than those in `table`. Otherwise the same chance that puts an example
+    in front of the ranking also makes its removal look harmful.
 
     Source: A. Ilyas et al., "Datamodels" (2022), section 4.1, where networks are trained anew.
 

@@ -59,7 +59,7 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
 
 
 def influence_error(table: RunTable | OutputTable, train: Selection = None, test: Selection = None) -> np.ndarray:
-    """Estimate the standard error of `influence`, float32 of shape (test, train); arguments as there."""
+    """Estimate the standard error of `influence`, float32 of shape (test, train), with the same arguments."""
     if isinstance(table, OutputTable):
         return mean_differences.influence_error(table, train, test)
     check_bits(table)

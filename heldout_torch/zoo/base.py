@@ -147,7 +147,15 @@ class WritableZoo(Zoo, Protocol):
     def index(
         self, threads: int | None = None, progress: Callable[[int, int], object] = lambda done, total: None
     ) -> Indexed:
-        """Write the manifest, as `heldout_torch.zoo.indexing.index_zoo`."""
+        """Write the manifest, and the records that runs of the old format lack.
+
+        Args:
+            threads: Number of runs read at once; what serves the place well by default.
+            progress: Called with the numbers of runs done and in all.
+
+        Raises:
+            ZooError: If the zoo cannot be read or written, or an experiment in it is not declared.
+        """
         ...
 
     def space(self, size: int) -> AbstractContextManager[None]:

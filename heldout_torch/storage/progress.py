@@ -56,7 +56,7 @@ class Bar:
         delay: Seconds of work that pass before anything is drawn; such a bar leaves no trace on a terminal.
 
     Attributes:
-        total: As above.
+        total: How much there is to do; None if that is not known.
         note: Shown at the end of the line.
     """
 

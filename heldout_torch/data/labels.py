@@ -47,7 +47,7 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
     key = "labels" if split == "train" and "labels" in arrays else _OF_SPLIT[split]
     if key not in arrays:
         raise DataError(f"{path}: has no labels of the {split} set (labels, {_OF_SPLIT[split]} or {split}__label)")
-    labels = _row(arrays[key], f"{path}: {key}")
+    labels = _row(arrays, key, path, split)
     order = _order(arrays, dataset, path)
     if order == "published":
         return labels
@@ -58,7 +58,7 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
 
 
 def _of_dataset(arrays: dict[str, np.ndarray], split: str, path: Path) -> np.ndarray:
-    labels = _row(arrays[f"{split}__label"], f"{path}: {split}__label")
+    labels = _row(arrays, f"{split}__label", path, split)
     return labels[row_order(arrays.get(f"{split}__index"), len(labels), f"{path}: {split}__index")]
 
 
@@ -75,8 +75,9 @@ def _order(arrays: dict[str, np.ndarray], dataset: str, path: Path) -> str:
     raise DataError(f"{path}: does not say in which order it counts the examples of {dataset}, so no label is sure")
 
 
-def _row(array: np.ndarray, name: str) -> np.ndarray:
+def _row(arrays: dict[str, np.ndarray], key: str, path: Path, split: str) -> np.ndarray:
+    array = arrays[key]
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
-        raise DataError(f"{name} is {array.dtype} {array.shape}, expected a row of integers")
-    check_labels(array, MAX_CLASSES, name)
+        raise DataError(f"{path}: {key} is {array.dtype} {array.shape}, expected a row of integers")
+    check_labels(array, MAX_CLASSES, f"{path}: {split}")
     return array.astype(np.int64)

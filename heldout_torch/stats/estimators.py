@@ -7,7 +7,7 @@ Regularities of Labeled Data in Overparameterized Models" (2021).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -118,9 +118,10 @@ def influence(
         float32 of shape (test, train); -1 ... 1, of outputs any number.
 
     Raises:
-        DataError: If there is only one run, examples are selected that do not exist, or `out` does not fit.
+        DataError: If there is only one run, an example or a word such as `dtype` does not exist, or `out` does not fit.
     """
     check_table(table)
+    as_choice(dtype, get_args(Precision), "dtype")
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     out = as_output(out, (len(rows), len(columns)))
     if isinstance(table, OutputTable):

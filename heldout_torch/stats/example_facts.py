@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.data.checks import check_labels
+from heldout_torch.data.checks import check_labels, check_split
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.labels import read_labels
 from heldout_torch.data.order import original_index as order_by_name
@@ -104,9 +104,10 @@ def find_facts(
         classes: Number of labels, which those of files are compared with; not known by default.
 
     Raises:
-        DataError: If a file is missing, damaged, about another number of examples, has no labels, or labels that are no
-            classes.
+        DataError: If the split is unknown, or a file is missing, damaged, about another number of examples, has no
+            labels, or labels that are no classes.
     """
+    split = check_split(split)
     order, labels, filenames = order_by_name(dataset, split, size), None, None
     for path in map(local_path, files):
         names = set(read_names(path))

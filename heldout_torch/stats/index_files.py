@@ -65,6 +65,7 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
 
 def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
     """Return indices, how they count, and what the file says of the training set that they are about."""
+    order = None if order is None else check_order(order, ORDER)
     said, about = None, dict[str, str]()
     if path.suffix == ".npy":
         array = read_npy(path)

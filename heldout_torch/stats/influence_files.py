@@ -13,7 +13,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
-from heldout_torch.stats.orders import Order
+from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
@@ -84,6 +84,10 @@ class ClasswiseInfluence:
     labels_test: np.ndarray
     memorization: np.ndarray
     order: Order | None = None
+
+    def __post_init__(self) -> None:
+        if self.order is not None:
+            check_order(self.order, "order")
 
     __repr__ = short_repr
 

@@ -7,13 +7,12 @@ of margins and masks, done block by block in the same memory. Standard errors ta
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_choice
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.storage.progress import tracked
@@ -162,7 +161,6 @@ def _blocks(
     import torch
 
     check_several(table)
-    as_choice(dtype, get_args(Precision), "dtype")
     device, kind = float64_device(find_device(device)), getattr(torch, dtype)
     memory = torch.empty(min(len(test), _TEST) * min(len(train), _TRAIN), dtype=kind, device=device)
     for c in tracked(range(0, len(train), _TRAIN), "influence", "block"):

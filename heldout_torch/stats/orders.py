@@ -20,7 +20,7 @@ def check_order(order: Any, name: str) -> Order:
     Raises:
         DataError: If it is not; `name` is what the error calls it.
     """
-    text = str(order)[:40]
+    text = order[:40] if isinstance(order, str) else str(order)[:40]
     if text not in get_args(Order):
         raise DataError(f"{name} is {text!r}, expected 'original' or 'published'")
     return "original" if text == "original" else "published"

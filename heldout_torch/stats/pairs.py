@@ -14,7 +14,7 @@ from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_num
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
 from heldout_torch.stats.intervals import pair_interval
-from heldout_torch.stats.orders import Order
+from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
@@ -58,6 +58,10 @@ class InfluencePairs:
     high: np.ndarray | None = None
     p_value: np.ndarray | None = None
     false_discovery_rate: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.order is not None:
+            check_order(self.order, "order")
 
     def __len__(self) -> int:
         return len(self.train_index)

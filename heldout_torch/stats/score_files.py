@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
-from heldout_torch.stats.orders import Order
+from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -45,6 +45,10 @@ class Scores:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     order: Order | None = None
+
+    def __post_init__(self) -> None:
+        if self.order is not None:
+            check_order(self.order, "order")
 
     def __repr__(self) -> str:
         also = [

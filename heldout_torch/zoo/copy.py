@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.storage.threads import map_ahead
-from heldout_torch.zoo.base import WritableZoo, Zoo
+from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.dtypes import DTYPES
+from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.mixing import refusals
+from heldout_torch.zoo.open import Place, open_writable, open_zoo
 from heldout_torch.zoo.web import WebZoo
 
 
@@ -30,9 +33,9 @@ class Outcome:
 
 
 def copy_runs(
-    source: Zoo,
-    target: WritableZoo,
-    keys: Iterable[RunKey],
+    source: Place,
+    target: Place,
+    keys: Iterable[str | RunKey],
     threads: int | None = None,
     overwrite: bool = False,
     dtype: str | None = None,
@@ -43,9 +46,9 @@ def copy_runs(
     several writers on one target do not disturb each other. When the work ends, the target's manifest is up to date.
 
     Args:
-        source: Where the runs are.
-        target: Where they go.
-        keys: The runs.
+        source: Where the runs are, as in `open_zoo`.
+        target: Where they go, as in `open_writable`.
+        keys: The runs, such as `list_runs` returns.
         threads: Number of runs copied at once; by default what serves both places well.
         overwrite: Copy also what is in the target already.
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
@@ -55,9 +58,12 @@ def copy_runs(
         not stop the others.
 
     Raises:
-        ZooError: If an experiment is not declared, or the target cannot be written.
+        ZooError: If an experiment is not declared, a key or the dtype is none, or the target cannot be written.
     """
-    chosen = list(keys)
+    if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
+        raise ZooError(f"dtype is {dtype!r:.100}, expected {' or '.join(DTYPES)}, or none for float32")
+    source, target = open_zoo(source), open_writable(target)
+    chosen = [as_key(source, key, None, None) for key in ([keys] if isinstance(keys, str | RunKey) else keys)]
     experiments = {name: source.experiment(name) for name in sorted({key.experiment for key in chosen})}
     with target:
         for name, experiment in experiments.items():

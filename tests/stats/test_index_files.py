@@ -5,7 +5,14 @@ import pytest
 
 from heldout_torch import DataError
 from heldout_torch.data import tfds_order
-from heldout_torch.stats import load_indices, load_published_indices, save_indices
+from heldout_torch.stats import (
+    ClasswiseInfluence,
+    InfluencePairs,
+    Scores,
+    load_indices,
+    load_published_indices,
+    save_indices,
+)
 from heldout_torch.stats.columns import write_columns
 
 ORIGINAL_INDEX = tfds_order("train", 100)
@@ -33,6 +40,20 @@ def test_bare_arrays_need_to_be_told_how_they_count(tmp_path):
         assert load_indices(tmp_path / name, "original")[1] == "original"
         published = load_published_indices(tmp_path / name, 100, ORIGINAL_INDEX, "original")
         assert ORIGINAL_INDEX[published].tolist() == [5, 2, 9]
+
+
+@pytest.mark.parametrize("order", ["Original", "orig", "", 0, True, b"original", ["original"]])
+def test_an_order_that_is_none_is_refused(order, tmp_path):
+    np.save(tmp_path / "kept.npy", np.array([5, 2, 9]))
+    for call in (
+        lambda: load_indices(tmp_path / "kept.npy", order),
+        lambda: load_published_indices(tmp_path / "kept.npy", 100, None, order),
+        lambda: Scores(np.zeros(3), order=order),
+        lambda: InfluencePairs(*np.zeros((5, 3)), order),
+        lambda: ClasswiseInfluence([], np.zeros(3, int), np.zeros(3, int), np.zeros(3), order),
+    ):
+        with pytest.raises(DataError, match=r"order is .*, expected 'original' or 'published'"):
+            call()
 
 
 def test_what_contradicts_itself_or_cannot_be_mapped_is_refused(tmp_path):

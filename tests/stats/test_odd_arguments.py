@@ -157,9 +157,14 @@ def test_tables_of_arrays_in_other_memory_are_the_same(tmp_path):
 def test_a_word_of_several_is_text():
     """An array is compared element by element, and lists have no hash."""
     calls = [BITS.correct, OUTPUTS.margins, lambda it: memorization(BITS, it), lambda it: influence(OUTPUTS, empty=it)]
-    calls += [lambda it: influence(OUTPUTS, dtype=it), lambda it: consistency(BITS, it)]
+    calls += [
+        lambda it: influence(OUTPUTS, dtype=it),
+        lambda it: influence(BITS, dtype=it),
+        lambda it: consistency(BITS, it),
+    ]
     calls += [lambda it: top_influences(BITS, 2, it), lambda it: BITS.who_trained_on([1], it)]
     calls += [lambda it: datamodels(OUTPUTS, [0], it), load_published, lambda it: find_facts("cifar10", it, 10)]
+    calls += [lambda it: find_facts("mine", it, 10)]
     calls += [lambda it: RunTable.from_zoo(None, it, 0.7)]
     for call in calls:
         for wrong in (np.arange(3), np.arange(10) < 3, [0, 1], None, "tran", 3):

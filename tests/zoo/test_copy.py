@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from heldout_torch import ZooError, load_run
+from heldout_torch import ZooError, copy_runs, list_runs, load_run
 from heldout_torch.experiments import Experiment, known_experiments
+from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.open import open_source
 from heldout_torch.zoo.selection import Selection
@@ -29,6 +30,18 @@ def test_the_same_input_gives_the_same_bytes(tree, tmp_path):
     export(tree, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert len(contents(tmp_path / "a")) == 18
+
+
+def test_places_and_keys_are_taken_as_people_write_them(tmp_path):
+    (copied,) = copy_runs(sample_zoo(), str(tmp_path / "zoo"), [f"{EXPERIMENT}/0.7/3"])
+    assert copied.error is None
+    assert [str(key) for key in list_runs(tmp_path / "zoo")] == [f"{EXPERIMENT}/0.7/3"]
+    (again,) = copy_runs(tmp_path / "zoo", tmp_path / "other", list_runs(tmp_path / "zoo"))
+    assert again.error is None
+    for dtype in ("f4", "Float16", "", float):
+        with pytest.raises(ZooError, match=r"dtype is .*, expected bfloat16 or float16, or none for float32"):
+            list(copy_runs(tmp_path / "zoo", tmp_path / "third", list_runs(tmp_path / "zoo"), dtype=dtype))
+    assert not (tmp_path / "third").exists()
 
 
 def test_aux_arrays_are_copied_byte_for_byte(tree, tmp_path):

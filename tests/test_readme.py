@@ -63,6 +63,7 @@ def scratch(made, tmp_path, monkeypatch):
     for name in ("digits-mlp-tf.tar.gz", "digits.npz"):
         (work / name).symlink_to(made / name)
     shutil.copytree(made / "ZOO", work / "ZOO")
+    np.save(work / "theirs.npy", np.linspace(0, 1, 1437))
     (work / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(work)
     monkeypatch.syspath_prepend(str(work))
@@ -84,6 +85,8 @@ def test_what_a_page_says_can_be_typed(page, made, scratch, tmp_path, monkeypatc
             "path/of/a/checkout": str(REPOSITORY),
             "hf://datasets/USER/NAME": hub.location,
             "heldout export cifar10-inception --zoo": f"heldout export {address} --zoo",
+            "https://storage.googleapis.com/gresearch/heldout-training-checkpoints": server.url,
+            'tfds_order("train", 50000)': 'tfds_order("train", 1437)',  # as many as the digits are
             'load_dataset("cifar10", "data/")': 'load_dataset("digits")',
             "cifar10-inception": "digits-mlp-tf",
             "--data DIR": "--data digits.npz",

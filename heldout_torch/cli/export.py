@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +60,9 @@ def configure(parser: Parser) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     target, selection = open_writable(arguments.zoo), options.selection(arguments)
     location = _published(arguments.source)
+    if location == _address(arguments.source) and selection.experiment is None:
+        # It holds no other; and only if all is named that is wanted, the rest need not be read.
+        selection = replace(selection, experiment=arguments.source)
     if location == "-" or _is_stream(location, selection):
         counts = _export_archive(arguments, location, target, selection)
     elif arguments.index is not None:
@@ -87,7 +91,13 @@ def _published(source: str) -> str:
         return source
     if (bundled := sample_zoo() / source).is_dir():
         return str(bundled)
-    return source if experiment.archive is None else experiment.archive.url
+    return _address(source) or source
+
+
+def _address(name: str) -> str | None:
+    """Return the URL of an experiment's published archive, if there is one."""
+    experiment = known_experiments().get(name)
+    return None if experiment is None or experiment.archive is None else experiment.archive.url
 
 
 def _check_meant(source: str) -> None:

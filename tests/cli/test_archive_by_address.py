@@ -57,6 +57,17 @@ def test_chosen_runs_end_the_reading_and_it_says_so(archive, tmp_path, capsys):
     assert (record["md5"], record["verified"]) == (None, None)
 
 
+def test_chosen_runs_of_an_experiment_by_its_name_end_the_reading_too(archive, tmp_path, monkeypatch, capsys):
+    known = known_experiments()
+    with serving(Script(archive.read_bytes())) as url:
+        there = {**vars(known[EXPERIMENT]), "archive": Archive(url)}
+        monkeypatch.setitem(known, EXPERIMENT, known[EXPERIMENT].__class__(**there))
+        monkeypatch.setattr("heldout_torch.cli.export.sample_zoo", lambda: tmp_path / "nothing is bundled")
+        chosen = ["--subset-ratio", "0.7", "--runs", "0,10"]
+        assert main(["export", EXPERIMENT, "--zoo", str(tmp_path / "zoo"), *chosen]) == 0
+    assert "all runs asked for have come" in capsys.readouterr().err
+
+
 def test_chosen_runs_of_an_indexed_archive_cost_only_themselves(archive, tmp_path):
     build_index(archive, spacing=2**18)
     with Server(archive.parent).running() as server:

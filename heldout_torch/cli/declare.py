@@ -34,7 +34,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="name of the data set, default: that of the file of --data")
     parser.add_argument("--architecture", required=True, metavar="A", help="such as mlp, or one of --plugin")
     parser.add_argument(
-        "--config", type=_json_object, default={}, metavar="JSON",
+        "--config", type=options.json_object, default={}, metavar="JSON",
         help="options of the architecture, such as '{\"widths\": [512, 256]}'; sizes that the data set decides are "
         "filled in",
     )  # fmt: skip
@@ -143,13 +143,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value)  # strings, numbers, true and false are written alike
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
-    return found

@@ -14,7 +14,10 @@ from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
+from heldout_torch.storage.kinds import kind_of
+from heldout_torch.storage.paths import is_remote, local_path
 from heldout_torch.storage.progress import Bar
+from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
@@ -44,6 +47,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.cluster is not None:
             raise DataError("--cluster is for the runs of a zoo: a .safetensors file is one network")
         return evaluate_file(arguments)
+    if not is_remote(arguments.source) and not is_archive(arguments.source):
+        source = local_path(arguments.source)
+        if source.is_file():
+            raise DataError(
+                f"{source}: is {kind_of(source)}, expected a place of runs, or weights that "
+                "safetensors.torch.save_file(network.state_dict(), NAME.safetensors) wrote"
+            )
     given = vars(arguments)
     if any(given[name] for name in ("subset", "order", "architecture", "config", "dataset")):
         raise DataError("--subset, --order, --architecture, --config and --dataset go with a .safetensors file")

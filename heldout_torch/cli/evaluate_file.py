@@ -1,7 +1,6 @@
 """`heldout evaluate FILE.safetensors`: the aux arrays of a network that is no run of a zoo."""
 
 import argparse
-import json
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -9,13 +8,14 @@ from safetensors.torch import load_file
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.data.dataset import check_complete, check_preprocessing
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.errors import DataError, HeldoutError, ZooError, one_line
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.save import make_aux
 from heldout_torch.experiments import find_experiment
 from heldout_torch.models import restore_model
 from heldout_torch.stats import load_published_indices
 from heldout_torch.stats.columns import check_file
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 
@@ -31,7 +31,12 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_order_option(own)
     own.add_argument("--architecture", help="of the network, default: that of --experiment")
-    own.add_argument("--config", metavar="JSON", help="options of the architecture, such as '{\"num_classes\": 10}'")
+    own.add_argument(
+        "--config",
+        type=options.json_object,
+        metavar="JSON",
+        help="options of the architecture, such as '{\"num_classes\": 10}'",
+    )
     own.add_argument("--dataset", metavar="NAME", help="such as cifar10, default: that of --experiment")
 
 
@@ -55,13 +60,15 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     device, *others = options.devices(arguments)
     if others and arguments.device:
         raise DataError(f"{source}: one network is computed on one device, not on {', '.join(arguments.device)}")
+    config = arguments.config if arguments.config is not None else experiment.config if experiment else {}
     try:
-        config = json.loads(arguments.config) if arguments.config else experiment.config if experiment else {}
         state = load_file(source)
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise DataError(f"cannot read --config or {source} ({error})") from None
-    if not isinstance(config, dict):
-        raise DataError(f"--config {arguments.config}: expected a JSON object")
+    except FileNotFoundError:
+        raise DataError(f"{source}: there is no such file") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(
+            f"{source}: is no readable safetensors file, but {kind_of(source)} ({one_line(error)})"
+        ) from None
     try:
         model = restore_model(architecture, config, state)
     except HeldoutError as error:

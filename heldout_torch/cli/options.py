@@ -1,13 +1,14 @@
 """Options that several verbs share, parsed in one way."""
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heldout_torch.archives.access_points import SPACING
 from heldout_torch.data import Dataset, load_dataset
@@ -170,6 +171,17 @@ def size(text: str) -> int:
     if found is None or int(found[1]) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, expected such as 500M or 2G")
     return int(found[1]) * 1000 ** " KMGT".index(found[2] or " ")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object, such as the options of a network."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
+    return found
 
 
 def add_order_option(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:

@@ -11,10 +11,11 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
-from heldout_torch.report.pages import check_output
+from heldout_torch.report.pages import check_output, names_of_classes
 from heldout_torch.stats import RunTable
 from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.storage.files import read_bounded
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import local_path
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, RunNumbers
@@ -55,6 +56,7 @@ def _report(arguments: argparse.Namespace) -> int:
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
     dataset, facts = load_facts(arguments, experiment)
+    names_of_classes(names, experiment.dataset, dataset, facts)  # before the statistics
     commands: list[str] = []
     if arguments.stats:
         tables = _saved_tables(arguments.stats, experiment.name)
@@ -109,5 +111,7 @@ def _saved_tables(paths: list[Path], experiment: str) -> dict[float, RunTable]:
 def _class_names(path: Path) -> list[str]:
     try:
         return read_bounded(path, _MAX_CLASSES).decode().splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a text file of class names ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a text file of class names ({error.strerror})") from None
+    except ValueError:
+        raise DataError(f"{path}: is {kind_of(path)}, expected a text file of class names, in UTF-8") from None

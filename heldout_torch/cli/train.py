@@ -20,6 +20,7 @@ from heldout_torch.experiments import (
     check_known,
     find_experiment,
     is_experiment_file,
+    is_experiment_name,
     known_experiments,
     read_recipe,
     recipe_of,
@@ -120,7 +121,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     Raises:
         HeldoutError: If an option is bad, or what it names.
     """
-    if is_experiment_file(arguments.experiment):
+    if is_experiment_file(arguments.experiment) or not is_experiment_name(arguments.experiment):
         experiment = find_experiment(arguments.experiment)
     else:
         experiment = open_writable(arguments.zoo).experiment(arguments.experiment)

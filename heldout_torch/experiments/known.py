@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from heldout_torch.errors import HeldoutError, ZooError, nearest
-from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment
+from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment, is_experiment_name
 from heldout_torch.experiments.recipe import Recipe
 from heldout_torch.experiments.toml_files import MAX_BYTES, parse_toml, read_toml
 from heldout_torch.storage.paths import local_path
@@ -45,6 +45,10 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
         HeldoutError: If the name is not known, or the file cannot be read or is no declaration.
     """
     if not is_experiment_file(name_or_path):
+        if not is_experiment_name(text := str(name_or_path)) and local_path(text).exists():
+            raise HeldoutError(
+                f"{text}: is no experiment's file, expected a name ending in {_SUFFIX}, or an experiment"
+            )
         return read_declaration(str(name_or_path), None)
     path = local_path(name_or_path)
     experiment = Experiment.from_toml(path.name.removesuffix(_SUFFIX), read_toml(path), str(path))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import local_path
 
 MAX_BYTES = 2**16
@@ -39,4 +40,5 @@ def parse_toml(data: bytes, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise HeldoutError(f"{where}: is no TOML file ({one_line(error)})") from None
+        why = f"it is {kind_of(data)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
+        raise HeldoutError(f"{where}: is no TOML file ({why})") from None

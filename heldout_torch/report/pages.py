@@ -68,10 +68,7 @@ def write_report(
         dataset = as_dataset(dataset)
         check_examples(statistics.table, facts_of(dataset, "train"), facts_of(dataset, "test"), dataset.name)
     labels = tuple(_labels(examples) for examples in (statistics.train, statistics.test))
-    classes = dataset.num_classes if dataset is not None else 1 + max(int(row.max(initial=-1)) for row in labels)
-    names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
-    if len(names) != classes and (classes or dataset is not None):
-        raise HeldoutError(f"{len(names)} class names given, {experiment.dataset} has {classes} classes")
+    names = names_of_classes(class_names, experiment.dataset, dataset, (statistics.train, statistics.test))
     html = _render(statistics, experiment, dataset is not None, names, commands)
     remove_stale(out.parent)
     try:
@@ -228,6 +225,24 @@ def _strongest(pairs: InfluencePairs | None) -> InfluencePairs:
         index, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         return InfluencePairs(index, index, nothing, nothing, nothing)
     return pairs[:_MAX_PAIRS]
+
+
+def names_of_classes(
+    names: Sequence[str] | None, data: str, dataset: AnyDataset | None, examples: tuple[ExampleFacts, ExampleFacts]
+) -> list[str]:
+    """Return the names of classes by label, checked; the labels themselves if no names are given.
+
+    Raises:
+        HeldoutError: If names and classes differ in number; `data` is what the error calls the data set.
+    """
+    if dataset is not None:
+        classes = as_dataset(dataset).num_classes
+    else:
+        classes = 1 + max(int(_labels(split).max(initial=-1)) for split in examples)
+    found = [str(label) for label in range(classes)] if names is None else list(names)
+    if len(found) != classes and (classes or dataset is not None):
+        raise HeldoutError(f"{len(found)} class names given, {data} has {classes} classes")
+    return found
 
 
 def _labels(examples: ExampleFacts) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.optional import require
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
@@ -77,6 +78,8 @@ def read_columns(
         HeldoutError: If pyarrow is needed and not installed.
     """
     try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, expected a table of indices")
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table of indices")
     except OSError as error:
@@ -86,7 +89,8 @@ def read_columns(
         columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names), set(same), said)
         return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}, said
     except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
-        raise DataError(f"{path}: is no table of indices ({one_line(error)})") from None
+        why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
+        raise DataError(f"{path}: is no table of indices ({why})") from None
 
 
 def _as_csv(columns: Columns) -> bytes:

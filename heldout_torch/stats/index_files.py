@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import get_args
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from heldout_torch.stats.arguments import as_count
 from heldout_torch.stats.columns import SUFFIXES, read_columns, write_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order, to_original
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
@@ -71,6 +73,8 @@ def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str,
         array = read_npy(path)
     elif path.suffix in SUFFIXES[1:]:
         array, said, about = _read_column(path, order)
+    elif path.suffix != ".npz" and path.is_file() and not is_zipfile(path):
+        raise DataError(f"{path}: is {kind_of(path)}, expected indices as .npz, .csv, .parquet or .npy")
     else:
         arrays = read_npz(path, wanted=[_INDICES], optional=[ORDER, *_OF])
         array, said = arrays[_INDICES], read_order(arrays, path)

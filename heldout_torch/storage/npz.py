@@ -19,6 +19,7 @@ from typing import IO
 import numpy as np
 
 from heldout_torch.errors import DataError, HeldoutError, one_line
+from heldout_torch.storage.kinds import HEAD, kind_of
 
 # How much arrays may take where the caller knows no better: deflated zeros shrink 1,000 times, real arrays never 64.
 _FREE_BYTES, _TIMES_FILE = 2**26, 64
@@ -71,7 +72,7 @@ def read_npz(
             is too large or not of numbers or text.
     """
     name = name or ("npz file" if isinstance(source, bytes) else str(source))
-    with _errors_as(error, name, "npz file"), _open(source) as file, zipfile.ZipFile(file) as archive:
+    with _errors_as(error, name, "npz file"), _open(source) as file, _zip_file(file) as archive:
         members = _members(archive)
         names = list(members) if wanted is None else list(wanted)
         if missing := [array for array in names if array not in members]:
@@ -93,7 +94,7 @@ def read_npz(
 
 def read_names(path: Path) -> list[str]:
     """Return the names of the arrays in an npz file, in order; errors are as those of `read_npz`."""
-    with _errors_as(DataError, path, "npz file"), _open(path) as file, zipfile.ZipFile(file) as archive:
+    with _errors_as(DataError, path, "npz file"), _open(path) as file, _zip_file(file) as archive:
         return list(_members(archive))
 
 
@@ -103,7 +104,7 @@ def describe_npz(source: bytes, name: str, error: type[HeldoutError]) -> dict[st
     Arguments and errors are as those of `read_npz`.
     """
     found = {}
-    with _errors_as(error, name, "npz file"), _open(source) as file, zipfile.ZipFile(file) as archive:
+    with _errors_as(error, name, "npz file"), _open(source) as file, _zip_file(file) as archive:
         for array, member in _members(archive).items():
             try:
                 with archive.open(member) as data:
@@ -169,6 +170,19 @@ def _open(source: str | Path | bytes) -> IO[bytes]:
     return _BoundedReader(raw)  # type: ignore[arg-type]
 
 
+def _zip_file(file: IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip file; of a file that is none, the error says what else it is."""
+    try:
+        return zipfile.ZipFile(file)
+    except zipfile.BadZipFile as cause:
+        if str(cause) != "File is not a zip file":
+            raise
+        file.seek(0)
+        kind = kind_of(file.read(HEAD))
+        why = "it was cut short, or is damaged" if kind.startswith("a zip file") else f"it is {kind}"
+        raise zipfile.BadZipFile(why) from None
+
+
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     members = {}
     for member in archive.infolist():
@@ -224,7 +238,7 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
     """Read what precedes the bytes of an array: shape, whether the first axis varies fastest, dtype, bytes read."""
     start = _read(file, 10)
     if start[:6] != _MAGIC:
-        raise ValueError(f"{name} does not begin as NumPy's arrays do")
+        raise ValueError(f"{name} does not begin as NumPy's arrays do, but is {kind_of(start)}")
     if start[6] not in (1, 2, 3):
         raise ValueError(f"{name} is in version {start[6]} of NumPy's format, expected 1, 2 or 3")
     length, before = int.from_bytes(start[8:10], "little"), 10

@@ -125,9 +125,7 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
         (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs a zoo"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about outputs"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{"], "cannot read --config"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "[]"], "expected a JSON object"),
-        (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is no readable npz file"),
+        (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is a safetensors file, expected indices as .npz, .csv"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf"], "give --order original or published"),
         (["--subset", "NONE", "--experiment", "digits-mlp-tf"], "names no examples"),
         (["--subset", "MNIST", "--experiment", "digits-mlp-tf"], "dataset mnist, not digits"),
@@ -144,6 +142,14 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert run_evaluate(own, out, *[words.get(option, option) for option in options]) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("config", "message"), [("{", "is no JSON"), ("[]", "expected a JSON object")])
+def test_options_that_are_no_json_are_wrong_usage(config, message, own, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_evaluate(own, own.parent / "aux_arrays.npz", "--config", config)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [("--dataset", "digits"), ("--order", "original")])

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-from heldout_torch.cli import VERBS, declare, main, options
+from heldout_torch.cli import VERBS, main, options
 from heldout_torch.cli.parser import Parser
 from heldout_torch.storage.paths import local_path, place
 
@@ -43,7 +43,7 @@ GOOD = {
     "md5": ["F" * 32],
 }
 NOT_NUMBERS = (
-    place, local_path, options.file_to_write, options.file_to_append, options.folder_to_write, declare._json_object,
+    place, local_path, options.file_to_write, options.file_to_append, options.folder_to_write, options.json_object,
 )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def few_names(tmp_path, _):
         (full_folder, "exists and is not an empty folder"),
         (few_names, "2 class names given, digits has 10 classes"),
         (lambda tmp, _: ["--classes", tmp / "none", "--out", tmp / "out"], "cannot be read as a text file"),
-        (lambda tmp, _: ["--stats", tmp / "none", "--out", tmp / "out"], "cannot be read as a run table"),
+        (lambda tmp, _: ["--stats", tmp / "none", "--out", tmp / "out"], "expected the folder of a run table"),
         (lambda tmp, _: ["--data", tmp / "none.npz", "--out", tmp / "out"], "cannot be read (No such file"),
     ],
 )

@@ -288,7 +288,7 @@ def test_a_folder_of_other_runs_is_not_written_into(tmp_path, arrays):
 
 def test_damaged_folders_are_told(tmp_path, arrays):
     folder = tmp_path / "outputs"
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no such folder, expected a folder of outputs"):
         OutputTable.load(folder)
     write_folder(folder, *arrays, [])
     with pytest.raises(DataError, match="no run of 40 is evaluated"):

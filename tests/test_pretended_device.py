@@ -12,7 +12,7 @@ from heldout_torch.evaluation.float32 import float32_only
 from tests.data.photographs import make_jpegs
 from tests.helpers.devices import only_pretended
 from tests.pretend_cuda import pretended_cuda, streams
-from tests.pretend_cuda.tensor import CudaTensor
+from tests.pretend_cuda.tensor import CudaTensor, address
 
 pytestmark = only_pretended
 
@@ -37,6 +37,14 @@ def problems_of_views(views):
 
 def test_streams_of_image_files_are_in_order(views):
     assert problems_of_views(views) == []
+
+
+def test_image_files_are_prepared_on_a_stream_of_their_own_and_wait_for_nothing(views):
+    """So that the GPU computes meanwhile."""
+    with pretended_cuda() as journal:
+        for images in load_views(views, "cuda", workers=2):
+            assert journal.memory[address(images)].home != torch.cuda.current_stream().number
+    assert not journal.syncs
 
 
 def test_a_stream_that_does_not_wait_for_another_is_seen(views, monkeypatch):

@@ -27,20 +27,24 @@ def resize_crops(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
         float32 of shape (b, 3, 224, 224), equal to `heldout_torch.data.resize.resize_and_normalise` of each crop.
     """
     pinned = device.type == "cuda"
-    sizes = torch.tensor([crop.shape[:2] for crop in crops])  # (b, 2)
+    sizes = torch.tensor([crop.shape[:2] for crop in crops], device="cpu")  # (b, 2)
     ends = sizes.prod(1).mul(3).cumsum(0)  # (b,)
-    pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, pin_memory=pinned)  # of all crops, one after the other
+    # Of all crops, one after the other.
+    pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device="cpu", pin_memory=pinned)
     for crop, end in zip(crops, ends.tolist(), strict=True):
         np.copyto(pixels[end - crop.size : end].numpy().reshape(crop.shape), crop)
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]])
-    pixels, starts, sizes = (tensor.to(device, non_blocking=True) for tensor in (pixels, starts, sizes))
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    normal = torch.tensor([MEAN, STD], device="cpu")[:, :, None, None]  # (2, 3, 1, 1)
+    pixels, starts, sizes, normal = (one.to(device, non_blocking=True) for one in (pixels, starts, sizes, normal))
     parts = zip(torch.split(starts, _AT_ONCE), torch.split(sizes, _AT_ONCE), strict=True)
-    return torch.cat([_resize(pixels, start, *size.unbind(1)) for start, size in parts])
+    return torch.cat([_resize(pixels, start, *size.unbind(1), *normal) for start, size in parts])
 
 
-def _resize(pixels: Tensor, start: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Resize crops that begin at `start` (b,) in `pixels`, of `height` (b,) and `width` (b,), in pixels."""
-    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))  # (3, 1, 1)
+def _resize(pixels: Tensor, start: Tensor, height: Tensor, width: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Resize crops that begin at `start` (b,) in `pixels`, of `height` (b,) and `width` (b,), in pixels.
+
+    They are normalised by `mean` and `std`, each (3, 1, 1).
+    """
     top, bottom, down = _positions(height)  # each (b, 224)
     left, right, across = _positions(width)
     channel = torch.arange(3, device=pixels.device)[:, None, None]

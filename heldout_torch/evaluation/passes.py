@@ -46,7 +46,7 @@ class Pass:
         self._rows: list[dict[str, Tensor]] = []
         self._redone: list[tuple[Tensor, dict[str, Tensor]]] = []  # positions in the split, and their rows in float32
         self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, images, labels, low logits
-        self._unsafe = torch.zeros(0, dtype=torch.bool)
+        self._unsafe = torch.zeros(0, dtype=torch.bool, device="cpu")
         self._error = 0.0  # largest seen
         self._position = 0  # of the next batch's first example
 

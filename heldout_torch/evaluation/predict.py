@@ -1,5 +1,6 @@
 """Logits of many runs on images at hand."""
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ def predict(
     """Compute the logits of many runs on the same images, in float32.
 
     Args:
-        runs: Of one experiment, such as `load_runs` yields, a few of which are held at once; or one.
+        runs: Of one experiment, such as `load_runs` yields, a few of which are held at once; or one. Their networks are
+            copied, not changed.
         images: A tensor, or NumPy array, floats of shape (n, c, h, w), as `run.transform` gives them.
         batch_size: Images computed at once.
         device: Where to compute.
@@ -66,13 +68,12 @@ def predict(
 def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:
     parts: list[list[Tensor]] = [[] for _ in runs]
     with device_errors(device), torch.inference_mode(), float32_only():
-        for run in runs:
-            run.model.to(device).eval()
+        models = [copy.deepcopy(run.model).eval().to(device) for run in runs]
         for batch in torch.split(images, batch_size):
             on_device = batch.to(device)
-            for run, part in zip(runs, parts, strict=True):
+            for run, model, part in zip(runs, models, parts, strict=True):
                 try:
-                    part.append(run.model(on_device).float().cpu())  # (b, num_classes)
+                    part.append(model(on_device).float().cpu())  # (b, num_classes)
                 except (RuntimeError, ValueError) as error:
                     if is_device_fault(error):
                         raise

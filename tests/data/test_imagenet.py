@@ -69,6 +69,17 @@ def test_images_go_to_devices_that_are_neither_cpu_nor_cuda(folder):
     assert (batch.images.device.type, batch.labels.device.type) == ("meta", "meta")
 
 
+def test_a_process_decodes_with_as_many_threads_as_it_may_use(folder):
+    """Of several GPUs each has a process, and these share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert ImageNet(folder[0]).workers == 3
+        assert ImageNet(folder[0], workers=5).workers == 5
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_any_number_of_threads_gives_the_same(folder):
     root, _, _ = folder
     expected = [batch.images for batch in ImageNet(root, workers=1).batches("train", 7)]

@@ -8,16 +8,19 @@ import torch
 from torch import nn
 
 from heldout_torch.data import load_digits
+from heldout_torch.devices import all_devices
 from heldout_torch.errors import DataError, DeviceError
 from heldout_torch.evaluation import evaluate, precision, verify
 from heldout_torch.evaluation.evaluate import evaluate_together
+from heldout_torch.evaluation.inference import inference_copy
 from heldout_torch.evaluation.predict import predict
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import save_runs
 from heldout_torch.training.network import Network
 from heldout_torch.zoo import Run, load_run
 from heldout_torch.zoo.open import open_writable, open_zoo
-from tests.helpers.devices import on_devices, only_pretended
+from tests.evaluation.test_evaluate import random_dataset, random_inception
+from tests.helpers.devices import on_cuda, on_devices, only_pretended
 from tests.pretend_cuda import pretended_cuda
 
 DIGITS = load_digits()
@@ -126,3 +129,41 @@ def test_the_host_waits_for_the_device_only_for_results_and_for_what_is_to_be_re
             for split in ("train", "test"):
                 evaluate_together([prepared], there, split, device="cuda", batch_size=100, precision=how)
     assert sum(journal.syncs.values()) <= a_batch * 19 + at_the_end, journal.syncs
+
+
+@on_cuda
+def test_what_is_computed_outside_a_pass_is_float32_too(device):
+    """On a GPU whose convolutions are in TF32 otherwise, which is off by a thousand times as much."""
+    model, images = random_inception(), random_dataset(20).train.images / 255
+    run = load_run(*SAMPLE, 0)
+    expected = predict(Run(model, run.metadata, None), images)
+    found = predict(Run(model, run.metadata, None), images, device=device)
+    assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
+    assert next(model.parameters()).device.type == "cpu"  # a copy went there
+    error = precision.rounding_error(precision.Prepared(model), images.to(device), "exact")
+    assert 0 < error < 2e-5 * expected.abs().max()
+
+
+class FailsAgain(nn.Conv2d):
+    """A convolution that no copy takes for one; its second call finds the device lost."""
+
+    def forward(self, x):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls == 2:
+            raise self.error
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: unspecified")]
+)
+def test_a_device_lost_while_copies_are_compared_is_no_network_that_cannot_be_copied(error):
+    FailsAgain.error = error
+    with pytest.raises(type(error)):
+        inference_copy(nn.Sequential(FailsAgain(3, 2, 1), nn.Flatten()), torch.zeros(2, 3, 4, 4))
+
+
+@only_pretended
+def test_all_gpus_are_used_unless_some_are_named():
+    with pretended_cuda(devices=3):
+        assert all_devices() == ["cuda:0", "cuda:1", "cuda:2"]

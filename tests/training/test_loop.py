@@ -22,12 +22,12 @@ KINDS = {
 of_all = pytest.mark.parametrize("kind", KINDS)
 
 
-def waits(kind, tmp_path, batch_size):
+def waits(kind, tmp_path, batch_size, precision="float32"):
     """Train, and return how often the host waited for the device, and how many steps were made."""
     _, architecture, config, runs = KINDS[kind]
     digits = find_experiment("digits-mlp")
     experiment = replace(digits, architecture=architecture, config=config)
-    recipe = replace(digits.recipe, epochs=EPOCHS, batch_size=batch_size, augmentation="crop-flip")
+    recipe = replace(digits.recipe, epochs=EPOCHS, batch_size=batch_size, augmentation="crop-flip", precision=precision)
     work = RunBatch(experiment, recipe, 0.1, runs)
     with pretended_cuda() as journal:
         dataset = load_digits().to("cuda")
@@ -67,3 +67,19 @@ def test_a_loss_that_is_read_at_each_step_is_seen(kind, tmp_path, monkeypatch):
 def test_a_divisor_that_is_copied_to_the_device_at_each_step_is_seen(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "scaled", lambda images, by: images / torch.tensor(by, device=images.device))
     assert a_step(kind, tmp_path) == 1
+
+
+@of_all
+@pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_products_are_computed_in_what_the_recipe_says(kind, precision, expected, tmp_path, monkeypatch):
+    """Outside the block that says so, a GPU's convolutions are in TF32 and its products in float32."""
+    seen, stack = set(), KINDS[kind][0]
+    genuine = stack.step
+
+    def step(self, *arguments):
+        seen.update(torch._C._get_fp32_precision_getter("cuda", operation) for operation in ("conv", "matmul"))
+        return genuine(self, *arguments)
+
+    monkeypatch.setattr(stack, "step", step)
+    waits(kind, tmp_path, 48, precision)
+    assert seen == {expected}

@@ -19,7 +19,7 @@ from torch import nn
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
 from heldout_torch.data import ArrayDataset, as_stored, load_digits
-from heldout_torch.errors import UnwritableError
+from heldout_torch.errors import DeviceError, UnwritableError
 from heldout_torch.models import register_architecture, registry
 from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
@@ -396,6 +396,20 @@ def test_a_disk_without_room_for_the_runs_is_noticed_before_they_are_trained(tmp
     with pytest.raises(UnwritableError, match=r"cannot be written \(No space left on device\)"):
         list(train_runs(work(2), load_digits(), tmp_path / "zoo", progress=lambda runs, loss: shares.append(runs)))
     assert shares == []
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: an illegal memory access")]
+)
+def test_a_device_that_fails_while_it_trains_is_one_line(tmp_path, error):
+    class Lost(ArrayDataset):
+        def training_batches(self, *arguments):
+            raise error
+
+    digits = load_digits()
+    dataset = Lost(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
+    with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA "):
+        list(train_runs(work(1), dataset, tmp_path))
 
 
 def test_what_a_full_disk_still_takes_is_kept(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from heldout_torch import list_runs, load_run
 from heldout_torch.data import load_digits
 from heldout_torch.training import Recipe, RunBatch, loop, train_runs
+from heldout_torch.training.state import load_state, save_state
 from heldout_torch.zoo import known_experiments
 
 SUBSET = np.arange(3, 100)
@@ -83,6 +84,14 @@ def test_after_its_last_step_a_state_is_only_evaluated(tmp_path, monkeypatch):
     (result,) = train_runs(work(), load_digits(), tmp_path, progress=lambda runs, loss: shares.append(loss))
     assert result.error is None
     assert set(shares) == {None}
+
+
+def test_a_default_device_of_a_notebook_moves_no_state(tmp_path):
+    file, tensors = str(tmp_path / "state"), {"a": torch.ones(2)}
+    with torch.device("meta"):
+        save_state(file, tensors, 3)
+        found, steps = load_state(file, tensors, 5)
+    assert (found["a"].tolist(), steps) == ([1, 1], 3)
 
 
 def changed(change):

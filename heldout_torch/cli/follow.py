@@ -21,7 +21,7 @@ class Followed(Protocol):
     def skipped(self) -> bool: ...  # noqa: D102
 
 
-O = TypeVar("O", bound=Followed)  # noqa: E741
+T = TypeVar("T", bound=Followed)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Counts:
         return 1 if self.failed else 0
 
 
-def follow(outcomes: Iterable[O], bar: Bar, share: Callable[[O], float] = lambda outcome: 1) -> Counts:
+def follow(outcomes: Iterable[T], bar: Bar, share: Callable[[T], float] = lambda outcome: 1) -> Counts:
     """Count outcomes as they come, move the bar, and print what went wrong.
 
     Args:

@@ -18,9 +18,9 @@ from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.find import ratios_of
 from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.open import open_zoo
-from heldout_torch.zoo.selection import described
 
 T = TypeVar("T")
 Facts = tuple[ExampleFacts, ExampleFacts]
@@ -82,17 +82,15 @@ def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:
     return _only(arguments, there, zoo.location, "--experiment")
 
 
-def _which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float | None:
+def _which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float:
     """Return the subset ratio asked for; without one, the only one that is there, which is said.
 
     Raises:
-        ZooError: If none is asked for, and there are several.
+        ZooError: If none is asked for, and there is none or several.
     """
     if arguments.subset_ratio is not None:
         return float(arguments.subset_ratio)
-    there = sorted({key.subset_ratio for key in zoo.keys(experiment)})
-    # Without any, `read_tables` says what is there instead.
-    return _only(arguments, there, zoo.location, "--subset-ratio") if there else None
+    return _only(arguments, ratios_of(zoo, experiment), zoo.location, "--subset-ratio")
 
 
 def _only(arguments: argparse.Namespace, there: list[T], location: str, option: str) -> T:
@@ -121,9 +119,7 @@ def read_tables(
         ZooError: If there are no such runs.
         DataError: If runs are about other examples, or a kept table is of other runs.
     """
-    found = sorted({key.subset_ratio for key in zoo.keys(experiment)})
-    if not found:
-        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
+    found = ratios_of(zoo, experiment)
     tables = {}
     for asked in found if ratios is None else ratios:
         ratio = nearest_ratio(asked, found) or asked
@@ -147,10 +143,7 @@ def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
     _, facts = load_facts(arguments, experiment)
-    ratios = arguments.subset_ratio
-    if one:
-        ratio = _which_ratio(arguments, zoo, experiment.name)
-        ratios = None if ratio is None else [ratio]
+    ratios = [_which_ratio(arguments, zoo, experiment.name)] if one else arguments.subset_ratio
     return read_tables(arguments, zoo, experiment.name, ratios, facts), facts
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import DataError, UnwritableError, ZooError
+from heldout_torch.errors import UnwritableError, ZooError
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
@@ -65,15 +65,15 @@ def check_new_file(path: Path) -> None:
     """Check that a file can be written, or replaced, as `check_writable` does of a folder.
 
     Raises:
-        DataError: If it cannot, or there is a folder or a device of that name.
+        UnwritableError: If it cannot, or there is a folder or a device of that name.
     """
     if path.is_dir():
-        raise DataError(f"{path}: is a folder, expected the name of a file to write")
+        raise UnwritableError(f"{path}: is a folder, expected the name of a file to write")
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is a device, expected the name of a file to write")
+        raise UnwritableError(f"{path}: is a device, expected the name of a file to write")
     check_writable(path.parent)
     if path.exists() and not os.access(path, os.W_OK):
-        raise DataError(f"{path}: cannot be written (Permission denied)")
+        raise UnwritableError(f"{path}: cannot be written (Permission denied)")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

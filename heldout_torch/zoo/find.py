@@ -109,13 +109,23 @@ def only_ratio(zoo: Zoo, experiment: str) -> float:
     Raises:
         ZooError: If there are several, or no runs.
     """
-    ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
-    if len(ratios) != 1:
-        if not ratios:
-            raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
+    ratios = ratios_of(zoo, experiment)
+    if len(ratios) > 1:
         listed = ", ".join(map(repr, ratios))
         raise ZooError(f"{zoo.location}: give the subset ratio of {experiment}, one of {listed}")
     return ratios[0]
+
+
+def ratios_of(zoo: Zoo, experiment: str) -> list[float]:
+    """Return the subset ratios at which a place has runs of an experiment, in ascending order.
+
+    Raises:
+        ZooError: If it has none; the line says what there is.
+    """
+    ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
+    if not ratios:
+        raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
+    return ratios
 
 
 def is_pattern(experiment: str) -> bool:

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import Experiment, known_experiments
@@ -24,22 +24,13 @@ from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey, pars
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.records import AGAIN, RECORD_FILE, FileRecord, RunFiles, RunRecord, read_record, record_bytes
 
+if TYPE_CHECKING:
+    from heldout_torch.zoo.writing import WritingZoo
+
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
 
 Files = dict[str, ListedFile]  # by name, those of one run
-
-
-class Indexable(Protocol):
-    """What indexing needs of a zoo: `FolderZoo` and `BucketZoo`."""
-
-    location: str
-    threads: int
-
-    def listing(self) -> Mapping[str, ListedFile]: ...  # noqa: D102 (the files of the zoo by path)
-    def read(self, name: str) -> bytes | None: ...  # noqa: D102
-    def write(self, name: str, data: bytes) -> None: ...  # noqa: D102
-    def experiment(self, name: str) -> Experiment: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Indexed:
 
 
 def index_zoo(
-    zoo: Indexable,
+    zoo: "WritingZoo",
     threads: int | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Indexed:
@@ -71,8 +62,8 @@ def index_zoo(
         ZooError: If the zoo cannot be read or written, or an experiment in it is not declared.
     """
     while True:
-        before = zoo.read(MANIFEST_FILE)
-        found = _compile(zoo, _readable(before, zoo.location), threads or zoo.threads, progress)
+        before = Manifest.if_readable(zoo.read(MANIFEST_FILE))
+        found = _compile(zoo, before, threads or zoo.threads, progress)
         data = found.manifest.to_bytes()
         stored = zoo.read(MANIFEST_FILE)  # after the listing: somebody may have written meanwhile
         if data == stored or (stored is None and not found.manifest.runs):
@@ -94,7 +85,7 @@ def runs_of(listing: Mapping[str, ListedFile]) -> dict[RunKey, Files]:
     return {key: runs[key] for key in sorted(runs) if is_there(runs[key])}
 
 
-def _compile(zoo: Indexable, old: Manifest, threads: int, progress: Callable[[int, int], object]) -> Indexed:
+def _compile(zoo: "WritingZoo", old: Manifest, threads: int, progress: Callable[[int, int], object]) -> Indexed:
     listing = zoo.listing()
     runs = runs_of(listing)
     manifest, damaged = Manifest(), dict[RunKey, str]()
@@ -125,7 +116,7 @@ def _compile(zoo: Indexable, old: Manifest, threads: int, progress: Callable[[in
     return Indexed(manifest, damaged)
 
 
-def _read_run(zoo: Indexable, key: RunKey, files: Files, seen: str | None, experiment: Experiment) -> RunRecord:
+def _read_run(zoo: "WritingZoo", key: RunKey, files: Files, seen: str | None, experiment: Experiment) -> RunRecord:
     """Read a run's record if that is enough, else hash the run's files and write the record anew."""
     record = metadata = None
     if RECORD_FILE in files and (data := zoo.read(f"{key}/{RECORD_FILE}")) is not None:
@@ -174,16 +165,8 @@ def _digest(info: ListedFile) -> str:
     return hashlib.sha256(info.signature.encode()).hexdigest()[:8]
 
 
-def _json(zoo: Indexable, name: str) -> Any:
+def _json(zoo: "WritingZoo", name: str) -> Any:
     try:
         return json.loads(zoo.read(name) or b"null")
     except (ValueError, RecursionError):
         return None  # what lies beside the runs must not keep them from being listed
-
-
-def _readable(data: bytes | None, location: str) -> Manifest:
-    """Return a manifest; an empty one if there is none, or none that can be read: it is compiled anew."""
-    try:
-        return Manifest() if data is None else Manifest.from_bytes(data, location)
-    except ZooError:
-        return Manifest()

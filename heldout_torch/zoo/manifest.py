@@ -47,6 +47,14 @@ class Manifest:
         return f"<Manifest of {len(self.runs):,} runs>"
 
     @classmethod
+    def if_readable(cls, data: bytes | None) -> Self:
+        """Read a manifest that may as well not be there; an empty one if there is none, or none that can be read."""
+        try:
+            return cls() if data is None else cls.from_bytes(data, MANIFEST_FILE)
+        except ZooError:
+            return cls()
+
+    @classmethod
     def from_bytes(cls, data: bytes, name: str) -> Self:
         """Read a manifest, trusting nothing in it.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.dtypes import named
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
@@ -26,8 +26,10 @@ def refusals(
     """
     if not there:
         return {}
-    listed = _listed(target)
-    given = {} if source is None or dtype is not None else _listed(source)
+    listed, given = (
+        {} if zoo is None else Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs
+        for zoo in (target, source if dtype is None else None)
+    )
     refused = {}
     for key in there:
         wanted = dtype or (given[key].dtype if key in given else None)
@@ -51,12 +53,3 @@ def _differ(one: RunRecord, other: RunRecord | None) -> bool:
     """Return whether the models of two records are known, and are not the same."""
     models = [None if record is None else record.files.get(MODEL_FILE) for record in (one, other)]
     return None not in models and models[0] != models[1]
-
-
-def _listed(zoo: Zoo) -> dict[RunKey, RunRecord]:
-    """Return the records in a zoo's manifest; none if it has none that can be read."""
-    data = zoo.read(MANIFEST_FILE)
-    try:
-        return {} if data is None else Manifest.from_bytes(data, zoo.location).runs
-    except ZooError:
-        return {}

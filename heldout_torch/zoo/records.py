@@ -146,8 +146,7 @@ class RunFiles:
         contents = {AUX_FILE: aux.to_bytes() if aux_bytes is None else aux_bytes}
         if state is not None:
             contents[MODEL_FILE] = model_bytes(state, metadata)
-        files = {name: FileRecord.of(data) for name, data in contents.items()}
-        return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
+        return cls._hashed(metadata, aux, contents)
 
     @classmethod
     def unrecorded(cls, contents: Mapping[str, bytes], key: RunKey, experiment: Experiment, where: str) -> Self:
@@ -164,8 +163,7 @@ class RunFiles:
         """
         aux = read_aux(contents[AUX_FILE], experiment, f"{where}/{AUX_FILE}")
         _, metadata = read_model(contents[MODEL_FILE], key, f"{where}/{MODEL_FILE}")
-        files = {name: FileRecord.of(data) for name, data in contents.items()}
-        return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
+        return cls._hashed(metadata, aux, contents)
 
     @classmethod
     def recorded(cls, metadata: RunMetadata, record: RunRecord, contents: Mapping[str, bytes], where: str) -> Self:
@@ -218,6 +216,11 @@ class RunFiles:
         """Return names and contents of all files in the order in which they are written: the record last."""
         parts = [(name, self.contents[name]) for name in RUN_FILES if name in self.contents]
         return [*parts, (RECORD_FILE, record_bytes(self.record, self.metadata))]
+
+    @classmethod
+    def _hashed(cls, metadata: RunMetadata, aux: AuxArrays, contents: Mapping[str, bytes]) -> Self:
+        files = {name: FileRecord.of(data) for name, data in contents.items()}
+        return cls(metadata, RunRecord.of(files, aux, metadata.epoch, metadata.dtype), contents)
 
 
 def record_bytes(record: RunRecord, metadata: RunMetadata) -> bytes:

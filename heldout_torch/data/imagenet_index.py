@@ -1,6 +1,7 @@
 """`imagenet_index.npz`: the published index of every ImageNet file, by base name."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -40,14 +41,7 @@ def read_imagenet_index(path: Location) -> dict[SplitName, IndexedFiles]:
     """
     where = str(local_path(path))
     wanted = [f"{prefix}_{part}" for prefix in _PREFIXES.values() for part in ("filenames", "labels")]
-
-    def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
-        names = read_file_names(pickled, where)
-        if shape != (len(names),):
-            raise DataError(f"{where}: an array of shape {shape} holds {len(names)} names that end in .JPEG")
-        return np.array(names, np.bytes_)
-
-    arrays = read_npz(where, wanted=wanted, objects=parse_names)
+    arrays = read_npz(where, wanted=wanted, objects=partial(read_file_names, name=where))
     return {split: _files(arrays, split, where) for split in SPLITS}
 
 

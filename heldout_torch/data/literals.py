@@ -7,6 +7,8 @@ the stream of instructions is only looked at: numbers, strings and bytes are tak
 
 import pickletools
 
+import numpy as np
+
 from heldout_torch.errors import DataError
 
 Literal = bool | int | float | str | bytes
@@ -54,16 +56,20 @@ def as_bytes(value: Literal) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def read_file_names(pickled: bytes, name: str) -> list[bytes]:
-    """Read the names of image files in the pickle of an array of Python objects, in order.
+def read_file_names(pickled: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return the names of image files in the pickle of an array of Python objects, as a row of bytes, in order.
 
     Args:
         pickled: The pickle.
-        name: What errors call it.
+        shape: The array's.
+        name: What errors call the file.
 
     Raises:
-        DataError: If it is no pickle.
+        DataError: If it is no pickle, or has another number of names.
     """
     texts = [as_bytes(value) for value in read_literals(pickled, name)]
     # The pickle also holds names of NumPy's own; only files end so.
-    return [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+    names = [text for text in texts if text is not None and text.upper().endswith(b".JPEG")]
+    if shape != (len(names),):
+        raise DataError(f"{name}: an array of shape {shape} holds {len(names)} names that end in .JPEG")
+    return np.array(names, np.bytes_)

@@ -13,6 +13,7 @@ import numpy as np
 from heldout_torch.data.checks import check_labels, check_split
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.labels import read_labels
+from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index as order_by_name
 from heldout_torch.errors import DataError
 from heldout_torch.stats.orders import Order
@@ -117,8 +118,9 @@ def find_facts(
             filenames = np.array(read_imagenet_index(path)[split].names)
             _check(len(filenames), size, path, split)
         if order is None and f"{split}__index" in names:
-            order = np.argsort(read_npz(path, wanted=[f"{split}__index"])[f"{split}__index"], kind="stable")
-            _check(len(order), size, path, split)
+            index = read_npz(path, wanted=[f"{split}__index"])[f"{split}__index"]
+            _check(index.size, size, path, split)
+            order = row_order(index, size, f"{path}: {split}__index")
         elif order is None and f"{split}__label" in names:
             order = np.arange(size)  # such a file counts as it is stored, where it says nothing else
         if labels is None and names & _LABELS[split]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.columns import SUFFIXES
@@ -52,18 +51,6 @@ def as_names(array: np.ndarray, length: int | None, name: str) -> np.ndarray:
     """
     row = as_row(array, "SU", length, name)
     return np.char.decode(row, "latin-1") if row.dtype.kind == "S" else row
-
-
-def parse_names(pickled: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the names of image files in the pickle of an array of Python objects, as bytes; nothing is unpickled.
-
-    Raises:
-        DataError: If there are not as many as the shape says.
-    """
-    names = read_file_names(pickled, "names of files")
-    if shape != (len(names),):
-        raise DataError(f"names of files: {len(names)} end in .JPEG, expected {shape}")
-    return np.array(names, np.bytes_)
 
 
 def read_order(arrays: Mapping[str, np.ndarray], path: Location) -> Order | None:

@@ -5,12 +5,14 @@ tensorflow-datasets, and run tables by published index; `to_original` and `to_pu
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
-from heldout_torch.stats.npz_files import ORDER, as_names, as_row, parse_names, read_order, write_npz
+from heldout_torch.stats.npz_files import ORDER, as_names, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.storage.npz import read_npy, read_npz
@@ -107,7 +109,8 @@ def load_scores(path: Location) -> Scores:
     path = local_path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    arrays = read_npz(path, wanted=["scores"], optional=[*_KINDS, "filenames", ORDER], objects=parse_names)
+    optional, objects = [*_KINDS, "filenames", ORDER], partial(read_file_names, name=str(path))
+    arrays = read_npz(path, wanted=["scores"], optional=optional, objects=objects)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
     others = {
         name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")

@@ -388,8 +388,10 @@ def test_a_bad_fraction_is_seen_before_anything_is_fetched_or_read(tmp_path, cap
     for zoo in ([], [str(tmp_path / "none")]):
         by = "memorization" if zoo else "cifar10-cscores"
         words = ["--by", by, "--fraction", "50", "--out", str(tmp_path / "kept.npz")]
-        assert main(["stats", "keep", *zoo, *words]) == 1
-        assert "fraction is 50.0, expected 0 ... 1" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as status:
+            main(["stats", "keep", *zoo, *words])
+        assert status.value.code == 2
+        assert "--fraction: '50' is no number from 0 to 1" in capsys.readouterr().err
 
 
 def test_published_labels_of_another_data_set_are_refused_before_they_are_fetched(tmp_path, capsys, monkeypatch):

@@ -257,7 +257,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path, load):
 
 def test_pickled_objects_are_never_loaded(tmp_path):
     np.savez(tmp_path / "objects.npz", scores=np.array([{}], object))
-    with pytest.raises(DataError, match=r"names of files: 0 end in \.JPEG"):
+    with pytest.raises(DataError, match=r"holds 0 names that end in \.JPEG"):
         load_scores(tmp_path / "objects.npz")
     np.save(tmp_path / "objects.npy", np.array([{}], object))
     with pytest.raises(DataError, match="is no readable npy file"):

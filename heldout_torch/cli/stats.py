@@ -1,38 +1,26 @@
 """`heldout stats`: memorization, influence, pairs and consistency scores of a zoo's runs, and what to keep by them."""
 
 import argparse
-from typing import Literal
-
-import numpy as np
 
 from heldout_torch.cli import options
+from heldout_torch.cli.keep import add_keep_options, keep
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, needed_labels, one_table, statistic_tables
+from heldout_torch.cli.tables import add_facts_options, empty_means, needed_labels, one_table, statistic_tables
 from heldout_torch.devices import find_device
-from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
-    ExampleFacts,
-    Scores,
     accuracy_columns,
     classwise_influence,
     consistency_scores,
     error_bound,
-    find_facts,
     influence_pairs,
-    keep_indices,
-    load_published,
     memorization_scores,
     run_accuracies,
-    save_indices,
     write_pairs,
     write_scores,
 )
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
-from heldout_torch.stats.published import published_scores
-from heldout_torch.stats.published_list import find_published
-from heldout_torch.stats.summary import scores_for_file, write_classwise
-from heldout_torch.zoo.open import open_zoo
+from heldout_torch.stats.summary import write_classwise
 
 _ORIGINAL = (
     "Examples are written in the order of the data set's own files, as in the published ones, and the file says so. "
@@ -67,22 +55,9 @@ def configure(parser: Parser) -> None:
     )
     pairs.add_argument("--any-class", action="store_true", help="also pairs of different labels")
 
-    keep = _add(statistics, "keep", "indices of the training examples to keep, and how they count", _keep)
-    _add_ratios(keep)
-    keep.add_argument("--fraction", type=options.share, required=True, metavar="F", help="share to keep, 0 to 1")
-    keep.add_argument(
-        "--by", choices=["memorization", "consistency", *published_scores()], required=True, metavar="SCORE",
-        help="memorization or consistency of the runs in ZOO, or a published score, which needs no ZOO: "
-        + ", ".join(published_scores()),
-    )  # fmt: skip
-    end = keep.add_mutually_exclusive_group()
-    end.add_argument("--highest", action="store_true", help="keep the highest scores (default)")
-    end.add_argument("--lowest", action="store_true", help="keep the lowest scores")
-    keep.add_argument(
-        "--order", choices=["original", "published"], default="original",
-        help="count examples as the data set's own files do (default, for torchvision's data sets), or by published "
-        "index; `--subset` of train and evaluate takes both",
-    )  # fmt: skip
+    keep_parser = _add(statistics, "keep", "indices of the training examples to keep, and how they count", keep)
+    _add_ratios(keep_parser)
+    add_keep_options(keep_parser)
 
     accuracy = _add(statistics, "accuracy", "a table of accuracies by subset ratio, mean and spread", _accuracy)
     _add_ratios(accuracy)
@@ -126,7 +101,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 def _memorization(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
     table, facts = one_table(arguments)
-    write_scores(out, memorization_scores(table, facts[0], _empty(arguments)), facts[0])
+    write_scores(out, memorization_scores(table, facts[0], empty_means(arguments)), facts[0])
     bound = error_bound(table.runs, table.subset_ratio) ** 0.5
     summarize(
         arguments,
@@ -139,7 +114,7 @@ def _memorization(arguments: argparse.Namespace) -> int:
 def _consistency(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
     tables, facts = statistic_tables(arguments)
-    write_scores(out, consistency_scores(tables, facts[0], _empty(arguments)), facts[0])
+    write_scores(out, consistency_scores(tables, facts[0], empty_means(arguments)), facts[0])
     summarize(
         arguments,
         f"wrote consistency scores over {len(tables)} subset ratios to {out}",
@@ -152,8 +127,8 @@ def _influence(arguments: argparse.Namespace) -> int:
     out, device = check_file(arguments.out, [".npz"]), find_device(arguments.device)
     table, (train, test) = one_table(arguments)
     labels = needed_labels("influences within classes", train, test)
-    matrices = classwise_influence(table, *labels, level=0.95, empty=_empty(arguments), device=device)
-    classes = write_classwise(out, matrices, memorization_scores(table, train, _empty(arguments)), train, test)
+    matrices = classwise_influence(table, *labels, level=0.95, empty=empty_means(arguments), device=device)
+    classes = write_classwise(out, matrices, memorization_scores(table, train, empty_means(arguments)), train, test)
     summarize(
         arguments,
         f"wrote influence within {classes} classes from {table.runs} runs to {out}",
@@ -170,7 +145,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
         labels = needed_labels("pairs within classes (without: --any-class)", train, test)  # type: ignore[assignment]
     pairs = influence_pairs(
         table, *labels, arguments.min_influence, arguments.min_memorization, not arguments.any_class,
-        empty=_empty(arguments), device=device,
+        empty=empty_means(arguments), device=device,
     )  # fmt: skip
     write_pairs(out, pairs, train, test)
     assert pairs.false_discovery_rate is not None
@@ -181,51 +156,6 @@ def _pairs(arguments: argparse.Namespace) -> int:
         pairs=len(pairs), pairs_at_5_percent=found, runs=table.runs, out=out,
     )  # fmt: skip
     return 0
-
-
-def _keep(arguments: argparse.Namespace) -> int:
-    out = check_file(arguments.out)
-    scores, train, dataset = (_published if arguments.by in published_scores() else _estimated)(arguments)
-    kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
-    if arguments.order == "published" and train.original_index is not None:
-        kept = np.flatnonzero(np.isin(train.original_index, kept))
-    save_indices(out, kept, arguments.order, dataset, train.size)
-    end = "lowest" if arguments.lowest else "highest"
-    summarize(
-        arguments,
-        f"wrote {len(kept)} of {train.size} {arguments.order} indices, those of the {end} {arguments.by}, to {out}",
-        kept=len(kept), examples=train.size, order=arguments.order, out=out,
-    )  # fmt: skip
-    return 0
-
-
-def _published(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts, str]:
-    """Return published scores in the order of the data set's own files, what is known of their examples, and whose."""
-    if arguments.experiment or arguments.subset_ratio or arguments.runs:
-        raise HeldoutError(f"{arguments.by} is published: --experiment, --subset-ratio and --runs mean nothing to it")
-    scores = load_published(arguments.by)
-    assert isinstance(scores, Scores)
-    dataset = find_published(arguments.by).dataset
-    return scores, find_facts(dataset, "train", len(scores.scores)), dataset
-
-
-def _estimated(arguments: argparse.Namespace) -> tuple[Scores, ExampleFacts, str]:
-    """Return scores from a zoo's runs as they are written to files, what is known of their examples, and whose."""
-    if arguments.zoo is None:
-        raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO")
-    tables, (train, _) = statistic_tables(arguments)
-    if arguments.by == "memorization" and len(tables) != 1:
-        listed = ", ".join(map(repr, sorted(tables)))
-        raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
-    if arguments.order == "original" and train.original_index is None:
-        raise HeldoutError("the order of the data set's own files is not known: give --data, or --order published")
-    table = next(iter(tables.values()))
-    if arguments.by == "memorization":
-        scores = memorization_scores(table, train, _empty(arguments))
-    else:
-        scores = consistency_scores(tables, train, _empty(arguments))
-    dataset = open_zoo(arguments.zoo).experiment(table.keys[0].partition("/")[0]).dataset
-    return scores_for_file(scores, train), train, dataset
 
 
 def _accuracy(arguments: argparse.Namespace) -> int:
@@ -242,7 +172,3 @@ def _accuracy(arguments: argparse.Namespace) -> int:
         facts = dict(zip(columns, values, strict=True))
         row(arguments, line.format(**facts), **facts)
     return 0
-
-
-def _empty(arguments: argparse.Namespace) -> Literal["nan", "zero"]:
-    return "zero" if arguments.empty_zero else "nan"

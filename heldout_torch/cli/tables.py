@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -68,6 +68,11 @@ def needed_labels(what: str, train: ExampleFacts, test: ExampleFacts) -> tuple[n
         train.needed_labels(f"{what} need labels of the training set"),
         test.needed_labels(f"{what} need labels of the test set"),
     )
+
+
+def empty_means(arguments: argparse.Namespace) -> Literal["nan", "zero"]:
+    """Return what a mean over no runs counts as."""
+    return "zero" if arguments.empty_zero else "nan"
 
 
 def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:

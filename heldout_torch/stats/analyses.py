@@ -9,6 +9,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_count, as_fraction, as_kind, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
+from heldout_torch.stats.selection import selected
 from heldout_torch.stats.shown import short_repr
 
 # Bins of the histograms on the project page of Feldman and Zhang, as arguments of `histogram`; read from its figures,
@@ -184,10 +185,14 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
 def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> np.ndarray:
     """Choose the examples to keep when a training set is pruned by a score.
 
+    Examples are ordered by score, and those of equal scores by index. The lowest are the first of this order, and the
+    highest are the last, so that the lowest and the highest half have no example in common.
+
     Args:
         scores: Float of shape (n,).
         fraction: Share of the examples to keep, 0 ... 1; the number is rounded to the nearest.
-        highest: Keep those of the highest scores, else of the lowest; of equal scores those of lower index.
+        highest: Keep those of the highest scores, of equal scores those of higher index; else those of the lowest, of
+            equal scores those of lower index.
 
     Returns:
         Their positions in ascending order, int64, fit for `torch.utils.data.Subset`.
@@ -198,11 +203,32 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
     scores = as_row_of_numbers(scores, "scores")
     fraction = as_fraction(fraction, "fraction")
     if missing := int(np.isnan(scores).sum()):
-        raise DataError(f"{missing} of {len(scores)} examples have no score; use more runs, or empty='zero'")
-    order = np.argsort(scores, kind="stable")
-    if highest:  # of equal scores the lower index still comes first; a minus sign would turn unsigned ones around
-        order = len(scores) - 1 - np.argsort(scores[::-1], kind="stable")[::-1]
-    return np.sort(order[: round(fraction * len(scores))])
+        raise DataError(
+            f"{missing} of {len(scores)} examples have no score (NaN); estimate scores from more runs, or with "
+            "empty='zero', or fill what is missing, as np.nan_to_num does"
+        )
+    order, kept = np.argsort(scores, kind="stable"), round(fraction * len(scores))
+    return np.sort(order[len(scores) - kept :] if highest else order[:kept])
+
+
+def kept_ties(scores: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
+    """Count the examples that were kept by their index alone, since others of the same score were not kept.
+
+    Args:
+        scores: As in `keep_indices`.
+        kept: What it returned.
+
+    Returns:
+        Their number, and the number of all examples of their score; both 0 if no such score was divided.
+
+    Raises:
+        DataError: If scores are no row of numbers, or `kept` does not select from them.
+    """
+    scores = as_row_of_numbers(scores, "scores")
+    mine = np.zeros(len(scores), bool)
+    mine[selected(kept, len(scores), "kept")] = True
+    divided = np.isin(scores, np.intersect1d(scores[mine], scores[~mine]))
+    return int((divided & mine).sum()), int(divided.sum())
 
 
 def _as_range(range: Any) -> tuple[float, float]:

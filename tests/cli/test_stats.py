@@ -1,6 +1,6 @@
 """`heldout stats` writes what the functions compute, in the order of the original files.
 
-Also of cli/tables.py, stats/kept_tables.py.
+Also of cli/keep.py, cli/tables.py, stats/kept_tables.py.
 """
 
 import json
@@ -128,7 +128,8 @@ def test_kept_indices_fit_a_subset_of_the_originals_and_say_how_they_count(zoo, 
     kept, order = load_indices(tmp_path / "kept.npz")
     assert order == "original"
     scores = original(consistency(zoo[1]).scores, zoo)
-    best = np.argsort(scores if end == ["--lowest"] else -scores, kind="stable")[:15]
+    ascending = np.argsort(scores, kind="stable")
+    best = ascending[:15] if end == ["--lowest"] else ascending[-15:]
     assert kept.tolist() == sorted(best.tolist())
     assert len(torch.utils.data.Subset(zoo[3]["train__label"], kept.tolist())) == 15
     assert run(zoo, "keep", tmp_path / "index.npz", *by, "--order", "published") == 0
@@ -138,6 +139,59 @@ def test_kept_indices_fit_a_subset_of_the_originals_and_say_how_they_count(zoo, 
     index = zoo[2].original_index("train").numpy()
     for name in ("kept.npz", "index.npz"):  # either may be trained on: they are the same examples
         assert sorted(load_published_indices(tmp_path / name, N, index)) == published.tolist()
+
+
+def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, capsys):
+    words = ["--subset-ratio", "0.5", "--empty-zero"]
+    by = ["--by", "memorization", "--fraction", "0.5", "--lowest"]
+    assert run(zoo, "memorization", tmp_path / "scores.npz", *words) == 0
+    assert run(zoo, "keep", tmp_path / "kept.npz", *words, *by) == 0
+    np.save(tmp_path / "bare.npy", load_scores(tmp_path / "scores.npz").scores)
+    capsys.readouterr()
+
+    def keep(file, *more):
+        out = ["--fraction", "0.5", "--lowest", "--out", str(tmp_path / "mine.npz")]
+        return main(["stats", "keep", "--by", str(tmp_path / file), *out, *more])
+
+    for file, order in (
+        ("scores.npz", []),
+        ("scores.npz", ["--order", "original"]),
+        ("bare.npy", ["--order", "original"]),
+    ):
+        assert keep(file, *order) == 0
+        kept, said = load_indices(tmp_path / "mine.npz")
+        assert (kept.tolist(), said) == (load_indices(tmp_path / "kept.npz")[0].tolist(), "original")
+    assert f"of the lowest scores of {tmp_path / 'scores.npz'}, to" in capsys.readouterr().out
+    for file, more, expected in (
+        ("bare.npy", [], "does not say how it counts examples: give --order"),
+        ("scores.npz", ["--order", "published"], "counts examples in original order"),
+        (
+            "scores.npz",
+            ["--runs", "0"],
+            "holds scores: --experiment, --subset-ratio, --runs and --empty-zero mean nothing",
+        ),
+        ("none.npz", [], "none.npz: "),
+    ):
+        assert keep(file, *more) == 1
+        assert expected in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        keep("memorization.txt")
+    with pytest.raises(SystemExit):
+        main(["stats", "keep", "--by", "memorisation", *by[2:], "--out", str(tmp_path / "no.npz")])
+    assert "nor a file that ends in .npz, .csv, .parquet, .npy; did you mean 'memorization'?" in capsys.readouterr().err
+
+
+def test_the_summary_says_how_many_examples_are_kept_by_their_index_alone(zoo, tmp_path, capsys):
+    by = ["--subset-ratio", "0.5", "--by", "memorization", "--fraction", "0.5", "--empty-zero"]
+    assert run(zoo, "keep", tmp_path / "kept.npz", *by, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    scores = original(memorization(zoo[1][0.5], "zero"), zoo)
+    least = np.sort(scores)[-30]
+    ties, alike = 30 - int((scores > least).sum()), int((scores == least).sum())
+    assert (said["by_index_alone"], said["of_the_same_score"]) == ((ties, alike) if ties < alike else (0, 0))
+    assert ties < alike
+    assert run(zoo, "keep", tmp_path / "kept.npz", *by) == 0
+    assert f"; {ties} of them by index alone, among {alike} examples of the same score" in capsys.readouterr().out
 
 
 def test_statistics_of_all_kinds_have_an_order_and_the_suffix_decides_the_format(zoo, tmp_path):
@@ -324,7 +378,7 @@ def test_examples_without_a_score_are_answered_by_an_option(tmp_path, capsys):
     words = ["--experiment", "digits-mlp-tf", "--by", "memorization", "--fraction", "0.5", "--runs", "0-1"]
     assert main(["stats", "keep", str(sample_zoo()), *words, "--out", str(tmp_path / "keep.npz")]) == 1
     said = capsys.readouterr().err
-    assert said.endswith("examples have no score; use more runs, or --empty-zero\n")
+    assert "examples have no score (NaN); estimate scores from more runs, or with --empty-zero" in said
 
 
 def test_the_only_experiment_and_the_only_ratio_need_no_naming(zoo, tmp_path, capsys):

@@ -18,6 +18,7 @@ from heldout_torch.stats import (
     pair_agreement,
     score_agreement,
 )
+from heldout_torch.stats.analyses import kept_ties
 
 
 def test_histogram_counts_every_value_once_in_18_bins():
@@ -128,7 +129,7 @@ def test_scores_that_are_no_row_of_numbers_are_refused():
 
 def test_kept_examples_are_those_of_the_highest_or_lowest_scores():
     scores = np.array([0.5, 0.1, 0.5, 0.9, 0.0])
-    assert keep_indices(scores, 0.4).tolist() == [0, 3]
+    assert keep_indices(scores, 0.4).tolist() == [2, 3]
     assert keep_indices(scores, 0.4, highest=False).tolist() == [1, 4]
     assert keep_indices(scores, 0.8, highest=False).tolist() == [0, 1, 2, 4]
     assert keep_indices(scores, 0).tolist() == []
@@ -139,6 +140,31 @@ def test_kept_examples_are_those_of_the_highest_or_lowest_scores():
             keep_indices(scores, fraction)
     with pytest.raises(DataError, match="1 of 2 examples have no score"):
         keep_indices(np.array([np.nan, 1]), 0.5)
+
+
+def test_the_highest_and_the_lowest_half_have_no_example_in_common_however_many_are_equal():
+    scores = np.zeros(1437)
+    scores[:108] = np.random.default_rng(0).random(108) - 0.2
+    order = sorted(range(1437), key=lambda i: (scores[i], i))
+    highest, lowest = keep_indices(scores, 0.5), keep_indices(scores, 0.5, highest=False)
+    assert highest.tolist() == sorted(order[-718:])
+    assert lowest.tolist() == sorted(order[:718])
+    assert not np.intersect1d(highest, lowest).size
+
+
+def test_examples_kept_by_their_index_alone_are_counted():
+    scores = np.array([0.5, 0.1, 0.5, 0.9, 0.5, 0.1])
+    for fraction, highest, ties in (
+        (1 / 3, True, (1, 3)),
+        (2 / 3, True, (0, 0)),
+        (0.5, False, (1, 3)),
+        (1, True, (0, 0)),
+    ):
+        assert kept_ties(scores, keep_indices(scores, fraction, highest)) == ties
+    assert kept_ties(np.zeros(10, np.uint8), keep_indices(np.zeros(10), 0.7)) == (7, 10)
+    assert kept_ties([], []) == (0, 0)
+    with pytest.raises(DataError, match="kept: cannot select"):
+        kept_ties(scores, [6])
 
 
 def test_a_fraction_is_anything_like_a_float():

@@ -1,6 +1,7 @@
 """What must fit before anything is trained."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,9 @@ from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError, one_line
 from heldout_torch.models import build_skeleton, find_architecture
+from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
 
@@ -46,9 +49,10 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
 
 
 def check_others(work: RunBatch, data: str, zoo: Zoo) -> None:
-    """Check that runs of the experiment which others trained into a zoo had the recipe and the data of the new ones.
+    """Check that runs of the experiment which others trained into a zoo are of the kind of the new ones.
 
-    One of them is looked at, the first that can be read; what was not trained by this package has no recipe.
+    That is of their recipe, data and subset. Of each subset ratio one run is looked at, the first that can be read;
+    what was not trained by this package has no recipe, and is passed over.
 
     Args:
         work: The new runs.
@@ -56,35 +60,49 @@ def check_others(work: RunBatch, data: str, zoo: Zoo) -> None:
         zoo: Where the others are.
 
     Raises:
-        ZooError: If it had others.
+        ZooError: If they are of another kind.
     """
+    seen: set[float] = set()
     for key in zoo.keys(work.experiment.name):
+        if key.subset_ratio in seen:
+            continue
         try:
             metadata = zoo.metadata(key)
+            subset = zoo.aux(key).subsample_idx if metadata.recipe is not None else None
         except HeldoutError:  # another run's damage is none of the new ones
             continue
-        if metadata.recipe is not None:
+        seen.add(key.subset_ratio)
+        if subset is not None:
             _check_origin(work, data, metadata, zoo)
-        return
+            _check_subset(work, subset, key, zoo)
 
 
-def check_same(work: RunBatch, data: str, key: RunKey, zoo: Zoo) -> None:
-    """Check that a run which is in a zoo already was trained by the same recipe, on the same data and subset.
+def check_same(work: RunBatch, data: str, keys: Sequence[RunKey], zoo: Zoo) -> Iterator[RunKey]:
+    """Check that runs which are in a zoo already were trained by the same recipe, on the same data and subset.
+
+    Of runs on random subsets, which their numbers draw, only the first one's is compared: aux arrays of ImageNet are
+    large.
 
     Args:
         work: The new runs.
         data: Digest of their data set.
-        key: The run.
-        zoo: Where it is.
+        keys: The runs that are there.
+        zoo: Where they are.
+
+    Yields:
+        The runs, as they are found to be the same.
 
     Raises:
-        ZooError: If it was not, or its files are damaged.
+        ZooError: If one is not, or its files are damaged.
     """
-    _check_origin(work, data, zoo.metadata(key), zoo)
-    if work.subset is None:
-        return
-    if not np.array_equal(np.sort(zoo.aux(key).subsample_idx), np.sort(work.subset)):
-        raise ZooError(f"run {key} in {zoo.location} was trained on another subset; give the new runs another name")
+
+    def check(key: RunKey) -> RunKey:
+        _check_origin(work, data, zoo.metadata(key), zoo)
+        if work.subset is not None or key == keys[0]:
+            _check_subset(work, zoo.aux(key).subsample_idx, key, zoo)
+        return key
+
+    return map_ahead(check, keys, zoo.threads)
 
 
 def _fields(work: RunBatch) -> dict[str, Any]:
@@ -101,6 +119,16 @@ def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) ->
         other = "on other data (images, labels or their scale)"
     if other is not None:
         raise ZooError(f"run {metadata.key} in {zoo.location} was trained {other}; give the new runs another name")
+
+
+def _check_subset(work: RunBatch, found: np.ndarray, key: RunKey, zoo: Zoo) -> None:
+    """Check that a run was trained on the subset of the new runs, or if theirs are random, on the one it draws."""
+    expected = work.subset
+    if expected is None:
+        expected = draw_subset(key.run, work.experiment.train_examples, key.subset_ratio)
+    if not np.array_equal(np.sort(found), np.sort(expected)):
+        other = "another subset" if work.subset is not None else "a given subset, not on the one that its number draws"
+        raise ZooError(f"run {key} in {zoo.location} was trained on {other}; give the new runs another name")
 
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:

@@ -17,14 +17,13 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
-from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Watch
 from heldout_torch.training.preflight import check_others, check_same, check_work
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.base import WritableZoo
-from heldout_torch.zoo.keys import RunKey, make_key
+from heldout_torch.zoo.keys import make_key
 from heldout_torch.zoo.open import Place, open_writable
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
@@ -81,12 +80,8 @@ def train_runs(
         )
     keys = [make_key(work.experiment.name, work.subset_ratio, run) for run in sorted(set(work.runs))]
     missing, data = target.missing(keys), dataset.digest()
-
-    def skip(key: RunKey) -> Trained:
-        check_same(work, data, key, target)
-        return Trained(key, skipped=True)
-
-    yield from map_ahead(skip, sorted(set(keys) - set(missing)), target.threads)
+    for key in check_same(work, data, sorted(set(keys) - set(missing)), target):
+        yield Trained(key, skipped=True)
     if missing:
         check_others(work, data, target)
     with target:

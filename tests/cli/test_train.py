@@ -100,6 +100,20 @@ def test_a_subset_of_ones_own_is_filed_under_a_name_of_ones_own(tmp_path, quick,
     assert np.array_equal(aux.subsample_idx, np.arange(200, 900))
 
 
+def test_another_subset_is_not_filed_under_the_same_name(tmp_path, quick, capsys):
+    for name, first in (("half", 0), ("low", 719)):
+        save_indices(tmp_path / f"{name}.npz", np.arange(first, first + 718), "original")
+    command = ["train", "digits-mlp", "--name", "digits-half", "--recipe", quick, "--zoo", str(tmp_path / "zoo")]
+    assert main([*command, "--subset", str(tmp_path / "half.npz"), "--runs", "0-1"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--subset", str(tmp_path / "low.npz"), "--runs", "10-11"]) == 1
+    assert "was trained on another subset; give the new runs another name: --name NAME" in capsys.readouterr().err
+    assert main([*command, "--subset-ratio", "0.7", "--runs", "20"]) == 1
+    assert "was trained on a given subset, not on the one that its number draws" in capsys.readouterr().err
+    assert main([*command, "--subset", str(tmp_path / "half.npz"), "--runs", "0-2"]) == 0
+    assert [key.run for key in list_runs(tmp_path / "zoo")] == [0, 1, 2]
+
+
 def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
     zoo, out = tmp_path / "zoo", tmp_path / "out"
     command = words(zoo, "0.5", "--recipe", quick, "--out", str(out), verb="experiment", ratio="0.7", runs="0-19")

@@ -279,6 +279,35 @@ def test_runs_of_another_recipe_or_subset_are_not_mixed(tmp_path):
         train(tmp_path, 1, own, SHORT, 100 / 1437, np.arange(100) + 1)
 
 
+@pytest.mark.parametrize("numbered", [1, 2])  # the numbers that are there, and more
+def test_a_name_stands_for_one_kind_of_subset(tmp_path, numbered):
+    own, half = replace(DIGITS, name="mine"), np.arange(718)
+    train(tmp_path, 1, own, SHORT, 718 / 1437, half)
+    assert [result.skipped for result in train(tmp_path, 1, own, SHORT, 718 / 1437, half[::-1].copy())] == [True]
+    here = rf"run mine/0\.49\d+/0 in {tmp_path} was trained on "
+    for subset in (half + 1, half + 719):
+        with pytest.raises(ZooError, match=f"{here}another subset; give the new runs another name"):
+            train(tmp_path, numbered, own, SHORT, 718 / 1437, subset)
+    with pytest.raises(ZooError, match=f"{here}another subset"):  # of another size, and so another ratio
+        train(tmp_path, numbered, own, SHORT, 700 / 1437, half[:700])
+    for ratio in (0.7, 718 / 1437):
+        with pytest.raises(ZooError, match=f"{here}a given subset, not on the one that its number draws"):
+            train(tmp_path, numbered, own, SHORT, ratio)
+    assert len(list_runs(tmp_path)) == 1
+    (tmp_path / str(list_runs(tmp_path)[0]) / "aux_arrays.npz").write_bytes(b"damaged")
+    assert [result.error for result in train(tmp_path, 1, own, SHORT, 0.7)] == [None]
+
+
+def test_a_given_subset_does_not_join_random_ones(tmp_path):
+    own = replace(DIGITS, name="mine")
+    train(tmp_path, 2, own, SHORT, 0.7)
+    train(tmp_path, 1, own, SHORT, 0.5)  # random ones of several ratios are of one kind
+    for runs, size in ((3, int(1437 * 0.7)), (3, 300)):
+        with pytest.raises(ZooError, match=r"run mine/0.5/0 in .* was trained on another subset"):
+            train(tmp_path, runs, own, SHORT, size / 1437, np.arange(size))
+    assert len(list_runs(tmp_path)) == 3
+
+
 def test_runs_of_other_data_are_not_mixed(tmp_path):
     digits = load_digits()
     train(tmp_path, 1)

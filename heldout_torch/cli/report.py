@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def configure(parser: Parser) -> None:
     )
     options.add_place(parser)
     parser.add_argument("--experiment", metavar="E", help="such as digits-mlp, default: the only one in the zoo")
+    parser.add_argument(
+        "--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="default: all that are there"
+    )
+    parser.add_argument("--runs", type=options.run_numbers, metavar="LIST", help="only these, such as 0-9,42")
     add_facts_options(parser)
     parser.add_argument(
         "--out", type=options.folder_to_write, required=True, metavar="DIR", help="new or empty folder to write"
@@ -46,12 +51,14 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--classes", type=local_path, metavar="FILE", help="text file of class names, one a line, from 0"
     )
-    parser.set_defaults(run_verb=_report, runs=None, table=None)
+    parser.set_defaults(run_verb=_report, table=None)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     out = arguments.out
     check_output(out)
+    if arguments.stats and (arguments.subset_ratio or arguments.runs):
+        raise DataError("--stats says which runs are shown: --subset-ratio and --runs mean nothing to saved tables")
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
@@ -63,15 +70,18 @@ def _report(arguments: argparse.Namespace) -> int:
         for table in tables.values():
             warn_of_fit(table)
     else:
-        tables = read_tables(arguments, zoo, experiment.name, None, facts)
-        commands = _training_commands(zoo, experiment.name)
+        tables = read_tables(arguments, zoo, experiment.name, arguments.subset_ratio, facts)
+        commands = _training_commands(zoo, tables)
     statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
         words += [option, values] if values else []
     words += ["--skip-checksums"] if arguments.skip_checksums else []
-    for option, paths in (("--labels", arguments.labels), ("--stats", arguments.stats)):
-        words += [option, *paths] if paths else []
+    words += ["--runs", arguments.runs] if arguments.runs else []
+    for option, several in (
+        ("--subset-ratio", arguments.subset_ratio), ("--labels", arguments.labels), ("--stats", arguments.stats),
+    ):  # fmt: skip
+        words += [option, *several] if several else []
     commands = [printable(command) for command in (*commands, shlex.join(map(str, words)))]  # a page is shown to others
     page = write_report(statistics, experiment, dataset, out, names, commands)
     runs = sum(table.runs for table in tables.values())
@@ -79,18 +89,17 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _training_commands(zoo: Zoo, experiment: str) -> list[str]:
+def _training_commands(zoo: Zoo, tables: Mapping[float, RunTable]) -> list[str]:
     """Return the commands that trained the runs of each ratio, as far as their metadata say."""
-    runs: dict[float, list[RunKey]] = {}
-    for key in zoo.keys(experiment):
-        runs.setdefault(key.subset_ratio, []).append(key)
     commands = []
-    for ratio, keys in runs.items():
+    for table in tables.values():
+        keys = [RunKey.parse(key) for key in table.keys]
+        first = keys[0]
         with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
-            if zoo.metadata(keys[0]).recipe is not None:
+            if zoo.metadata(first).recipe is not None:
                 numbers = str(RunNumbers.of(key.run for key in keys))
-                words = ["heldout", "train", experiment, "--subset-ratio", repr(ratio), "--runs", numbers]
-                commands.append(shlex.join([*words, "--zoo", zoo.location]))
+                words = ["heldout", "train", first.experiment, "--subset-ratio", repr(first.subset_ratio)]
+                commands.append(shlex.join([*words, "--runs", numbers, "--zoo", zoo.location]))
     return commands
 
 

@@ -10,7 +10,7 @@ from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation import Verification
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
@@ -106,7 +106,7 @@ def _log_file(arguments: argparse.Namespace, zoo: Zoo) -> Path | None:
     path = default_log(zoo)
     try:
         check_log(path)
-    except DataError as error:
+    except HeldoutError as error:
         complain(f"results are not kept: {error}")
         return None
     return path

@@ -37,7 +37,8 @@ def check_log(path: Path) -> None:
     """Check that verifications can be appended to a file, which need not be there.
 
     Raises:
-        DataError: If it cannot be read or written, or holds something else.
+        DataError: If it cannot be read or appended to, or holds something else.
+        UnwritableError: If there is none, and none can be made.
     """
     try:
         if not path.exists():

@@ -70,7 +70,7 @@ def check_new_file(path: Path) -> None:
     if path.is_dir():
         raise UnwritableError(f"{path}: is a folder, expected the name of a file to write")
     if path.exists() and not path.is_file():
-        raise UnwritableError(f"{path}: is a device, expected the name of a file to write")
+        raise UnwritableError(f"{path}: is a device or a pipe, expected the name of a file to write")
     check_writable(path.parent)
     if path.exists() and not os.access(path, os.W_OK):
         raise UnwritableError(f"{path}: cannot be written (Permission denied)")
@@ -90,7 +90,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     superuser could (`/dev/null`).
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "It is a device", str(path))
+        raise OSError(errno.EINVAL, "It is a device or a pipe", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:

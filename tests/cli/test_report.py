@@ -54,6 +54,15 @@ def test_trained_runs_are_said_to_have_been_trained(tmp_path):
     assert command in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_some_runs_are_shown(tmp_path, capsys):
+    """Every other verb that reads runs could be told which."""
+    assert report("--subset-ratio", 0.7, "--runs", "1-4", "--out", tmp_path / "out") == 0
+    assert "report of 4 runs" in capsys.readouterr().out
+    assert "--runs 1-4 --subset-ratio 0.7" in (tmp_path / "out" / "index.html").read_text()
+    assert report("--subset-ratio", 0.5, "--out", tmp_path / "other") == 1
+    assert "runs of digits-mlp-tf/0.5 are not in" in capsys.readouterr().err
+
+
 def wrong_experiment(tmp_path, table):
     keys = [f"digits-mlp/0.7/{run}" for run in range(table.runs)]
     RunTable(tuple(keys), table.packed_trained_on, table.packed_correct_train, table.packed_correct_test).save(
@@ -92,6 +101,7 @@ def few_names(tmp_path, _):
         (wrong_experiment, "holds runs of digits-mlp, not of digits-mlp-tf: statistics of another experiment"),
         (wrong_size, "the runs are about 9 and 360"),
         (same_ratio_twice, "is the second table of subset ratio 0.7"),
+        (lambda tmp, _: ["--stats", tmp, "--runs", "0", "--out", tmp / "out"], "mean nothing to saved tables"),
         (full_folder, "exists and is not an empty folder"),
         (few_names, "2 class names given, digits has 10 classes"),
         (lambda tmp, _: ["--classes", tmp / "none", "--out", tmp / "out"], "cannot be read as a text file"),

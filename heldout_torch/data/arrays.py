@@ -13,7 +13,7 @@ from torch import Tensor
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
 from heldout_torch.data.checks import SplitName, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
-from heldout_torch.data.rows import as_classes, as_divisor, check_rows
+from heldout_torch.data.rows import as_classes, as_divisor, as_tensor, check_rows
 from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError
 from heldout_torch.storage.notebook import as_code
@@ -201,22 +201,10 @@ def as_stored(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequenc
     Raises:
         DataError: If they are no images and labels of each other.
     """
-    rows, classes = _as_tensor(images), _as_tensor(labels)
+    rows, classes = as_tensor(images), as_tensor(labels)
     check_rows(rows, classes)
     places = torch.arange(len(classes), device="cpu")
     return Split(rows, classes.long(), index=places, original_index=places)
-
-
-def _as_tensor(rows: Any) -> Any:
-    """Return numbers as a tensor where they are; what holds none, as it is."""
-    if not isinstance(rows, np.ndarray | list | tuple):
-        return rows
-    try:
-        array = np.array(rows)
-        # Not `as_tensor`, which would take them to a default device, and PyTorch knows one byte order.
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
-    except (TypeError, ValueError):
-        return rows
 
 
 def _batches(rows: Split, batch_size: int, divide_by: float) -> Iterator[Batch]:

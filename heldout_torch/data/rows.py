@@ -10,17 +10,30 @@ import torch
 from heldout_torch.errors import DataError
 
 
+def check_images(images: Any, kinds: str = "uint8 or floats") -> None:
+    """Check that images are a tensor (n, c, h, w) of numbers that lie in memory; `kinds` is what errors expect of them.
+
+    Raises:
+        DataError: If they are something else, or have their channels last.
+    """
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype in (torch.bool, torch.complex64) or (
+        images.layout != torch.strided or images.is_meta
+    ):  # fmt: skip
+        one = "; one image: images[None]" if getattr(images, "ndim", 0) == 3 else ""
+        raise DataError(f"images are {_described(images)}, expected a tensor of {kinds} (n, c, h, w){one}")
+    n, *shape = images.shape
+    if shape[0] > 4 >= shape[2] > 0:
+        raise DataError(f"images are {tuple(images.shape)}, channels last; expected {(n, shape[2], *shape[:2])}")
+
+
 def check_rows(images: Any, labels: Any, *indices: Any) -> None:
     """Check that images (n, c, h, w) and labels (n,) are tensors of each other, and so are indices (n,).
 
     Raises:
         DataError: If they are something else, or the images have their channels last.
     """
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype in (torch.bool, torch.complex64):
-        raise DataError(f"images are {_described(images)}, expected a tensor of uint8 or floats (n, c, h, w)")
-    n, *shape = images.shape
-    if shape[0] > 4 >= shape[2] > 0:
-        raise DataError(f"images are {tuple(images.shape)}, channels last; expected {(n, shape[2], *shape[:2])}")
+    check_images(images)
+    n = len(images)
     for rows in (labels, *indices):
         if not isinstance(rows, torch.Tensor) or rows.dtype.is_floating_point or rows.dtype == torch.bool or (
             rows.shape != (n,)
@@ -59,7 +72,19 @@ def as_divisor(number: Any) -> float:
 
 
 def _described(rows: Any) -> str:
-    if isinstance(rows, torch.Tensor | np.ndarray):
-        kind = "tensor" if isinstance(rows, torch.Tensor) else "NumPy array"
-        return f"a {kind} of {str(rows.dtype).removeprefix('torch.')} {tuple(rows.shape)}"
-    return type(rows).__name__
+    if not isinstance(rows, torch.Tensor):
+        return type(rows).__name__
+    kind = "tensor without data" if rows.is_meta else "sparse tensor" if rows.layout != torch.strided else "tensor"
+    return f"a {kind} of {str(rows.dtype).removeprefix('torch.')} {tuple(rows.shape)}"
+
+
+def as_tensor(rows: Any) -> Any:
+    """Return an array, or a list of numbers or tensors, as a tensor of its own memory; anything else as it is."""
+    if not isinstance(rows, np.ndarray | list | tuple):
+        return rows
+    try:
+        array = np.array(rows)
+        # Not torch.as_tensor, which would take them to a default device, and PyTorch knows one byte order.
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError, RuntimeError):
+        return rows

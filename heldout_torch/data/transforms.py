@@ -144,7 +144,9 @@ def preprocess_crop(crop: np.ndarray, out: np.ndarray | None = None) -> torch.Te
 
 def _to_tensor(image: "Image | torch.Tensor") -> torch.Tensor:
     if isinstance(image, torch.Tensor):
-        return image
+        return image[None] if image.ndim == 2 else image
+    if (mode := getattr(image, "mode", "RGB")) not in ("L", "RGB"):  # values of mode P are places in a palette
+        raise DataError(f"image is of PIL's mode {mode!r:.20}, expected L or RGB: image.convert('RGB')")
     array = np.array(image)  # (h, w) or (h, w, c)
     if array.dtype.kind not in "uf" or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] > 4):
         raise DataError(f"image is {type(image).__name__} {array.shape}, expected a PIL image or a tensor (c, h, w)")

@@ -1,12 +1,12 @@
 """Logits of many runs on images at hand."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from heldout_torch.data.rows import as_tensor, check_images
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
@@ -43,18 +43,15 @@ def predict(
         >>> predict(load_runs("digits-mlp-tf", 0.7, [0, 1, 2]), torch.zeros(5, 1, 8, 8)).shape
         torch.Size([3, 5, 10])
     """
-    if not isinstance(images, Tensor):  # not `as_tensor`, which would take them to a default device
-        array = np.asarray(images) if isinstance(images, Sequence | np.ndarray) else np.zeros((), object)
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"images are {type(images).__name__}, expected a tensor of floats (n, c, h, w)")
-        images = torch.from_numpy(array)
+    images = as_tensor(images)
+    check_images(images, "floats")
     batch_size, device = as_count(batch_size, "batch_size"), find_device(device)
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
     images = images.float()
     logits: list[Tensor] = []
     group: list[Run] = []
-    for run in runs if isinstance(runs, Iterable) else [runs]:
+    for run in runs if isinstance(runs, Iterable) and not isinstance(runs, str | bytes) else [runs]:
         group.append(as_loaded(run))
         if len(group) == _TOGETHER:
             logits += _logits(group, images, batch_size, device)
@@ -73,7 +70,10 @@ def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torc
             on_device = batch.to(device)
             for run, model, part in zip(runs, models, parts, strict=True):
                 try:
-                    part.append(model(on_device).float().cpu())  # (b, num_classes)
+                    logits = model(on_device)
+                    if not isinstance(logits, Tensor):
+                        raise DataError(f"run {run.key} gives {type(logits).__name__}, expected a tensor of logits")
+                    part.append(logits.float().cpu())  # (b, num_classes)
                 except (RuntimeError, ValueError) as error:
                     if is_device_fault(error):
                         raise

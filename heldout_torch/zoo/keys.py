@@ -86,11 +86,14 @@ def _as_run(value: Any) -> int:
 def as_runs(values: Any) -> list[int]:
     """Return numbers of runs: of anything that holds some, of one alone, or of a list such as `0-9,42` as text.
 
+    They keep their order.
+
     Raises:
         ZooError: If one is no number of a run.
     """
     if isinstance(values, str):
-        return list(parse_runs(values))
+        parse_runs(values)  # checks all of it
+        return list(dict.fromkeys(run for part in values.split(",") for run in parse_runs(part)))
     if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         return [_as_run(values)]
     return list(map(_as_run, values))

@@ -65,7 +65,7 @@ class Run:
 
 
 def load_run(
-    experiment: str | RunKey,
+    experiment: str | RunKey | Run,
     subset_ratio: Any = None,
     run: Any = None,
     zoo: Place | None = None,
@@ -76,7 +76,8 @@ def load_run(
     """Load a trained run.
 
     Args:
-        experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`.
+        experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`,
+            or a run.
         subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float.
         run: Number of the run: anything like an integer.
         zoo: Folder, URL or archive as in `heldout_torch.zoo.open_zoo`; by default the environment variable
@@ -96,7 +97,7 @@ def load_run(
         torch.Size([1, 10])
     """
     device, opened = any_device(device), open_zoo(zoo, offline, index)
-    key = find_run(opened, as_key(opened, experiment, subset_ratio, run))
+    key = find_run(opened, as_key(opened, _named(experiment), subset_ratio, run))
     _fetch(opened, key)
     state = opened.state(key)
     metadata = opened.metadata(key)
@@ -105,7 +106,7 @@ def load_run(
 
 
 def load_runs(
-    experiment: str | RunKey | Iterable[str | RunKey],
+    experiment: str | RunKey | Run | Iterable[str | RunKey | Run],
     subset_ratio: Any = None,
     runs: Any = None,
     zoo: Place | None = None,
@@ -138,8 +139,10 @@ def load_runs(
     if not isinstance(experiment, str) or "/" in experiment:
         if (subset_ratio, runs) != (None, None):
             raise ZooError("keys name the runs; leave out their subset ratio and their numbers")
-        some = experiment if isinstance(experiment, Iterable) and not isinstance(experiment, str) else [experiment]
-        keys = [as_key(opened, key, None, None) for key in some]
+        some: Iterable[Any] = [experiment]
+        if isinstance(experiment, Iterable) and not isinstance(experiment, str | bytes):
+            some = experiment
+        keys = [as_key(opened, _named(key), None, None) for key in some]
     elif runs is None or is_pattern(experiment):
         keys = list_runs(opened, experiment, subset_ratio, runs)
         if not keys:
@@ -165,6 +168,10 @@ def as_loaded(run: Any) -> Run:
     if not isinstance(run, Run):
         raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is no run, expected what load_run returns")
     return run
+
+
+def _named(run: str | RunKey | Run) -> str | RunKey:
+    return run.key if isinstance(run, Run) else run
 
 
 def model_from_state(state: dict[str, torch.Tensor], metadata: RunMetadata, name: str) -> nn.Module:

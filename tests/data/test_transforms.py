@@ -101,3 +101,12 @@ def test_images_that_may_be_divided_already_are_refused(transform):
     assert transform(torch.zeros((5, 3, 8, 8), dtype=torch.uint8)).shape == (5, 3, 8, 8)
     floats = transform_of({})  # of a data set that was stored divided
     assert floats(torch.full((1, 2, 2), 0.5)).max() == 0.5
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "RGBA", "I;16"])
+def test_images_whose_values_are_no_colours_are_refused(mode):
+    image = Image.new(mode, (224, 224))
+    for transform in (unit_range, imagenet_transform):
+        with pytest.raises(DataError, match=rf"PIL's mode '{mode}', expected L or RGB: image.convert\('RGB'\)"):
+            transform(image)
+    assert unit_range(torch.full((4, 3), 255, dtype=torch.uint8)).shape == (1, 4, 3)

@@ -350,6 +350,19 @@ def test_runs_are_loaded_by_their_keys(keys):
     assert [run.key for run in load_runs(keys)] == [KEY]
 
 
+def test_runs_are_named_by_runs_and_lists_keep_their_order():
+    first = load_run("digits-mlp-tf", 0.7, 4)
+    assert [run.key for run in load_runs([first, first])] == [first.key] * 2
+    assert load_run(first).key == next(load_runs(first)).key == first.key
+    for experiment in ("digits-mlp-tf", "digits*"):
+        assert [run.key.run for run in load_runs(experiment, 0.7, "4,0-1,4")] == [4, 0, 1]
+    with pytest.raises(ZooError, match=r"b'digits-mlp-tf/0.7/4' names no run"):
+        load_runs(b"digits-mlp-tf/0.7/4")
+    for name in ("digits-mlp-tf/0.7/4", "digits-mlp-tf/0.7/*", "*/0.7/4"):
+        with pytest.raises(ZooError, match="is no name of experiments; ratio and runs are given by"):
+            list_runs(None, name)
+
+
 def test_runs_are_loaded_by_what_lists_and_tables_return():
     assert [run.key for run in load_runs(list_runs())] == list_runs()
     assert [run.key for run in load_runs("digits-*", runs=[4, 1])] == [RunKey(EXPERIMENT, 0.7, run) for run in (4, 1)]

@@ -76,8 +76,8 @@ def load_run(
     """Load a trained run.
 
     Args:
-        experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`,
-            or a run.
+        experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`, or a
+            run.
         subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float.
         run: Number of the run: anything like an integer.
         zoo: Folder, URL or archive as in `heldout_torch.zoo.open_zoo`; by default the environment variable

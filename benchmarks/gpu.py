@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from gpu_experiments import experiments
 from gpu_frame import Bench, Row, Section, TimeIsOver, make_dataset
-from gpu_goals import exact_otherwise, training_faster
 from gpu_sections import (
     against_cpu,
     products,
@@ -37,6 +36,8 @@ from gpu_sections import (
     training_otherwise,
     whole_runs,
 )
+from gpu_steps import training_faster
+from gpu_three_products import exact_otherwise
 
 # In order: the shares of the peak need the products, and all after the training its network; then what matters most.
 # The time that is left is divided by these weights, so that each has its turn, and what one leaves is the next ones'.

@@ -7,8 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from gpu_frame import Bench, Row, tried
-from gpu_sections import trained_model
+from gpu_frame import Bench, Row, trained_model, tried
 from torch import Tensor, nn
 
 from heldout_torch.evaluation.float32 import float32_only

@@ -8,10 +8,11 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heldout_torch.data import ArrayDataset, Split
 from heldout_torch.experiments import Experiment
+from heldout_torch.models import build_model
 from heldout_torch.training import Recipe, RunBatch
 
 GIGA_OPERATIONS = {"small_inception": 0.587, "resnet50": 8.2}  # of one image; a multiply-add counts as two
@@ -108,6 +109,31 @@ def tried(name: str, make: Callable[[], Iterable[Row]]) -> Iterator[Row]:
     except Exception as error:  # what is tried has its own ways to fail on each machine
         reason = " ".join(str(error).split())[:200]
         yield Row(name, None, "", f"not possible here: {type(error).__name__}: {reason}")
+
+
+def idle_share(work: Callable[[], object]) -> float:
+    """Return the share of the time that no kernel ran, from the first to the last, as PyTorch's profiler saw it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        work()
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    busy, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return 1 - busy / (end - spans[0][0])
+
+
+def trained_model(bench: Bench) -> nn.Module:
+    """Return the network that was trained here; an untrained one if that was left out."""
+    torch.manual_seed(0)
+    model = build_model("small_inception", **bench.experiment.config)
+    if bench.state:
+        model.load_state_dict(bench.state)
+    return model.eval()
 
 
 def make_dataset(train: int, test: int) -> ArrayDataset:

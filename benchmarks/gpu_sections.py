@@ -1,17 +1,16 @@
 """The sections of `gpu.py` about what this package does today."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
-from gpu_frame import Bench, Row, tried
-from imagenet_folder import write_index
-from torch import Tensor, nn
+from gpu_frame import Bench, Row, idle_share, trained_model, tried
+from imagenet_folder import write_jpegs
+from torch import Tensor
 
 from heldout_torch.data import ArrayDataset, Split
 from heldout_torch.evaluation import Precision, evaluate
@@ -151,22 +150,6 @@ def _sweep(bench: Bench, zoo: WritableZoo, precision: Precision, keys: list[RunK
         raise bad[0]
 
 
-def idle_share(work: Callable[[], object]) -> float:
-    """Return the share of the time that no kernel ran, from the first to the last, as PyTorch's profiler saw it."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        work()
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in profile.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    )
-    busy, end = 0.0, spans[0][0]
-    for start, stop in spans:
-        busy += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return 1 - busy / (end - spans[0][0])
-
-
 def against_cpu(bench: Bench) -> Iterator[Row]:
     """Count decisions that are not those of the CPU's exact pass."""
     model, dataset, seconds = trained_model(bench), bench.dataset, 30
@@ -217,18 +200,6 @@ def resnet50(bench: Bench) -> Iterator[Row]:
     yield Row("decode", rate / dataset.workers, "images/s a core", f"mean of {dataset.workers}")
 
 
-def write_jpegs(folder: Path, count: int, simplejpeg: object) -> None:
-    """Write a validation set of `count` smooth pictures at a size common in ImageNet, and its index."""
-    random = np.random.default_rng(0)
-    (folder / "val").mkdir()
-    for number in range(count):
-        coarse = random.integers(256, size=(375 // 5, 500 // 5, 3), dtype=np.uint8)
-        picture = np.ascontiguousarray(coarse.repeat(5, 0).repeat(5, 1))
-        data = simplejpeg.encode_jpeg(picture, quality=85, colorsubsampling="420")  # type: ignore[attr-defined]
-        (folder / "val" / f"{number:05d}.JPEG").write_bytes(data)
-    write_index(folder, count)
-
-
 def statistics(bench: Bench) -> Iterator[Row]:
     """Find the pairs of high influence among all."""
     train, test = (2000, 1000) if bench.quick else (200_000, 20_000)
@@ -243,15 +214,6 @@ def statistics(bench: Bench) -> Iterator[Row]:
     rate = train * test / bench.seconds(work)
     note = f"{RUNS} runs; ImageNet's 1,281,167 x 50,000 would take {1_281_167 * 50_000 / rate:.0f} s"
     yield Row("influence", rate, "pairs/s", note)
-
-
-def trained_model(bench: Bench) -> nn.Module:
-    """Return the network that was trained here; an untrained one if that was left out."""
-    torch.manual_seed(0)
-    model = build_model("small_inception", **bench.experiment.config)
-    if bench.state:
-        model.load_state_dict(bench.state)
-    return model.eval()
 
 
 def make_zoo(bench: Bench, runs: int) -> WritableZoo:

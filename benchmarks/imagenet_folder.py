@@ -1,4 +1,4 @@
-"""The index of a validation set that a benchmark makes."""
+"""The validation set that a benchmark makes, and its index."""
 
 from pathlib import Path
 
@@ -13,3 +13,15 @@ def write_index(folder: Path, count: int) -> None:
         folder / "imagenet_index.npz",
         tr_filenames=names[:0], tr_labels=none, tr_mem=none, tt_filenames=names, tt_labels=np.zeros(count, np.int64),
     )  # fmt: skip
+
+
+def write_jpegs(folder: Path, count: int, simplejpeg: object) -> None:
+    """Write a validation set of `count` smooth pictures at a size common in ImageNet, and its index."""
+    random = np.random.default_rng(0)
+    (folder / "val").mkdir()
+    for number in range(count):
+        coarse = random.integers(256, size=(375 // 5, 500 // 5, 3), dtype=np.uint8)
+        picture = np.ascontiguousarray(coarse.repeat(5, 0).repeat(5, 1))
+        data = simplejpeg.encode_jpeg(picture, quality=85, colorsubsampling="420")  # type: ignore[attr-defined]
+        (folder / "val" / f"{number:05d}.JPEG").write_bytes(data)
+    write_index(folder, count)

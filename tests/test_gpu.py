@@ -33,10 +33,10 @@ def run(*arguments):
 
 
 @pytest.fixture
-def goals(monkeypatch):
-    """The sections that try what may reach a goal."""
+def script(monkeypatch):
+    """What imports a file of the benchmarks."""
     monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    return importlib.import_module("gpu_goals")
+    return importlib.import_module
 
 
 def test_what_lacks_its_package_is_skipped_by_name_and_nothing_else(tmp_path):
@@ -49,9 +49,8 @@ def test_what_lacks_its_package_is_skipped_by_name_and_nothing_else(tmp_path):
     assert "FAILED" in found.stdout or "test_is_wrong" in found.stdout
 
 
-def test_each_section_of_the_benchmark_has_its_turn_though_all_before_it_use_up_theirs(monkeypatch):
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    gpu = importlib.import_module("gpu")
+def test_each_section_of_the_benchmark_has_its_turn_though_all_before_it_use_up_theirs(script):
+    gpu = script("gpu")
     left, turns = 6 * 60.0, {}
     for name in gpu.SECTIONS:
         turns[name] = gpu.turn(name, left)
@@ -69,10 +68,11 @@ def error(network, images, truth):
         return float((network(images) - truth).abs().max() / truth.abs().max())
 
 
-def test_three_products_of_halves_in_tf32_are_float32(goals):
+def test_three_products_of_halves_in_tf32_are_float32(script):
+    tried = script("gpu_three_products")
     x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, x * 1e-20, x * 1e20, torch.tensor([0.0, 1.0, -1.0, 1 + 2**-11, 2 - 2**-23])])
-    large, small = goals.halves(x)
+    large, small = tried.halves(x)
     for half in (large, small):
         assert not (half.view(torch.int32) & 0x1FFF).any()  # TF32 holds it
     assert ((large.double() + small.double() - x.double()).abs() <= 2**-23 * x.double().abs()).all()
@@ -80,21 +80,21 @@ def test_three_products_of_halves_in_tf32_are_float32(goals):
     model = random_inception().eval()
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     copied = inference_copy(model, images)
-    made = goals.in_three_products(copied)
-    assert sum(isinstance(module, goals.ThreeProducts) for module in made.modules()) == 20
+    made = tried.in_three_products(copied)
+    assert sum(isinstance(module, tried.ThreeProducts) for module in made.modules()) == 20
     truth = model.double()(images.double()).detach()
     assert error(made, images, truth) < 3 * error(copied, images, truth) < 1e-5
 
 
 @only_pretended
-def test_three_products_hold_where_tf32_rounds(goals):
+def test_three_products_hold_where_tf32_rounds(script):
     """On the pretended device products do round, and one alone is off by hundreds of times as much."""
     model = random_inception().eval()
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     truth = copy.deepcopy(model).double()(images.double()).detach()
     with pretended_cuda():
         copied = inference_copy(model, images.to("cuda"))
-        networks = {"three": goals.in_three_products(copied), "one": copied}
+        networks = {"three": script("gpu_three_products").in_three_products(copied), "one": copied}
         with float32_only():
             exact = error(lambda x: copied(x.to("cuda")).cpu(), images, truth)
         with products_in("tf32"):
@@ -107,13 +107,13 @@ def test_three_products_hold_where_tf32_rounds(goals):
 
 
 @pytest.mark.parametrize(("layout", "near"), [(torch.channels_last, 1e-5), (torch.contiguous_format, 0.05)])
-def test_a_way_of_training_makes_the_step_that_training_makes(goals, layout, near):
+def test_a_way_of_training_makes_the_step_that_training_makes(script, layout, near):
     """In float32, as this processor may have no bfloat16; sums in another order tip values over at ReLUs' edges."""
-    random, way = torch.Generator().manual_seed(0), goals.Way(bf16=False, layout=layout)
+    steps, random = script("gpu_steps"), torch.Generator().manual_seed(0)
     images, labels = torch.rand(4, 3, 32, 32, generator=random), torch.tensor([0, 3, 9, 3])
     network = Network("small_inception", {}, 0, 0.9, 5e-4, False, "cpu")
     model = initial_model("small_inception", {}, 0)
-    step = goals.make_step(model, images, labels, 0.01, way)
+    step = steps.make_step(model, images, labels, 0.01, steps.Way(bf16=False, layout=layout))
     losses = [(float(step()), float(network.step(images[None], labels[None], 0.01))) for _ in range(2)]
     assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-5)
     assert losses[1][0] == pytest.approx(losses[1][1], rel=near)
@@ -122,9 +122,8 @@ def test_a_way_of_training_makes_the_step_that_training_makes(goals, layout, nea
         torch.testing.assert_close(parameter.detach(), state[name], rtol=near, atol=near)
 
 
-def test_what_a_machine_cannot_try_is_told_and_no_failure(monkeypatch):
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    frame = importlib.import_module("gpu_frame")
+def test_what_a_machine_cannot_try_is_told_and_no_failure(script):
+    frame = script("gpu_frame")
 
     def rows():
         yield frame.Row("first", 1.0)
@@ -160,10 +159,9 @@ def test_the_benchmark_runs_on_a_cpu_and_writes_its_table(tmp_path):
 
 @pytest.mark.slow
 @only_pretended
-def test_the_benchmark_runs_on_the_pretended_device(tmp_path, monkeypatch):
+def test_the_benchmark_runs_on_the_pretended_device(tmp_path, monkeypatch, script):
     """So that only what a card alone can do is done there for the first time."""
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    gpu = importlib.import_module("gpu")
+    gpu = script("gpu")
     words = ["--quick", "--device", "cuda", "--minutes", "25", "--out", str(tmp_path / "gpu.json")]
     monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
     monkeypatch.setattr(

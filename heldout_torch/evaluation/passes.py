@@ -7,7 +7,7 @@ from torch import Tensor
 from heldout_torch.data import Batch, Dataset, SplitName
 from heldout_torch.errors import DataError, HeldoutError, one_line
 from heldout_torch.evaluation.devices import is_device_fault
-from heldout_torch.evaluation.precision import Network, Precision, Prepared, logit_error
+from heldout_torch.evaluation.precision import InferenceNetwork, Precision, Prepared, logit_error
 from heldout_torch.evaluation.result import Evaluation
 
 CALIBRATION = 256  # examples of the first batch that are done in both precisions
@@ -39,7 +39,7 @@ class Pass:
     ) -> None:
         self._prepared, self._dataset, self._split, self._precision = prepared, dataset, split, precision
         self._keep_logits, self._flips = keep_logits, flips
-        self._network: Network | None = None
+        self._network: InferenceNetwork | None = None
         self._failed: DataError | None = None
         self._index: list[Tensor] = []  # of each batch, as the next two
         self._labels: list[Tensor] = []
@@ -135,7 +135,7 @@ class Pass:
             error=self._error,
         )
 
-    def _start(self, images: Tensor) -> Network:
+    def _start(self, images: Tensor) -> InferenceNetwork:
         name, shape = type(self._prepared.model).__name__, tuple(images.shape[1:])
         try:
             self._network = self._prepared.network(images, self._precision)

@@ -22,7 +22,7 @@ _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
 
 
-class Network:
+class InferenceNetwork:
     """A network as inference runs it, giving float32 logits.
 
     Args:
@@ -130,12 +130,12 @@ class Prepared:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._made: tuple[Precision, Network] | None = None
+        self._made: tuple[Precision, InferenceNetwork] | None = None
 
-    def network(self, images: Tensor, precision: Precision) -> Network:
+    def network(self, images: Tensor, precision: Precision) -> InferenceNetwork:
         """Return the copy, or make it for these images (b, c, h, w) and as many at once."""
         if self._made is None or self._made[0] != precision:
-            self._made = precision, Network(self.model, images, precision)
+            self._made = precision, InferenceNetwork(self.model, images, precision)
         return self._made[1]
 
     def forget(self) -> None:

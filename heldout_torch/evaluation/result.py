@@ -1,10 +1,14 @@
-"""What an evaluation gives."""
+"""What an evaluation gives, and a verification."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from heldout_torch.stats.shown import short_repr
+
+Part = Literal["train", "removed", "test"]
+PARTS: tuple[Part, ...] = ("train", "removed", "test")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,3 +46,66 @@ class Evaluation:
     def loss(self) -> np.ndarray:
         """Cross entropy of shape (n,), float32, in nats."""
         return np.logaddexp(np.float32(0), -self.log_odds)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SplitVerification:
+    """One part of `aux_arrays.npz` against the network.
+
+    Attributes:
+        examples: Number of recorded examples that the data set has.
+        missing: Number of recorded examples that it lacks.
+        mismatched: int64 of shape (m,), published indices whose recorded correctness is not the network's, ascending.
+        margins: float32 of shape (m,), their labels' logits minus the largest other ones.
+        ties: bool of shape (m,), whether the margin is so small that rounding decides.
+    """
+
+    examples: int
+    missing: int
+    mismatched: np.ndarray
+    margins: np.ndarray
+    ties: np.ndarray
+
+    __repr__ = short_repr
+
+    @property
+    def matches(self) -> int:
+        """Number of examples whose recorded correctness is the network's."""
+        return self.examples - len(self.mismatched)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Verification:
+    """A run's aux arrays against its network.
+
+    Attributes:
+        splits: By name, `train`, `removed`, `test`, or those asked for.
+        tie_margin: Up to here a mismatch's margin counts as a tie: twice the measured error of logit differences in
+            float32, once for the recorded pass and once for this one. 0 if nothing mismatched, so nothing was measured.
+    """
+
+    splits: dict[Part, SplitVerification]
+    tie_margin: float
+
+    def __repr__(self) -> str:
+        return f"Verification({self.matches} of {self.examples} match, {self.ties} ties)"
+
+    @property
+    def examples(self) -> int:
+        """Number of examples compared."""
+        return sum(split.examples for split in self.splits.values())
+
+    @property
+    def matches(self) -> int:
+        """Number of examples whose recorded correctness is the network's."""
+        return sum(split.matches for split in self.splits.values())
+
+    @property
+    def ties(self) -> int:
+        """Number of mismatches that are ties."""
+        return sum(int(split.ties.sum()) for split in self.splits.values())
+
+    @property
+    def mismatches(self) -> int:
+        """Number of mismatches that are no ties."""
+        return self.examples - self.matches - self.ties

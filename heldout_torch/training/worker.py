@@ -73,7 +73,7 @@ def train_batch(
         errors = [_divergence(fitted, i, state, guess, allowed) for i, state in enumerate(states)]
         good = [i for i, error in enumerate(errors) if error is None]
         if good:
-            correct = [_correct(fitted, dataset, split, watch) for split in ("train", "test")]  # each (runs, n or m)
+            correct = [_correct(fitted, dataset, split, watch) for split in SPLITS]  # each (runs, n or m)
         else:
             watch(len(batch.runs) * fitted.evaluation_share, None)
         steps = fitted.steps
@@ -119,7 +119,7 @@ def _divergence(fitted: Fitted, i: int, state: dict[str, Tensor], guess: float, 
 
 def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -> np.ndarray:
     """Evaluate the runs on one split: bool of shape (runs, n), by published index."""
-    examples = sum(len(dataset.labels(name)) for name in ("train", "test"))
+    examples = sum(len(dataset.labels(name)) for name in SPLITS)
     share = len(fitted.last_losses) * fitted.evaluation_share / examples
     correct = fitted.stack.correct(dataset, split, lambda count: watch(share * count, None))
     if correct.shape[1] != len(dataset.labels(split)):

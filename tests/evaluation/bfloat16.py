@@ -30,7 +30,7 @@ def emulated_copy(copied, model, images, dtype):
 
 def use_bfloat16(monkeypatch):
     """See that "fast" computes in bfloat16 on the CPU, a real or an emulated one, whether it is faster or not."""
-    monkeypatch.setattr(precision.Network, "is_faster", lambda *_: True)
+    monkeypatch.setattr(precision.InferenceNetwork, "is_faster", lambda *_: True)
     if not precision.has_bfloat16(torch.device("cpu")):
         monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
         monkeypatch.setattr(precision, "lower_copy", emulated_copy)

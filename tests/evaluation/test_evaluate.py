@@ -129,7 +129,7 @@ def test_what_is_too_large_for_float16_is_computed_otherwise(device, above, imag
 
 
 def test_fast_is_exact_where_bfloat16_does_not_pay(monkeypatch):
-    monkeypatch.setattr(precision.Network, "is_faster", lambda *_: False)
+    monkeypatch.setattr(precision.InferenceNetwork, "is_faster", lambda *_: False)
     fast = evaluate(random_inception(), random_dataset(70), "train", precision="fast")
     assert (fast.redone, fast.error) == (70, 0.0)
 
@@ -143,7 +143,7 @@ def test_few_sizes_of_batches_occur():
 
 
 class Scripted:
-    """Stands for `Network`: image i holds the number i; the low pass errs little at first, and much from 257 on."""
+    """Stands for `InferenceNetwork`: image i holds the number i; from 257 on the low pass errs much, before little."""
 
     has_low = True
 
@@ -163,7 +163,7 @@ class Scripted:
 
 
 def test_examples_gone_by_are_redone_when_the_error_grows(monkeypatch):
-    monkeypatch.setattr(precision, "Network", Scripted)
+    monkeypatch.setattr(precision, "InferenceNetwork", Scripted)
     number = torch.arange(400)
     images = torch.zeros(400, 3, 1, 1, dtype=torch.uint8)
     images[:, 0, 0, 0], images[:, 1, 0, 0] = number % 256, number // 256

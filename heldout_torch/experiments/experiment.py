@@ -96,9 +96,8 @@ class Experiment:
         Raises:
             ZooError: If fields are missing, unknown or of another type.
         """
-        if isinstance(
-            record, dict
-        ):  # older zoos also hold an archive's address and MD5, which nothing takes from there
+        if isinstance(record, dict):
+            # Older zoos also hold an archive's address and MD5, which nothing takes from there.
             record = {key: value for key, value in record.items() if key not in ("archive_url", "archive_md5")}
         return cls(name, **_checked(name, record, where))
 

@@ -29,7 +29,7 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
 class Conv2dSame(nn.Conv2d):
     """Square convolution without bias, padded as TensorFlow's SAME; any stride."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
         # At stride 1 SAME is symmetric for odd kernels, and the convolution pads by itself without a copy.
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2 if stride == 1 else 0, bias=False

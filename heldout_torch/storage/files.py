@@ -58,7 +58,7 @@ def check_writable(folder: Path) -> None:
             pass
         probe.unlink()
     except OSError as error:
-        raise UnwritableError(f"{there}: cannot be written ({error.strerror})") from None
+        raise UnwritableError(f"{folder}: cannot be written, {there} takes no files ({error.strerror})") from None
 
 
 def check_new_file(path: Path) -> None:

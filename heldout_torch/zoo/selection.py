@@ -79,7 +79,7 @@ class Selection:
 
 def described(
     keys: Sequence[RunKey],
-    experiment: str | None = None,
+    experiment: str | None,
     ratios: Collection[float] = (),
     runs: Collection[int] = (),
 ) -> str:

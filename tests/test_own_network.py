@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import Tensor, nn
 
 from heldout_torch import load_run
 from heldout_torch.data import load_dataset
 from heldout_torch.evaluation.sweep import sweep
-from heldout_torch.evaluation.verify import verify_runs
+from heldout_torch.evaluation.verify import verify, verify_runs
 from heldout_torch.experiments import find_experiment
-from heldout_torch.models import expected_tensors
+from heldout_torch.models import expected_tensors, register_architecture
 from heldout_torch.plugins import load_plugins
 from heldout_torch.stats import RunTable, memorization
 from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.training.initial import initial_model
 from heldout_torch.zoo.open import open_zoo
 
 MODULE = "tests.helpers.own_network"
@@ -78,3 +80,39 @@ def test_its_runs_are_counted(zoo):
     table = RunTable.from_zoo(zoo, "digits-own", 0.7)
     assert table.keys == tuple(f"digits-own/0.7/{run}" for run in range(RUNS))
     assert np.nanmax(memorization(table)) > 0
+
+
+class TiedNet(nn.Module):
+    """Two layers with one weight, and a gain that is not called `weight`."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.gain, self.fc = nn.Parameter(torch.full((64,), 5.0)), nn.Linear(64, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1)).relu()
+        return self.fc(self.second(x).relu() * (1 + self.gain))
+
+
+def test_tied_weights_are_trained_as_one_and_loaded_as_two_equal_ones(tmp_path):
+    register_architecture("tied_net", TiedNet)
+    text = EXPERIMENT.replace("own_net", "tied_net").replace("channels = 4\n", "").replace("own-digits", "digits")
+    (tmp_path / "digits-tied.toml").write_text(text)
+    experiment = find_experiment(tmp_path / "digits-tied.toml")
+    (trained,) = train_runs(
+        RunBatch(experiment, experiment.recipe, 0.7, (0,)), load_dataset("digits"), tmp_path / "zoo"
+    )
+    assert trained.error is None
+    run = load_run("digits-tied", 0.7, 0, tmp_path / "zoo")
+    assert run.model.first.weight is not run.model.second.weight
+    assert torch.equal(run.model.first.weight, run.model.second.weight)
+    assert verify(run, load_dataset("digits")).matches == 1797
+
+
+def test_what_the_constructor_puts_into_parameters_is_lost_unless_initial_keeps_it():
+    register_architecture("tied_net", TiedNet)
+    register_architecture("kept_net", TiedNet, initial=lambda name, parameter, random: None)
+    assert not initial_model("tied_net", {"num_classes": 2}, 0).gain.any()
+    assert (initial_model("kept_net", {"num_classes": 2}, 0).gain == 5).all()

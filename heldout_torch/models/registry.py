@@ -57,8 +57,10 @@ def register_architecture(
         name: Such as `my_network`; what an experiment's `architecture` says.
         build: The module's class, or a function that returns it. It takes the options of an experiment's `[config]` by
             keyword. The module maps images (n, c, h, w) to logits (n, classes), and its state dict holds all that
-            training changes, no tensor twice.
-        initial: Fills a parameter, given its name, with its value before training; by default as Sonnet does.
+            training changes. A tensor that it holds under two names is stored twice, and two equal ones are loaded.
+        initial: Fills a parameter in place with its value before training, given its name, itself and the run's
+            generator; what `build` put there is lost. By default as Sonnet does: from two dimensions on a truncated
+            normal distribution of variance 1 / fan-in, else 1 if it is called `weight`, and 0 otherwise.
         sonnet_rules: As in `Architecture`, for a network with TensorFlow checkpoints.
         stackable: As in `Architecture`.
 

@@ -1,4 +1,4 @@
-"""`heldout verify` and `heldout evaluate` on a real Ray cluster of this machine give what they give in process.
+"""`heldout verify`, `evaluate` and `train` on a real Ray cluster of this machine give what they give in process.
 
 Also of cluster.py and evaluation/cluster.py.
 """
@@ -6,10 +6,15 @@ Also of cluster.py and evaluation/cluster.py.
 import json
 import shutil
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
+from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main
+from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo import sample_zoo
 from tests.cli.test_verify import flip
 from tests.helpers.ray_cluster import PretendedRay, one_worker_killed
@@ -59,6 +64,29 @@ def test_what_a_cluster_writes_is_what_is_written_here(zoo, cluster, tmp_path, m
     assert evaluate("there.zoo", "--cluster", cluster) == evaluate("here.zoo")
     assert len(files_below(tmp_path / "here.zoo")) > 60
     assert files_below(tmp_path / "there.zoo") == files_below(tmp_path / "here.zoo")
+
+
+@pytest.mark.slow
+def test_what_a_cluster_trains_is_what_is_trained_here(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the workers are not
+    (tmp_path / "quick.toml").write_text("epochs = 2\nbatch_size = 64\nlearning_rate = 0.01\nramp = 0.2\n")
+    known = known_experiments()["digits-mlp"]
+    convolutions = {"in_channels": 1, "num_classes": 10}
+    replace(known, name="conv", architecture="small_inception", config=convolutions).write(tmp_path / "conv")
+    for name, runs, together in (("digits-mlp", "0-5", "2"), ("conv", "0-1", "1")):
+        for zoo, options in (("there.zoo", ["--cluster", cluster]), ("here.zoo", [])):
+            if name == "conv":
+                shutil.copytree(tmp_path / "conv", tmp_path / zoo / "conv")
+            words = ["train", name, "--runs", runs, "--subset-ratio", "0.5", "0.1", "--recipe", "quick.toml"]
+            assert main([*words, "--batch-of-runs", together, "--zoo", zoo, *options]) == 0
+    keys = list_runs("here.zoo")
+    assert len(keys) == 16
+    assert list_runs("there.zoo") == keys
+    for key in keys:
+        one, other = (load_run(key, zoo=zoo) for zoo in ("there.zoo", "here.zoo"))
+        torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=1e-3, atol=1e-4)
+        for part, array in vars(one.aux).items():
+            np.testing.assert_array_equal(array, getattr(other.aux, part), part)
 
 
 @pytest.mark.parametrize(

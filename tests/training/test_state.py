@@ -4,6 +4,10 @@ Also of training/loop.py.
 """
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -75,6 +79,32 @@ def test_a_long_training_goes_on_in_the_very_numbers_of_an_undisturbed_one(tmp_p
     interrupt(tmp_path / "b", monkeypatch, experiment)
     resumed_from, found = finish(tmp_path / "b", experiment)
     assert resumed_from == 7
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def train_until_killed(zoo, steps):
+    """Train convolutions, and end this process between two steps, as the system does when memory is short."""
+    seen = []
+
+    def progress(runs, loss):
+        seen.append(runs)
+        if len(seen) == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loop.SAVE_SECONDS = 0
+    list(train_runs(work(CONVOLUTIONS), load_digits(), zoo, progress=progress))
+
+
+def test_a_killed_training_of_convolutions_goes_on_in_the_very_averages(tmp_path):
+    """Batch norm's averages depend on how many batches they have seen, which the process took with it."""
+    _, expected = finish(tmp_path / "whole", CONVOLUTIONS)
+    script = f"from tests.training.test_state import *; train_until_killed({str(tmp_path / 'killed')!r}, 6)"
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run([sys.executable, "-c", script], env=threads, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed_from, found = finish(tmp_path / "killed", CONVOLUTIONS)
+    assert resumed_from == 5
+    assert sum("running_" in name for name in found) > 20
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 

@@ -3,23 +3,28 @@
 import csv
 import io
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.optional import require
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
-from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
 _MAX_ROWS = 2**25  # of it: 26 times ImageNet's; a few bytes of a Parquet file can declare any number
 _MAX_LINE = 2**16  # letters of a line of CSV
 _PIECE = 2**16  # rows of a Parquet file held at once
+_MAX_TEXTS = 2**21  # of its rows, where texts are read
+_MAX_TEXT = 120  # letters of one
 SUFFIXES = (".npz", ".csv", ".parquet")
+
+Kind = Literal["i", "f", "d", "U"]  # of a column that is read: integers, floats, float64, text
+_SAID = {"i": "integers", "f": "floats", "d": "floats", "U": "text"}
+_CODES = {"i": "q", "f": "d", "d": "d"}
 
 # Rows of one length by the name of their column.
 Columns = Mapping[str, np.ndarray]
@@ -59,38 +64,35 @@ def write_columns(path: Path, columns: Columns) -> None:
 
 
 def read_columns(
-    path: Path, names: Iterable[str], same: Iterable[str] = ()
+    path: Path, kinds: Mapping[str, Kind], same: Iterable[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read those of some columns that a CSV or Parquet file has.
 
     Args:
         path: The file.
-        names: Columns of integers.
+        kinds: By name, what a column holds: `i` integers, `f` floats, `d` float64, `U` text of at most 120 letters.
         same: Columns that say the same in every row, such as the name of a data set.
 
     Returns:
-        By name the columns of integers, each int64 of shape (rows,), and what those of the second kind say, at most 80
-        letters of it.
+        By name the columns of shape (rows,): int64; floats, NaN where nothing stands, as Parquet has them, of CSV
+        float32 if the decimals are those of float32 numbers, else float64; text. And what the columns of the second
+        kind say, at most 80 letters of it.
 
     Raises:
-        DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows, a column of integers holds
-            something else, or one that is to say the same does not.
+        DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows (2 million with text), a
+            column holds something else, or one that is to say the same does not.
         HeldoutError: If pyarrow is needed and not installed.
     """
     try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder, expected a table of indices")
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table of indices")
+            raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     said: dict[str, str] = {}
     try:
-        columns = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, set(names), set(same), said)
-        return {name: np.frombuffer(values or b"", np.int64) for name, values in columns.items()}, said
-    except (ValueError, TypeError, OverflowError, OSError, NotImplementedError, csv.Error) as error:
-        why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
-        raise DataError(f"{path}: is no table of indices ({why})") from None
+        return (_from_csv if path.suffix == ".csv" else _from_parquet)(path, kinds, set(same), said), said
+    except (ValueError, TypeError, OverflowError, KeyError, OSError, NotImplementedError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({one_line(error)})") from None
 
 
 def _as_csv(columns: Columns) -> bytes:
@@ -101,21 +103,47 @@ def _as_csv(columns: Columns) -> bytes:
     return text.getvalue().encode()
 
 
-def _from_csv(path: Path, names: set[str], same: set[str], said: dict[str, str]) -> dict[str, "array[int]"]:
+def _from_csv(path: Path, kinds: Mapping[str, Kind], same: set[str], said: dict[str, str]) -> dict[str, np.ndarray]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(_lines(file))
         header = next(rows, [])
-        columns = {place: array("q") for place, name in enumerate(header) if name in names}
+        of = {place: kinds[name] for place, name in enumerate(header) if name in kinds}
+        columns: dict[int, Any] = {place: [] if kind == "U" else array(_CODES[kind]) for place, kind in of.items()}
         alike = [(place, name) for place, name in enumerate(header) if name in same]
         for count, row in enumerate(filter(None, rows), 1):
             if len(row) != len(header):
                 raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
-            _check_rows(count)
+            _check_rows(count, of.values())
             for place, column in columns.items():
-                column.append(int(row[place]))
+                column.append(_PARSERS[of[place]](row[place]))
             for place, name in alike:
                 _hear(said, name, row[place])
-    return {header[place]: column for place, column in columns.items()}
+    return {header[place]: _as_array(column, of[place]) for place, column in columns.items()}
+
+
+def _as_array(column: Any, kind: Kind) -> np.ndarray:
+    if kind == "U":
+        return np.array(column, np.str_)
+    values = np.frombuffer(column or b"", np.int64 if kind == "i" else np.float64)
+    if kind != "f":
+        return values
+    with np.errstate(over="ignore"):
+        short = values.astype(np.float32)
+    same = np.array_equal(short.astype(str).astype(np.float64), values, equal_nan=True)
+    return short if same else values
+
+
+def _float(text: str) -> float:
+    return float(text or "nan")
+
+
+def _text(text: str) -> str:
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"a text of {len(text)} letters, expected at most {_MAX_TEXT}")
+    return text
+
+
+_PARSERS: dict[Kind, Callable[[str], Any]] = {"i": int, "f": _float, "d": _float, "U": _text}
 
 
 def _hear(said: dict[str, str], name: str, value: object) -> None:
@@ -132,28 +160,59 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _from_parquet(path: Path, names: set[str], same: set[str], said: dict[str, str]) -> dict[str, "array[int]"]:
+def _from_parquet(path: Path, kinds: Mapping[str, Kind], same: set[str], said: dict[str, str]) -> dict[str, np.ndarray]:
     arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
-    with parquet.ParquetFile(path) as file:
-        _check_rows(file.metadata.num_rows)
-        columns = {name: array("q") for name in file.schema_arrow.names if name in names}
-        alike = [name for name in file.schema_arrow.names if name in same]
-        for piece in file.iter_batches(_PIECE, columns=[*columns, *alike]):
-            for name, column in columns.items():
-                values = piece.column(name)
-                if not arrow.types.is_integer(values.type) or values.null_count:
-                    raise ValueError(f"column {name} holds other than integers")
-                column.frombytes(values.cast(arrow.int64()).to_numpy().tobytes())
-                _check_rows(len(column))
+    # A text is held once, however often it is repeated.
+    texts = [name for name in parquet.read_schema(path).names if kinds.get(name) == "U"]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        schema = file.schema_arrow
+        pieces: dict[str, list[np.ndarray]] = {name: [] for name in schema.names if name in kinds}
+        _check_rows(file.metadata.num_rows, (kinds[name] for name in pieces))
+        alike = [name for name in schema.names if name in same]
+        for name in pieces:
+            if not _holds(arrow.types, schema.field(name).type, kinds[name]):
+                raise ValueError(f"column {name} holds other than {_SAID[kinds[name]]}")
+        rows = 0
+        for piece in file.iter_batches(_PIECE, columns=[*pieces, *alike]):
+            rows += len(piece)
+            _check_rows(rows, (kinds[name] for name in pieces))
+            for name, found in pieces.items():
+                found.append(_of_piece(piece.column(name), name, kinds[name]))
             for name in alike:
                 for value in piece.column(name).unique():
                     _hear(said, name, value)
-    return columns
+        empty = {name: schema.empty_table().column(name).combine_chunks() for name in pieces}
+    return {
+        name: np.concatenate(found) if found else _of_piece(empty[name], name, kinds[name])
+        for name, found in pieces.items()
+    }
 
 
-def _check_rows(count: int) -> None:
-    if count > _MAX_ROWS:
-        raise ValueError(f"it has more than {_MAX_ROWS} rows")
+def _holds(types: Any, kind: Any, expected: Kind) -> bool:
+    if expected == "U":
+        return bool(types.is_dictionary(kind) and types.is_string(kind.value_type))
+    return bool(types.is_integer(kind) if expected == "i" else types.is_floating(kind))
+
+
+def _of_piece(values: Any, name: str, kind: Kind) -> np.ndarray:
+    """Return a column of a piece of a Parquet file as an array."""
+    if kind in "iU" and values.null_count:
+        raise ValueError(f"column {name} holds other than {_SAID[kind]}")
+    if kind == "U":
+        texts, places = list(map(_text, values.dictionary.to_pylist())), values.indices.to_numpy()
+        if len(places) and not 0 <= places.min() <= places.max() < len(texts):
+            raise ValueError(f"column {name} names texts that are not there")
+        return np.array(texts, np.str_)[places]
+    found = values.to_numpy(zero_copy_only=False)
+    if kind == "i" and found.dtype == np.uint64 and found.max(initial=0) >= 2**63:
+        raise ValueError(f"column {name} holds {found.max()}, expected numbers below 2^63")
+    return found if kind == "f" else found.astype(np.int64 if kind == "i" else np.float64)
+
+
+def _check_rows(count: int, kinds: Iterable[Kind]) -> None:
+    most = _MAX_TEXTS if "U" in kinds else _MAX_ROWS
+    if count > most:
+        raise ValueError(f"it has more than {most} rows")
 
 
 def _texts(values: np.ndarray) -> list[str]:

@@ -93,7 +93,7 @@ def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order, di
     Of two columns of indices it is the one asked for, or the first.
     """
     names = {f"{said}_index": said for said in get_args(Order)}
-    columns, about = read_columns(path, names, _OF)
+    columns, about = read_columns(path, dict.fromkeys(names, "i"), _OF)
     for name, said in names.items():
         if name in columns and (order in (None, said) or len(columns) == 1):
             return columns[name], said, about

@@ -12,9 +12,11 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.stats.classwise import ClassInfluence
+from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.pairs import InfluencePairs
+from heldout_torch.stats.result_tables import read_pair_table
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.npz import read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -27,13 +29,17 @@ def load_pairs(path: Location) -> InfluencePairs:
     """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs); numbers are as the file has them.
 
     Indices count as the file does: published files do not say how, and their pairs have order None. Standard errors
-    are NaN if there are none.
+    are NaN if there are none. CSV and Parquet files, as `write_pairs` makes them, are read with original indices if
+    they have them.
 
     Raises:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.
     """
     path = local_path(path)
-    arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
+    if path.suffix in SUFFIXES[1:]:
+        arrays = read_pair_table(path)
+    else:
+        arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
     influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
     pairs = len(influence)
     train, test = (as_indices(arrays[name], pairs, f"{path}: {name}") for name in ("tr_idx", "tt_idx"))

@@ -12,8 +12,10 @@ import numpy as np
 
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError
+from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
+from heldout_torch.stats.result_tables import read_score_table
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -101,6 +103,7 @@ class Scores:
 def load_scores(path: Location) -> Scores:
     """Read `scores` (and `labels`, `filenames`, `standard_error`, `order` if there) of an npz file, or an npy array.
 
+    CSV and Parquet files, as `write_scores` makes them, are read in original order if they have original indices.
     Names of files may be an array of Python objects, as in the published file of ImageNet; they are not unpickled.
 
     Raises:
@@ -109,8 +112,11 @@ def load_scores(path: Location) -> Scores:
     path = local_path(path)
     if path.suffix == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    optional, objects = [*_KINDS, "filenames", ORDER], partial(read_file_names, name=str(path))
-    arrays = read_npz(path, wanted=["scores"], optional=optional, objects=objects)
+    if path.suffix in SUFFIXES[1:]:
+        arrays = read_score_table(path)
+    else:
+        optional, objects = [*_KINDS, "filenames", ORDER], partial(read_file_names, name=str(path))
+        arrays = read_npz(path, wanted=["scores"], optional=optional, objects=objects)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")
     others = {
         name: as_row(arrays[name], kind, len(scores), f"{path}: {name}")

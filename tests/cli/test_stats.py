@@ -144,7 +144,8 @@ def test_kept_indices_fit_a_subset_of_the_originals_and_say_how_they_count(zoo, 
 def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, capsys):
     words = ["--subset-ratio", "0.5", "--empty-zero"]
     by = ["--by", "memorization", "--fraction", "0.5", "--lowest"]
-    assert run(zoo, "memorization", tmp_path / "scores.npz", *words) == 0
+    for suffix in (".npz", ".csv", ".parquet"):
+        assert run(zoo, "memorization", tmp_path / f"scores{suffix}", *words) == 0
     assert run(zoo, "keep", tmp_path / "kept.npz", *words, *by) == 0
     np.save(tmp_path / "bare.npy", load_scores(tmp_path / "scores.npz").scores)
     capsys.readouterr()
@@ -155,6 +156,8 @@ def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, cap
 
     for file, order in (
         ("scores.npz", []),
+        ("scores.csv", []),
+        ("scores.parquet", []),
         ("scores.npz", ["--order", "original"]),
         ("bare.npy", ["--order", "original"]),
     ):

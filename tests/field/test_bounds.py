@@ -105,6 +105,14 @@ def written(path, data):
     return path
 
 
+def texts(path):
+    """Return a Parquet file of some kilobytes whose column is a text of a megabyte in 100,000 rows."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    column = arrow.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 2**20])
+    parquet.write_table(arrow.table({"filename": column}), path, compression="gzip")
+    return path
+
+
 def parquet(path):
     """A Parquet file of 40 kB with 34 million rows."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -140,8 +148,9 @@ READERS = {
     "state": lambda f: load_state(str(huge(f / "s.safetensors")), {"w": torch.zeros(3)}, 9) or refuse(),
     "recipe": lambda f: read_recipe(huge(f / "recipe.toml")),
     "columns": lambda f: read_columns(huge(f / "pairs.csv"), {}),
-    "line of CSV": lambda f: read_columns(written(f / "kept.csv", b"index\n" + b"1," * 2**20), {"index"}),
-    "declared Parquet": lambda f: read_columns(parquet(f / "kept.parquet"), {"index"}),
+    "line of CSV": lambda f: read_columns(written(f / "kept.csv", b"index\n" + b"1," * 2**20), {"index": "i"}),
+    "declared Parquet": lambda f: read_columns(parquet(f / "kept.parquet"), {"index": "i"}),
+    "texts in Parquet": lambda f: read_columns(texts(f / "kept.parquet"), {"filename": "U"}),
     "pairs": lambda f: load_pairs(huge(f / "pairs.npz")),
     "declared pairs": lambda f: load_pairs(npz_of(f.parent / "p.npz", **dict.fromkeys(PAIRS, (2**40,)))),
     "data set": lambda f: load_dataset("mine", huge(f / "data.npz")),

@@ -23,6 +23,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation.verification_log import VerificationLog
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.experiments.recipe import read_recipe
+from heldout_torch.stats import ExampleFacts, InfluencePairs, Scores, write_pairs, write_scores
 from heldout_torch.stats.columns import read_columns, write_columns
 from heldout_torch.stats.influence_files import load_classwise, load_pairs
 from heldout_torch.stats.output_files import start_outputs, write_outputs
@@ -98,6 +99,12 @@ def all_formats(folder: Path) -> dict[str, Format]:
         "scores": Format(npz_bytes(_scores()), mutants.of_npz, by_path(load_scores)),
         "table in CSV": Format(_kept(folder / "kept.csv"), mutants.of_bytes, by_path(_read_kept, ".csv")),
         "table in Parquet": Format(_kept(folder / "kept.parquet"), mutants.of_bytes, by_path(_read_kept, ".parquet")),
+        "scores in CSV": Format(_scores_in(folder / "s.csv"), mutants.of_bytes, by_path(load_scores, ".csv")),
+        "scores in Parquet": Format(
+            _scores_in(folder / "s.parquet"), mutants.of_bytes, by_path(load_scores, ".parquet")
+        ),
+        "pairs in CSV": Format(_pairs_in(folder / "p.csv"), mutants.of_bytes, by_path(load_pairs, ".csv")),
+        "pairs in Parquet": Format(_pairs_in(folder / "p.parquet"), mutants.of_bytes, by_path(load_pairs, ".parquet")),
         "pairs": Format(npz_bytes(_pairs()), mutants.of_npz, by_path(load_pairs)),
         "class-wise influence": Format(npz_bytes(_classwise()), mutants.of_npz, by_path(load_classwise)),
         "ImageNet index": Format(npz_bytes(_imagenet()), mutants.of_npz, by_path(read_imagenet_index)),
@@ -249,8 +256,22 @@ def _kept(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _scores_in(path: Path) -> bytes:
+    names = np.array([f"n{i}.JPEG" for i in range(20)])
+    facts = ExampleFacts(20, np.arange(20)[::-1].copy(), np.arange(20) % 3, names)
+    scores = np.linspace(0, 1, 20, dtype=np.float32)
+    write_scores(path, Scores(scores, facts.labels, names, scores, order="published"), facts)
+    return path.read_bytes()
+
+
+def _pairs_in(path: Path) -> bytes:
+    index, values = np.arange(5), np.linspace(0.2, 1, 5, dtype=np.float32)
+    write_pairs(path, InfluencePairs(index, index, values, values, values), ExampleFacts(9), ExampleFacts(9))
+    return path.read_bytes()
+
+
 def _read_kept(path: Path) -> object:
-    return read_columns(path, {"original_index"}, {"dataset"})
+    return read_columns(path, {"original_index": "i"}, {"dataset"})
 
 
 def _read_log(path: Path) -> list[int]:

@@ -12,8 +12,9 @@ from tests.soak.kills import CASES
 
 NAMES = [
     "bundle index", "bundle data", "aux_arrays.npz", "safetensors", "run.json", "manifest.json", "experiment.json",
-    "verification log", "scores", "table in CSV", "table in Parquet", "pairs", "class-wise influence", "ImageNet index",
-    "data set", "model header", "training state", "seek index", "run table", "output table", "recipe", "tar",
+    "verification log", "scores", "table in CSV", "table in Parquet", "scores in CSV", "scores in Parquet",
+    "pairs in CSV", "pairs in Parquet", "pairs", "class-wise influence", "ImageNet index", "data set", "model header",
+    "training state", "seek index", "run table", "output table", "recipe", "tar",
 ]  # fmt: skip
 
 

@@ -105,9 +105,9 @@ def test_a_table_of_both_indices_gives_the_one_asked_for(tmp_path):
     [
         ("", "has no column original_index or published_index"),
         ("index\n1\n", "has no column original_index or published_index"),
-        ("original_index\n1.5\n", "is no table of indices"),
-        ("original_index,label\n1\n", "is no table of indices .a row of 1 fields, expected 2"),
-        ("original_index\n99999999999999999999\n", "is no table of indices"),
+        ("original_index\n1.5\n", "cannot be read as a table"),
+        ("original_index,label\n1\n", "cannot be read as a table .a row of 1 fields, expected 2"),
+        ("original_index\n99999999999999999999\n", "cannot be read as a table"),
         ("original_index\n-1\n", "-1|negative|0 "),
         ("original_index\n4\n4\n", "names an example twice"),
     ],
@@ -123,7 +123,7 @@ def test_a_table_that_is_none_is_one_line(tmp_path, name):
     with pytest.raises(DataError, match="cannot be read"):
         load_indices(tmp_path / name)
     (tmp_path / name).write_bytes(b"\xff\x00PAR1" * 9)
-    with pytest.raises(DataError, match="is no table of indices"):
+    with pytest.raises(DataError, match="cannot be read as a table"):
         load_indices(tmp_path / name)
 
 

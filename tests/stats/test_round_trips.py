@@ -1,13 +1,18 @@
-"""What is written, read and written again is the same to the byte, and what could not be read again is not written."""
+"""What is written, read and written again is the same to the byte, and what could not be read again is not written.
+
+Also of stats/result_tables.py.
+"""
 
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 
 from heldout_torch import DataError
 from heldout_torch.stats import (
     ClasswiseInfluence,
+    ExampleFacts,
     RunTable,
     Scores,
     classwise_influence,
@@ -18,11 +23,14 @@ from heldout_torch.stats import (
     load_pairs,
     load_scores,
     memorization,
+    memorization_scores,
     save_classwise,
     save_imagenet_index,
     save_indices,
     save_pairs,
     save_scores,
+    write_pairs,
+    write_scores,
 )
 from tests.stats.reference import random_runs
 
@@ -99,6 +107,101 @@ def test_matrices_of_classes(tmp_path, found):
     back = comes_back(tmp_path, save_classes, load_classwise, found)
     for one, loaded in zip(found.classes, back.classes, strict=True):
         np.testing.assert_array_equal(loaded.influence, one.influence)
+
+
+def same(one, other):
+    """Whether all fields are the same, of the same types."""
+    assert vars(one).keys() == vars(other).keys()
+    for name, value in vars(one).items():
+        assert getattr(other, name) is value or value is not None, name
+        if isinstance(value, np.ndarray):
+            assert getattr(other, name).dtype == value.dtype, name
+            np.testing.assert_array_equal(getattr(other, name), value)
+        else:
+            assert getattr(other, name) == value, name
+
+
+FACTS = [
+    ExampleFacts(N),
+    ExampleFacts(N, np.random.default_rng(1).permutation(N), LABELS[0]),
+    ExampleFacts(N, np.random.default_rng(2).permutation(N), LABELS[0], NAMES),
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("train", FACTS)
+def test_tables_are_read_as_the_npz_file_that_is_written_beside_them(tmp_path, train, suffix):
+    test = ExampleFacts(M, None if train.original_index is None else np.arange(M)[::-1], LABELS[1])
+    scores = memorization_scores(TABLE, train)
+    assert np.isnan(scores.standard_error).any() or scores.scores.dtype == np.float32
+    for given in (scores, replace(scores, scores=np.where(VALUES > 0.5, np.nan, VALUES), standard_error=None)):
+        for ending in (suffix, ".npz"):
+            write_scores(tmp_path / f"scores{ending}", given, train)
+        same(load_scores(tmp_path / "scores.npz"), load_scores(tmp_path / f"scores{suffix}"))
+    for given in (PAIRS, PAIRS[:0], replace(PAIRS, standard_error=np.full_like(PAIRS.influence, np.nan), low=None)):
+        for ending in (suffix, ".npz"):
+            write_pairs(tmp_path / f"pairs{ending}", given, train, test)
+        same(load_pairs(tmp_path / "pairs.npz"), load_pairs(tmp_path / f"pairs{suffix}"))
+
+
+def test_rows_of_scores_may_come_in_any_order_and_a_data_frame_is_read_back(tmp_path):
+    facts = FACTS[2]
+    scores = Scores(VALUES, facts.labels, NAMES, order="published")
+    write_scores(tmp_path / "scores.csv", scores, facts)
+    frame = pandas.read_csv(tmp_path / "scores.csv").sort_values("score")
+    frame.to_csv(tmp_path / "sorted.csv")
+    same(load_scores(tmp_path / "scores.csv"), load_scores(tmp_path / "sorted.csv"))
+    for order in ("original", "published", None):
+        replace(scores, order=order).to_pandas().to_parquet(tmp_path / "frame.parquet")
+        same(replace(scores, order=order), load_scores(tmp_path / "frame.parquet"))
+        replace(PAIRS, order=order).to_pandas().to_csv(tmp_path / "frame.csv", index=False)
+        assert load_pairs(tmp_path / "frame.csv").order == order
+    frame[:5].to_csv(tmp_path / "some.csv")
+    with pytest.raises(DataError, match=r"some\.csv: expected a row for each example; the order of 5 examples"):
+        load_scores(tmp_path / "some.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("score\n1\n", "has no column original_index or published_index"),
+        ("original_index\n0\n", "has no column score"),
+        ("original_index,score\n0,high\n", "cannot be read as a table .could not convert"),
+        ("original_index,score\n0\n", "a row of 1 fields, expected 2"),
+        ("original_index,score\n0.5,1\n", "cannot be read as a table"),
+        ("original_index,score,filename\n0,1," + "n" * 200, "a text of 200 letters, expected at most 120"),
+        ("", "has no column"),
+    ],
+)
+def test_tables_of_scores_that_cannot_be_read_say_why(tmp_path, text, message):
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"scores\.csv: .*{message}"):
+        load_scores(tmp_path / "scores.csv")
+
+
+def test_tables_of_pairs_that_cannot_be_read_say_why(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    good = {"train_original_index": [1], "test_original_index": [2], "influence": [0.5], "memorization": [0.5]}
+    pandas.DataFrame(good).to_parquet(path)
+    assert len(load_pairs(path)) == 1
+    for change, message in (
+        ({"train_original_index": [1.0]}, "column train_original_index holds other than integers"),
+        ({"test_original_index": ["2"]}, "column test_original_index holds other than integers"),
+        ({"influence": [1]}, "column influence holds other than floats"),
+        ({"train_original_index": [-1]}, "indices outside"),
+    ):
+        pandas.DataFrame(good | change).to_parquet(path)
+        with pytest.raises(DataError, match=message):
+            load_pairs(path)
+    pandas.DataFrame({name: good[name] for name in list(good)[:3]}).to_parquet(path)
+    with pytest.raises(DataError, match="has no column memorization"):
+        load_pairs(path)
+    pandas.DataFrame({name: good[name] for name in list(good)[1:]}).to_parquet(path)
+    with pytest.raises(DataError, match="has no column train_original_index and test_original_index or train_pub"):
+        load_pairs(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        load_pairs(path)
 
 
 @pytest.mark.parametrize("indices", [[5, 1, 3], range(4), np.array([7, 2], ">u4"), [], np.zeros(0, int)])

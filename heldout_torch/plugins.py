@@ -22,7 +22,7 @@ def load_plugins(names: Iterable[str]) -> None:
     """
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
-            raise HeldoutError(f"plugin {name!r} is no name of a module, expected such as my_package.networks")
+            raise HeldoutError(f"plugin {name!r} is not a name of a module, expected such as my_package.networks")
         if name.endswith(".py"):
             module = name.removesuffix(".py")
             raise HeldoutError(f"plugin {name!r} is a file's name, expected the module's, {module}")

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def plugins_of_one_test(monkeypatch):
-    """What a test or a page loads is no plugin of the next test, whose workers may not find its module."""
+    """What a test or a page loads is not a plugin of the next test, whose workers may not find its module."""
     monkeypatch.setattr(plugins, "LOADED", list(plugins.loaded_plugins()))
 
 

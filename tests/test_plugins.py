@@ -41,9 +41,9 @@ def test_a_module_registers_things_and_is_remembered_once(tmp_path):
         ("plug_bad", "1 / 0", "ZeroDivisionError: division by zero"),
         ("plug_bad2", "import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
         ("plug_taken", MODULE.replace("plugged", "mlp"), "'mlp' is one of this package's own"),
-        ("plug/in.py", None, "is no name of a module"),
-        ("../plug", None, "is no name of a module"),
-        ("", None, "is no name of a module"),
+        ("plug/in.py", None, "is not a name of a module"),
+        ("../plug", None, "is not a name of a module"),
+        ("", None, "is not a name of a module"),
         ("plug_in.py", None, "plugin 'plug_in.py' is a file's name, expected the module's, plug_in"),
     ],
 )

@@ -49,7 +49,7 @@ class Inspection:
         read: Compressed bytes read.
         ended: Whether the archive ended within them.
         layouts: How often members came under names of one kind; numbers of runs and epochs are written `#`.
-        others: The same for members that are no parts of runs.
+        others: The same for members that are not parts of runs.
         runs: Numbers of runs by experiment and ratio as they are spelled.
         arrays: What `aux_arrays.npz` held, by array and kind, in the runs tried.
         variables: Names, kinds and numbers of variables in the runs tried; numbers in names are written `#`.

@@ -87,7 +87,7 @@ def export_archive(
                         break
                 else:
                     how = "whole"
-            except ZooInTarError as error:  # its files are no parts of runs to come
+            except ZooInTarError as error:  # its files are not parts of runs to come
                 yield Outcome(None, error=str(error))
                 return
             except ZooError as error:

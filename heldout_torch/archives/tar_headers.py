@@ -22,7 +22,7 @@ _EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _SUN_PAX, _GLOBAL)
 
 
 class TarError(Exception):
-    """The stream is no tar archive from here on."""
+    """The stream is not a tar archive from here on."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, sa
     sparse = kind == _SPARSE or any(key.startswith("GNU.sparse.") for key in said)
     if "size" in said:
         if not re.fullmatch("[0-9]{1,19}", said["size"]):
-            raise TarError("bad header: its size is no number")
+            raise TarError("bad header: its size is not a number")
         size = int(said["size"])
     if kind in _REGULAR:
         kind = b"5" if name.endswith("/") and kind == b"\0" else b"0"
@@ -178,7 +178,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip()
     if not re.fullmatch(b"[0-7]*", digits):
-        raise TarError(f"bad header: {digits!r} is no number")
+        raise TarError(f"bad header: {digits!r} is not a number")
     return int(digits or b"0", 8)
 
 

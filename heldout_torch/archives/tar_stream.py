@@ -18,7 +18,7 @@ _CHECKPOINT_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(index|data-\d{5}-
 
 
 class ZooInTarError(ZooError):
-    """The archive is no published one, but a zoo that somebody packed."""
+    """The archive is not a published one, but a zoo that somebody packed."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Member:
         size: Bytes it declares to have.
         begins: Where its headers begin in the tar stream.
         offset: Where its bytes begin there.
-        key: The run that it belongs to; None if it is no part of a run.
+        key: The run that it belongs to; None if it is not part of a run.
         folder: The run's folder as the archive spells it.
-        part: `aux_arrays.npz`, or the name of a checkpoint's file; None if it is no part of a run.
+        part: `aux_arrays.npz`, or the name of a checkpoint's file; None if it is not part of a run.
         refused: Why it cannot be used at all; None if it can.
         read: Gives its bytes, only before the next member is asked for. Raises ZooError on a damaged stream.
     """
@@ -55,7 +55,7 @@ class DamagedError(ZooError):
 def read_members(stream: io.BufferedIOBase, archive: str, begins: int = 0, first: int = 0) -> Iterator[Member]:
     """Walk through a tar stream, inflated, which is read once from start to end.
 
-    Folders and files that are no parts of runs come with no key; links, devices and names that would leave the
+    Folders and files that are not parts of runs come with no key; links, devices and names that would leave the
     folder come as refused.
 
     Args:
@@ -66,7 +66,7 @@ def read_members(stream: io.BufferedIOBase, archive: str, begins: int = 0, first
 
     Raises:
         ZooInTarError: If it holds a zoo: the first run has a zoo's files where a checkpoint is expected.
-        DamagedError: If the stream is no archive, damaged, cut off, or goes on after the end of the archive.
+        DamagedError: If the stream is not an archive, damaged, cut off, or goes on after the end of the archive.
         ZooError: If reading it raises that.
     """
     tar = TarBytes(stream, begins)

@@ -82,7 +82,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
             if b"" not in table:
                 raise CheckpointError("the table holds no bundle header")
             self._check_header(table.pop(b""))
-            # The keys of slices are no text.
+            # The keys of slices are not text.
             self.entries = {key.decode(errors="backslashreplace"): _read_entry(value) for key, value in table.items()}
             if len(self.entries) < len(table):
                 raise CheckpointError("two keys have the same name")
@@ -119,14 +119,14 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
         Raises:
             KeyError: If there is no such tensor.
-            CheckpointError: If its bytes are damaged or missing, or it is no array of numbers.
+            CheckpointError: If its bytes are damaged or missing, or it is not an array of numbers.
         """
         entry = self.entries[key]
         what = f"{self.name}: {key}"
         if entry.sliced:
             raise CheckpointError(f"{what} is a sliced (partitioned) variable, which is not supported")
         if entry.dtype is None:
-            raise CheckpointError(f"{what} is no tensor of numbers")
+            raise CheckpointError(f"{what} is not a tensor of numbers")
         dtype = np.dtype(entry.dtype)
         if math.prod(size or 1 for size in entry.shape) * dtype.itemsize >= 2**63:
             raise CheckpointError(f"{what} has shape {entry.shape}, which is too large")

@@ -33,7 +33,7 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
         CheckpointError: If the table is damaged, truncated or compressed, or larger than any checkpoint's.
     """
     if len(data) > MAX_BYTES:
-        raise CheckpointError(f"a table of more than {MAX_BYTES} bytes is no checkpoint's")
+        raise CheckpointError(f"a table of more than {MAX_BYTES} bytes is not a checkpoint's")
     if len(data) < _FOOTER_SIZE:
         raise CheckpointError(f"{len(data)} bytes are too few for a table")
     footer = data[-_FOOTER_SIZE:]

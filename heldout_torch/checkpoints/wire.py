@@ -37,7 +37,7 @@ def read_message(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         (field number, value).
 
     Raises:
-        CheckpointError: If the bytes are no message.
+        CheckpointError: If the bytes are not a message.
     """
     position = 0
     while position < len(data):

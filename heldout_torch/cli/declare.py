@@ -56,7 +56,7 @@ def _declare(arguments: argparse.Namespace) -> int:
         raise DataError("which data set? Give its file with --data, or the name of a known one with --dataset")
     name = arguments.dataset or arguments.data.stem
     if arguments.dataset is None and arguments.data.suffix.lower() != ".npz" and name not in list_datasets():
-        raise DataError(f"{arguments.data}: is no npz file; say with --dataset which data set lies there")
+        raise DataError(f"{arguments.data}: is not an npz file; say with --dataset which data set lies there")
     dataset = options.load_data(arguments, name)
     config = _fitting(arguments.architecture, arguments.config, dataset)
     sizes = len(dataset.labels("train")), len(dataset.labels("test"))

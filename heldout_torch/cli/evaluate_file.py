@@ -1,4 +1,4 @@
-"""`heldout evaluate FILE.safetensors`: the aux arrays of a network that is no run of a zoo."""
+"""`heldout evaluate FILE.safetensors`: the aux arrays of a network that is not a run of a zoo."""
 
 import argparse
 

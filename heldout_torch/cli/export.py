@@ -66,7 +66,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if location == "-" or _is_stream(location, selection):
         counts = _export_archive(arguments, location, target, selection)
     elif arguments.index is not None:
-        raise ZooError(f"{location}: is no archive that is read from its beginning, --index has no use there")
+        raise ZooError(f"{location}: is not an archive that is read from its beginning, --index has no use there")
     else:
         source = open_source(location, selection, arguments.ignore)
         keys = selection.choose(source.keys(), source.location)

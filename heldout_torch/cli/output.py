@@ -44,7 +44,7 @@ def say(line: str) -> None:
 
 
 def say_json(**facts: object) -> None:
-    """Write a JSON object as a line to standard output; paths are written as text, what is no number as null."""
+    """Write a JSON object as a line to standard output; paths are written as text, what is not a number as null."""
     try:
         print(json.dumps({name: _plain(value) for name, value in facts.items()}, default=str))
     except OSError as error:
@@ -104,7 +104,7 @@ def started() -> Iterator[None]:
 def status() -> int:
     """Write out what is buffered, and return 1 if standard output did not take it all, else 0.
 
-    A reader that has enough (`heldout zoo list ZOO | head`) is no failure, nor is a terminal that is gone.
+    A reader that has enough (`heldout zoo list ZOO | head`) is not a failure, nor is a terminal that is gone.
     """
     _flush()
     if not _lost or _lost[0].errno in (errno.EPIPE, errno.EIO):

@@ -71,7 +71,7 @@ class Dataset(Protocol):
         ...
 
     def file_names(self, split: SplitName) -> list[str] | None:
-        """Return the base names of a split's files by published index; None if an example is no file of its own."""
+        """Return the base names of a split's files by published index; None if an example is not a file of its own."""
         ...
 
     def to(self, device: str | torch.device) -> "Dataset":
@@ -151,7 +151,7 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
         Raises:
             IndexError: If there is none of this index.
-            DataError: If the index is no integer, or the image is missing.
+            DataError: If the index is not an integer, or the image is missing.
         """
         place = as_index(index)
         if not -len(self) <= place < len(self):

@@ -32,7 +32,7 @@ def read_literals(pickled: bytes, name: str) -> list[Literal]:
         Python 2 strings, which are bytes in truth, come as str with one character a byte; see `as_bytes`.
 
     Raises:
-        DataError: If it is no pickle.
+        DataError: If it is not a pickle.
     """
     values: list[Literal] = []
     try:
@@ -42,7 +42,7 @@ def read_literals(pickled: bytes, name: str) -> list[Literal]:
             elif opcode.name in _BOOLS:
                 values.append(_BOOLS[opcode.name])
     except ValueError as error:
-        raise DataError(f"{name}: is no readable pickle ({error})") from None
+        raise DataError(f"{name}: is not a readable pickle ({error})") from None
     return values
 
 

@@ -35,7 +35,7 @@ def tfds_order(split: str, n: int) -> np.ndarray:
         int64 of shape (n,), read-only: `images_in_original_order[tfds_order(split, n)]` is in published order.
 
     Raises:
-        DataError: If the split is neither, or n is no number from 1.
+        DataError: If the split is neither, or n is not a number from 1.
     """
     try:
         size = operator.index(n)

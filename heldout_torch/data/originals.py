@@ -110,7 +110,7 @@ def read_cifar(name: str, folder: Path, files: Sequence[tuple[str, str | None]])
         Images, uint8 of shape (n, 3, 32, 32), and labels, int64 of shape (n,).
 
     Raises:
-        DataError: If a file is missing, another than by its MD5, damaged, or has labels that are no classes.
+        DataError: If a file is missing, another than by its MD5, damaged, or has labels that are not classes.
     """
     parts = []
     for file, md5 in files:
@@ -146,7 +146,7 @@ def _parse_cifar(data: bytes, label_key: bytes, path: Path) -> tuple[np.ndarray,
     values = read_literals(data, str(path))
     texts = [as_bytes(value) for value in values]
     if label_key not in texts:
-        raise DataError(f"{path}: has no {label_key.decode()}, so it is no batch of this data set")
+        raise DataError(f"{path}: has no {label_key.decode()}, so it is not a batch of this data set")
     # Python 3 pickles bytes as a call with an encoding's name, which then stands between the key and the numbers.
     after_key = dropwhile(lambda value: not isinstance(value, int), values[texts.index(label_key) + 1 :])
     labels = list(takewhile(lambda value: isinstance(value, int), after_key))
@@ -165,7 +165,7 @@ def _parse_idx(data: bytes, shape: tuple[int, ...], path: Path) -> np.ndarray:
     numbers = np.frombuffer(data[:header], ">u4").tolist() if len(data) >= header else []
     magic = 0x0801 + len(shape)  # unsigned bytes, and the number of dimensions
     if numbers[:1] != [magic] or tuple(numbers[2:]) != shape or len(data) - header != numbers[1] * math.prod(shape):
-        raise DataError(f"{path}: is no whole idx file of unsigned bytes of shape (n, {', '.join(map(str, shape))})")
+        raise DataError(f"{path}: is not a whole idx file of unsigned bytes of shape (n, {', '.join(map(str, shape))})")
     return np.frombuffer(data, np.uint8, offset=header).reshape(-1, *shape)  # (n, *shape)
 
 

@@ -94,7 +94,7 @@ def load_dataset(
 
 def _find(name: str) -> str | None:
     if not isinstance(name, str):
-        raise DataError(f"{reprlib.repr(name)} is no name of a data set, expected such as 'cifar10'")
+        raise DataError(f"{reprlib.repr(name)} is not a name of a data set, expected such as 'cifar10'")
     plain = {_plain(known): known for known in LOADERS}
     return name if name in LOADERS else plain.get(_plain(name))
 

@@ -119,7 +119,7 @@ class Pass:
         if not arrays["finite"].all():
             bad = np.sort(index[~arrays["finite"]])
             return DataError(
-                f"{self._dataset.name}: the logits of example {bad[0]} of {self._split} are no finite numbers "
+                f"{self._dataset.name}: the logits of example {bad[0]} of {self._split} are not finite numbers "
                 f"({len(bad)} such examples); are the network's weights damaged?"
             )
         low = self._network is not None and self._network.has_low
@@ -160,7 +160,7 @@ class Pass:
         return torch.arange(start, self._position, device=batch.labels.device)
 
     def _below(self, gap: Tensor, factor: float) -> Tensor:
-        # Not "gap <= bound", so that a margin which is no number counts as below.
+        # Not "gap <= bound", so that a margin which is not a number counts as below.
         return ~(gap > factor * self._error)
 
     def _wait(self, wanted: Tensor, position: Tensor, batch: Batch, logits: Tensor) -> None:

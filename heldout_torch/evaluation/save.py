@@ -154,7 +154,7 @@ def start_all_outputs(
         The runs whose rows are filled in already.
 
     Raises:
-        DataError: If the zoo is no folder, has outputs of other runs, examples or data, or cannot be written.
+        DataError: If the zoo is not a folder, has outputs of other runs, examples or data, or cannot be written.
     """
     check_folder(out)
     filled: set[str] = set()

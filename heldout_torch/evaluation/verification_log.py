@@ -156,7 +156,7 @@ def _split_from(record: dict[str, Any]) -> SplitVerification:
     )
     count = len(split.mismatched)
     if any(row.shape != (count,) for row in (split.mismatched, split.margins, split.ties)):
-        raise ValueError("mismatches, margins and ties are no rows of one length")
+        raise ValueError("mismatches, margins and ties are not rows of one length")
     if not count <= split.examples < 2**31 or not 0 <= split.missing < 2**31:
         raise ValueError("numbers of examples that cannot be")
     return split

@@ -177,7 +177,7 @@ def check_name(name: str, where: str = "") -> None:
         ZooError: If it cannot.
     """
     if not is_experiment_name(name):
-        line = f"{reprlib.repr(name)} is no name for an experiment, expected letters, digits, '-', '_' and '.'"
+        line = f"{reprlib.repr(name)} is not a name for an experiment, expected letters, digits, '-', '_' and '.'"
         raise ZooError(f"{where}: {line}" if where else line)
 
 

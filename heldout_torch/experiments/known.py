@@ -42,7 +42,7 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
             as the experiment: `my-experiment.toml`.
 
     Raises:
-        HeldoutError: If the name is not known, or the file cannot be read or is no declaration.
+        HeldoutError: If the name is not known, or the file cannot be read or is not a declaration.
     """
     if not is_experiment_file(name_or_path):
         if not is_experiment_name(text := str(name_or_path)) and local_path(text).exists():
@@ -91,8 +91,8 @@ def read_declaration(
         others: Names that the zoo declares; one of them may have been meant.
 
     Raises:
-        ZooError: If nothing declares the experiment, the contents are no declaration, or they declare an experiment of
-            the package otherwise.
+        ZooError: If nothing declares the experiment, the contents are not a declaration, or they change an experiment
+            of the package.
     """
     if data is None:
         known = known_experiments()

@@ -108,7 +108,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe from a TOML file: the fields of `Recipe`, one a line.
 
     Raises:
-        HeldoutError: If the file cannot be read, is no TOML, or is no recipe.
+        HeldoutError: If the file cannot be read, is not TOML, or is not a recipe.
     """
     return Recipe.from_record(read_toml(path), str(path))
 

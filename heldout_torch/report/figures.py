@@ -149,7 +149,7 @@ def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]
 def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "Figure":
     if published not in PUBLISHED_BINS:
         raise DataError(
-            f"{published!r} is no published figure, expected one of {', '.join(PUBLISHED_BINS)}"
+            f"{published!r} is not a published figure, expected one of {', '.join(PUBLISHED_BINS)}"
             f"{nearest(published, PUBLISHED_BINS)}"
         )
     counted = histogram(values, **PUBLISHED_BINS[published])

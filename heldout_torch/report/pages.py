@@ -86,7 +86,7 @@ def check_output(out: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        HeldoutError: If it does, or is no folder.
+        HeldoutError: If it does, or is not a folder.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise HeldoutError(f"{out}: exists and is not an empty folder; choose another one or remove it")

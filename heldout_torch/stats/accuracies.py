@@ -59,7 +59,7 @@ def run_accuracies(table: "RunTable") -> Accuracies:
     """Compute the accuracies of each run.
 
     Raises:
-        DataError: If it is no run table.
+        DataError: If it is not a run table.
     """
     if not hasattr(table, "packed_correct_train"):  # the class itself is built on this module
         raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")

@@ -198,7 +198,7 @@ def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> n
         Their positions in ascending order, int64, fit for `torch.utils.data.Subset`.
 
     Raises:
-        DataError: If the fraction is not in 0 ... 1, scores are missing, or they are no row of numbers.
+        DataError: If the fraction is not in 0 ... 1, scores are missing, or they are not a row of numbers.
     """
     scores = as_row_of_numbers(scores, "scores")
     fraction = as_fraction(fraction, "fraction")

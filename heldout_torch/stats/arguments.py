@@ -104,7 +104,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
     try:
         return values if isinstance(values, np.memmap) else np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name}: {type(values).__name__} is no array ({one_line(error)})") from None
+        raise DataError(f"{name}: {type(values).__name__} is not an array ({one_line(error)})") from None
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:
@@ -131,8 +131,8 @@ def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
     """Return labels by published index as an array, int64 whatever they were, so that those of two splits compare.
 
     Raises:
-        DataError: If there are none, or they are no integers of shape (examples,) below 2**63; `name` is what the error
-            calls them.
+        DataError: If there are none, or they are not integers of shape (examples,) below 2**63. The error calls them
+            `name`.
     """
     if labels is None:
         raise DataError(f"{name} is missing, pairs of the same class need it")

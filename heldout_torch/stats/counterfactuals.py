@@ -161,7 +161,7 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
         The least number of examples, int64 of shape (test,); -1 if there is none within the curve.
 
     Raises:
-        DataError: If `curves` are none, `below` is no number, or `min_runs` none from 1.
+        DataError: If `curves` are none, `below` is not a number, or `min_runs` none from 1.
     """
     curves = as_kind(curves, RemovalCurves, "curves")
     below, min_runs = as_number(below, "below"), as_count(min_runs, "min_runs")
@@ -181,7 +181,7 @@ def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
         counting half (Mann and Whitney, 1947); NaN if all or none of the examples are mislabelled.
 
     Raises:
-        DataError: If scores are no row of numbers, the two are not of one length, or `mislabelled` is not bool.
+        DataError: If scores are not a row of numbers, the two are not of one length, or `mislabelled` is not bool.
     """
     scores, mislabelled = as_row_of_numbers(scores, "scores"), as_array(mislabelled, "mislabelled")
     if mislabelled.shape != scores.shape or mislabelled.dtype != bool:

@@ -53,7 +53,7 @@ def example_counts(table: RunTable) -> ExampleCounts:
     """Count over the runs of a table, exactly.
 
     Raises:
-        DataError: If it is no run table.
+        DataError: If it is not a run table.
     """
     check_bits(table)
     trained, correct, both = kernels.count_examples(table.packed_trained_on, table.packed_correct_train).T

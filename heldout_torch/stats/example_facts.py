@@ -81,7 +81,7 @@ def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
     """Return what a data set says of the examples of a split.
 
     Raises:
-        DataError: If it is no data set, or there is no such split.
+        DataError: If it is not a data set, or there is no such split.
     """
     from heldout_torch.data import as_dataset  # imports torch, which what is known by name alone does not need
 

@@ -34,7 +34,7 @@ def save_indices(
         examples: Size of that training set.
 
     Raises:
-        DataError: If they are no row of indices, an example is named twice, the order is neither `original` nor
+        DataError: If they are not a row of indices, an example is named twice, the order is neither `original` nor
             `published`, or the file cannot be written.
         HeldoutError: If pyarrow is needed and not installed.
     """

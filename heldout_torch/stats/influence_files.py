@@ -192,7 +192,7 @@ def save_imagenet_index(
     """Write an index of ImageNet in the published layout, names as bytes (never as Python objects).
 
     Raises:
-        DataError: If names are no ASCII text, rows of a split are not of one length, or the file cannot be written.
+        DataError: If names are not ASCII text, rows of a split are not of one length, or the file cannot be written.
     """
     names = _as_bytes(filenames_train, f"{path}: tr_filenames"), _as_bytes(filenames_test, f"{path}: tt_filenames")
     n, m = map(len, names)
@@ -226,4 +226,4 @@ def _as_bytes(names: Sequence[str], name: str) -> np.ndarray:
     try:
         return np.char.encode(as_row(names, "U", None, name), "ascii")
     except UnicodeEncodeError as error:
-        raise DataError(f"{name}: {error.object!r} is no ASCII text") from None
+        raise DataError(f"{name}: {error.object!r} is not ASCII text") from None

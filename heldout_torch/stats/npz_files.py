@@ -34,7 +34,7 @@ def as_indices(array: Any, length: int | None, name: str) -> np.ndarray:
     """Return a row of indices as int64.
 
     Raises:
-        DataError: If it is no row of integers from 0 to 2^31 - 1, or not of that length.
+        DataError: If it is not a row of integers from 0 to 2^31 - 1, or not of that length.
     """
     array = as_array(array, name)
     row = as_row(array if array.size else array.astype(np.int64), "iu", length, name)
@@ -47,7 +47,7 @@ def as_names(array: np.ndarray, length: int | None, name: str) -> np.ndarray:
     """Return a row of text as str; bytes are taken for Latin-1.
 
     Raises:
-        DataError: If it is no row of text of that length.
+        DataError: If it is not a row of text of that length.
     """
     row = as_row(array, "SU", length, name)
     return np.char.decode(row, "latin-1") if row.dtype.kind == "S" else row

@@ -184,7 +184,7 @@ class OutputTable:
 
         Raises:
             DataError: If there are no margins on that split, an example is selected that does not exist, or a margin
-                is no finite number, or one whose sum over runs float32 cannot hold.
+                is not a finite number, or one whose sum over runs float32 cannot hold.
         """
         stored = self._stored(split)
         index = selected(examples, stored.shape[1], split)

@@ -123,7 +123,7 @@ def influence_pairs(
         device: `cpu`, or a CUDA device; the result is the same.
 
     Raises:
-        DataError: If there is only one run, labels are missing or of another length, or a bound is no number.
+        DataError: If there is only one run, labels are missing or of another length, or a bound is not a number.
     """
     min_influence = as_number(min_influence, "min_influence")
     memorized = memorization(table, empty)

@@ -80,7 +80,7 @@ def list_published() -> dict[str, Published]:
     try:
         return {name: _published(name, entry, table["files"]) for name, entry in table["names"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{where or _LIST.name}: is no list of published files ({error})") from None
+        raise DataError(f"{where or _LIST.name}: is not a list of published files ({error})") from None
 
 
 def find_published(name: str) -> Published:
@@ -91,7 +91,7 @@ def find_published(name: str) -> Published:
     """
     known = list_published()
     if not isinstance(name, str) or name not in known:
-        raise DataError(f"{name!r} is no published file{nearest(name, known)} (there are {', '.join(known)})")
+        raise DataError(f"{name!r} is not a published file{nearest(name, known)} (there are {', '.join(known)})")
     return known[name]
 
 

@@ -52,7 +52,7 @@ class RunTable:
 
     def __post_init__(self) -> None:
         if not isinstance(self.keys, tuple) or packing.run_names(self.keys) != self.keys:
-            raise DataError("keys are no tuple of names, expected such as ('e/0.7/0', 'e/0.7/1')")
+            raise DataError("keys are not a tuple of names, expected such as ('e/0.7/0', 'e/0.7/1')")
         packing.check_packed(self.runs, self._packed, f"table of {self.runs} runs")
 
     @classmethod

@@ -151,7 +151,7 @@ def original_index(dataset: "AnyDataset", split: "SplitName") -> np.ndarray:
     """Return the position in the data set's original files of each published index, int64 of shape (n,).
 
     Raises:
-        DataError: If it is no data set, or there is no such split.
+        DataError: If it is not a data set, or there is no such split.
     """
     from heldout_torch.data import as_dataset  # imports torch, which scores do not need
 

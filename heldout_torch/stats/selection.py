@@ -30,8 +30,8 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
         name: What errors call them.
 
     Raises:
-        DataError: If it is no selection of one dimension, names one that does not exist, or is a mask of 0 and 1 that
-            is not bool.
+        DataError: If it is not a one-dimensional selection, selects something that does not exist, or is a mask of 0
+            and 1 that is not bool.
     """
     try:
         index = np.arange(length)[_as_index(selection, length, name)]

@@ -59,7 +59,7 @@ def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.n
         float64 of shape (pairs,), 0 ... 1.
 
     Raises:
-        DataError: If values are no probabilities, or there are fewer tests than values.
+        DataError: If values are not probabilities, or there are fewer tests than values.
     """
     p_values = as_row_of_numbers(p_values, "p_values").astype(np.float64)
     number = len(p_values) if tests is None else as_number(tests, "tests")

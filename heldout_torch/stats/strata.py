@@ -45,7 +45,7 @@ def split_by_ratio(table: AnyTable) -> dict[float, AnyTable]:
         Tables by subset ratio, in ascending order.
 
     Raises:
-        DataError: If it is no table.
+        DataError: If it is not a table.
     """
     check_table(table)
     sizes, n = table.subset_sizes, table.train_examples

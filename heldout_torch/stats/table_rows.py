@@ -23,7 +23,7 @@ def array_rows(
     """Return the number of runs, and an iterator over their rows, out of arrays of a row a run each.
 
     Raises:
-        DataError: If they are no such arrays, of different lengths, or keys are not as many or given twice.
+        DataError: If they are not such arrays, of different lengths, or keys are not as many or given twice.
     """
     try:
         lengths = [len(array) for array in (trained_on, correct_train, correct_test)]

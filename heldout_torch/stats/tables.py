@@ -20,17 +20,19 @@ _RATIO_APART = 0.05  # half the distance of the papers' ratios; a subset is of w
 def check_table(table: object) -> None:
     """Raise DataError if something is neither a run table nor an output table."""
     if not isinstance(table, AnyTable):
-        raise DataError(f"{shortened(table)} is no table, expected a RunTable or an OutputTable, such as RunTable.load")
+        raise DataError(
+            f"{shortened(table)} is not a table, expected a RunTable or an OutputTable, such as RunTable.load"
+        )
 
 
 def check_bits(table: object) -> None:
-    """Raise DataError if something is no run table, where runs are counted that are right."""
+    """Raise DataError if something is not a run table, where runs are counted that are right."""
     if not isinstance(table, RunTable):
         raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")
 
 
 def check_outputs(table: object) -> None:
-    """Raise DataError if something is no output table, where margins are needed."""
+    """Raise DataError if something is not an output table, where margins are needed."""
     if not isinstance(table, OutputTable):
         raise DataError(f"{type(table).__name__}: expected an OutputTable, for this needs margins")
 

@@ -43,7 +43,7 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
         int32 of shape (test, train).
 
     Raises:
-        DataError: If examples are selected that do not exist, or it is no run table.
+        DataError: If examples are selected that do not exist, or it is not a run table.
     """
     check_bits(table)
     columns, rows = (

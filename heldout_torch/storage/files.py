@@ -31,13 +31,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """Read a whole file that may have so many bytes; a larger one, or one without end, is not read.
 
     Raises:
-        ZooError: If it has more, or is no file of a disk.
+        ZooError: If it has more, or is not a file of a disk.
         OSError: If it cannot be read.
     """
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise ZooError(f"{path}: has more than the {limit} bytes expected at most, or is no regular file")
+            raise ZooError(f"{path}: has more than the {limit} bytes expected at most, or is not a regular file")
         return file.read()
 
 

@@ -31,7 +31,7 @@ def split(location: str) -> tuple[str, str, str]:
     """
     found = _LOCATION.fullmatch(location)
     if found is None:
-        raise ZooError(f"{location}: is no data set of the Hub, expected hf://datasets/USER/NAME")
+        raise ZooError(f"{location}: is not a data set of the Hub, expected hf://datasets/USER/NAME")
     return found[1], found[2] or "main", found[3] or ""
 
 

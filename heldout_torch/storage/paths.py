@@ -46,20 +46,20 @@ def place(value: Location) -> Path | str:
     A URL that became a `Path` on its way (`s3:/bucket`) is a URL.
 
     Raises:
-        DataError: If it is no path, empty, a file of another machine, or `~` with a user who is not known.
+        DataError: If it is not a path, empty, a file of another machine, or `~` with a user who is not known.
     """
     try:
         text: str | bytes = os.fspath(value)
     except TypeError:
         text = b""
     if not isinstance(text, str):
-        raise DataError(f"{value!r} is no path")
+        raise DataError(f"{value!r} is not a path")
     if isinstance(value, str):
         text = _bare(value)
     elif (found := _URL_IN_PATH.match(text)) is not None:
         text = f"{found[1]}://{text[found.end() :]}"
     if not text or "\0" in text:
-        raise DataError(f"{value!r} is no path")
+        raise DataError(f"{value!r} is not a path")
     if text.lower().startswith("file:/"):
         host, text = _FILE.fullmatch(text).groups()  # type: ignore[union-attr]
         if host not in (None, "", "localhost"):
@@ -80,7 +80,7 @@ def check_folder_name(folder: Path | str) -> None:
     """Check that what is to be a folder is not called like a file, which somebody expected there.
 
     Raises:
-        DataError: If it is, such as `scores.npz`, and is no folder yet.
+        DataError: If it is, such as `scores.npz`, and is not a folder yet.
     """
     suffix = f"{folder}".rpartition("/")[2].rpartition(".")[2].lower()
     if suffix in _OF_FILES and not (isinstance(folder, Path) and folder.is_dir()):

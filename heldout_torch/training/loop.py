@@ -57,7 +57,7 @@ class Fitted:
 
 
 def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_file: str, watch: Watch) -> Fitted:
-    """Train a batch of runs; where the loss of all is no number any more, only to the end of that epoch.
+    """Train a batch of runs; where the loss of all is not a number any more, only to the end of that epoch.
 
     Args:
         batch: The runs; one only, unless the architecture is stackable.

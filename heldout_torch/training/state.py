@@ -59,7 +59,7 @@ def load_state(location: str, like: Mapping[str, Tensor], steps: int) -> tuple[d
         step = tensors.pop(_STEP, torch.tensor([], device="cpu"))
         _check(tensors, step, like, steps)
     except (SafetensorError, ValueError) as error:
-        warn(f"{location}: is no state of this training ({error}); it begins anew", stacklevel=2)
+        warn(f"{location}: is not a state of this training ({error}); it begins anew", stacklevel=2)
         return None
     return tensors, int(step)
 
@@ -85,4 +85,4 @@ def _check(tensors: dict[str, Tensor], step: Tensor, like: Mapping[str, Tensor],
                 f"{name} is {tensor.dtype} {tuple(tensor.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
             )
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} holds what is no finite number")
+            raise ValueError(f"{name} holds what is not a finite number")

@@ -104,7 +104,7 @@ def _size(batch: RunBatch, dataset: Dataset) -> int:
 
 
 def _divergence(fitted: Fitted, i: int, state: dict[str, Tensor], guess: float, allowed: float) -> str | None:
-    """Say why a run is not written: its loss or a weight is no finite number, or it is worse than no knowledge.
+    """Say why a run is not written: its loss or a weight is not a finite number, or it is worse than no knowledge.
 
     A loss that does not fall is none: on labels that are noise there is nothing to learn. What knows nothing pays the
     first loss, or that of a guess among the classes. The mean of n losses, which are spread about as widely as they

@@ -50,7 +50,7 @@ class AuxArrays:
             name: What errors call it; the path by default.
 
         Raises:
-            ZooError: If it is no npz, arrays are missing, or `validate` refuses them.
+            ZooError: If it is not an npz file, arrays are missing, or `validate` refuses them.
         """
         name = name or ("aux_arrays.npz" if isinstance(source, bytes) else str(source))
         needed = [field.name for field in fields(cls) if field.name not in _TEST]

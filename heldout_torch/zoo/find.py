@@ -86,7 +86,8 @@ def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> R
     """Return the key of a run out of what names it: an experiment, a ratio and a number, or the whole key.
 
     Raises:
-        ZooError: If something is missing or given twice, or is no name, ratio or number; the line says what is there.
+        ZooError: If something is missing or given twice, or is not a name, ratio or number. The line names the runs
+            that are there.
     """
     if (isinstance(experiment, RunKey) or "/" in str(experiment)) and (subset_ratio, run) != (None, None):
         raise ZooError(f"{reprlib.repr(str(experiment))} names the run; leave out its subset ratio and its number")

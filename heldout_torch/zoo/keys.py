@@ -42,7 +42,7 @@ class RunKey:
         """Return the key that is written as `cifar10-inception/0.7/3`, spaces around it and a slash at its end aside.
 
         Raises:
-            ZooError: If the text is no key.
+            ZooError: If the text is not a key.
         """
         parts = text.strip().rstrip("/").split("/")
         if len(parts) != 3 or not _is_number(parts[2]):
@@ -60,7 +60,7 @@ def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
         run: Anything like an integer, such as a NumPy one, also a string; see `_as_run`.
 
     Raises:
-        ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is no number from 0.
+        ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is not a number from 0.
     """
     check_name(experiment)
     return RunKey(experiment, as_ratio(subset_ratio), _as_run(run))
@@ -70,7 +70,7 @@ def _as_run(value: Any) -> int:
     """Return the number of a run, given as anything like an integer, or as its decimal.
 
     Raises:
-        ZooError: If it is no integer from 0 to 2^32 - 1.
+        ZooError: If it is not an integer from 0 to 2^32 - 1.
     """
     if isinstance(value, str) and _is_number(value.strip()):
         value = int(value)
@@ -89,7 +89,7 @@ def as_runs(values: Any) -> list[int]:
     They keep their order.
 
     Raises:
-        ZooError: If one is no number of a run.
+        ZooError: If one is not a number of a run.
     """
     if isinstance(values, str):
         parse_runs(values)  # checks all of it
@@ -105,7 +105,7 @@ def as_ratio(value: Any) -> float:
     Numbers of 16 and 32 bits are taken by their shortest decimal, so that `numpy.float32(0.7)` is 0.7.
 
     Raises:
-        ZooError: If it is no number strictly between 0 and 1.
+        ZooError: If it is not a number strictly between 0 and 1.
     """
     try:
         if isinstance(value, bool):
@@ -141,7 +141,7 @@ def nearest_ratio(ratio: float, existing: Iterable[float]) -> float | None:
 
 
 def parse_ratio(name: str) -> float | None:
-    """Return the ratio that a folder's name spells in any way (`0.7`, `0.70`, `7e-1`); None if it is no ratio."""
+    """Return the ratio that a folder's name spells in any way (`0.7`, `0.70`, `7e-1`); None if it is not a ratio."""
     try:
         ratio = float(name)
     except ValueError:
@@ -200,13 +200,13 @@ def parse_runs(text: str) -> RunNumbers:
     """Return the runs that a list such as `0-9,42` names.
 
     Raises:
-        ZooError: If the text is no such list, or names more than ten million runs.
+        ZooError: If the text is not such a list, or names more than ten million runs.
     """
     ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
         if match is None or not int(match[1]) <= int(match[2] or match[1]) <= MAX_RUN:
-            raise ZooError(f"{text!r} is no list of runs, expected such as 0-9,42")
+            raise ZooError(f"{text!r} is not a list of runs, expected such as 0-9,42")
         ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
     runs = RunNumbers(ranges)
     if len(runs) > _MAX_LISTED:
@@ -218,11 +218,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Return (i, n) of `i/n`, the i-th of n shares of the work, i from 0 to n-1.
 
     Raises:
-        ZooError: If the text is no such share.
+        ZooError: If the text is not such a share.
     """
     match = re.fullmatch(r"\s*(\d{1,9})/(\d{1,9})\s*", text)
     if match is None or int(match[1]) >= int(match[2]):
-        raise ZooError(f"{text!r} is no shard, expected i/n with i from 0 to n-1")
+        raise ZooError(f"{text!r} is not a shard, expected i/n with i from 0 to n-1")
     return int(match[1]), int(match[2])
 
 

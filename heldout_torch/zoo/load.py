@@ -166,7 +166,7 @@ def as_loaded(run: Any) -> Run:
         DataError: If it is something else, such as the name of one.
     """
     if not isinstance(run, Run):
-        raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is no run, expected what load_run returns")
+        raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is not a run, expected what load_run returns")
     return run
 
 

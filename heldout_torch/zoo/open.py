@@ -49,7 +49,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     """
     if place is not None and not isinstance(place, str | os.PathLike):
         if not hasattr(place, "keys") or not hasattr(place, "location"):
-            raise ZooError(f"{place!r} is no place of runs, expected a path, a URL or a zoo")
+            raise ZooError(f"{place!r} is not a place of runs, expected a path, a URL or a zoo")
         return place
     location = as_meant(os.environ.get(ZOO_VARIABLE) or sample_zoo() if place is None else place)
     if is_archive(location):
@@ -57,7 +57,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
 
         return IndexedArchive(str(location), index=index)
     if index is not None:
-        raise ZooError(f"{location}: is no archive, only those have a seek index")
+        raise ZooError(f"{location}: is not an archive, only those have a seek index")
     if isinstance(location, str):
         if location.startswith(HUB):
             return HubZoo(location, offline)
@@ -153,7 +153,7 @@ def _what_lies_in(root: Path) -> Literal["zoo", "checkpoints", "aux arrays", "ot
     try:
         names = [path.name for path in root.iterdir() if not path.name.startswith(".") and not _is_begun(path)]
     except OSError as error:
-        raise ZooError(f"{root}: is no readable folder ({error.strerror})") from None
+        raise ZooError(f"{root}: is not a readable folder ({error.strerror})") from None
     for name, folder in experiment_folders(root).items():
         for _, path in run_folders(name, folder):
             if (path / RECORD_FILE).is_file() or (path / MODEL_FILE).is_file():

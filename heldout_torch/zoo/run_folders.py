@@ -30,7 +30,7 @@ def experiment_folders(root: Path) -> dict[str, Path]:
             if is_experiment_name(name) and any(parse_ratio(ratio) is not None for ratio in _folders(root / name))
         }
     except OSError as error:
-        raise ZooError(f"{error.filename or root}: is no readable folder ({error.strerror})") from None
+        raise ZooError(f"{error.filename or root}: is not a readable folder ({error.strerror})") from None
 
 
 def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
@@ -47,7 +47,7 @@ def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
                 if run_name.isascii() and run_name.isdigit() and len(run_name) <= 10 and int(run_name) <= MAX_RUN:
                     yield RunKey(experiment, ratio, int(run_name)), folder / ratio_name / run_name
     except OSError as error:
-        raise ZooError(f"{error.filename or folder}: is no readable folder ({error.strerror})") from None
+        raise ZooError(f"{error.filename or folder}: is not a readable folder ({error.strerror})") from None
 
 
 def _folders(path: Path) -> list[str]:

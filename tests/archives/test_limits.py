@@ -177,6 +177,6 @@ def test_a_forged_table_of_an_index_is_refused(indexed, lines):
     megabytes, printed = growth(indexed, prepare, 'read_index(str(folder / "x.tar.gz"))')
     (indexed / "x.tar.gz.seek").write_bytes(kept)
     assert printed.startswith("ZooError")
-    assert "is no readable seek index (" in printed
+    assert "is not a readable seek index (" in printed
     assert len(printed.splitlines()) == 1
     assert megabytes < 250

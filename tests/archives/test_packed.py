@@ -167,7 +167,7 @@ def test_damage_to_the_index_is_found_wherever_it_is(indexed, tmp_path):
         with pytest.raises(ZooError, match="seek"):
             load_run(EXPERIMENT, 0.7, 9, archive)
     path.write_bytes(data[:16])
-    with pytest.raises(ZooError, match="no readable seek index"):
+    with pytest.raises(ZooError, match="not a readable seek index"):
         load_run(EXPERIMENT, 0.7, 9, archive)
     start = read_index(str(indexed[1])).windows_at
     path.write_bytes(data[:start] + bytes(len(data) - start))

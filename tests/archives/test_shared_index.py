@@ -114,7 +114,7 @@ def test_the_verb_takes_an_address_a_spacing_and_a_file(shared, tmp_path, capsys
 
 
 def test_only_archives_have_an_index(tmp_path):
-    with pytest.raises(ZooError, match="is no archive"):
+    with pytest.raises(ZooError, match="is not an archive"):
         open_zoo(tmp_path, index="x.seek")
 
 

@@ -55,7 +55,7 @@ def test_channels_are_filled_in_and_a_recipe_is_taken(data, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("../away", ["--architecture", "mlp"], "is no name for an experiment"),
+        ("../away", ["--architecture", "mlp"], "is not a name for an experiment"),
         ("digits-mlp", ["--architecture", "mlp"], "is an experiment of this package"),
         ("mine", ["--architecture", "mpl"], "did you mean 'mlp'?"),
         (
@@ -118,7 +118,7 @@ def test_names_with_spaces_can_be_copied_from_what_is_told_next(data, tmp_path, 
 def test_a_folder_says_nothing_of_what_lies_there(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert declare("mine", "--data", ".", "--architecture", "mlp") == 1
-    assert capsys.readouterr().err == "error: .: is no npz file; say with --dataset which data set lies there\n"
+    assert capsys.readouterr().err == "error: .: is not an npz file; say with --dataset which data set lies there\n"
 
 
 def test_what_is_told_next_names_the_plugin(data, tmp_path, monkeypatch, capsys):

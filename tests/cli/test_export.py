@@ -52,7 +52,7 @@ def test_a_bad_run_is_one_line_and_exit_status_1(tree, tmp_path, capsys):
     lines = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("error:")]
     assert len(lines) == 1
     assert f"error: run {EXPERIMENT}/0.7/1: " in lines[0]
-    assert "aux_arrays.npz: is no readable npz file" in lines[0]
+    assert "aux_arrays.npz: is not a readable npz file" in lines[0]
     assert "exported 5 runs" in captured.out
     assert "1 failed" in captured.out
 

@@ -111,7 +111,7 @@ def test_a_misspelt_verb_is_wrong_usage_and_its_nearest_is_named(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["verfy", "zoo"])
     assert stop.value.code == 2
-    assert "'verfy' is no verb; did you mean 'verify'?" in capsys.readouterr().err
+    assert "'verfy' is not a verb; did you mean 'verify'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

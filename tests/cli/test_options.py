@@ -53,7 +53,7 @@ def test_a_list_of_too_many_runs_is_wrong_usage_and_costs_no_memory(runs, zoo, c
     assert stop.value.code == 2
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
-    assert re.search(r"is no list of runs|more than 10000000 at once", capsys.readouterr().err)
+    assert re.search(r"is not a list of runs|more than 10000000 at once", capsys.readouterr().err)
 
 
 def test_a_long_list_that_few_runs_fit_costs_no_memory(zoo, capsys):
@@ -135,7 +135,7 @@ def test_the_environment_names_the_zoo_that_is_read(zoo, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("python", "command_line"),
     [
-        ("is no published file; pass verify_checksums=False to use it", "--skip-checksums"),
+        ("is not a published file; pass verify_checksums=False to use it", "--skip-checksums"),
         ("give its folder, or pass download=True", "--download"),
         ("was trained by another recipe; give the new runs another name", "another name: --name NAME"),
         ("cifar10: give the path of its folder", "--data"),

@@ -25,7 +25,7 @@ def test_the_verb_lists_fetches_and_gives_paths(published_server, tmp_path, caps
     assert Path(capsys.readouterr().out.strip()) == fetch_published("cifar10-cscores")
     asked = sum(published_server.requests.values())
     assert main(["published", "fetch", "imagenet-index", "cifar10"]) == 1
-    assert "'cifar10' is no published file" in capsys.readouterr().err
+    assert "'cifar10' is not a published file" in capsys.readouterr().err
     assert sum(published_server.requests.values()) == asked
 
 
@@ -58,4 +58,4 @@ def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar10-cscores").write_text("mine")
     assert main([*words, "cifar10-cscores"]) == 1
-    assert "cifar10-cscores: is no readable npz file" in capsys.readouterr().err
+    assert "cifar10-cscores: is not a readable npz file" in capsys.readouterr().err

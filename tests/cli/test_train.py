@@ -149,7 +149,7 @@ def test_a_bucket_is_filled_listed_and_counted_over(bucket, tmp_path, quick, cap
     assert main(command) == 0
     np.testing.assert_array_equal(load_scores(tmp_path / "scores.npz").scores, load_scores(out / "cscores.npz").scores)
     assert main(["zoo", "index", f"{bucket}/other"]) == 1
-    assert "other: is no zoo" in capsys.readouterr().err
+    assert "other: is not a zoo" in capsys.readouterr().err
 
 
 def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, capsys):
@@ -169,7 +169,7 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
         ([], {"experiment": "mnist-mlp"}, "mnist: give with --data the path"),
         ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
         (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),
-        (["--name", "../away"], {}, "is no name for an experiment"),
+        (["--name", "../away"], {}, "is not a name for an experiment"),
         (["--name", "cifar10-inception"], {}, "--name: cifar10-inception is declared by the package, whose dataset is"),
         (["--name", "digits-mlp-tf"], {}, "whose config.widths is [64], not [128]; choose another name"),
         (["--shard", "9/10"], {}, "expected at least one run"),

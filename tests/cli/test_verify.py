@@ -127,7 +127,7 @@ def test_bad_and_missing_runs_are_errors_and_the_others_are_verified(tree, tmp_p
     output = capsys.readouterr()
     assert "error: run digits-mlp-tf/0.7/40: is not in" in output.err
     assert "error: run digits-mlp-tf/0.7/1: " in output.err
-    assert "aux_arrays.npz: is no readable npz file" in output.err
+    assert "aux_arrays.npz: is not a readable npz file" in output.err
     assert "2 runs verified, 0 with mismatches, 2 failed" in output.out
 
 

@@ -115,4 +115,4 @@ def test_an_empty_zoo_holds_no_runs(tmp_path, capsys):
 
 def test_an_empty_place_is_no_place(capsys):
     assert main(["zoo", "list", ""]) == 1  # what an unset variable of a shell leaves
-    assert capsys.readouterr().err == "error: '' is no path\n"
+    assert capsys.readouterr().err == "error: '' is not a path\n"

@@ -156,7 +156,7 @@ def test_damaged_image_is_named_and_threads_end(folder):
     path = root / "train" / train[9].split("_")[0] / train[9]
     path.write_bytes(path.read_bytes()[:-900])
     threads = threading.active_count()
-    with pytest.raises(DataError, match=f"{train[9]}: is no readable JPEG"):
+    with pytest.raises(DataError, match=f"{train[9]}: is not a readable JPEG"):
         list(ImageNet(root).batches("train", 4))
     assert threading.active_count() == threads
 

@@ -90,7 +90,7 @@ def test_damaged_and_missing_files(tmp_path):
     data = path.read_bytes()
     for contents in (b"", b"text", data[:200], data[: len(data) // 2]):
         path.write_bytes(contents)
-        with pytest.raises(DataError, match=r"imagenet_index\.npz: is no readable npz file"):
+        with pytest.raises(DataError, match=r"imagenet_index\.npz: is not a readable npz file"):
             read_imagenet_index(path)
     path.unlink()
     with pytest.raises(DataError, match="No such file"):

@@ -96,7 +96,7 @@ def test_png_under_the_name_of_a_jpeg():
         top, left, rows, columns = center_box(81, 75)
         crop = jpeg.decode_crop(buffer.getvalue(), center_box, "a.JPEG")
         assert np.array_equal(crop, expected[top : top + rows, left : left + columns])
-    with pytest.raises(DataError, match=r"a\.JPEG: is no readable PNG"):
+    with pytest.raises(DataError, match=r"a\.JPEG: is not a readable PNG"):
         jpeg.decode_crop(buffer.getvalue()[:500], center_box, "a.JPEG")
 
 
@@ -115,7 +115,7 @@ def test_png_under_the_name_of_a_jpeg():
 @pytest.mark.parametrize("kind", ["420", "progressive-422"])
 def test_damaged_jpeg_is_named(kind, damage):
     data = damage(encode(photographs()[0], kind, 90))
-    with pytest.raises(DataError, match=r"n01440764_1\.JPEG: is no readable JPEG"):
+    with pytest.raises(DataError, match=r"n01440764_1\.JPEG: is not a readable JPEG"):
         jpeg.decode_crop(data, center_box, "n01440764_1.JPEG")
 
 

@@ -149,7 +149,7 @@ def test_digits_are_those_of_scikit_learn():
             "train__image are torch.float32 .*test__image torch.uint8",
         ),
         ({"train__image": np.zeros((9, 5, 5, 3), np.uint8)}, "train__image are torch.uint8 .3, 5, 5., test__image"),
-        ({"train__image": np.full((9, 5, 4, 3), np.nan)}, "train__image has values that are no finite numbers"),
+        ({"train__image": np.full((9, 5, 4, 3), np.nan)}, "train__image has values that are not finite numbers"),
         ({"train__image": np.zeros((9, 5, 4, 3), np.int16)}, "train__image is int16"),
         ({"__data_scale": np.float32(np.inf)}, "__data_scale is inf"),
         ({"__num_classes": np.float32(np.inf)}, "__num_classes is inf"),
@@ -179,7 +179,7 @@ def test_digits_are_those_of_scikit_learn():
         ({"__data_scale": np.float32(0)}, "__data_scale is 0.0"),
         ({"test__index": np.array([0, 1, 2, 2])}, "test__index is not 0 ... 3 in some order"),
         ({"test__index": np.array([1, 2, 3, 4])}, "test__index is not 0 ... 3 in some order"),
-        ({"train__label": np.array([{}] * 9)}, "is no readable npz file .*train__label holds object"),
+        ({"train__label": np.array([{}] * 9)}, "is not a readable npz file .*train__label holds object"),
     ],
 )
 def test_wrong_arrays_are_named(changes, message, tmp_path):
@@ -191,7 +191,7 @@ def test_wrong_arrays_are_named(changes, message, tmp_path):
 def test_other_files_are_refused(contents, tmp_path):
     path = tmp_path / "mine.npz"
     path.write_bytes(contents)
-    with pytest.raises(DataError, match=r"mine\.npz: is no readable npz file"):
+    with pytest.raises(DataError, match=r"mine\.npz: is not a readable npz file"):
         load_dataset("mine", path)
 
 

@@ -198,7 +198,7 @@ def test_damaged_batch_is_named(damage, tmp_path):
     write_cifar(tmp_path, "cifar10", 60, 20)
     path = tmp_path / "cifar-10-batches-py" / "test_batch"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match="test_batch: is no readable pickle"):
+    with pytest.raises(DataError, match="test_batch: is not a readable pickle"):
         load_dataset("cifar10", tmp_path, verify_checksums=False)
 
 
@@ -224,7 +224,7 @@ def test_mnist_with_images_missing(tmp_path):
     write_mnist(tmp_path, 60, 20)
     path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte: is no whole idx file"):
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte: is not a whole idx file"):
         load_dataset("mnist", tmp_path, verify_checksums=False)
     path.unlink()
     with pytest.raises(DataError, match="does not hold mnist"):

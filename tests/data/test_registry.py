@@ -147,7 +147,7 @@ def test_verify_refuses_parts_that_there_are_not(part):
 
 def test_what_is_no_name_or_no_folder_of_imagenet_is_one_line(tmp_path):
     for name in (None, 3, ["cifar10"], np.zeros(1000)):
-        with pytest.raises(DataError, match=r"is no name of a data set, expected such as 'cifar10'$"):
+        with pytest.raises(DataError, match=r"is not a name of a data set, expected such as 'cifar10'$"):
             load_dataset(name)
     with pytest.raises(DataError, match=r"has no imagenet_index\.npz, which says which file .*; `heldout published"):
         load_dataset("imagenet", tmp_path)

@@ -174,7 +174,7 @@ def test_examples_gone_by_are_redone_when_the_error_grows(monkeypatch):
 
 
 class SilentAt(nn.Module):
-    """A network whose logits are no numbers where the image is white."""
+    """A network whose logits are not numbers where the image is white."""
 
     def forward(self, x):
         return torch.where(x.mean((1, 2, 3)) == 1, torch.nan, 1.0)[:, None] * torch.arange(10.0)
@@ -184,7 +184,7 @@ class SilentAt(nn.Module):
 def test_logits_that_are_no_numbers_name_the_example(how):
     dataset = random_dataset(80)
     dataset.train.images[71] = 255
-    with pytest.raises(DataError, match="logits of example 71 of train are no finite numbers"):
+    with pytest.raises(DataError, match="logits of example 71 of train are not finite numbers"):
         evaluate(SilentAt(), dataset, "train", precision=how)
 
 
@@ -247,9 +247,9 @@ def test_what_is_no_network_and_no_run_and_no_precision_is_one_line():
     run, digits = load_run("digits-mlp-tf", 0.7, 3), load_digits()
     for given in (None, run.key, str(run.key), 3):
         for call in (lambda given=given: evaluate(given, digits, "test"), lambda given=given: verify(given, digits)):
-            with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+            with pytest.raises(DataError, match="is not a run, expected what load_run returns"):
                 call()
-        with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+        with pytest.raises(DataError, match="is not a run, expected what load_run returns"):
             predict([given], torch.zeros(1, 1, 8, 8))
     for name in ("exakt", "Fast", "bf16", None):
         with pytest.raises(DataError, match=r"precision .* is not known, expected exact or fast"):
@@ -262,7 +262,7 @@ def test_what_predict_and_evaluate_cannot_use_is_one_line():
         with pytest.raises(DataError, match=r"images are \w+, expected a tensor of floats"):
             predict(run, other)
     for other in (run.model, None, 3):
-        with pytest.raises(DataError, match="is no run, expected what load_run returns"):
+        with pytest.raises(DataError, match="is not a run, expected what load_run returns"):
             predict(other, images)
     for size in (0, -1, 2.5, "7", True):
         for call in (predict, lambda run, images, **how: evaluate(run, digits, "test", **how)):

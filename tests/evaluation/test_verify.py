@@ -107,7 +107,7 @@ def test_examples_that_the_data_lacks_are_counted(monkeypatch):
 def test_damaged_aux_arrays_are_an_error(tmp_path):
     shutil.copytree(sample_zoo(), tmp_path / "tree")
     (tmp_path / "tree/digits-mlp-tf/0.7/0/aux_arrays.npz").write_bytes(b"PK")
-    with pytest.raises(Exception, match=r"aux_arrays\.npz: is no readable npz"):
+    with pytest.raises(Exception, match=r"aux_arrays\.npz: is not a readable npz"):
         verify(load_run("digits-mlp-tf", 0.7, 0, tmp_path / "tree"), load_digits())
 
 

@@ -175,13 +175,13 @@ def test_unreadable_declarations_are_refused(tmp_path, text):
         ("own", OWN.replace('"https://example.com/own.tar.gz"', "3"), "'url' of [archive]"),
         ("own", OWN.replace("widths = [16]", "widths = 2020-01-01"), "holds what JSON cannot say"),
         ("own", OWN.replace("widths = [16]", "widths = " + DEEP), "nests too deeply"),
-        ("own", OWN.replace("widths = [16]", "widths = " + 3000 * "[" + 3000 * "]"), "is no TOML file"),
+        ("own", OWN.replace("widths = [16]", "widths = " + 3000 * "[" + 3000 * "]"), "is not a TOML file"),
         ("own", "recipe = 1\n" + OWN.partition("[recipe]")[0], "a recipe is a table"),
         ("own", "archive = 1\n" + OWN.partition("[recipe]")[0], "[archive] is a table"),
         ("own", OWN + "#" * 70_000, "longer than 64 kB"),
-        ("own", "dataset", "is no TOML file"),
-        ("o wn", OWN, "'o wn' is no name for an experiment"),
-        (".own", OWN, "'.own' is no name for an experiment"),
+        ("own", "dataset", "is not a TOML file"),
+        ("o wn", OWN, "'o wn' is not a name for an experiment"),
+        (".own", OWN, "'.own' is not a name for an experiment"),
     ],
 )
 def test_bad_files_of_a_person_are_one_line(tmp_path, name, text, message):

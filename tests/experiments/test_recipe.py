@@ -28,7 +28,7 @@ def test_a_file_gives_the_fields_it_names(tmp_path):
     [
         (GOOD + "dropout = 0.1", "no field 'dropout'"),
         (GOOD + "weight_dekay = 0.1", "did you mean 'weight_decay'?"),
-        (GOOD + "drops = " + 3000 * "[" + 3000 * "]", "is no TOML file"),
+        (GOOD + "drops = " + 3000 * "[" + 3000 * "]", "is not a TOML file"),
         (GOOD + "# " + 70_000 * "x", "is longer than 64 kB"),
         ("[recipe]\n" + GOOD, "no field 'recipe'"),
         ("epochs = 3\nbatch_size = 16", "lacks the field 'learning_rate'"),
@@ -42,7 +42,7 @@ def test_a_file_gives_the_fields_it_names(tmp_path):
         (GOOD + "drops = 0.5", "recipe.toml"),
         (GOOD + "decay = 'steps'", "'drops' of a recipe"),
         (GOOD + "precision = 'float16'", "expected one of float32, tf32, bf16"),
-        (GOOD + "epochs", "is no TOML file"),
+        (GOOD + "epochs", "is not a TOML file"),
     ],
 )
 def test_bad_files_are_one_line_errors(tmp_path, text, expected):

@@ -30,6 +30,6 @@ def pack(tree: Path, archive: Path, seed: int | None = 0) -> Path:
 
 
 def contents(zoo: Path) -> dict[str, bytes]:
-    """Give the files of a zoo's runs; records beside them and leftovers of killed writers are no runs."""
+    """Give the files of a zoo's runs; records beside them and leftovers of killed writers are not runs."""
     files = {str(path.relative_to(zoo)): path for path in sorted(zoo.glob("*/*/*/*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if "/." not in name}

@@ -48,7 +48,7 @@ def serving(script: Script) -> Iterator[str]:
                 return
             first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
             start, end = (int(first), int(last or len(script.data)) + 1) if script.ranges else (0, None)
-            if last != "0":  # a look at size and version is no read
+            if last != "0":  # a look at size and version is not a read
                 script.asked.append((start, self.headers["Accept-Encoding"]))
             step = script.steps.pop(0) if script.steps and last != "0" else {}
             data = script.data[start:end]

@@ -190,7 +190,7 @@ def read_result(place: Path, far: Mapping[str, bytes] = {}) -> dict[str, Any]:
 
 
 def _is_left(name: str) -> bool:
-    """Whether a file is no result: the output, what the killed one left, which goes later, what the cache remembers."""
+    """Whether a file is not a result: the output, temporary files of the killed one, what the cache remembers."""
     of_cache = name.startswith("cache/") and (name.endswith("manifest.json") or "/.locks/" in name)
     return of_cache or PARTIAL in name or REPLACED in name or name == "output"
 

@@ -243,11 +243,11 @@ def test_damaged_and_missing_files_are_refused(tmp_path, load):
     with pytest.raises(DataError, match=r"nothing\.npz: cannot be read \(No such file"):
         load(tmp_path / "nothing.npz")
     (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(DataError, match="is no readable npz file"):
+    with pytest.raises(DataError, match="is not a readable npz file"):
         load(tmp_path / "text.npz")
     np.savez(tmp_path / "whole.npz", scores=np.random.default_rng(0).random(1000))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
-    with pytest.raises(DataError, match="is no readable npz file"):
+    with pytest.raises(DataError, match="is not a readable npz file"):
         load(tmp_path / "cut.npz")
     with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
         pass
@@ -260,5 +260,5 @@ def test_pickled_objects_are_never_loaded(tmp_path):
     with pytest.raises(DataError, match=r"holds 0 names that end in \.JPEG"):
         load_scores(tmp_path / "objects.npz")
     np.save(tmp_path / "objects.npy", np.array([{}], object))
-    with pytest.raises(DataError, match="is no readable npy file"):
+    with pytest.raises(DataError, match="is not a readable npy file"):
         load_scores(tmp_path / "objects.npy")

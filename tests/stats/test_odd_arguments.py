@@ -168,7 +168,9 @@ def test_a_word_of_several_is_text():
     calls += [lambda it: RunTable.from_zoo(None, it, 0.7)]
     for call in calls:
         for wrong in (np.arange(3), np.arange(10) < 3, [0, 1], None, "tran", 3):
-            with pytest.raises(HeldoutError, match=r"expected|is no published file|is not known|are not in") as error:
+            with pytest.raises(
+                HeldoutError, match=r"expected|is not a published file|is not known|are not in"
+            ) as error:
                 call(wrong)
             assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="per is 'tran', expected 'test' or 'train'; did you mean 'train'"):
@@ -210,7 +212,7 @@ def test_names_of_runs_are_a_tuple_of_text():
     """`select_runs` would not find others by name."""
     arrays = BITS.packed_trained_on, BITS.packed_correct_train, BITS.packed_correct_test
     for keys in (list(BITS.keys), tuple(range(80)), np.array(BITS.keys), (key for key in BITS.keys)):
-        with pytest.raises(DataError, match=r"keys are no tuple of names"):
+        with pytest.raises(DataError, match=r"keys are not a tuple of names"):
             RunTable(keys, *arrays)
 
 
@@ -230,7 +232,7 @@ def test_original_indices_are_mapped_by_an_order(tmp_path):
 def test_a_number_is_no_path(wrong):
     """`open(1)` is standard output, and closes it."""
     for call in (RunTable.load, OutputTable.load, lambda it: find_facts("cifar10", "train", 10, [it])):
-        with pytest.raises(DataError, match="is no path"):
+        with pytest.raises(DataError, match="is not a path"):
             call(wrong)
 
 

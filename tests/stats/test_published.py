@@ -213,5 +213,5 @@ def test_errors_name_what_there_is(published_server, tmp_path):
         load_published("cifar10-cscores", "mine")
     for text in ("[names.x]\nfile = 'a'", "[files.'../a']\ncheck = 'md5:" + "0" * 32 + "'\n[names.x]\nfile = '../a'"):
         (tmp_path / "list.toml").write_text(text)
-        with pytest.raises(HeldoutError, match=r"list\.toml: is no list of published files"):
+        with pytest.raises(HeldoutError, match=r"list\.toml: is not a list of published files"):
             list_published()

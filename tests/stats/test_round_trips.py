@@ -250,7 +250,7 @@ def test_matrices_that_could_not_be_read_again_are_not_written(tmp_path, found, 
 def test_an_index_of_imagenet_is_of_rows_of_one_length(tmp_path):
     names, labels, values = ["a.JPEG", "b.JPEG"], np.arange(2), VALUES[:2]
     for change, message in (
-        ({0: ["ü.JPEG", "b.JPEG"]}, "is no ASCII text"),
+        ({0: ["ü.JPEG", "b.JPEG"]}, "is not ASCII text"),
         ({0: ["a.JPEG"]}, "tr_labels is int64"),
         ({0: None}, "tr_filenames is object"),
         ({3: [1, 2]}, "tt_filenames is int64"),
@@ -287,6 +287,6 @@ def test_files_are_named_as_people_write_them(tmp_path):
     for load, name in ((load_pairs, "pairs.npz"), (load_classwise, "classes.npz")):
         load(f"file://{tmp_path}/{name}")
         load(f" '{tmp_path}/{name}' ")
-        for wrong, message in (("https://server/x.npz", "is a URL"), (None, "None is no path")):
+        for wrong, message in (("https://server/x.npz", "is a URL"), (None, "None is not a path")):
             with pytest.raises(DataError, match=message):
                 load(wrong)

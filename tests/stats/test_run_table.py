@@ -267,7 +267,7 @@ def test_saving_never_replaces_what_is_no_table(tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("dear")
     table = RunTable.from_arrays(*random_runs(3, 5, 5, seed=0), mix_ratios=True)
-    with pytest.raises(DataError, match="exists and is no run table"):
+    with pytest.raises(DataError, match="exists and is not a run table"):
         table.save(tmp_path / "letters")
     assert (tmp_path / "letters" / "dear.txt").read_text() == "dear"
 
@@ -276,8 +276,8 @@ def test_saving_never_replaces_what_is_no_table(tmp_path):
     ("damage", "message"),
     [
         (lambda folder: (folder / "table.json").unlink(), "cannot be read as a run table"),
-        (lambda folder: (folder / "table.json").write_text("{"), "is no run table"),
-        (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is no readable npy file"),
+        (lambda folder: (folder / "table.json").write_text("{"), "is not a run table"),
+        (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is not a readable npy file"),
         (
             lambda folder: np.save(folder / "correct_test.npy", np.zeros((6, 1), np.uint64)),
             "not about the 5 and 5 examples",

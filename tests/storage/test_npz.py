@@ -166,7 +166,7 @@ def test_wrong_npz_files_are_one_line(tmp_path):
         read_npz(tmp_path / "a.npz")
     with pytest.raises(DataError, match="Is a directory"):
         read_npz(tmp_path)
-    with pytest.raises(DataError, match="npz file: is no readable npz file"):
+    with pytest.raises(DataError, match="npz file: is not a readable npz file"):
         read_npz(b"no zip file")
     with pytest.raises(DataError, match="it holds 'a' twice"):
         read_npz(zipped([("a.npy", npy(1)), ("a.npy", npy(2))]), wanted=["a"])

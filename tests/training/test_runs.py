@@ -154,7 +154,7 @@ def test_a_diverged_run_is_not_evaluated(tmp_path):
     digits, shares = load_digits(), []
     dataset = Unseen(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
     for experiment in (DIGITS, CONVOLUTIONS):
-        # Its loss is no number after the first epoch, and 59 more would change nothing.
+        # Its loss is not a number after the first epoch, and 59 more would change nothing.
         recipe = Recipe(60, 500, 1e30)
         with open_writable(tmp_path) as zoo:
             (result,) = train_batch(
@@ -360,7 +360,7 @@ def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
         ({"experiment": replace(DIGITS, train_examples=1000)}, "1000 training and 360 test examples"),
         ({"experiment": replace(DIGITS, config={**DIGITS.config, "in_features": 65})}, r"(1, 8, 8) do not fit mlp"),
         ({"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 9})}, "10 classes"),
-        ({"experiment": replace(DIGITS, name="../digits")}, "is no name for an experiment"),
+        ({"experiment": replace(DIGITS, name="../digits")}, "is not a name for an experiment"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, expected):

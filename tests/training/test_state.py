@@ -165,7 +165,7 @@ FORGED = {
 def test_what_is_no_state_of_the_training_never_becomes_a_run(tmp_path, monkeypatch, forge):
     state = interrupt(tmp_path / "zoo", monkeypatch)
     state.write_bytes(forge(state.read_bytes()))
-    with pytest.warns(UserWarning, match="is no state of this training") as warned:
+    with pytest.warns(UserWarning, match="is not a state of this training") as warned:
         resumed_from, found = finish(tmp_path / "zoo")
     assert len(warned) == 1
     assert str(state) in str(warned[0].message)

@@ -40,7 +40,7 @@ def test_orders_of_a_given_subset_are_permutations_of_it():
         (np.array([1, 1]), "twice"),
         (np.arange(10), "10 examples of 10"),
         (np.array([], np.int64), "0 examples of 10"),
-        (np.array([None]), "no readable npy"),
+        (np.array([None]), "not a readable npy"),
     ],
 )
 def test_bad_subsets_are_one_line_errors(tmp_path, array, expected):

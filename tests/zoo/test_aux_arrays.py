@@ -95,7 +95,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
     path = tmp_path / "aux_arrays.npz"
     np.savez(path, **asdict(make_aux()) | {"index_test": np.array([Bomb()], dtype=object)})
     (tmp_path / "touched").unlink(missing_ok=True)
-    with pytest.raises(ZooError, match=r"aux_arrays.npz: is no readable npz"):
+    with pytest.raises(ZooError, match=r"aux_arrays.npz: is not a readable npz"):
         AuxArrays.read(path)
     assert not (tmp_path / "touched").exists()
 

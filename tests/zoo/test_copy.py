@@ -131,7 +131,7 @@ def test_bad_runs_are_named_and_the_others_exported(tree, tmp_path):
     assert "0/checkpoints/ckpt-30: expected the files of one ckpt-30.data-00000-of-0000N" in found[0]
     assert "1/checkpoints: expected one checkpoint (ckpt-<epoch>.index), found ckpt-30.index, ckpt-31.index" in found[1]
     assert "2/checkpoints: expected one checkpoint (ckpt-<epoch>.index), found none" in found[2]
-    assert "3/aux_arrays.npz: is no readable npz file" in found[3]
+    assert "3/aux_arrays.npz: is not a readable npz file" in found[3]
     assert "4/aux_arrays.npz: cannot be read (No such file" in found[4]
     assert all("\n" not in error for error in found.values())
     assert [key.run for key in FolderZoo(tmp_path / "zoo").keys()] == [5]

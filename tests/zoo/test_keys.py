@@ -65,7 +65,7 @@ def test_lists_of_runs():
     assert 42 in runs
     assert 41 not in runs
     for text in ("", "a", "3-1", "1,,2", "-1", "0-99999999999", "4294967296"):
-        with pytest.raises(ZooError, match="no list of runs"):
+        with pytest.raises(ZooError, match="not a list of runs"):
             parse_runs(text)
 
 
@@ -78,5 +78,5 @@ def test_a_list_of_too_many_runs_costs_nothing_and_is_refused():
 def test_shards():
     assert parse_shard("2/3") == (2, 3)
     for text in ("3/3", "1", "-1/3", "a/b"):
-        with pytest.raises(ZooError, match="no shard"):
+        with pytest.raises(ZooError, match="not a shard"):
             parse_shard(text)

@@ -152,7 +152,7 @@ def test_damaged_files_are_refused(zoo):
     data = path.read_bytes()
     for damaged in (b"", data[:100], data[:-1], struct.pack("<Q", 2**60) + data[8:]):
         path.write_bytes(damaged)
-        with pytest.raises(ZooError, match=r"model.safetensors: is no readable safetensors"):
+        with pytest.raises(ZooError, match=r"model.safetensors: is not a readable safetensors"):
             load_run(EXPERIMENT, 0.7, 0, zoo)
 
 
@@ -196,7 +196,7 @@ def test_the_nearest_decimal_of_a_bfloat16_is_meant(zoo):
 
 @pytest.mark.parametrize("name", ["", "digits-mlp-tf/0.7/3", "../zoo", 3, KEY, ["digits-mlp-tf"]])
 def test_what_is_no_name_lists_nothing_without_a_word(zoo, name):
-    with pytest.raises(ZooError, match=r"is no name|names the run"):
+    with pytest.raises(ZooError, match=r"is not a name|names the run"):
         list_runs(zoo, name)
 
 
@@ -304,7 +304,7 @@ def test_logits_of_many_runs_are_those_of_each(zoo):
 def test_an_empty_name_is_no_place_and_never_the_sample(monkeypatch):
     monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
     for act in (open_zoo, list_runs, lambda place: load_run(EXPERIMENT, 0.7, 3, zoo=place)):
-        with pytest.raises(HeldoutError, match="'' is no path"):
+        with pytest.raises(HeldoutError, match="'' is not a path"):
             act("")
 
 

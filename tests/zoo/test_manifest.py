@@ -64,7 +64,7 @@ def test_a_foreign_manifest_is_read_with_suspicion(data, change):
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 10**6])
 def test_what_is_no_manifest_is_refused(data):
-    with pytest.raises(ZooError, match=r"there: is no readable manifest"):
+    with pytest.raises(ZooError, match=r"there: is not a readable manifest"):
         Manifest.from_bytes(data, "there")
 
 

@@ -89,7 +89,7 @@ def test_a_foreign_record_is_read_with_suspicion(folder, change):
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 60_000, b" " * 70_000])
 def test_what_is_no_record_is_refused(data):
-    with pytest.raises(ZooError, match=r"there: is no readable record"):
+    with pytest.raises(ZooError, match=r"there: is not a readable record"):
         read_record(data, KEY, "there")
 
 

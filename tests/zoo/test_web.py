@@ -241,7 +241,7 @@ def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path, mo
     list(fetch_runs(open_zoo(server.url), [key]))
     assert {name: (root / name).read_bytes() for name in whole} == whole
     (root / f"{key}/run.json").write_bytes(b"{broken")
-    with pytest.raises(ZooError, match=r"run.json: is no readable record"):  # there is no good one
+    with pytest.raises(ZooError, match=r"run.json: is not a readable record"):  # there is no good one
         load_run(str(key), zoo=server.url, offline=True)
 
 
@@ -276,7 +276,7 @@ def test_no_server_is_named():
 def test_a_manifest_cannot_lead_out_of_the_cache(server):
     text = (server.folder / "manifest.json").read_text()
     (server.folder / "manifest.json").write_text(text.replace(f'"{EXPERIMENT}"', '"../out"'))
-    with pytest.raises(ZooError, match="is no name for an experiment"):
+    with pytest.raises(ZooError, match="is not a name for an experiment"):
         list_runs(server.url)
 
 

@@ -64,7 +64,11 @@ def record_whole(
         record = ArchiveRecord(archive, source.size, found, None if wanted is None else found == wanted.lower(), _WHOLE)
         _write(zoo, experiment, record)
         if record.verified is False:
-            why = "--md5" if expected else f"published for {experiment.name}; another archive's goes with --md5"
+            why = (
+                "--md5"
+                if expected
+                else f"published for {experiment.name}; for another archive, give its MD5 with --md5"
+            )
             yield f"{archive}: MD5 is {found}, expected {wanted} ({why})"
 
 

@@ -45,7 +45,7 @@ class Arrivals(Generic[T]):
         """
         key, part = _named(member)
         if key not in self._folders and len(self._folders) >= RUNS:
-            raise ZooError(f"{self._archive}: names more than {RUNS} runs, which no archive does")
+            raise ZooError(f"{self._archive}: names more than {RUNS} runs, more than any archive has")
         parts = self.parts.get(key, {})
         if self._folders.setdefault(key, hash(member.folder)) != hash(member.folder):
             why = f"the run lies under {member.folder!r}, too"
@@ -55,7 +55,7 @@ class Arrivals(Generic[T]):
             why = f"the run has more than {RUN_FILES} files"
         else:
             return None
-        return f"{why}; which one counts cannot be told"
+        return f"{why}; it is unclear which one counts"
 
     def add(self, member: Member, value: T) -> dict[str, T] | None:
         """Note that a file came, for which there is no `problem`.

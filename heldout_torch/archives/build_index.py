@@ -52,7 +52,7 @@ def build_index(
         ZooError: If the archive cannot be read or is damaged, or holds no runs, or isal is missing.
     """
     if is_remote(archive) and out is None:
-        raise ZooError(f"{archive}: an index cannot be written beside it; name a file for it with --out")
+        raise ZooError(f"{archive}: its seek index cannot be written next to it; name a file with --out")
     opened = open_stream(str(archive), tell)
     with opened.stream, IndexWriter(str(archive), out or Path(f"{archive}{INDEX_ENDING}"), spacing) as writer:
         source = HashedStream(opened.stream, progress)
@@ -104,7 +104,8 @@ class IndexWriter:
         """Note an access point."""
         if point.window is None:
             raise ZooError(
-                f"{self._archive}: is a plain tar, only a .tar.gz needs an index; unpack it, name the folder"
+                f"{self._archive}: is a plain .tar file, only a .tar.gz can have a seek index; "
+                "unpack it and name its folder"
             )
         self._points.append((point.packed, point.unpacked, zlib.crc32(point.window) if point.window else None))
         self._windows.write(point.window)
@@ -131,12 +132,12 @@ class IndexWriter:
             ZooError: If it holds no whole runs, or the index cannot be written.
         """
         for key, parts in self._arrivals.parts.items():
-            self.problems.append(f"run {key}: not whole: only {', '.join(sorted(parts))} came")
+            self.problems.append(f"run {key}: incomplete: the archive has only {', '.join(sorted(parts))} came")
         if not self._lines:
-            raise ZooError(f"{self._archive}: holds no whole runs (<experiment>/<subset_ratio>/<run>/...)")
+            raise ZooError(f"{self._archive}: has no complete runs (<experiment>/<subset_ratio>/<run>/...)")
         for (_, before, _), (_, after, _) in itertools.pairwise([(0, 0, None), *self._points]):
             if after - before > REACH:
-                self.problems.append(f"reading can begin nowhere between bytes {before} and {after} of its contents")
+                self.problems.append(f"there is no access point between bytes {before} and {after} of its contents")
         runs = dict(sorted(self._lines.items()))
         said: dict[str, Any] = {
             "size": source.size,

@@ -34,9 +34,9 @@ def is_packed(head: bytes) -> bool:
         if head.startswith(magic):
             raise NoArchiveError(f"is {what}, not a .tar.gz; unpack it on the way: {unpack} FILE | heldout export -")
     if head.startswith(b"PK"):
-        raise NoArchiveError("is a zip file, expected a .tar.gz or a .tar; unpack it, and name the folder")
+        raise NoArchiveError("is a zip file, expected a .tar.gz or a .tar; unpack it and name the folder")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.lower().startswith(_PAGES):
         words = " ".join(text[:80].decode(errors="replace").split())
-        raise NoArchiveError(f"is a page or a message that was saved instead of the archive: {words!r}; fetch it again")
+        raise NoArchiveError(f"is a web page or a message saved in place of the archive: {words!r}; download it again")
     raise NoArchiveError(f"is no .tar.gz and no .tar; it begins with {head[:12]!r}")

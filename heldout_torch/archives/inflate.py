@@ -121,7 +121,7 @@ class _Inflated(io.RawIOBase):
         self._input = self._input[missing:]
         if len(self._trailer) == _TRAILER.size:
             if self._checked and _TRAILER.unpack(self._trailer) != self._way.crc_and_size:
-                raise ValueError("the CRC-32 or the size behind the compressed stream is another")
+                raise ValueError("the CRC-32 or the size after the compressed stream does not match")
             self._trailer = None
         elif ended:
             raise EOFError("the compressed stream ends too early")

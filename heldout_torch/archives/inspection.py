@@ -76,7 +76,7 @@ class Inspection:
         for title, counter in (
             ("runs", self.runs), ("files of runs", self.layouts), ("other members", self.others),
             ("arrays of aux_arrays.npz", self.arrays), ("variables of checkpoints", self.variables),
-            ("variables that the network has no use for", self.unknown), ("problems", self.problems),
+            ("variables that the network does not use", self.unknown), ("problems", self.problems),
         ):  # fmt: skip
             if counter:
                 yield f"{title}:"
@@ -88,11 +88,11 @@ class Inspection:
             test = f"{run.aux.correctness_test.mean():.4f}" if len(run.aux.index_test) else "not recorded"
             yield f"converted run {run.metadata.key}: epoch {run.metadata.epoch}, recorded test accuracy {test}"
         if not self.converted:
-            yield "an export would take nothing of what was read"
+            yield "an export would convert nothing of what was read"
         elif self.problems:
-            yield "an export would take the runs that are like those converted, and refuse those that have problems"
+            yield "an export would convert runs like these, and refuse those that have problems"
         else:
-            yield "an export would take all runs that are like those converted"
+            yield "an export would convert all runs like these"
 
 
 def inspect_archive(

@@ -89,7 +89,7 @@ class OnePass:
         yield from self._make_room(member.size)
         if self._held + member.size > HELD:
             self._held -= _size(self._arrivals.refuse(key))
-            yield Outcome(key, error="put off: memory is full of runs of which parts are still to come, export again")
+            yield Outcome(key, error="postponed: memory is full of incomplete runs; run the export again")
             return
         parts = self._arrivals.add(member, member.read())
         self._held += member.size
@@ -108,7 +108,7 @@ class OnePass:
         while self._working:
             yield from self._collect(wait_for_one=True)
         for key, parts in self._arrivals.parts.items():
-            yield Outcome(key, error=f"not whole: only {', '.join(sorted(parts)) or 'nothing'} came")
+            yield Outcome(key, error=f"incomplete: the archive has only {', '.join(sorted(parts)) or 'nothing'} came")
 
     def _meet(self, key: RunKey) -> Iterator[Outcome]:
         """Decide about a run of which the first part comes."""

@@ -41,7 +41,7 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
         stream, position = _open_at(archive, index, stretch)
         for part, offset, size in stretch:
             if offset + size - position > REACH:
-                raise ZooError(f"{archive}: {key}: the seek index has no access point near it; make it again")
+                raise ZooError(f"{archive}: {key}: the seek index has no access point near it; make the index again")
             try:
                 stream.skip_to(offset - position)
                 contents[part] = stream.read(size)

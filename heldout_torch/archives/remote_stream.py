@@ -95,7 +95,7 @@ def _version_in_bucket(location: str) -> tuple[int, str | None]:
         found = retried(lambda: filesystem.info(path), location)
         size, etag = found.get("size"), found.get("ETag") or found.get("etag")
         if size is None:
-            raise ZooError(f"{location}: the server does not say how large it is; copy the file to a disk first")
+            raise ZooError(f"{location}: the server does not say how large the file is; copy the file to a disk first")
     except FileNotFoundError:
         raise ZooError(f"{location}: there is no such file") from None
     return size, None if etag is None else str(etag)
@@ -192,7 +192,7 @@ class HttpStream(io.RawIOBase):
                 if error.code == 404:
                     raise ZooError(f"{self._url}: there is no such file") from None
                 if error.code == 416:
-                    raise ZooError(f"{self._url}: is shorter than it was; begin again") from None
+                    raise ZooError(f"{self._url}: is shorter than before; start again") from None
                 if error.code not in _LATER:
                     raise ZooError(f"{self._url}: the server refuses ({error.code} {error.reason})") from None
                 after = error.headers.get("Retry-After", "")
@@ -218,16 +218,18 @@ class HttpStream(io.RawIOBase):
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
         if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise ZooError(f"{self._url}: the server packs what it sends, which cannot be taken up where it breaks")
+            raise ZooError(
+                f"{self._url}: the server compresses what it sends, so reading cannot continue after a break"
+            )
         if self._known and (size, etag) != (self.size, self.etag):
             raise ZooError(
                 f"{self._url}: is another file than before (it had {self.size} bytes and ETag {self.etag}, "
-                f"now {size} and {etag}); begin again"
+                f"now {size} and {etag}); start again"
             )
         self.size, self.etag, self._known = size, etag, True
         at = (int(found[1]) if found else 0) if answer.status == 206 else 0
         if at > self._position:
-            raise ZooError(f"{self._url}: the server sends other bytes than were asked for")
+            raise ZooError(f"{self._url}: the server sends bytes that were not asked for")
         self._waited, self._came = 0.0, 0
         while at < self._position:  # it gives no ranges: what was read comes again
             data = self._receive(answer, min(READ, self._position - at))

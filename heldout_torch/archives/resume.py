@@ -112,7 +112,10 @@ class Marks:
             ours = marks.start.met[index::count]
             missing = target.missing([key for key in ours if key not in marks.start.failed])
             if missing:
-                tell(f"{target.location}: lacks run {missing[0]}, exported before; the archive is read from its start")
+                tell(
+                    f"{target.location}: lacks run {missing[0]}, which was exported before; "
+                    "the archive is read from its start"
+                )
                 marks.start = None
         return marks
 

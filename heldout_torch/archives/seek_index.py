@@ -88,7 +88,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
         if not is_remote(archive) and not Path(archive).exists():
             raise ZooError(f"{archive}: there is no such archive") from None
         elsewhere = (
-            "" if given else "; one that lies elsewhere is moved beside the archive, or named by index= in Python"
+            "" if given else "; if it is elsewhere, move it next to the archive, or name it with index= in Python"
         )
         raise ZooError(
             f"{name}: there is no seek index; make it with: heldout archive index ARCHIVE{elsewhere}"

@@ -30,7 +30,7 @@ def checked_index(name: str) -> str:
     """
     location, mark, digest = name.partition(_MARK)
     if not mark:
-        warn(f"what an archive's runs are is taken from {name} unchecked; name its {_MARK}…", stacklevel=2)
+        warn(f"the seek index {name} is used unchecked; to check it, add its SHA-256: {_MARK}…", stacklevel=2)
         return name
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")
@@ -63,7 +63,7 @@ def _fetch(location: str, digest: str, kept: Path) -> None:
     with stream, new_file(kept) as file:
         while data := stream.read(READ):
             if (size := size + len(data)) > MAX_FILE:
-                raise ZooError(f"{location}: has more than the {MAX_FILE} bytes expected at most")
+                raise ZooError(f"{location}: has more than {MAX_FILE} bytes, the largest size expected")
             found.update(data)
             file.write(data)
         if found.hexdigest() != digest:
@@ -79,4 +79,4 @@ def _check(path: str, digest: str) -> None:
 
 
 def _other(location: str, digest: str, found: str) -> str:
-    return f"{location}: has SHA-256 {found}, expected {digest}; it is another index, or damaged"
+    return f"{location}: has SHA-256 {found}, expected {digest}; it is a different index, or damaged"

@@ -82,7 +82,7 @@ def export_archive(
                         export.mark(marks, member)
                     yield from export.take(member)
                     if export.has_all and index is None:
-                        tell(f"all runs asked for have come after {source.size} bytes; the rest is not read")
+                        tell(f"all selected runs were read after {source.size} bytes; the rest is not read")
                         how = "in part"
                         break
                 else:
@@ -100,7 +100,7 @@ def export_archive(
             experiments = export.experiments.values()
             if how == "whole" and not experiments:
                 yield Outcome(
-                    None, error=f"{archive}: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
+                    None, error=f"{archive}: has none of the selected runs <experiment>/<subset_ratio>/<run>/"
                 )
             if how == "in part":
                 record_part(archive, target, experiments)

@@ -138,7 +138,7 @@ def _next_header(tar: TarBytes) -> Header | None:
             said.setdefault("linkpath", _text(text))
         elif kind == _GLOBAL:
             if _pax(text).keys() & {"path", "size", "linkpath"}:
-                raise TarError("bad header: one name or size for all members")
+                raise TarError("bad header: it gives one name or size to all members")
         else:
             said |= _pax(text)
     raise TarError(f"bad header: more than {EXTENDED_HEADERS} extended ones for one member")
@@ -156,7 +156,7 @@ def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, sa
     sparse = kind == _SPARSE or any(key.startswith("GNU.sparse.") for key in said)
     if "size" in said:
         if not re.fullmatch("[0-9]{1,19}", said["size"]):
-            raise TarError("bad header: its size is not a number")
+            raise TarError("bad header: the size is not a number")
         size = int(said["size"])
     if kind in _REGULAR:
         kind = b"5" if name.endswith("/") and kind == b"\0" else b"0"
@@ -189,7 +189,7 @@ def _pax(data: bytes) -> dict[str, str]:
         found = _RECORD.match(data, place)
         end = place + (int(found[1]) if found else 0)
         if found is None or not found.end() < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise TarError("bad header: no list of keys and values")
+            raise TarError("bad header: not a list of keys and values")
         said[found[2].decode(errors="replace")] = _text(data[found.end() : end - 1])
         place = end
     return said

@@ -107,13 +107,13 @@ def _refusal(header: Header) -> str | None:
     if header.name.startswith("/"):
         return "absolute path"
     if ".." in header.name.split("/"):
-        return "path leaves its folder"
+        return "the path leads out of its folder"
     if header.kind in _LINKS:
         return f"link to {header.link!r}"
     if header.sparse:
         return "sparse file"
     if header.kind not in (b"0", b"5"):
-        return "neither file nor folder"
+        return "neither a file nor a folder"
     return None
 
 

@@ -88,7 +88,9 @@ def _rules(names: Mapping[str, str], architecture: str) -> list[Rule]:
     rules_of = find_architecture(architecture).sonnet_rules
     if rules_of is None:
         known = [name for name in list_models() if find_architecture(name).sonnet_rules is not None]
-        raise CheckpointError(f"{architecture}: no Sonnet names are known, expected one of {', '.join(known)}")
+        raise CheckpointError(
+            f"{architecture}: no Sonnet names are known for this architecture, expected one of {', '.join(known)}"
+        )
     return list(rules_of(names))
 
 

@@ -16,18 +16,18 @@ from heldout_torch.storage.progress import set_quiet
 
 # Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
 VERBS = {
-    "archive": "make a seek index, for reading single runs out of an archive",
+    "archive": "make the seek index of an archive, or look at its beginning",
     "zoo": "list, check, fetch and publish a zoo, and write its manifest",
     "export": "convert TensorFlow runs to safetensors",
-    "declare": "write the file that makes a data set and a network of your own an experiment",
+    "declare": "write the TOML file of an experiment of your own",
     "train": "train new runs",
-    "experiment": "train runs, and write memorization, influence pairs and C-scores",
-    "stats": "memorization, influence and consistency scores",
+    "experiment": "train runs and write memorization, influence pairs and C-scores",
+    "stats": "compute memorization, influence and consistency scores",
     "published": "list and fetch the published scores and influence",
     "report": "write a page that shows what an experiment's runs memorize",
     "evaluate": "write the correctness of runs, or of a network of your own",
-    "warm-up": "compile what is compiled at first use",
-    "verify": "compare recorded correctness with what the networks give",
+    "warm-up": "compile kernels in advance",
+    "verify": "compare recorded correctness with the networks' predictions",
 }
 ACTIONS = {  # of verbs; each is configured in the verb's module
     "zoo": ("index", "check", "list", "pull", "push"),
@@ -70,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             more = f" ({error})" if str(error) else ""
             output.complain(f"error: there is not enough memory for this{more}; try smaller batches or fewer workers")
         except Terminated as terminated:
-            output.complain("terminated; what is finished stays, call again to go on")
+            output.complain("terminated; finished work is kept, run the command again to continue")
             return terminated.status
         except KeyboardInterrupt:
-            output.complain("interrupted; what is finished stays, call again to go on")
+            output.complain("interrupted; finished work is kept, run the command again to continue")
             return 130
         except Exception as error:
             error.add_note(_REPORT)
@@ -124,7 +124,7 @@ def _run(words: list[str]) -> int:
         parser.print_help()
         return 2
     if parser.parse_known_args(words[:1])[1]:
-        parser.error(f"{words[0]} is an option of verbs, and stands after one: heldout VERB {words[0]} ...")
+        parser.error(f"{words[0]} is an option of a verb, write it after the verb: heldout VERB {words[0]} ...")
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
         parser.error(f"{verb!r} is no verb{_meant(verb)} (choose from {', '.join(VERBS)})")

@@ -27,25 +27,25 @@ def configure(parser: Parser) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     index = actions.add_parser(
         "index",
-        help="write a seek index, ARCHIVE.seek beside the archive",
-        description="Read the archive once and write ARCHIVE.seek beside it, or what --out names. With both in one "
-        "place, on a disk or a web server, load_run(..., zoo=ARCHIVE) reads one run in about a second; with the index "
-        "elsewhere, load_run(..., zoo=ARCHIVE, index=FILE).",
+        help="write a seek index, by default ARCHIVE.seek next to the archive",
+        description="Read the archive once, and write its seek index to ARCHIVE.seek or to the file of --out. If both "
+        "are in one place, on a disk or a web server, load_run(..., zoo=ARCHIVE) reads one run in about a second. If "
+        "the seek index is elsewhere, use load_run(..., zoo=ARCHIVE, index=FILE).",
     )
-    index.add_argument("archive", type=place, metavar="ARCHIVE", help="a .tar.gz, or its URL")
-    index.add_argument(
-        "--out", type=options.file_to_write, metavar="FILE", help="where it is written, default: beside the archive"
-    )
+    index.add_argument("archive", type=place, metavar="ARCHIVE", help="path or URL of a .tar.gz file")
+    index.add_argument("--out", type=options.file_to_write, metavar="FILE", help="file to write, default: ARCHIVE.seek")
     options.add_spacing_option(index)
     index.set_defaults(run_verb=_index)
     inspect = actions.add_parser(
         "inspect",
-        help="say what an archive's beginning holds, and what an export would make of it",
-        description="Read the beginning of an archive, list what it names and how, and convert its first whole runs "
-        "in memory; with --data, evaluate them and compare with their aux_arrays.npz.",
+        help="show what the beginning of an archive has, and what an export would do with it",
+        description="Read the beginning of an archive, list the names of its files, and convert its first complete "
+        "runs in memory. With --data, also evaluate these runs and compare with their aux_arrays.npz.",
     )
-    inspect.add_argument("archive", metavar="SOURCE", help="an archive, its URL, or - for one on standard input")
-    inspect.add_argument("--bytes", type=options.size, default=2 * 10**9, metavar="N", help="such as 500M; default: 2G")
+    inspect.add_argument("archive", metavar="SOURCE", help="path or URL of an archive, or - for standard input")
+    inspect.add_argument(
+        "--bytes", type=options.size, default=2 * 10**9, metavar="N", help="how much to read, such as 500M, default: 2G"
+    )
     options.add_ignore_option(inspect)
     options.add_data_options(inspect)
     inspect.set_defaults(run_verb=_inspect)

@@ -26,20 +26,24 @@ from heldout_torch.storage.paths import local_path
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Look at a data set, build the network for it, and write NAME.toml, which `heldout train NAME.toml` takes: "
-        "what the experiment is, and a recipe to begin with. Edit it as you like before the first run is trained."
+        "Look at a data set, build the network for it, and write NAME.toml for `heldout train NAME.toml`. The file "
+        "declares the experiment and has a first recipe. You may edit it before the first run is trained."
     )
     parser.add_argument("name", metavar="NAME", help="name of the experiment, such as my-digits-mlp")
     options.add_data_options(parser)
-    parser.add_argument("--dataset", metavar="NAME", help="name of the data set, default: that of the file of --data")
-    parser.add_argument("--architecture", required=True, metavar="A", help="such as mlp, or one of --plugin")
+    parser.add_argument("--dataset", metavar="NAME", help="name of the data set, default: the name of the --data file")
+    parser.add_argument(
+        "--architecture", required=True, metavar="A", help="name of the network, such as mlp, or one from --plugin"
+    )
     parser.add_argument(
         "--config", type=options.json_object, default={}, metavar="JSON",
         help="options of the architecture, such as '{\"widths\": [512, 256]}'; sizes that the data set decides are "
         "filled in",
     )  # fmt: skip
-    parser.add_argument("--recipe", type=local_path, metavar="FILE.toml", help="how runs are trained")
-    parser.add_argument("--out", type=options.file_to_write, metavar="FILE.toml", help="default: NAME.toml")
+    parser.add_argument("--recipe", type=local_path, metavar="FILE.toml", help="recipe: how runs are trained")
+    parser.add_argument(
+        "--out", type=options.file_to_write, metavar="FILE.toml", help="file to write, default: NAME.toml"
+    )
     parser.set_defaults(run_verb=_declare)
 
 

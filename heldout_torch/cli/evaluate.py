@@ -26,16 +26,18 @@ from heldout_torch.zoo.open import open_writable
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Evaluate runs on their data set and file their aux_arrays.npz in the zoo OUT; runs that have theirs there, "
-        "of the same network and data set, are skipped, so an interrupted sweep goes on where it stopped. Or, given a "
-        ".safetensors file and the subset it was trained on, write the one file OUT."
+        "Evaluate runs on their data set, and write their aux_arrays.npz into the zoo OUT. Runs that are there, "
+        "evaluated with the same network and data set, are skipped, so an interrupted evaluation can be continued. "
+        "Or evaluate a .safetensors file, given the subset it was trained on, and write the npz file OUT."
     )
     options.add_place(parser, "source", f"a .safetensors file, or {options.PLACE}")
     add_sweep_options(parser)
-    parser.add_argument("--out", required=True, help="zoo, or for a .safetensors file the file to write")
-    parser.add_argument("--overwrite", action="store_true", help="evaluate also what is in OUT already")
-    parser.add_argument("--save", choices=["outputs"], help="also write every example's log odds beside the subsets")
-    parser.add_argument("--flips", action="store_true", help="outputs are means over an image and its mirror image")
+    parser.add_argument(
+        "--out", required=True, help="zoo to write into; for a .safetensors file, the npz file to write"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="also evaluate runs that are in OUT already")
+    parser.add_argument("--save", choices=["outputs"], help="also write the margin (log odds) of every example")
+    parser.add_argument("--flips", action="store_true", help="average outputs over each image and its mirror image")
     add_file_options(parser)
     parser.set_defaults(run_verb=_evaluate)
 

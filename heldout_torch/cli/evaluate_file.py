@@ -27,7 +27,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         "--subset",
         type=local_path,
         metavar="FILE",
-        help="examples that it was trained on, an npz, csv, parquet or npy file",
+        help="file of the examples that the network was trained on: npz, csv, parquet or npy",
     )
     options.add_order_option(own)
     own.add_argument("--architecture", help="of the network, default: that of --experiment")

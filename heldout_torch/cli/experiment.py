@@ -30,15 +30,15 @@ _NAMED = 5
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Train what the zoo lacks, then write memorization-R.npz and pairs-R.npz for each subset ratio R, and "
-        "cscores.npz: the files that `heldout stats` writes, in the order of the data set's own files."
+        "Train the runs that the zoo lacks. Then write memorization-R.npz and pairs-R.npz for each subset ratio R, and "
+        "cscores.npz: the same files as `heldout stats` writes, in the order of the data set's own files."
     )
     add_training_options(parser)
     parser.add_argument(
         "--out",
         type=options.folder_to_write,
         metavar="DIR",
-        help="folder of the statistics, default: statistics beside the runs; needed if the zoo is a URL",
+        help="folder for the statistics, default: ZOO/EXPERIMENT/statistics; required if ZOO is a URL",
     )
     parser.set_defaults(run_verb=_experiment, table=None)
 

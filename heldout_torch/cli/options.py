@@ -21,7 +21,7 @@ from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
 from heldout_torch.zoo.selection import Selection
 
 T = TypeVar("T")
-PLACE = "folder or URL of a zoo, unpacked TensorFlow archive, or archive with its seek index"
+PLACE = "folder or URL of a zoo, unpacked TensorFlow archive, or packed archive with its seek index"
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -107,9 +107,11 @@ def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PL
 def add_selection(parser: argparse.ArgumentParser, shards: bool = False) -> None:
     """Add the options that choose among the runs of a place; `selection` reads them."""
     chosen = parser.add_argument_group("which runs")
-    chosen.add_argument("--experiment", metavar="E", help="only this experiment, such as cifar10-inception")
-    chosen.add_argument("--subset-ratio", type=subset_ratio, nargs="+", default=[], metavar="R", help="only these")
-    chosen.add_argument("--runs", type=run_numbers, default=(), metavar="LIST", help="only these, such as 0-9,42")
+    chosen.add_argument("--experiment", metavar="E", help="only runs of this experiment, such as cifar10-inception")
+    chosen.add_argument(
+        "--subset-ratio", type=subset_ratio, nargs="+", default=[], metavar="R", help="only these ratios"
+    )
+    chosen.add_argument("--runs", type=run_numbers, default=(), metavar="LIST", help="only these runs, such as 0-9,42")
     if shards:
         add_shard(chosen)
 
@@ -117,7 +119,11 @@ def add_selection(parser: argparse.ArgumentParser, shards: bool = False) -> None
 def add_shard(parser: argparse._ActionsContainer) -> None:
     """Add the option that takes a share of the runs, for job arrays."""
     parser.add_argument(
-        "--shard", type=checked(parse_shard), default=(0, 1), metavar="I/N", help="every N-th run from the I-th"
+        "--shard",
+        type=checked(parse_shard),
+        default=(0, 1),
+        metavar="I/N",
+        help="only every N-th run, starting with run I, from 0",
     )
 
 
@@ -129,14 +135,14 @@ def selection(arguments: argparse.Namespace) -> Selection:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the number of runs that are worked on at once."""
-    parser.add_argument("--workers", type=count, metavar="N", help="threads, default: what serves the places well")
+    parser.add_argument("--workers", type=count, metavar="N", help="number of threads, default: chosen for the places")
 
 
 def add_dtype_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that stores models in half the bytes."""
     parser.add_argument(
         "--dtype", choices=list(DTYPES),
-        help="store weights in half the bytes, for features and scores; they load as float32, and are not verified",
+        help="store weights in 16 bits, for features and scores; such runs load as float32 and cannot be verified",
     )  # fmt: skip
 
 
@@ -144,7 +150,7 @@ def add_ignore_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that leaves out variables of TensorFlow runs."""
     parser.add_argument(
         "--ignore", nargs="+", default=[], metavar="PATTERN",
-        help="leave out variables such as 'model/ema/*' for which the network has no use; recorded in each run",
+        help="leave out variables of the checkpoint that the network does not use, such as 'model/ema/*'",
     )  # fmt: skip
 
 
@@ -152,7 +158,7 @@ def add_spacing_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that decides how dense a seek index is."""
     parser.add_argument(
         "--spacing", type=size, default=SPACING, metavar="N",
-        help="unpacked bytes between the places where reading can begin, each 32 kB of the index; default: 8 MiB",
+        help="decompressed bytes between access points, each of which takes 32 kB of the seek index; default: 8 MiB",
     )  # fmt: skip
 
 
@@ -188,7 +194,7 @@ def add_order_option(parser: "argparse.ArgumentParser | argparse._ArgumentGroup"
     """Add the option that says how the indices of `--subset` count."""
     parser.add_argument(
         "--order", choices=["original", "published"],
-        help="how a bare npy array of --subset counts examples: as the data set's own files do, or by published index",
+        help="how an npy file of --subset counts examples: in the order of the data set's files, or by published index",
     )  # fmt: skip
 
 
@@ -196,14 +202,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a data set lies; `load_data` reads them."""
     data = parser.add_argument_group("the data set")
     data.add_argument("--data", type=local_path, metavar="PATH", help="folder or npz file of the data set")
-    data.add_argument("--download", action="store_true", help="fetch CIFAR or MNIST into --data if they are not there")
     data.add_argument(
-        "--skip-checksums", action="store_true", help="admit CIFAR or MNIST files other than the published ones"
+        "--download", action="store_true", help="download CIFAR or MNIST into the --data folder if missing"
+    )
+    data.add_argument(
+        "--skip-checksums", action="store_true", help="accept CIFAR or MNIST files that differ from the published ones"
     )
     data.add_argument(
         "--allow-missing",
         action="store_true",
-        help="take ImageNet although files are missing, without their examples; not to train, nor to write aux arrays",
+        help="leave out ImageNet examples whose files are missing; not for training, nor for writing aux arrays",
     )
 
 

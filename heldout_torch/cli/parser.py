@@ -65,11 +65,11 @@ class Parser(HelpfulParser):
         )
         told.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS,
-            help="lists and summaries as JSON on standard output, one object a line",
+            help="lists and summaries as JSON on standard output, one object per line",
         )  # fmt: skip
         self.add_argument(
             "--plugin", type=_imported, default=argparse.SUPPRESS, metavar="MODULE",
-            help="import this module (dotted name), which registers networks or data sets of your own; can be repeated",
+            help="import this module (dotted name), which registers your networks or data sets; can be repeated",
         )  # fmt: skip
 
 

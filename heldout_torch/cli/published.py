@@ -12,7 +12,9 @@ def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser(
-        "list", help="show what is published", description="Show names, orders of examples, and what each name gives."
+        "list",
+        help="list published files",
+        description="List the names, the order of examples, and the contents of each.",
     )
     listing.set_defaults(run_verb=_list)
     fetch = actions.add_parser(
@@ -24,7 +26,9 @@ def configure(parser: Parser) -> None:
     fetch.add_argument("names", nargs="+", metavar="NAME", help="such as cifar10-cscores")
     fetch.set_defaults(run_verb=_fetch)
     path = actions.add_parser(
-        "path", help="print where a file lies", description="Print the path of a published file; fetch it if need be."
+        "path",
+        help="print the path of a file",
+        description="Print the path of a published file; fetch it if necessary.",
     )
     path.add_argument("name", metavar="NAME", help="such as cifar10-cscores")
     path.set_defaults(run_verb=_path)

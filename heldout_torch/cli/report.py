@@ -29,7 +29,7 @@ def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
         "Write a folder with index.html, which opens from disk: accuracies, memorized examples, "
-        "high-influence pairs, C-scores, and which runs held out each example. Nothing is loaded from elsewhere."
+        "high-influence pairs, C-scores, and which runs held out each example. The page loads nothing from the network."
     )
     options.add_place(parser)
     parser.add_argument("--experiment", metavar="E", help="such as digits-mlp, default: the only one in the zoo")
@@ -46,10 +46,10 @@ def configure(parser: Parser) -> None:
         type=local_path,
         nargs="+",
         metavar="TABLE",
-        help="saved run tables, one a ratio, instead of ZOO's runs",
+        help="saved run tables, one for each ratio, to use instead of ZOO's runs",
     )
     parser.add_argument(
-        "--classes", type=local_path, metavar="FILE", help="text file of class names, one a line, from 0"
+        "--classes", type=local_path, metavar="FILE", help="text file of class names, one on each line, from class 0"
     )
     parser.set_defaults(run_verb=_report, table=None)
 

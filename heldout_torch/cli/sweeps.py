@@ -29,10 +29,10 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=["exact", "fast"], default="exact", help="fast: 16 bits where float32 would agree"
     )
-    parser.add_argument("--batch-size", type=options.count, metavar="N", help="images loaded at once")
+    parser.add_argument("--batch-size", type=options.count, metavar="N", help="number of images loaded at once")
     parser.add_argument(
         "--device", nargs="+",
-        help="such as cpu or cuda:0 cuda:1, of a cluster cpu or cuda, default: all GPUs, or the CPU",
+        help="such as cpu or cuda:0 cuda:1, on a cluster cpu or cuda, default: all GPUs, else the CPU",
     )  # fmt: skip
     parser.add_argument(
         "--cluster", metavar="ADDRESS",

@@ -31,9 +31,8 @@ def add_facts_options(parser: argparse.ArgumentParser) -> None:
     options.add_data_options(parser)
     parser.add_argument(
         "--labels", nargs="+", default=[], metavar="FILE",
-        help="take labels from these files instead of a data set: published scores or class-wise influence, also by "
-        "name (cifar100-influence, imagenet-index), or an npz data set; without either, statistics that need no "
-        "labels have none",
+        help="read labels from these files instead of a data set: published scores or class-wise influence, or their "
+        "names (cifar100-influence, imagenet-index), or an npz data set",
     )  # fmt: skip
 
 

@@ -38,11 +38,11 @@ from heldout_torch.zoo.open import open_writable
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Train models on random subsets of a training set and file them in a zoo. Runs already in the zoo "
-        "are skipped, so an interrupted training goes on where it stopped."
+        "Train models on random subsets of a training set, and store them in a zoo. Runs that are in the zoo already "
+        "are skipped, so an interrupted training can be continued."
     )
     add_training_options(parser)
-    parser.add_argument("--save", choices=["outputs"], help="also write every example's log odds beside the subsets")
+    parser.add_argument("--save", choices=["outputs"], help="also write the margin (log odds) of every example")
     parser.set_defaults(run_verb=_train)
 
 
@@ -51,25 +51,37 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "experiment",
         metavar="EXPERIMENT",
-        help="such as digits-mlp, or a file of your own, my-experiment.toml; the name of one that the zoo declares "
-        "needs --recipe, since a zoo does not say how runs are trained",
+        help="experiment, such as digits-mlp, or its file, such as my-experiment.toml; an experiment that only the zoo "
+        "declares needs --recipe, because a zoo does not say how runs are trained",
     )
     parser.add_argument("--runs", type=options.run_numbers, required=True, help="numbers of the runs, such as 0-1999")
     subset = parser.add_mutually_exclusive_group(required=True)
-    subset.add_argument("--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="such as 0.7")
+    subset.add_argument(
+        "--subset-ratio",
+        type=options.subset_ratio,
+        nargs="+",
+        metavar="R",
+        help="share of the training set, such as 0.7",
+    )
     subset.add_argument(
         "--subset", type=local_path, metavar="FILE",
-        help="train on these examples instead (of `heldout stats keep`: npz, csv or parquet; or npy); needs --name",
+        help="train on the examples of this file (npz, csv or parquet from `heldout stats keep`, or npy); needs --name",
     )  # fmt: skip
     options.add_order_option(parser)
-    parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://..., ...)")
-    parser.add_argument("--name", help="file the runs under this name instead of EXPERIMENT")
+    parser.add_argument("--zoo", required=True, help="folder of the zoo, or a URL that can be written (s3://...)")
+    parser.add_argument("--name", help="store the runs under this name instead of EXPERIMENT")
     options.add_data_options(parser)
-    parser.add_argument("--recipe", type=local_path, metavar="FILE.toml", help="train in this way, not as shipped")
     parser.add_argument(
-        "--batch-of-runs", type=_count_or_auto, default=None, metavar="N", help="runs trained together, default: auto"
+        "--recipe", type=local_path, metavar="FILE.toml", help="recipe to use instead of the experiment's"
     )
-    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, or the CPU")
+    parser.add_argument(
+        "--batch-of-runs",
+        type=_count_or_auto,
+        default=None,
+        metavar="N",
+        help="number of runs trained together, default: auto",
+    )
+    parser.add_argument("--device", nargs="+", help="such as cpu or cuda:0 cuda:1, default: all GPUs, else the CPU")
     options.add_shard(parser)
     parser.add_argument(
         "--cluster",

@@ -15,8 +15,8 @@ from heldout_torch.data.transforms import center_box, preprocess_crop
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Compile the counting kernels and those of ImageNet's preprocessing, which otherwise takes some seconds at "
-        "their first use, and keep them in Numba's cache. NUMBA_CACHE_DIR may name a folder for it."
+        "Compile the kernels for counting and for ImageNet's preprocessing, which takes some seconds, and keep them in "
+        "Numba's cache. Otherwise they are compiled at their first use. NUMBA_CACHE_DIR may name the cache folder."
     )
     parser.set_defaults(run_verb=_warm_up)
 

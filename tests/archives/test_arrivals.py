@@ -78,7 +78,7 @@ def test_two_spellings_of_one_run_are_never_mixed(runs, tmp_path, other):
     assert [key.run for key in exported] == [2]
     assert exported == indexed
     (error,), (problem,) = errors, problems
-    assert f"the run lies under {other!r}, too; which one counts cannot be told" in error
+    assert f"the run lies under {other!r}, too; it is unclear which one counts" in error
     assert error in problem
 
 

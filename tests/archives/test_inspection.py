@@ -41,7 +41,7 @@ def test_a_good_archive_is_described_and_its_first_runs_converted(tree, tmp_path
     assert not found.problems
     assert not found.unknown
     lines = list(found.lines())
-    assert lines[-1] == "an export would take all runs that are like those converted"
+    assert lines[-1] == "an export would convert all runs like these"
     assert any(line.startswith(f"converted run {EXPERIMENT}/0.7/") for line in lines)
 
 
@@ -81,6 +81,6 @@ def test_an_unknown_experiment_and_bytes_that_are_none_are_problems(tree, tmp_pa
     found = inspect(pack(tree, tmp_path / "x.tar.gz"))
     assert found.runs["who/0.7"] == 12
     assert "'who' is not known" in next(iter(found.problems))
-    assert list(found.lines())[-1] == "an export would take nothing of what was read"
+    assert list(found.lines())[-1] == "an export would convert nothing of what was read"
     (tmp_path / "page.tar.gz").write_bytes(b"<html>no</html>")
     assert "is a page or a message" in next(iter(inspect(tmp_path / "page.tar.gz").problems))

@@ -198,7 +198,7 @@ def test_a_run_far_from_every_point_is_refused(indexed, monkeypatch):
         except ZooError as error:
             refused.append(str(error))
     assert refused
-    assert all("the seek index has no access point near it; make it again" in line for line in refused)
+    assert all("the seek index has no access point near it; make the index again" in line for line in refused)
 
 
 def test_a_damaged_archive_gives_no_index_and_no_run(indexed, tmp_path):

@@ -132,7 +132,7 @@ def test_marks_count_only_while_the_runs_before_them_are_there(packed, tmp_path,
     outcomes, read = export(data, tmp_path / "zoo", told=told)
     assert read == len(data)
     assert len(errors(outcomes)) == 1
-    assert f"lacks run {EXPERIMENT}/0.7/0, exported before; the archive is read from its start" in told[0]
+    assert f"lacks run {EXPERIMENT}/0.7/0, which was exported before; the archive is read from its start" in told[0]
     assert contents(tmp_path / "zoo") == expected
     assert record(tmp_path / "zoo")["md5"] is not None
 
@@ -172,7 +172,7 @@ def test_damage_is_found_after_an_end_and_the_next_call_begins_anew(packed, tmp_
     assert any("is damaged or cut off" in error or "damaged" in error for error in errors(outcomes))
     if place == "end":
         assert any(
-            "the CRC-32 or the size behind the compressed stream is another" in error for error in errors(outcomes)
+            "the CRC-32 or the size after the compressed stream does not match" in error for error in errors(outcomes)
         )
     assert list(cache.iterdir()) == []
     assert not (tmp_path / "zoo" / EXPERIMENT / "archive.json").exists()

@@ -48,7 +48,7 @@ def test_an_index_by_url_is_fetched_once_and_hashed_whenever_it_is_used(shared, 
         data[-1] ^= 1
         kept.write_bytes(data)
         monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
-        with pytest.raises(ZooError, match="it is another index, or damaged"):
+        with pytest.raises(ZooError, match="it is a different index, or damaged"):
             load_run(EXPERIMENT, 0.7, 5, zoo=archive, index=name)
         monkeypatch.delenv("HELDOUT_TORCH_OFFLINE")
         assert load_run(EXPERIMENT, 0.7, 5, zoo=archive, index=name).metadata.run == 5  # there is a good one
@@ -78,7 +78,7 @@ def test_another_index_than_named_is_refused_and_not_kept(shared, tmp_path):
         load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{index}#sha256={digest}")
     with Server(tmp_path).running() as server:
         name = f"{server.url}/elsewhere/mine.seek#sha256={digest}"
-        with pytest.raises(ZooError, match="it is another index, or damaged"):
+        with pytest.raises(ZooError, match="it is a different index, or damaged"):
             load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)
     assert not list((tmp_path / "cache").rglob("*.seek"))
     with pytest.raises(ZooError, match="expected 64 hexadecimal digits"):

@@ -162,7 +162,7 @@ def test_memory_full_of_parts_puts_runs_off_until_the_next_call(runs, tmp_path, 
 def test_an_archive_without_a_run_asked_for_is_an_error(few, tmp_path):
     for selection in (Selection(runs=[99]), Selection(experiment="other"), Selection(subset_ratios=[0.1])):
         (error,) = problems(export(few[0], tmp_path / "zoo", selection=selection))
-        assert error == "few.tar.gz: holds no run <experiment>/<subset_ratio>/<run>/ of those asked for"
+        assert error == "few.tar.gz: has none of the selected runs <experiment>/<subset_ratio>/<run>/"
     assert not (tmp_path / "zoo").exists()
 
 

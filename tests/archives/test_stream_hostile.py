@@ -50,13 +50,13 @@ def export(path, zoo):
     [
         (member(f"/{RUN}/aux_arrays.npz", b"x"), "absolute path"),
         (member("/etc/heldout", b"x"), "absolute path"),
-        (member(f"../{RUN}/aux_arrays.npz", b"x"), "path leaves its folder"),
-        (member(f"{EXPERIMENT}/0.7/../../../out", b"x"), "path leaves its folder"),
+        (member(f"../{RUN}/aux_arrays.npz", b"x"), "the path leads out of its folder"),
+        (member(f"{EXPERIMENT}/0.7/../../../out", b"x"), "the path leads out of its folder"),
         (member(f"{RUN}/aux_arrays.npz", kind=tarfile.SYMTYPE, link="/etc/passwd"), "link to '/etc/passwd'"),
         (member(f"{RUN}/checkpoints/ckpt-30.index", kind=tarfile.LNKTYPE, link="../../x"), "link to '../../x'"),
-        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.CHRTYPE), "neither file nor folder"),
-        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.BLKTYPE), "neither file nor folder"),
-        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.FIFOTYPE), "neither file nor folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.CHRTYPE), "neither a file nor a folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.BLKTYPE), "neither a file nor a folder"),
+        (member(f"{RUN}/aux_arrays.npz", kind=tarfile.FIFOTYPE), "neither a file nor a folder"),
     ],
 )
 def test_a_member_that_is_no_plain_file_of_its_place_is_refused_by_name(good, tmp_path, bad, reason):

@@ -100,7 +100,7 @@ def test_inspect_says_what_an_export_would_meet(archive, capsys):
     assert "model/ema/decay" in out
     assert "--ignore 'model/ema/*'" in out
     assert main(["archive", "inspect", str(archive), "--ignore", "model/ema/*", "--bytes", "1M"]) == 0
-    assert "an export would take all runs that are like those converted" in capsys.readouterr().out
+    assert "an export would convert all runs like these" in capsys.readouterr().out
 
 
 def test_inspect_is_told_as_json_too(archive, capsys):

@@ -69,7 +69,7 @@ def test_other_options_before_a_verb_are_told_where_they_go(capsys):
             main(words)
         assert stop.value.code == 2
         assert (
-            f"{words[0]} is an option of verbs, and stands after one: heldout VERB {words[0]}"
+            f"{words[0]} is an option of a verb, write it after the verb: heldout VERB {words[0]}"
             in capsys.readouterr().err
         )
     for words in (["--json"], ["--quiet"], ["--plugin"], ["--plugin", "math"]):
@@ -208,7 +208,7 @@ def test_a_fault_of_the_package_is_a_traceback_with_a_request_to_report_it(monke
 
 def test_an_interruption_is_130(monkeypatch, capsys):
     assert raising(monkeypatch, KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "interrupted; what is finished stays, call again to go on\n"
+    assert capsys.readouterr().err == "interrupted; finished work is kept, run the command again to continue\n"
 
 
 # Outputs that are closed, full or gone
@@ -277,7 +277,7 @@ def test_being_terminated_or_hung_up_is_an_orderly_end(tmp_path, number, status)
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == status
-    assert errors == "terminated; what is finished stays, call again to go on\n"
+    assert errors == "terminated; finished work is kept, run the command again to continue\n"
     assert not list(zoo.rglob("*partial*"))
     assert list_runs(zoo)
 

@@ -168,6 +168,7 @@ def test_rules_that_name_a_tensor_twice_are_refused():
 
 def test_a_network_without_sonnet_names_says_which_have_them():
     with pytest.raises(
-        CheckpointError, match=r"cifar_resnet18: no Sonnet names are known, expected one of .*mlp, resnet50"
+        CheckpointError,
+        match=r"cifar_resnet18: no Sonnet names are known for this architecture, expected one of .*mlp, resnet50",
     ):
         from_sonnet({}, "cifar_resnet18")

@@ -103,7 +103,7 @@ class Bench:
 
 
 def tried(name: str, make: Callable[[], Iterable[Row]]) -> Iterator[Row]:
-    """Yield rows of what is only tried; where a machine cannot do it, which is no failure, a row says so."""
+    """Yield rows of what is only tried; where a machine cannot do it, which is not a failure, a row says so."""
     try:
         yield from make()
     except Exception as error:  # what is tried has its own ways to fail on each machine

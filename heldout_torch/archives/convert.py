@@ -61,7 +61,7 @@ def convert_parts(
     """
     prefix = _prefix(folder, parts)
     if not (names := shard_names(parts, prefix.name)):
-        raise CheckpointError(f"{prefix}: data files are missing, or of several checkpoints")
+        raise CheckpointError(f"{prefix}: data files are missing, or there are files of several checkpoints")
     shards = [parts[name] for name in names]
     return _convert(parts[f"{prefix.name}.index"], shards, str(prefix), experiment, key, ignore)
 

@@ -104,7 +104,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, struct.error, zlib.error,
             OverflowError, RecursionError) as error:  # fmt: skip
         reason = one_line(error)[:200]
-        raise ZooError(f"{name}: is no readable seek index ({reason}); make it again") from None
+        raise ZooError(f"{name}: is not a readable seek index ({reason}); make it again") from None
     try:
         check_ranges(archive, index.size)
         trailer = read_range(archive, index.size - 8, index.size + 1)
@@ -174,5 +174,5 @@ def _read_run(line: bytes) -> tuple[RunKey, dict[str, Place]]:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**62:
-        raise ValueError(f"{str(value)[:20]!r} is no size or place")
+        raise ValueError(f"{str(value)[:20]!r} is not a size or place")
     return value

@@ -127,7 +127,7 @@ def _run(words: list[str]) -> int:
         parser.error(f"{words[0]} is an option of a verb, write it after the verb: heldout VERB {words[0]} ...")
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
-        parser.error(f"{verb!r} is no verb{_meant(verb)} (choose from {', '.join(VERBS)})")
+        parser.error(f"{verb!r} is not a verb{_meant(verb)} (choose from {', '.join(VERBS)})")
     options = verb_parser(verb).parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
     set_quiet(options.quiet)
     try:

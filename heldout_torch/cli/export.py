@@ -31,25 +31,27 @@ from heldout_torch.zoo.selection import Selection
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Convert the runs of an archive, packed or unpacked, to safetensors; between zoos, copy them. Runs already in "
-        "the zoo are skipped, so an interrupted export goes on where it stopped. An archive under a URL is then read "
-        "on from near that place; one on a disk or a pipe is read again from its start."
+        "Convert the runs of an archive, packed or unpacked, to safetensors; or copy runs from one zoo to another. "
+        "Runs that are in the zoo already are skipped, so an interrupted export can be continued. An archive at a URL "
+        "is then read from near the place where it stopped; an archive on a disk or a pipe is read from its start."
     )
     options.add_place(
         parser, "source",
-        "an archive or its URL, - for one on standard input, the name of an experiment for its published archive, one "
-        f"run directory, or {options.PLACE}",
+        "path or URL of an archive, - for standard input, name of an experiment for its published archive, one run "
+        f"directory, or {options.PLACE}",
     )  # fmt: skip
-    parser.add_argument("--zoo", required=True, metavar="ZOO", help="folder, or URL that can be written, to export to")
+    parser.add_argument(
+        "--zoo", required=True, metavar="ZOO", help="zoo to export to: a folder, or a URL that can be written"
+    )
     options.add_selection(parser, shards=True)
     options.add_workers(parser)
-    parser.add_argument("--overwrite", action="store_true", help="export also what is in the zoo already")
+    parser.add_argument("--overwrite", action="store_true", help="also export runs that are in the zoo already")
     parser.add_argument(
         "--md5", type=options.md5, help="MD5 that a packed archive must have, default: the published one"
     )
     parser.add_argument(
         "--index", type=options.file_to_write, metavar="FILE",
-        help="write the archive's seek index, too, as `heldout archive index` does; all of the archive is then read",
+        help="also write the seek index of the archive, as `heldout archive index` does; this reads the whole archive",
     )  # fmt: skip
     options.add_spacing_option(parser)
     options.add_ignore_option(parser)
@@ -142,7 +144,7 @@ def _export_archive(arguments: argparse.Namespace, location: str, target: Writab
             opened = open_stream(location, complain, start)
             stream = stack.enter_context(opened.stream)
             if is_remote(location) and (opened.size, opened.etag) != (size, etag):
-                raise ZooError(f"{location}: was replaced just now; begin again")
+                raise ZooError(f"{location}: was replaced just now; start again")
             size = opened.size
         index = None
         if arguments.index is not None:

@@ -43,7 +43,7 @@ run_numbers = checked(parse_runs)
 def count(text: str, least: int = 1) -> int:
     """Return a number from 1, or from another least."""
     if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least}")
     return int(text)
 
 
@@ -52,13 +52,13 @@ def share(text: str, least: int = 0) -> float:
     with suppress(ValueError):
         if least <= (number := float(text)) <= 1:
             return number
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to 1")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to 1")
 
 
 def md5(text: str) -> str:
     """Return an MD5 as it is compared."""
     if re.fullmatch(r"[0-9a-f]{32}", digest := text.strip().lower()) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no MD5, expected 32 hexadecimal digits")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an MD5, expected 32 hexadecimal digits")
     return digest
 
 
@@ -175,7 +175,7 @@ def size(text: str) -> int:
     """Parse a number of bytes such as `500M` or `2G`."""
     found = re.fullmatch(r"(\d{1,15})([KMGT]?)B?", text.strip().upper())
     if found is None or int(found[1]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, expected such as 500M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, expected such as 500M or 2G")
     return int(found[1]) * 1000 ** " KMGT".index(found[2] or " ")
 
 

@@ -23,7 +23,7 @@ from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.summary import write_classwise
 
 _ORIGINAL = (
-    "Examples are written in the order of the data set's own files, as in the published ones, and the file says so. "
+    "Examples are written in the order of the data set's own files, and the file says so. "
     "The suffix of FILE decides its format: .npz, .csv or .parquet."
 )
 
@@ -36,11 +36,13 @@ def configure(parser: Parser) -> None:
     _add_ratio(memorization)
     consistency = _add(statistics, "consistency", "C-scores with standard errors and intervals", _consistency)
     _add_ratios(consistency)
-    influence = _add(statistics, "influence", "influence within classes as published, with intervals", _influence)
+    influence = _add(
+        statistics, "influence", "influence within classes in the published layout, with intervals", _influence
+    )
     _add_ratio(influence)
     _add_device(influence)
 
-    pairs = _add(statistics, "pairs", "high-influence pairs, and how sure they are", _pairs)
+    pairs = _add(statistics, "pairs", "high-influence pairs with intervals, p-values and false-discovery rates", _pairs)
     _add_ratio(pairs)
     _add_device(pairs)
     pairs.add_argument(
@@ -53,13 +55,15 @@ def configure(parser: Parser) -> None:
         metavar="X",
         help="of the training example, default: 0.25",
     )
-    pairs.add_argument("--any-class", action="store_true", help="also pairs of different labels")
+    pairs.add_argument("--any-class", action="store_true", help="also find pairs with different labels")
 
     keep_parser = _add(statistics, "keep", "indices of the training examples to keep, and how they count", keep)
     _add_ratios(keep_parser)
     add_keep_options(keep_parser)
 
-    accuracy = _add(statistics, "accuracy", "a table of accuracies by subset ratio, mean and spread", _accuracy)
+    accuracy = _add(
+        statistics, "accuracy", "a table of accuracies by subset ratio, mean and standard deviation", _accuracy
+    )
     _add_ratios(accuracy)
 
 
@@ -67,16 +71,16 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
     parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
     optional = name == "keep"  # by a published score
     options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough", optional=optional)
-    parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one in the zoo")
-    parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these, such as 0-9,42")
+    parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one there")
+    parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these runs, such as 0-9,42")
     add_facts_options(parser)
     parser.add_argument(
-        "--table", type=options.folder_to_write, metavar="DIR", help="keep the runs' bits here, and use them again"
+        "--table", type=options.folder_to_write, metavar="DIR", help="folder that keeps the run table for the next time"
     )
     parser.add_argument("--out", required=name != "accuracy", metavar="FILE", help="file to write")
     parser.add_argument(
         "--empty-zero", action="store_true",
-        help="take a mean over no runs for 0, as the published demo does; otherwise such an estimate is NaN",
+        help="let a mean over no runs be 0, as in the published demo; by default such an estimate is NaN",
     )  # fmt: skip
     parser.set_defaults(run_verb=run)
     return parser
@@ -90,7 +94,7 @@ def _add_ratio(parser: argparse.ArgumentParser) -> None:
 
 def _add_ratios(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="default: all that are there"
+        "--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="default: all ratios that are there"
     )
 
 

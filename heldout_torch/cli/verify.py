@@ -26,8 +26,8 @@ _SHOWN = 5
 def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
-        "Evaluate runs and compare with their aux_arrays.npz. Results are appended to a file as they come; runs that "
-        "it says are verified are not evaluated again, unless their files or the data set have changed."
+        "Evaluate runs and compare with their aux_arrays.npz. Each result is appended to a log. Runs that are in the "
+        "log are not evaluated again, unless their files or the data set have changed."
     )
     options.add_place(parser)
     add_sweep_options(parser)
@@ -41,8 +41,8 @@ def configure(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--results", type=options.file_to_append, metavar="FILE",
-        help="where results are appended, a line of JSON a run; several processes may share it (default: a file for "
-        "this place of runs in the cache folder, HELDOUT_TORCH_CACHE)",
+        help="log to append results to, a line of JSON for each run; several processes may share it (default: a file "
+        "for this place in the cache folder, HELDOUT_TORCH_CACHE)",
     )  # fmt: skip
     parser.set_defaults(run_verb=_verify)
 

@@ -26,16 +26,16 @@ def configure(parser: Parser) -> None:
 
     index = actions.add_parser(
         "index",
-        help="write the manifest, the list of a zoo's runs, and records that runs lack",
-        description="Write ZOO/manifest.json, the manifest: the list of the zoo's runs, compiled from their records. "
-        "Whatever writes runs does so too; this mends a manifest after files were moved by hand, and gives records to "
-        "runs that lack them.",
+        help="write the manifest (the list of a zoo's runs), and missing records",
+        description="Write ZOO/manifest.json, the list of the zoo's runs, compiled from their records. "
+        "Every command that writes runs does this, too. Use this verb after you moved files by hand, or to add "
+        "records to a zoo of the old format.",
     )
-    index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written; always named")
+    index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
     check = actions.add_parser("check", help="compare every byte with the runs' records")
-    listing = actions.add_parser("list", help="list runs with epoch, accuracies and size")
+    listing = actions.add_parser("list", help="list runs with their epochs, accuracies and sizes")
     pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")
-    push = actions.add_parser("push", help="copy a zoo's runs to another place; what is there already stays")
+    push = actions.add_parser("push", help="copy a zoo's runs to another place; runs that are there stay")
 
     for action in (check, listing, pull, push):
         options.add_place(action)
@@ -43,7 +43,7 @@ def configure(parser: Parser) -> None:
     listing.add_argument(
         "--min-accuracy", type=options.share, metavar="A", help="only runs with at least this on the test set, 0 to 1"
     )
-    push.add_argument("remote", metavar="REMOTE", help="URL or folder that the runs go to")
+    push.add_argument("remote", metavar="REMOTE", help="URL or folder to copy to")
     options.add_dtype_option(push)
     for action in (index, check, pull, push):
         options.add_workers(action)

@@ -32,7 +32,7 @@ class Split:
         original_index: int64 of shape (n,), the position of each row in the data set's own files.
 
     Raises:
-        DataError: If they are no tensors of such shapes.
+        DataError: If they are not tensors of such shapes.
     """
 
     images: Tensor
@@ -199,7 +199,7 @@ def as_stored(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequenc
         labels: As in `Split`.
 
     Raises:
-        DataError: If they are no images and labels of each other.
+        DataError: If they are not images and labels of each other.
     """
     rows, classes = as_tensor(images), as_tensor(labels)
     check_rows(rows, classes)

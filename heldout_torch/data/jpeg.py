@@ -49,7 +49,7 @@ def decode_crop(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
     try:
         height, width, colorspace, subsampling = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError, IndexError) as error:
-        raise DataError(f"{name}: is no readable JPEG ({one_line(error)})") from None
+        raise DataError(f"{name}: is not a readable JPEG ({one_line(error)})") from None
     top, left, rows, columns = _checked_box(box, height, width, name)
     inks = colorspace in ("CMYK", "YCCK")
     mixed = colorspace in ("YCbCr", "YCCK") and subsampling in ("422", "420") and edges_differ(left, columns, width)
@@ -85,7 +85,7 @@ def _decode(data: bytes, colorspace: str, plain_upsampling: bool, name: str) -> 
                 raise
             return decode(strict=False)
     except ValueError as error:
-        raise DataError(f"{name}: is no readable JPEG ({one_line(error)})") from None
+        raise DataError(f"{name}: is not a readable JPEG ({one_line(error)})") from None
 
 
 def _inks_to_rgb(crop: np.ndarray, data: bytes) -> np.ndarray:
@@ -123,5 +123,5 @@ def _decode_png(data: bytes, box: Callable[[int, int], Box], name: str) -> np.nd
             top, left, rows, columns = _checked_box(box, image.height, image.width, name)
             pixels = np.array(image.convert("RGB"))  # (h, w, 3)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: is no readable PNG ({one_line(error)})") from None
+        raise DataError(f"{name}: is not a readable PNG ({one_line(error)})") from None
     return np.ascontiguousarray(pixels[top : top + rows, left : left + columns])

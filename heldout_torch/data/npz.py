@@ -69,7 +69,7 @@ def _split(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then
         pixels = np.ascontiguousarray(images[order], np.uint8 if images.dtype == np.uint8 else np.float32)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
-        raise DataError(f"{where}: {split}__image has values that are no finite numbers of float32")
+        raise DataError(f"{where}: {split}__image has values that are not finite numbers of float32")
     return Split(
         images=torch.from_numpy(pixels),
         labels=torch.from_numpy(labels[order].astype(np.int64)),
@@ -87,7 +87,7 @@ def row_order(index: np.ndarray | None, n: int, name: str) -> np.ndarray:
         name: What errors call the index.
 
     Raises:
-        DataError: If it is no such index.
+        DataError: If it is not such an index.
     """
     if index is None:
         return np.arange(n)

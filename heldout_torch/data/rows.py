@@ -60,7 +60,7 @@ def as_divisor(number: Any) -> float:
     """Return what pixel values are divided by.
 
     Raises:
-        DataError: If it is no finite number above 0.
+        DataError: If it is not a finite number above 0.
     """
     try:
         divisor = math.nan if isinstance(number, bool | str) else float(number)

@@ -57,7 +57,7 @@ def evaluate(
     Raises:
         DeviceError: If the device fails, or has too little memory.
         DataError: If the split is unknown, the network cannot take the images, gives other than `num_classes` logits
-            or such as are no finite numbers, a label is none of the classes, or the data set does not do to its images
+            or such as are not finite numbers, a label is none of the classes, or the data set does not do to its images
             what the run's did.
     """
     dataset = as_dataset(dataset)

@@ -15,7 +15,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file of at most 64 kB.
 
     Raises:
-        HeldoutError: If it cannot be read, is longer, or is no TOML.
+        HeldoutError: If it cannot be read, is longer, or is not TOML.
     """
     path = local_path(path)
     try:

@@ -134,7 +134,7 @@ def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
     Args:
         one: The one set's scores, float of shape (n,); NaN where an example has none.
         other: The other set's, of the same examples in the same order. Arrays do not say their order, so another order
-            is no error: the rank correlation is then near 0. `to_published` and `to_original` convert.
+            is not an error: the rank correlation is then near 0. `to_published` and `to_original` convert.
 
     Returns:
         Rank correlation and mean absolute difference, over the examples that have both scores.

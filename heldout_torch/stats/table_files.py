@@ -39,7 +39,7 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"{folder}: is no run table ({one_line(error)}); build it again") from None
+        raise DataError(f"{folder}: is not a run table ({one_line(error)}); build it again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
     check_packed(len(keys), arrays, str(folder))
@@ -49,7 +49,7 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
 
 
 def read_source(folder: Path) -> str | None:
-    """Return the digest of what a saved table was made of; None if it has none, or is no table."""
+    """Return the digest of what a saved table was made of; None if it has none, or is not a table."""
     try:
         return str(json.loads(read_bounded(folder / RECORD, MAX_KEYS))["source"])
     except (OSError, ZooError, KeyError, TypeError, ValueError, RecursionError):
@@ -70,7 +70,7 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
             written.
     """
     if folder.exists() and not (folder / RECORD).is_file():
-        raise DataError(f"{folder}: exists and is no run table, so it is not replaced; choose another path")
+        raise DataError(f"{folder}: exists and is not a run table, so it is not replaced; choose another path")
     check_folder_name(folder)
     record: dict[str, Any] = {
         "format_version": FORMAT_VERSION,

@@ -162,7 +162,7 @@ def _errors_as(error: type[HeldoutError], name: str | Path, what: str) -> Iterat
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from None
     except _DAMAGE as cause:
-        raise error(f"{name}: is no readable {what} ({one_line(cause)[:200]})") from None
+        raise error(f"{name}: is not a readable {what} ({one_line(cause)[:200]})") from None
 
 
 def _open(source: str | Path | bytes) -> IO[bytes]:

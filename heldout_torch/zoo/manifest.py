@@ -87,7 +87,7 @@ class Manifest:
                     manifest.archives[experiment] = part["archive"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = one_line(error)[:100]
-            raise ZooError(f"{name}: is no readable manifest ({type(error).__name__}: {reason})") from None
+            raise ZooError(f"{name}: is not a readable manifest ({type(error).__name__}: {reason})") from None
         return manifest
 
     def to_bytes(self) -> bytes:

@@ -61,7 +61,7 @@ def read_model(data: bytes, key: RunKey, name: str) -> tuple[dict[str, Tensor], 
     try:
         state = load(data)
     except SafetensorError as error:
-        raise ZooError(f"{name}: is no readable safetensors file ({one_line(error)})") from None
+        raise ZooError(f"{name}: is not a readable safetensors file ({one_line(error)})") from None
     return (state if metadata.dtype is None else widened(state)), metadata
 
 
@@ -77,7 +77,7 @@ def read_model_header(data: bytes, key: RunKey, name: str) -> RunMetadata:
             raise ValueError
         header = json.loads(data[8:size]).get("__metadata__")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise ZooError(f"{name}: is no readable safetensors file ({type(error).__name__} in its header)") from None
+        raise ZooError(f"{name}: is not a readable safetensors file ({type(error).__name__} in its header)") from None
     metadata = RunMetadata.from_header(header, name)
     if metadata.key != key:
         raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")

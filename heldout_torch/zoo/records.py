@@ -104,10 +104,10 @@ class RunRecord:
         train, removed, test = record["accuracy"]
         for value in (train, removed, test):
             if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
-                raise ValueError("an accuracy is no share")
+                raise ValueError("an accuracy is not a share")
         epoch = record["epoch"]
         if epoch is not None and type(epoch) is not int:
-            raise ValueError("the epoch is no number")
+            raise ValueError("the epoch is not a number")
         if (dtype := record.get("dtype")) not in (None, *DTYPES):
             raise ValueError(f"a model is stored as {dtype!r:.40}")
         return cls(files, epoch, (train, removed, test), dtype)
@@ -253,7 +253,7 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         record = RunRecord.from_json({**table, "epoch": metadata.epoch, "dtype": metadata.dtype})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = one_line(error)[:100]
-        raise ZooError(f"{name}: is no readable record of a run ({type(error).__name__}: {reason})") from None
+        raise ZooError(f"{name}: is not a readable record of a run ({type(error).__name__}: {reason})") from None
     if metadata.key != key:
         raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")
     return record, metadata

@@ -85,4 +85,4 @@ def test_a_number_that_is_none_is_wrong_usage_before_anything_is_read(fraction, 
         main([*words, f"--fraction={fraction}"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"heldout stats keep: error: argument --fraction: '{fraction}' is no number from 0 to 1"
+    assert last == f"heldout stats keep: error: argument --fraction: '{fraction}' is not a number from 0 to 1"

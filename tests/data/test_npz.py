@@ -164,7 +164,7 @@ def test_digits_are_those_of_scikit_learn():
         ),
         (
             {f"{split}__image": np.full((n, 5, 4), 1e300) for split, n in (("train", 9), ("test", 4))},
-            "train__image has values that are no finite numbers of float32",
+            "train__image has values that are not finite numbers of float32",
         ),
         ({"train__label": np.full(9, 10**9)}, "train__label: label 1000000000 at position 0, expected 0 ... 999999"),
         ({"__num_classes": 10**12}, "__num_classes is 1e.12, expected a whole number up to 1000000"),

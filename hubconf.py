@@ -19,7 +19,7 @@ def _load(experiment, subset_ratio, run, zoo, device, pretrained):
         place = open_zoo(zoo)
         there = described(place.keys(), experiment, [subset_ratio])
         raise ZooError(
-            f"{place.location}: which run of {experiment}? {there}; pretrained=False gives the network untrained"
+            f"{place.location}: give the run of {experiment}; {there}; pretrained=False gives the network untrained"
         )
     return load_run(experiment, subset_ratio, run, zoo, device).model
 

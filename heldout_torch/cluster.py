@@ -35,7 +35,9 @@ class Cluster:
 
     def __init__(self, address: str, device: str | None) -> None:
         if device not in (None, "cpu", "cuda"):
-            raise HeldoutError(f"device {device!r} is none of a cluster, expected cpu or cuda: a task uses one GPU")
+            raise HeldoutError(
+                f"device {device!r} cannot be chosen on a cluster, expected cpu or cuda; a task uses one GPU"
+            )
         ray = require("ray", "work on a cluster")
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)

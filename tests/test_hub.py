@@ -62,9 +62,11 @@ def test_the_network_comes_untrained_on_demand_alone(name):
 
 
 def test_a_call_without_a_run_says_which_there_are():
-    with pytest.raises(ZooError, match=r"which run of digits-mlp-tf\? it has digits-mlp-tf/0.7 runs 0-5; pretrained=F"):
+    with pytest.raises(
+        ZooError, match=r"give the run of digits-mlp-tf; it has digits-mlp-tf/0.7 runs 0-5; pretrained=F"
+    ):
         torch.hub.load(REPOSITORY, "digits_mlp_tf", source="local")
-    with pytest.raises(ZooError, match=r"which run of cifar10-inception\? it has digits-mlp-tf/0.7 runs 0-5"):
+    with pytest.raises(ZooError, match=r"give the run of cifar10-inception; it has digits-mlp-tf/0.7 runs 0-5"):
         torch.hub.load(REPOSITORY, "cifar10_inception", source="local")
 
 

@@ -36,7 +36,7 @@ ACTIONS = {  # of verbs; each is configured in the verb's module
     "published": ("list", "fetch", "path"),
 }
 _EVERYWHERE = ("--json", "--plugin", "--quiet")  # as `cli.parser.Parser` adds them; here they may stand before the verb
-_REPORT = "This is a fault of heldout-torch itself. Please report it, with the command and the lines above."
+_REPORT = "This is a bug in heldout-torch. Please report it, with the command and the lines above."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

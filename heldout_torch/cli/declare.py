@@ -52,15 +52,17 @@ def _declare(arguments: argparse.Namespace) -> int:
     if arguments.name in known_experiments():
         raise HeldoutError(f"{arguments.name} is an experiment of this package; take another name")
     if arguments.name.endswith(".toml"):
-        raise HeldoutError(f"NAME is the experiment's, not its file's: {arguments.name.removesuffix('.toml')}")
+        raise HeldoutError(
+            f"NAME is the name of the experiment, not of its file: {arguments.name.removesuffix('.toml')}"
+        )
     out = arguments.out or options.file_to_write(f"{arguments.name}.toml")
     if out.name != f"{arguments.name}.toml":
-        raise HeldoutError(f"{out}: an experiment's file is called by its name, {arguments.name}.toml")
+        raise HeldoutError(f"{out}: the file of an experiment has the experiment's name, {arguments.name}.toml")
     if arguments.dataset is None and arguments.data is None:
-        raise DataError("which data set? Give its file with --data, or the name of a known one with --dataset")
+        raise DataError("the data set is missing; give its file with --data, or the name of a known one with --dataset")
     name = arguments.dataset or arguments.data.stem
     if arguments.dataset is None and arguments.data.suffix.lower() != ".npz" and name not in list_datasets():
-        raise DataError(f"{arguments.data}: is not an npz file; say with --dataset which data set lies there")
+        raise DataError(f"{arguments.data}: is not an npz file; give the name of the data set there with --dataset")
     dataset = options.load_data(arguments, name)
     config = _fitting(arguments.architecture, arguments.config, dataset)
     sizes = len(dataset.labels("train")), len(dataset.labels("test"))
@@ -74,7 +76,7 @@ def _declare(arguments: argparse.Namespace) -> int:
         remove_stale(out.parent)
         write_atomically(out, contents)
     elif out.read_bytes() != contents:  # equal contents: of a call that was interrupted, or made twice
-        raise HeldoutError(f"{out}: is there already, and says something else; edit it, or remove it first")
+        raise HeldoutError(f"{out}: exists already with other contents; edit it, or remove it first")
     how = "".join(f" --plugin {name}" for name in loaded_plugins())
     how += f" --data {shlex.quote(str(arguments.data))}" if arguments.data else ""
     summarize(
@@ -92,7 +94,7 @@ def _check_name(dataset: str, sizes: tuple[int, int]) -> None:
         if other.dataset == dataset and (there := (other.train_examples, other.test_examples)) != sizes:
             raise DataError(
                 f"{dataset} is a data set of {there[0]} training and {there[1]} test examples, not {sizes[0]} and "
-                f"{sizes[1]}; call yours otherwise, with --dataset"
+                f"{sizes[1]}; give yours another name with --dataset"
             )
 
 

@@ -44,7 +44,7 @@ def configure(parser: Parser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.flips and not arguments.save:
-        raise DataError("--flips is about outputs: give --save outputs, too")
+        raise DataError("--flips changes only outputs; give --save outputs, too")
     if arguments.source.endswith(".safetensors"):
         if arguments.cluster is not None:
             raise DataError("--cluster is for the runs of a zoo: a .safetensors file is one network")
@@ -58,7 +58,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             )
     given = vars(arguments)
     if any(given[name] for name in ("subset", "order", "architecture", "config", "dataset")):
-        raise DataError("--subset, --order, --architecture, --config and --dataset go with a .safetensors file")
+        raise DataError("--subset, --order, --architecture, --config and --dataset need a .safetensors file")
     return _evaluate_runs(arguments)
 
 

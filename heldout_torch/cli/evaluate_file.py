@@ -54,8 +54,8 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
         raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
     if arguments.save:
         raise DataError(
-            "--save outputs has a row for each run and needs a zoo; from networks in files make a table by "
-            "OutputTable.from_arrays, with the log_odds that heldout_torch.evaluation.evaluate returns"
+            "--save outputs needs the runs of a zoo; for networks in files, make a table by OutputTable.from_arrays "
+            "with the log_odds that heldout_torch.evaluation.evaluate returns"
         )
     device, *others = options.devices(arguments)
     if others and arguments.device:
@@ -80,7 +80,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     original = dataset.original_index("train").numpy()
     subset = load_published_indices(arguments.subset, len(original), original, arguments.order, name)
     if not len(subset):
-        raise DataError(f"{arguments.subset}: names no examples, expected those that the network was trained on")
+        raise DataError(f"{arguments.subset}: names no examples; it must list those that the network was trained on")
     total = len(dataset.labels("train")) + len(dataset.labels("test"))
     with Bar("evaluate", "image", total) as bar:
         train, test = (

@@ -45,7 +45,7 @@ def configure(parser: Parser) -> None:
 
 def _experiment(arguments: argparse.Namespace) -> int:
     if arguments.out is None and is_remote(arguments.zoo):
-        raise HeldoutError(f"{arguments.zoo} is a URL, and statistics are written into a folder: give --out DIR")
+        raise HeldoutError(f"{arguments.zoo} is a URL, but statistics are written into a folder; give --out DIR")
     dataset, works = what_to_train(arguments)
     name = works[0].experiment.name
     out = arguments.out or local_path(arguments.zoo) / name / "statistics"
@@ -71,7 +71,7 @@ def _tell_most(ratio: float, scores: Scores, pairs: InfluencePairs, facts: Facts
     memorized = scores.scores >= np.float32(0.25)
     most = np.argsort(-np.nan_to_num(scores.scores, nan=-1), kind="stable")[:_NAMED]
     named = ", ".join(f"{i} (label {scores.labels[i]}): {scores.scores[i]:.2f}" for i in most)
-    many = f"subset ratio {ratio!r}: {memorized.sum()} examples memorized (0.25 or more)"
+    many = f"subset ratio {ratio!r}: {memorized.sum()} examples memorized at 0.25 or more"
     say(f"{many}, most, by {scores.order} index: {named}")
     first = pairs[:_NAMED]
     labels = facts[1].needed_labels("pairs")[first.test_index]

@@ -107,9 +107,9 @@ def _check_meant(source: str) -> None:
     if is_remote(source) or local_path(source).exists():
         return
     if is_archive(source):
-        raise ZooError(f"{source}: is not there; of a published archive, the name of its experiment is enough")
+        raise ZooError(f"{source}: does not exist; to read a published archive, give the name of its experiment")
     if near := nearest(source, known_experiments()):
-        raise ZooError(f"{source}: is neither a place of runs nor the name of an experiment{near}")
+        raise ZooError(f"{source}: is neither a place that holds runs nor the name of an experiment{near}")
 
 
 def _is_stream(location: str, selection: Selection) -> bool:
@@ -136,7 +136,7 @@ def _export_archive(arguments: argparse.Namespace, location: str, target: Writab
         marks = _marks(arguments, location, size, etag, target, selection)
     start = marks.start.point.packed if marks is not None and marks.start is not None else 0
     if start:
-        complain(f"going on at byte {start:,}, where an earlier call had come to")
+        complain(f"going on at byte {start:,}, where an earlier call stopped")
     with ExitStack() as stack:
         if location == "-":
             stream: BinaryIO = sys.stdin.buffer
@@ -144,7 +144,7 @@ def _export_archive(arguments: argparse.Namespace, location: str, target: Writab
             opened = open_stream(location, complain, start)
             stream = stack.enter_context(opened.stream)
             if is_remote(location) and (opened.size, opened.etag) != (size, etag):
-                raise ZooError(f"{location}: was replaced just now; start again")
+                raise ZooError(f"{location}: changed while it was opened; start again")
             size = opened.size
         index = None
         if arguments.index is not None:
@@ -172,10 +172,14 @@ def _marks(
 ) -> Marks | None:
     """Return where the export can go on; None if it cannot, of which a line says why."""
     if arguments.index is not None:
-        complain("a seek index needs the whole archive in one call: if this one is ended, the next begins anew")
+        complain(
+            "a seek index needs the whole archive in one call; if this call is interrupted, the next one starts again"
+        )
         return None
     if etag is None:
-        complain("the server names no version (ETag) of the archive: if this call is ended, the next begins anew")
+        complain(
+            "the server sends no version (ETag) of the archive; if this call is interrupted, the next one starts again"
+        )
         return None
     chosen = (selection.experiment, sorted(selection.subset_ratios), str(RunNumbers.of(selection.runs)))
     options = (*chosen, arguments.overwrite, tuple(arguments.ignore), arguments.dtype)

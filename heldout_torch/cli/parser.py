@@ -35,7 +35,7 @@ class HelpfulParser(argparse.ArgumentParser):
             if {action.metavar, *action.option_strings} & lacking and (found := _BY_DEFAULT.search(action.help or "")):
                 return f"; or set {found[1]}"
         if lacking & {"ZOO", "--zoo", "REMOTE"} and os.environ.get(ZOO_VARIABLE):
-            return f"; {ZOO_VARIABLE} names where runs are read, what is written is always named"
+            return f"; {ZOO_VARIABLE} names only where runs are read; name where to write"
         return ""
 
     def print_help(self, file: Any = None) -> None:

@@ -71,4 +71,4 @@ def not_there(arguments: argparse.Namespace, zoo: Zoo) -> Iterator[Outcome]:
     for key in islice(missing, _NAMED):
         yield Outcome(key, error=f"is not in {zoo.location}")
     if rest := sum(1 for _ in missing):
-        yield Outcome(None, error=f"{rest} more runs that are asked for are not in {zoo.location}")
+        yield Outcome(None, error=f"{rest} more of the selected runs are not in {zoo.location}")

@@ -43,9 +43,9 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
         DataError: If a file is not there, bad, or about other examples.
     """
     if arguments.data is not None and arguments.labels:
-        raise DataError("--data and --labels both say where labels are known from: give one of them")
+        raise DataError("--data and --labels both give labels; give only one of them")
     if arguments.data is None and (arguments.download or arguments.skip_checksums or arguments.allow_missing):
-        raise DataError("--download, --skip-checksums and --allow-missing are about a data set: give --data")
+        raise DataError("--download, --skip-checksums and --allow-missing need a data set; give --data")
     name, sizes = experiment.dataset, (experiment.train_examples, experiment.test_examples)
     classes = experiment.config.get("num_classes")
     dataset: Dataset | None = None

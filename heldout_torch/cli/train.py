@@ -143,10 +143,10 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     runs = tuple(islice(arguments.runs, index, None, shards))
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is None and arguments.order is not None:
-        raise HeldoutError("--order says how --subset counts: give --subset, too")
+        raise HeldoutError("--order says how --subset counts examples; give --subset, too")
     if arguments.subset is not None:
         if arguments.name in (None, experiment.name, *known_experiments()):
-            raise HeldoutError("runs of a subset of your own need a name of your own: give --name NAME")
+            raise HeldoutError("runs on a subset of your own need another name; give --name NAME")
         order = dataset.original_index("train").numpy()
         subset = read_subset(arguments.subset, experiment.train_examples, order, arguments.order, experiment.dataset)
         ratios = [len(subset) / experiment.train_examples]

@@ -63,7 +63,7 @@ def _index(arguments: argparse.Namespace) -> int:
 
         found = zoo.index(arguments.workers, show)
     if not found.manifest.runs and not found.damaged:
-        raise ZooError(f"{zoo.location}: is not a zoo, it holds no <experiment>/<subset_ratio>/<run>/...")
+        raise ZooError(f"{zoo.location}: is not a zoo: it has no <experiment>/<subset_ratio>/<run>/...")
     for key, error in found.damaged.items():
         complain(f"error: {of_run(key, str(error))}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)

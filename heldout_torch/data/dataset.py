@@ -181,7 +181,7 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
     """
     for key, value in dataset.preprocessing.items():
         if key in declared and declared[key] != value:
-            hint = "; the __data_scale of an npz file is what pixel values are divided by, 255 for bytes"
+            hint = "; in an npz file, __data_scale is what pixel values are divided by, 255 for bytes"
             raise DataError(
                 f"data set {dataset.name} has {key} {_short(value)}, {name} {_short(declared[key])}"
                 f"{hint if key == 'divide_by' else ''}"

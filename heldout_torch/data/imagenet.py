@@ -28,7 +28,7 @@ from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
 
 INDEX_FILE = "imagenet_index.npz"
-INDEX_HINT = "which says which file is which example; `heldout published path imagenet-index` fetches it"
+INDEX_HINT = "which maps files to examples; `heldout published path imagenet-index` fetches it"
 _FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 
 

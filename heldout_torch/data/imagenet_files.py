@@ -75,9 +75,9 @@ def match_files(
     if of_other_class or (missing and not allow_missing):
         raise DataError(f"{folder}: of {len(paths)} files in the index, {lost}{_hint(missing, unknown)}")
     if missing:
-        warn(f"{folder}: of {len(paths)} files in the index, {lost}; what is there is used", stacklevel=5)
+        warn(f"{folder}: of {len(paths)} files in the index, {lost}; the others are used", stacklevel=5)
     if left_out := _count((unknown, "not in the index"), (twice, "there twice")):
-        warn(f"{folder}: has files that were left out: {left_out}", stacklevel=5)
+        warn(f"{folder}: these files are left out: {left_out}", stacklevel=5)
     return FoundFiles(paths, missing)
 
 
@@ -125,5 +125,5 @@ def _count(*problems: tuple[list[str], str]) -> str:
 
 def _hint(missing: list[str], unknown: list[str]) -> str:
     if missing and unknown:
-        return f"; {len(unknown)} images have names that the index has not (such as {', '.join(unknown[:_NAMED])})"
+        return f"; {len(unknown)} images have names that are not in the index (such as {', '.join(unknown[:_NAMED])})"
     return ""

@@ -53,7 +53,7 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
         return labels
     places = original_index(dataset, split, len(labels))
     if places is None:
-        raise DataError(f"{path}: is in original order, which for {dataset} only the data set itself tells")
+        raise DataError(f"{path}: is in original order, which for {dataset} is known only from the data set itself")
     return labels[places]
 
 
@@ -69,10 +69,10 @@ def _order(arrays: dict[str, np.ndarray], dataset: str, path: Path) -> str:
             raise DataError(f"{path}: order is {order[:40]!r}, expected 'original' or 'published'")
         return order
     if "filenames" in arrays:
-        raise DataError(f"{path}: goes by file names; take the labels from imagenet_index.npz")
+        raise DataError(f"{path}: is ordered by file names; read the labels from imagenet_index.npz")
     if dataset in ("cifar10", "cifar100"):
         return "original"
-    raise DataError(f"{path}: does not say in which order it counts the examples of {dataset}, so no label is sure")
+    raise DataError(f"{path}: does not say the order of the examples of {dataset}, so no label can be assigned")
 
 
 def _row(arrays: dict[str, np.ndarray], key: str, path: Path, split: str) -> np.ndarray:

@@ -112,10 +112,7 @@ def _divisor(arrays: dict[str, np.ndarray], where: str) -> float:
     divide_by = _number(arrays, "__data_scale", 255 if bytes_stored else 1, where)
     if divide_by < 1 and (bytes_stored or images.max() > divide_by):
         give = "255 for bytes, not 1/255" if bytes_stored else "1 for floats that are scaled already"
-        raise DataError(
-            f"{where}: __data_scale is {divide_by:.3g}, but in the convention pixel values are divided by it: give "
-            f"{give}"
-        )
+        raise DataError(f"{where}: __data_scale is {divide_by:.3g}, but pixel values are divided by it; give {give}")
     return divide_by
 
 

@@ -81,14 +81,14 @@ def load_dataset(
     options = {"download": download, "verify_checksums": verify_checksums, "allow_missing": allow_missing}
     taken = inspect.signature(LOADERS[known]).parameters
     if unfit := [key for key, value in options.items() if value != _DEFAULTS[key] and key not in taken]:
-        raise DataError(f"{known}: {unfit[0]}={options[unfit[0]]} means nothing to this data set")
+        raise DataError(f"{known}: {unfit[0]}={options[unfit[0]]} is not an option of this data set")
     dataset = LOADERS[known](place, **{key: value for key, value in options.items() if key in taken})
     if not is_dataset(dataset):
         raise DataError(
             f"data set {known!r}: its loader returned {reprlib.repr(dataset)}, expected such as an ArrayDataset"
         )
     if dataset.name != known:
-        raise DataError(f"data set {known!r}: its loader returned one that is named {dataset.name!r}")
+        raise DataError(f"data set {known!r}: its loader returned a data set named {dataset.name!r}")
     return dataset
 
 
@@ -123,7 +123,7 @@ def _mnist(path: Path | None, download: bool, verify_checksums: bool) -> Dataset
 
 def _digits(path: Path | None) -> Dataset:
     if path is not None:
-        raise DataError(f"{path}: the digits come with the package; give no path, or an npz file")
+        raise DataError(f"{path}: the digits are part of the package; give no path, or an npz file")
     return load_digits()
 
 

@@ -55,7 +55,7 @@ def as_dataset(data: AnyDataset) -> Dataset:
         if not type(part).__getitem__.__module__.startswith("torchvision."):
             ignored.append("__getitem__")
         for what in ignored:
-            line = f"the {what} of {type(part).__name__} is not applied: networks see images as in the experiments"
+            line = f"the {what} of {type(part).__name__} is not applied; the experiment declares the preprocessing"
             warn(line, stacklevel=3)
     return _from_folders(parts) if kinds[0] in _IN_FOLDERS else _from_arrays(parts, [_IN_MEMORY[str(k)] for k in kinds])
 
@@ -63,9 +63,9 @@ def as_dataset(data: AnyDataset) -> Dataset:
 def _hint(parts: list[Any]) -> str:
     """Return what to do instead, for what people try."""
     if any(isinstance(part, torch.utils.data.Subset | torch.utils.data.ConcatDataset) for part in parts):
-        return "; give the whole data set, and choose among the results by published index"
+        return "; pass the whole data set, and select results by published index"
     if any(isinstance(part, str | os.PathLike) for part in parts):
-        return "; load it first, by load_dataset(name, path)"
+        return "; load it first with load_dataset(name, path)"
     return ""
 
 
@@ -108,8 +108,8 @@ def _read_arrays(part: Any, name: str, split: SplitName) -> tuple[np.ndarray, np
         expected = read_cifar(name, Path(part.root) / part.base_folder, files)[1]
     if not np.array_equal(labels, expected):
         raise DataError(
-            f"{name}: the targets of {split} are not those of its files in {part.root}, so nobody knows which example "
-            "is which; give changed data as an npz file"
+            f"{name}: the targets of {split} are not those of its files in {part.root}, so examples cannot be "
+            "identified; pass changed data as an npz file"
         )
     return np.ascontiguousarray(channels), labels
 
@@ -145,6 +145,6 @@ def _check_folders(part: Any) -> None:
             said[below] = number_of[folders[-1]] if folders else None
         if said[below] not in (None, label):
             raise DataError(
-                f"{path}: has label {label}, its folder says {said[below]}, so nobody knows which example is which; "
-                "labels are those of imagenet_index.npz"
+                f"{path}: has label {label}, its folder says {said[below]}, so the example cannot be identified; "
+                "labels must be those of imagenet_index.npz"
             )

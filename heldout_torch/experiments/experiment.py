@@ -48,7 +48,7 @@ class Archive:
         """
         types: dict[str, Any] = {"url": str, "md5": str, "size_gb": (int, float)}
         if not isinstance(record, dict) or "url" not in record:
-            raise ZooError(f"{where}: [archive] is a table with url, and if they are known md5 and size_gb")
+            raise ZooError(f"{where}: [archive] must be a table with url and, if known, md5 and size_gb")
         for key, value in record.items():
             if key not in types or not isinstance(value, types[key]) or isinstance(value, bool):
                 raise ZooError(f"{where}: field {reprlib.repr(key)} of [archive] is unknown or of the wrong type")
@@ -196,7 +196,9 @@ def _checked(name: str, record: Any, where: str) -> dict[str, Any]:
         if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
             raise ZooError(f"{where}: field {key!r} of {name} is {reprlib.repr(value)}, which is of the wrong type")
         if not _is_plain(value, _MAX_DEPTH):
-            raise ZooError(f"{where}: field {key!r} of {name} nests too deeply, or holds what JSON cannot say")
+            raise ZooError(
+                f"{where}: field {key!r} of {name} is nested too deeply, or has values that JSON does not have"
+            )
     for key, least in (("train_examples", 1), ("test_examples", 0)):
         if not least <= record[key] <= _MAX_EXAMPLES:
             raise ZooError(f"{where}: field {key!r} of {name} is out of {least} ... {_MAX_EXAMPLES}")

@@ -103,7 +103,7 @@ def read_declaration(
             )
         return known[name]
     if len(data) > MAX_BYTES:
-        raise ZooError(f"{where}: is longer than {MAX_BYTES // 1024} kB, which no declaration is")
+        raise ZooError(f"{where}: is longer than {MAX_BYTES // 1024} kB, the largest size of a declaration")
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -142,5 +142,5 @@ def check_known(experiment: Experiment, where: str = "") -> None:
     known = known_experiments().get(experiment.name)
     if known is not None and (difference := known.difference(experiment)):
         start = f"{where}: " if where else ""
-        line = f"{experiment.name} is declared by the package, whose {difference}; choose another name"
+        line = f"{experiment.name} is an experiment of the package, whose {difference}; choose another name"
         raise ZooError(start + line)

@@ -56,7 +56,9 @@ class Recipe:
         for name in ("momentum", "ramp"):
             _require(_is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, self, name, "in [0, 1)")
         _require(all(_is_number(drop) and 0 < drop < 1 for drop in self.drops), self, "drops", "shares in (0, 1)")
-        _require(bool(self.drops) == (self.decay == "steps"), self, "drops", "given with decay 'steps', only then")
+        _require(
+            bool(self.drops) == (self.decay == "steps"), self, "drops", "given with decay 'steps', and only with it"
+        )
         for name, choices in _CHOICES.items():
             _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
 
@@ -72,7 +74,7 @@ class Recipe:
             HeldoutError: If a field is unknown, missing or of a wrong value.
         """
         if not isinstance(record, dict):
-            raise HeldoutError(f"{where}: a recipe is a table of fields, not {reprlib.repr(record)}")
+            raise HeldoutError(f"{where}: a recipe must be a table of fields, not {reprlib.repr(record)}")
         names = [field.name for field in fields(cls)]
         for name in record:
             if name not in names:

@@ -36,7 +36,7 @@ def parse_toml(data: bytes, where: str) -> dict[str, Any]:
         HeldoutError: If they are longer than 64 kB, or no TOML.
     """
     if len(data) > MAX_BYTES:
-        raise HeldoutError(f"{where}: is longer than {MAX_BYTES // 1024} kB, which no declaration is")
+        raise HeldoutError(f"{where}: is longer than {MAX_BYTES // 1024} kB, the largest size of a declaration")
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -141,7 +141,7 @@ def expected_tensors(architecture: str, config: Mapping[str, Any]) -> dict[str, 
     """
     state = build_skeleton(architecture, config).state_dict()
     if lazy := [name for name, tensor in state.items() if is_lazy(tensor)]:
-        raise HeldoutError(f"{architecture}: {lazy[0]} has no shape before an image is seen; use no lazy modules")
+        raise HeldoutError(f"{architecture}: {lazy[0]} has no shape before an image is seen; do not use lazy modules")
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
 
 
@@ -173,7 +173,7 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Return what is wrong with each tensor of a state that does not fit a network."""
     expected = model.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is none of its tensors" for name in state if name not in expected]
+    wrong += [f"{name} is not one of its tensors" for name in state if name not in expected]
     both = [(name, tuple(state[name].shape), tuple(expected[name].shape)) for name in expected if name in state]
     return wrong + [f"{name} is {found}, expected {shape}" for name, found, shape in both if found != shape]
 

@@ -56,7 +56,7 @@ def write_report(
         The page, `index.html` in that folder. It loads nothing from outside the folder.
 
     Raises:
-        DataError: If statistics, experiment and data set are not about the same examples.
+        DataError: If statistics, experiment and data set are not for the same examples.
         HeldoutError: If the folder is not empty or cannot be written, names and classes differ in number, or Jinja2,
             Matplotlib or Pillow is not installed.
     """

@@ -62,7 +62,7 @@ def run_accuracies(table: "RunTable") -> Accuracies:
         DataError: If it is not a run table.
     """
     if not hasattr(table, "packed_correct_train"):  # the class itself is built on this module
-        raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")
+        raise DataError(f"{type(table).__name__}: expected a RunTable, because this counts correct predictions")
     trained, both, correct = (np.zeros(table.runs, np.int64) for _ in range(3))
     for part in chunks(table.train_examples, table.runs):
         in_subset = unpack(table.packed_trained_on[part], table.runs)
@@ -126,8 +126,8 @@ def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
     if not accuracy < _LEAST_FIT:
         return None
     return (
-        f"runs at subset ratio {subset_ratio:.3g} are right on {accuracy:.1%} of the examples that they trained "
-        "on; memorization and influence suppose nearly all (train longer, or a larger network)"
+        f"runs at subset ratio {subset_ratio:.3g} classify only {accuracy:.1%} of the examples that they "
+        "trained on correctly; memorization and influence assume nearly all (train longer, or a larger network)"
     )
 
 

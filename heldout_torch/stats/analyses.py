@@ -101,7 +101,7 @@ def pair_agreement(one: InfluencePairs, other: InfluencePairs) -> PairAgreement:
     """
     one, other = (as_kind(pairs, InfluencePairs, "pairs") for pairs in (one, other))
     if None not in (one.order, other.order) and one.order != other.order:
-        raise DataError(f"pairs in {one.order} and in {other.order} order cannot be compared; bring them into one")
+        raise DataError(f"pairs in {one.order} and in {other.order} order cannot be compared; convert one of them")
     first, second = (_pair_numbers(pairs) for pairs in (one, other))
     _, place_one, place_other = np.intersect1d(first, second, assume_unique=True, return_indices=True)
     shared, either = len(place_one), len(one) + len(other) - len(place_one)
@@ -146,7 +146,7 @@ def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
     if np.isinf(one).any() or np.isinf(other).any():
         raise DataError("scores are infinite, expected finite numbers, or NaN where an example has none")
     if one.shape != other.shape:
-        raise DataError(f"scores of shapes {one.shape} and {other.shape} are not about the same examples")
+        raise DataError(f"scores of shapes {one.shape} and {other.shape} are not for the same examples")
     both = ~(np.isnan(one) | np.isnan(other))
     if not both.any():
         raise DataError("no example has both scores, so there is nothing to compare")

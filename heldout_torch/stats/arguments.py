@@ -100,7 +100,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
             what the error calls it.
     """
     if np.ma.is_masked(values):
-        raise DataError(f"{name}: values are masked, which are not counted out here; select others, or fill with NaN")
+        raise DataError(f"{name}: masked values are not supported; select the others, or fill with NaN")
     try:
         return values if isinstance(values, np.memmap) else np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:

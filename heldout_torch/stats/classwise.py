@@ -79,7 +79,7 @@ def classwise_influence(
     """
     check_table(table)
     if level is not None and isinstance(table, OutputTable):
-        raise DataError("intervals are of counts of right runs, which outputs do not have; leave out the level")
+        raise DataError("intervals need counts of correct runs, which outputs do not have; leave out level")
     level = None if level is None else as_share(level, "level")
     labels_train = as_labels(labels_train, table.train_examples, "labels_train")
     labels_test = as_labels(labels_test, table.test_examples, "labels_test")

@@ -39,7 +39,7 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
     """
     file = local_path(path)
     if file.suffix not in suffixes:
-        raise DataError(f"{file}: the name of the file says its format, expected one ending in {', '.join(suffixes)}")
+        raise DataError(f"{file}: the file name must end in one of {', '.join(suffixes)}")
     check_new_file(file)
     if file.suffix == ".parquet":
         _arrow("pyarrow")

@@ -131,7 +131,7 @@ def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None)
     if ranking.size and not -1 <= ranking.min() <= ranking.max() < table.train_examples:
         raise DataError(f"ranking names examples outside 0 ... {table.train_examples - 1}, or other than -1 for none")
     if ((ranking[:, 1:] >= 0) & (ranking[:, :-1] < 0)).any():
-        raise DataError("ranking names an example behind -1, expected -1 only behind all that are ranked")
+        raise DataError("ranking names an example after -1, expected -1 only at the end")
     shape = len(rows), ranking.shape[1] + 1
     curves = RemovalCurves(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64))
     for start in range(0, len(rows), _TESTS):

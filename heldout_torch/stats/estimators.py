@@ -225,7 +225,7 @@ def test_axis(table: RunTable, selection: Selection) -> Axis:
 
 def _only_nan(empty: Empty) -> None:
     if as_choice(empty, ("nan", "zero"), "empty") != "nan":
-        raise DataError(f"empty is {empty!r}, of outputs only 'nan' has a meaning")
+        raise DataError(f"empty is {empty!r}, but outputs allow only 'nan'")
 
 
 def _inverse(counts: np.ndarray, empty: Empty) -> np.ndarray:

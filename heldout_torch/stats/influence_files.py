@@ -123,7 +123,7 @@ def load_classwise(path: Location, index: Location | None = None) -> ClasswiseIn
     for label in labels:
         names = f"tr_classidx_{label}", f"tt_classidx_{label}", f"infl_matrix_class{label}"
         if missing := set(names) - set(arrays):
-            raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which belongs to {names[2]}")
+            raise DataError(f"{path}: has no {', '.join(sorted(missing))}, which must come with {names[2]}")
         low, high = (arrays.get(f"infl_{end}_class{label}") for end in ("low", "high"))
         train_index, test_index, matrix = (arrays[name] for name in names)
         one = ClassInfluence(label, train_index, test_index, matrix, low, high)

@@ -192,9 +192,7 @@ def _blocks(
 def check_several(table: "RunTable | OutputTable") -> None:
     """Raise DataError if a table has but one run."""
     if table.runs < 2:
-        raise DataError(
-            f"run {table.keys[0]} is the only one, expected at least two to compare held out with trained on"
-        )
+        raise DataError(f"run {table.keys[0]} is the only one, expected at least two")
 
 
 def _none_is_nan(counts: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
     path = local_path(path)
     if path.suffix in (*SUFFIXES[1:], ".npy"):
         others = "write_scores, write_pairs and to_pandas make tables"
-        raise DataError(f"{path}: is to be an npz file, expected a name ending in .npz; {others}")
+        raise DataError(f"{path}: is written as an npz file, expected a name ending in .npz; {others}")
     if order is None:
         raise DataError(
             f"{path}: would not say how it counts examples; give what is written order='published' (as functions of "

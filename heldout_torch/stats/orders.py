@@ -58,7 +58,7 @@ def _checked(values: np.ndarray, original_index: np.ndarray) -> tuple[np.ndarray
         raise DataError(f"values {values.shape} and an order {original_index.shape}, expected rows of one length")
     n = len(original_index)
     if len(values) != n:
-        raise DataError(f"{len(values)} values and an order of {n} examples do not go together")
+        raise DataError(f"{len(values)} values and an order of {n} examples differ in number")
     there = np.zeros(n, bool)
     if n and original_index.dtype.kind in "iu" and 0 <= original_index.min() <= original_index.max() < n:
         there[original_index] = True

@@ -77,7 +77,7 @@ def start_outputs(
     found = _read_layout(folder)
     if found[:3] != layout[:3]:
         raise DataError(
-            f"{folder}: has rows for {_sizes(found)}, not for these {_sizes(layout)}; write elsewhere, or ask for the "
+            f"{folder}: has rows for {_sizes(found)}, not for {_sizes(layout)}; write elsewhere, or select the "
             "same runs"
         )
     if found.made_of != layout.made_of:

@@ -47,7 +47,7 @@ class OutputTable:
 
     def __post_init__(self) -> None:
         if not self.train_examples:
-            raise DataError("outputs are about no training examples, expected at least one")
+            raise DataError("outputs have no training examples, expected at least one")
 
     @classmethod
     def from_arrays(
@@ -221,7 +221,9 @@ class OutputTable:
 
     def _stored(self, split: "SplitName") -> np.ndarray:
         if (name := f"margins_{check_split(split)}") not in self.stored:
-            raise DataError("this table has no margins on the training set, which memorization needs; give them, too")
+            raise DataError(
+                "this table has no margins on the training set, which memorization needs; pass margins_train"
+            )
         return self.stored[name]
 
 

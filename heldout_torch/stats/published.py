@@ -85,7 +85,7 @@ def _by_published_index(scores: Scores, path: Path, index: Path) -> Scores:
         raise DataError(f"{path}: has no score of {missing[0]} and {len(missing) - 1} other files of {index.name}")
     rows = np.array([place[name] for name in files.names], np.int64)
     if scores.labels is not None and not np.array_equal(scores.labels[rows], files.labels):
-        raise DataError(f"{path}: its labels are not those of {index.name}, it is about other examples")
+        raise DataError(f"{path}: its labels differ from those of {index.name}, so it is for other examples")
     return Scores(scores.scores[rows], files.labels, np.array(files.names), order="published")
 
 

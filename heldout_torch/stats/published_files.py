@@ -47,7 +47,7 @@ def fetch_file(file: PublishedFile, folder: Location | None) -> Path:
         return local / file.name
     has_parts = local is not None and bool(file.parts) and all((local / part.name).is_file() for part in file.parts)
     if folder is not None and not has_parts:
-        raise DataError(f"{local}: has no {file.name}, the name that the file is published under")
+        raise DataError(f"{local}: has no {file.name}, the published file name")
     try:
         return _cached(file, local if has_parts else None)
     except ZooError as error:

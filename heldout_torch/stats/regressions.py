@@ -86,7 +86,7 @@ def datamodels(
     strengths = None if strengths is None else _as_strengths(strengths)
     first = table.mask([0])
     if all(np.array_equal(first, table.mask([run])) for run in range(table.runs)):
-        raise DataError(f"all {table.runs} runs trained on the same examples, which tell no margins apart")
+        raise DataError(f"all {table.runs} runs trained on the same examples, so no datamodel can be fitted")
     out = as_output(out, (len(index), table.train_examples))
     if as_choice(penalty, ("ridge", "lasso"), "penalty") == "ridge":
         return _ridge(table, index, strengths, folds, out, float64_device(find_device(device)))

@@ -85,7 +85,7 @@ class Scores:
             DataError: If there are none, or one is there twice; `what` is what the error calls them.
         """
         if self.filenames is None:
-            raise DataError(f"{what}: has no names of files, examples go by their index")
+            raise DataError(f"{what}: has no file names; examples are identified by their index")
         names = [name.rsplit("/", 1)[-1] for name in self.filenames.tolist()]
         if len(set(names)) != len(names):
             raise DataError(f"{what}: names a file twice")

@@ -93,5 +93,5 @@ def _as_index(selection: Any, length: int, name: str) -> Any:
             if not 0 <= number < length:
                 raise IndexError(f"{number} is outside")
         if index.shape == (length,) and length > 2 and index.max() <= 1:
-            raise IndexError(f"{length} numbers that are all 0 or 1 look like a mask; give it as bool")
+            raise IndexError(f"{length} numbers that are all 0 or 1 look like a mask; pass it as bool")
     return index

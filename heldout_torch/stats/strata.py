@@ -103,7 +103,7 @@ def _strata(tables: Tables) -> list[AnyTable]:
     strata = by_ratio(tables if isinstance(tables, Mapping) else split_by_ratio(tables)).values()
     several = [table for table in strata if table.runs > 1]
     if not several:
-        raise DataError("tables of fewer than two runs at each ratio; expected two runs or more at a ratio")
+        raise DataError("tables have fewer than two runs at each ratio, expected two or more at some ratio")
     return several
 
 

@@ -33,7 +33,7 @@ def check_examples(table: RunTable, train: ExampleFacts, test: ExampleFacts, nam
     if (table.train_examples, table.test_examples) != (train.size, test.size):
         raise DataError(
             f"{name} has {train.size} training and {test.size} test examples, the runs are about "
-            f"{table.train_examples} and {table.test_examples}, such as {table.keys[0]}: they are of another experiment"
+            f"{table.train_examples} and {table.test_examples}, such as {table.keys[0]}; they are of another experiment"
         )
 
 
@@ -174,7 +174,7 @@ def write_classwise(
 def _check_order(order: Order | None, name: str) -> None:
     if order != "published":
         found = "do not say how they count examples" if order is None else f"count examples in {order} order"
-        raise DataError(f"{name} {found}, expected published indices: bring them there by to_published, and say order")
+        raise DataError(f"{name} {found}, expected published indices; convert them by to_published, and set order")
 
 
 def _check_size(found: int, examples: ExampleFacts, name: str) -> None:

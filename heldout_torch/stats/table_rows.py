@@ -89,7 +89,7 @@ def read_aux(
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
     wanted = sorted(found) if runs is None else as_runs(runs)
     if runs is not None and not wanted:
-        raise ZooError(f"no runs of {experiment}/{subset_ratio!r} are asked for, expected at least one number")
+        raise ZooError(f"no runs of {experiment}/{subset_ratio!r} are selected, expected at least one number")
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
         which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "

@@ -28,7 +28,7 @@ def check_table(table: object) -> None:
 def check_bits(table: object) -> None:
     """Raise DataError if something is not a run table, where runs are counted that are right."""
     if not isinstance(table, RunTable):
-        raise DataError(f"{type(table).__name__}: expected a RunTable, for this counts the runs that are right")
+        raise DataError(f"{type(table).__name__}: expected a RunTable, because this counts correct predictions")
 
 
 def check_outputs(table: object) -> None:
@@ -68,12 +68,12 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
         if not isinstance(table, AnyTable):
             raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
         if isinstance(table, RunTable) != isinstance(first, RunTable):
-            raise DataError("run tables and output tables are given together, whose shares and margins do not mix")
+            raise DataError("run tables and output tables cannot be mixed")
         sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
         if sizes[0] != sizes[1]:
             raise DataError(
                 f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
-                f"has {sizes[1][0]} and {sizes[1][1]}; all tables are to be about one data set"
+                f"has {sizes[1][0]} and {sizes[1][1]}; all tables must be for one data set"
             )
         as_number(ratio, "subset ratio", "a share such as 0.7, and a run table by it")
         if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:

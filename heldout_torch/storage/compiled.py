@@ -27,11 +27,11 @@ def compiled(*signature: Any, **options: Any) -> Callable[[F], F]:
     def compile_function(function: F) -> F:
         try:
             if signature and not _is_kept(njit(cache=True, **options)(function)):
-                _tell_once("later calls find it done")
+                _tell_once("later calls reuse them")
             return njit(*signature, cache=True, **options)(function)
         except (RuntimeError, OSError):  # Numba's words for: no folder for a cache
             if signature:
-                _tell_once("it would be kept if NUMBA_CACHE_DIR named a folder that can be written")
+                _tell_once("to keep the result, set NUMBA_CACHE_DIR to a folder that can be written")
             return njit(*signature, **options)(function)
 
     return compile_function

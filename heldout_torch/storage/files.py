@@ -37,7 +37,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise ZooError(f"{path}: has more than the {limit} bytes expected at most, or is not a regular file")
+            raise ZooError(f"{path}: has more than {limit} bytes, the largest size expected, or is not a regular file")
         return file.read()
 
 
@@ -201,7 +201,7 @@ def _move(temporary: Path, path: Path, overwrite: bool) -> None:
             else:
                 shutil.rmtree(old, ignore_errors=True)
                 return None
-    raise OSError(errno.EBUSY, "others replace it all the time", str(path))
+    raise OSError(errno.EBUSY, "other processes keep replacing it", str(path))
 
 
 def _set_aside(path: Path, old: Path) -> None:

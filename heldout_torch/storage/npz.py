@@ -81,12 +81,12 @@ def read_npz(
         names += [array for array in optional if array in members and array not in names]
         limit = max(_FREE_BYTES, _TIMES_FILE * file.seek(0, io.SEEK_END)) if max_bytes is None else max_bytes
         if (total := sum(members[array].file_size for array in names)) > limit:
-            raise error(f"{name}: unpacks to {total} bytes, more than the {limit} expected at most")
+            raise error(f"{name}: unpacks to {total} bytes, more than the largest size expected, {limit}")
         arrays = {}
         for array in names:
             member = members[array]
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise zipfile.BadZipFile(f"{array} is compressed otherwise than NumPy does")
+                raise zipfile.BadZipFile(f"{array} is compressed in another way than NumPy does")
             with archive.open(member) as data:
                 arrays[array] = _read_array(data, member.file_size, array, objects)
         return arrays

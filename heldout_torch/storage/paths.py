@@ -63,7 +63,7 @@ def place(value: Location) -> Path | str:
     if text.lower().startswith("file:/"):
         host, text = _FILE.fullmatch(text).groups()  # type: ignore[union-attr]
         if host not in (None, "", "localhost"):
-            raise DataError(f"{value}: is on another machine; a path of this one is written file:///{host}{text}")
+            raise DataError(f"{value}: is on another machine; write a path of this machine as file:///{host}{text}")
         text = unquote(text)
     elif (scheme := _URL.match(text)) is not None:
         return scheme[0].lower() + text[scheme.end() :].rstrip("/")
@@ -84,7 +84,7 @@ def check_folder_name(folder: Path | str) -> None:
     """
     suffix = f"{folder}".rpartition("/")[2].rpartition(".")[2].lower()
     if suffix in _OF_FILES and not (isinstance(folder, Path) and folder.is_dir()):
-        raise DataError(f"{folder}: is the name of a file, and a folder is written here; name a folder")
+        raise DataError(f"{folder}: is the name of a file, but a folder is written; name a folder")
 
 
 def is_remote(location: object) -> bool:

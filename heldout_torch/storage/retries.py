@@ -26,8 +26,8 @@ _HINTS = {
     "s3": "for a public bucket, set FSSPEC_S3_ANON=true",
     "gs": "for a public bucket, set FSSPEC_GS_TOKEN=anon",
     "gcs": "for a public bucket, set FSSPEC_GCS_TOKEN=anon",
-    "hf": "there must be such a data set (hf repos create); a private one, and whoever writes, needs a token "
-    "(hf auth login, or HF_TOKEN)",
+    "hf": "the data set must exist (hf repos create); to read a private one, or to write, log in (hf auth login) or "
+    "set HF_TOKEN",
 }
 _log = logging.getLogger(__name__)
 

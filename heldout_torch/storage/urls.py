@@ -65,7 +65,7 @@ def read_file(location: str, limit: int = MAX_FILE) -> bytes:
             return retried(lambda: web.fetch(filesystem, path, limit), location)
         data = retried(lambda: _cat(filesystem, path, 0, limit + 1), location)
     if len(data) > limit:
-        raise ZooError(f"{location}: has more than the {limit} bytes expected at most")
+        raise ZooError(f"{location}: has more than {limit} bytes, the largest size expected")
     return data
 
 

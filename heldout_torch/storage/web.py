@@ -103,7 +103,7 @@ async def _fetch(
             limit = _limit_of_whole(url, response.content_length, *wanted)
         data = await _body(response, limit, url)
     if expected is not None and len(data) < min(expected, _FEWEST):
-        raise ConnectionError(f"the server sends {len(data)} bytes where {expected} were asked for")
+        raise ConnectionError(f"the server sends {len(data)} bytes, {expected} were requested")
     return data
 
 
@@ -113,7 +113,7 @@ async def _body(response: Any, limit: int, url: str) -> bytes:
     async for piece in response.content.iter_any():
         data += piece
         if len(data) > limit:
-            raise ZooError(f"{url}: has more than the {limit} bytes expected at most")
+            raise ZooError(f"{url}: has more than {limit} bytes, the largest size expected")
         check_speed(clock() - began, len(data), SILENCE)
     return bytes(data)
 
@@ -122,7 +122,7 @@ def _expected(content_range: str, start: int, end: int) -> int | None:
     """Return how many bytes a range must have, None if the server does not say how long the file is."""
     found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range.strip())
     if found is None or int(found[1]) != start:
-        raise ConnectionError(f"the server sends another range than was asked for ({content_range[:60]!r})")
+        raise ConnectionError(f"the server sends another range than requested ({content_range[:60]!r})")
     return None if found[2] == "*" else max(min(end, int(found[2])) - start, 0)
 
 

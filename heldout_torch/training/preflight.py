@@ -27,7 +27,7 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     """
     experiment, recipe = work.experiment, work.recipe
     if dataset.name != experiment.dataset:
-        raise HeldoutError(f"{experiment.name} is about data set {experiment.dataset}, not {dataset.name}")
+        raise HeldoutError(f"{experiment.name} needs data set {experiment.dataset}, not {dataset.name}")
     sizes = len(dataset.labels("train")), len(dataset.labels("test"))
     if sizes != (experiment.train_examples, experiment.test_examples):
         raise HeldoutError(

@@ -59,7 +59,7 @@ def load_state(location: str, like: Mapping[str, Tensor], steps: int) -> tuple[d
         step = tensors.pop(_STEP, torch.tensor([], device="cpu"))
         _check(tensors, step, like, steps)
     except (SafetensorError, ValueError) as error:
-        warn(f"{location}: is not a state of this training ({error}); it begins anew", stacklevel=2)
+        warn(f"{location}: is not a state of this training ({error}); training starts from the beginning", stacklevel=2)
         return None
     return tensors, int(step)
 

@@ -125,7 +125,7 @@ def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -
     if correct.shape[1] != len(dataset.labels(split)):
         raise HeldoutError(
             f"{dataset.name}: only {correct.shape[1]} images of {split} are there, expected "
-            f"{len(dataset.labels(split))}: new runs need all of them"
+            f"{len(dataset.labels(split))}; new runs need all of them"
         )
     return correct
 

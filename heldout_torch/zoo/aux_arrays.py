@@ -157,7 +157,7 @@ class AuxArrays:
         """
         m = len(self.index_test)
         if m and self.index_test.max() >= m:
-            raise ZooError(f"index_test is not 0 ... {m - 1} in some order, so its examples have no place in a table")
+            raise ZooError(f"index_test is not 0 ... {m - 1} in some order, so its examples cannot be put into a table")
         correct = np.zeros(m, bool)
         correct[self.index_test] = self.correctness_test
         return correct  # (m,)

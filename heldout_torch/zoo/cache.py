@@ -116,7 +116,7 @@ class Cache:
                 data = self.kept(name, file)
                 return self._download(name, file, shared, progress) if data is None else data
         except OSError as error:
-            warn(unwritable(error.filename or self.root, error, ", so what is fetched is not kept"), stacklevel=2)
+            warn(unwritable(error.filename or self.root, error, ", so fetched files are not kept"), stacklevel=2)
         data = read_file(f"{self._location}/{name}", file.size)
         progress(len(data))
         return self._checked(name, file, data)
@@ -164,5 +164,5 @@ class Cache:
     def _checked(self, name: str, file: FileRecord, data: bytes) -> bytes:
         if not file.matches(data):
             url = f"{self._location}/{name}"
-            raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is stale")
+            raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is out of date")
         return data

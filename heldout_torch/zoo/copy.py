@@ -121,7 +121,7 @@ def fetch_runs(
         ZooError: If the zoo lies on the disk already.
     """
     if not isinstance(zoo, WebZoo):
-        raise ZooError(f"{zoo.location}: is on the disk already, only zoos under a URL are fetched")
+        raise ZooError(f"{zoo.location}: is on this disk already; only zoos at a URL are fetched")
 
     def fetch_one(key: RunKey) -> Outcome:
         try:

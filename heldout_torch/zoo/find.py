@@ -141,9 +141,9 @@ def _where_else(zoo: Zoo, key: RunKey) -> str:
     experiment, how = known_experiments().get(key.experiment), ""
     words = f"{key.experiment} --zoo ZOO --subset-ratio {key.subset_ratio!r} --runs {key.run}"
     if experiment is not None and experiment.archive is not None:
-        how = f"; to have it, read it out of the published archive: heldout export {words}"
+        how = f"; to get it from the published archive: heldout export {words}"
     elif experiment is not None and experiment.recipe is not None:
-        how = f"; to have it, train it: heldout train {words}"
+        how = f"; to train it: heldout train {words}"
     if zoo.location == str(sample_zoo()):
         how += f"; this is the bundled sample, name another place: pass zoo='ZOO', or set {ZOO_VARIABLE}"
     return how

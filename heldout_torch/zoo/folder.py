@@ -112,7 +112,7 @@ class FolderZoo(WritingZoo):
             if not wrong:
                 return RunFiles.recorded(metadata, record, contents, str(path))
         raise ZooError(
-            f"{path}: {', '.join(wrong)} not as recorded; {AGAIN}; or, if it was changed on purpose: "
+            f"{path}: {', '.join(wrong)} not as recorded; {AGAIN}; or, if the change was intended: "
             f"heldout zoo index {self.root}"
         )
 
@@ -225,7 +225,7 @@ class FolderZoo(WritingZoo):
             if (path.parent.name, path.name) == (repr(key.subset_ratio), str(key.run)):
                 yield key, path
             elif is_there(_names(path)):
-                raise ZooError(f"{path}: a zoo files this run under {key.subset_ratio!r}/{key.run}; rename the folder")
+                raise ZooError(f"{path}: a zoo stores this run under {key.subset_ratio!r}/{key.run}; rename the folder")
 
     def _recorded(self, key: RunKey) -> tuple[RunRecord, RunMetadata] | None:
         path = self._path(key) / RECORD_FILE
@@ -254,7 +254,9 @@ class FolderZoo(WritingZoo):
         if key not in self:
             return ZooError(f"run {key} is not in {self.root}")
         if path.name == MODEL_FILE:
-            return ZooError(f"run {key} in {self.root} has aux arrays only: it can be counted, not loaded; export it")
+            return ZooError(
+                f"run {key} in {self.root} has only aux arrays: statistics can use it, but it has no model; export it"
+            )
         return ZooError(f"{path}: is missing; {AGAIN}")
 
     def _unwritable(self, error: OSError) -> ZooError:

@@ -43,7 +43,7 @@ def refusals(
             )
         elif key in listed and _differ(listed[key], given.get(key)):
             refused[key] = (
-                f"is in {target.location} with another model than in its source; replace it by heldout export "
+                f"is in {target.location} with another model than in the source; replace it by heldout export "
                 "--overwrite, or name another zoo"
             )
     return refused

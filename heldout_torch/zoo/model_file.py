@@ -80,7 +80,7 @@ def read_model_header(data: bytes, key: RunKey, name: str) -> RunMetadata:
         raise ZooError(f"{name}: is not a readable safetensors file ({type(error).__name__} in its header)") from None
     metadata = RunMetadata.from_header(header, name)
     if metadata.key != key:
-        raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")
+        raise ZooError(f"{name}: says that it is {metadata.key}, but is in the folder of {key}")
     return metadata
 
 

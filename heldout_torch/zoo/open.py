@@ -57,7 +57,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
 
         return IndexedArchive(str(location), index=index)
     if index is not None:
-        raise ZooError(f"{location}: is not an archive, only those have a seek index")
+        raise ZooError(f"{location}: is not an archive, only an archive has a seek index")
     if isinstance(location, str):
         if location.startswith(HUB):
             return HubZoo(location, offline)
@@ -91,7 +91,7 @@ def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) 
         return open_zoo(place)
     if (root / CHECKPOINTS).is_dir():
         if selection.experiment is None or len(selection.subset_ratios) != 1 or len(selection.runs) != 1:
-            raise ZooError(f"{root}: is one run directory, name it with --experiment, --subset-ratio and --runs")
+            raise ZooError(f"{root}: is one run directory; name the run with --experiment, --subset-ratio and --runs")
         (ratio,), (run,) = selection.subset_ratios, selection.runs
         return TensorFlowTree.of_run(root, make_key(selection.experiment, ratio, run), ignore)
     opened = open_zoo(root)
@@ -119,15 +119,15 @@ def open_writable(place: Place) -> WritableZoo:
         elif location.exists() and not location.is_dir():
             raise ZooError(f"{location}: is a file, expected the folder of a zoo")
         elif location.is_dir() and _what_lies_in(location) == "checkpoints":
-            raise ZooError(f"{location}: is a TensorFlow archive, which is only read; name the folder of a zoo")
+            raise ZooError(f"{location}: is a TensorFlow archive, which cannot be written; name the folder of a zoo")
         else:
             zoo = FolderZoo(location)
         check_folder_name(location)
     if not isinstance(zoo, WritingZoo):
         only = (
-            "cannot be written, a web server only serves; name a folder, a bucket (s3://, gs://), or hf://"
+            "is on a web server, which cannot be written; name a folder, a bucket (s3://, gs://), or hf://"
             if isinstance(zoo, WebZoo)
-            else "is a TensorFlow archive, which is only read; name the folder of a zoo"
+            else "is a TensorFlow archive, which cannot be written; name the folder of a zoo"
         )
         raise ZooError(f"{zoo.location}: {only}")
     if isinstance(zoo, BucketZoo | HubZoo):

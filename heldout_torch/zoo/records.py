@@ -28,7 +28,7 @@ from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import model_bytes, read_model, read_model_header
 
 RECORD_FILE = "run.json"
-AGAIN = "export the run again with --overwrite; one that was trained is removed first, and trained again"
+AGAIN = "export the run again with --overwrite; if it was trained, remove it and train it again"
 TRIES = 10  # to read a run that somebody replaces all the time
 MAX_RECORD = 2**16  # bytes; real ones have about a thousand
 _VERSION = 1
@@ -186,7 +186,9 @@ class RunFiles:
         first, second = (AuxArrays.read(run.contents[AUX_FILE]) for run in (aux, model))
         if not np.array_equal(first.trained_on, second.trained_on):
             key = model.metadata.key
-            raise ZooError(f"run {key}: its aux arrays and its model are of different subsets; overwrite what is there")
+            raise ZooError(
+                f"run {key}: its aux arrays and its model are of different subsets; replace the run with --overwrite"
+            )
         names = {AUX_FILE: aux, MODEL_FILE: model}
         files = {name: run.record.files[name] for name, run in names.items()}
         record = RunRecord(files, model.record.epoch, aux.record.accuracy, model.record.dtype)
@@ -255,5 +257,5 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         reason = one_line(error)[:100]
         raise ZooError(f"{name}: is not a readable record of a run ({type(error).__name__}: {reason})") from None
     if metadata.key != key:
-        raise ZooError(f"{name}: says that it is {metadata.key}, but lies in the folder of {key}")
+        raise ZooError(f"{name}: says that it is {metadata.key}, but is in the folder of {key}")
     return record, metadata

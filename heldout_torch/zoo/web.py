@@ -216,7 +216,9 @@ class WebZoo:
 
     def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress) -> bytes:
         if name not in record.files:
-            raise ZooError(f"run {key} in {self.location} has aux arrays only: it can be counted, not loaded")
+            raise ZooError(
+                f"run {key} in {self.location} has only aux arrays: statistics can use it, but it has no model"
+            )
         path = f"{key}/{name}"
         data = self._cache.kept(path, record.files[name])
         if data is None and self._offline:
@@ -241,7 +243,10 @@ class WebZoo:
         data = self.read(MANIFEST_FILE)
         if data is None:
             if needed:
-                raise ZooError(f"{where}: there is no such file; a zoo needs one, made by: heldout zoo index ZOO")
+                raise ZooError(
+                    f"{where}: there is no such file; a zoo on a web server needs a manifest, made by: "
+                    "heldout zoo index ZOO"
+                )
             return Manifest()
         manifest = Manifest.from_bytes(data, where)
         self._cache.keep(MANIFEST_FILE, data)

@@ -70,7 +70,7 @@ class WritingZoo(ABC):
             return
         where = f"{self.location}/{name}"
         if difference := read_declaration(experiment.name, there, where).difference(experiment):
-            raise ZooError(f"{where}: declares {experiment.name} otherwise, {difference}; choose another name")
+            raise ZooError(f"{where}: declares {experiment.name} differently, {difference}; choose another name")
 
     def manifest(self) -> Manifest | None:
         """Return the manifest that lies in the zoo; None if there is none.

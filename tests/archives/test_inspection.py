@@ -83,4 +83,4 @@ def test_an_unknown_experiment_and_bytes_that_are_none_are_problems(tree, tmp_pa
     assert "'who' is not known" in next(iter(found.problems))
     assert list(found.lines())[-1] == "an export would convert nothing of what was read"
     (tmp_path / "page.tar.gz").write_bytes(b"<html>no</html>")
-    assert "is a page or a message" in next(iter(inspect(tmp_path / "page.tar.gz").problems))
+    assert "is a web page or a message" in next(iter(inspect(tmp_path / "page.tar.gz").problems))

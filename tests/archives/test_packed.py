@@ -145,7 +145,7 @@ def test_what_is_missing_is_named(indexed, tmp_path):
     (tmp_path / "archive.tar.gz.seek").unlink()
     with pytest.raises(ZooError, match=r"absent\.tar\.gz: there is no such archive"):
         load_run(EXPERIMENT, 0.7, 3, tmp_path / "absent.tar.gz")
-    with pytest.raises(ZooError, match=r"no seek index; make it with: heldout archive index.* named by index="):
+    with pytest.raises(ZooError, match=r"no seek index; make it with: heldout archive index.* name it with index="):
         load_run(EXPERIMENT, 0.7, 9, archive)
     with pytest.raises(ZooError, match="No such file"):
         build_index(tmp_path / "absent.tar.gz")

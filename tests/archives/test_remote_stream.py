@@ -77,11 +77,11 @@ def test_a_reader_that_takes_its_time_does_not_make_a_server_slow():
     [
         ({"etag": '"two"'}, "is another file than before"),
         ({"total": 17}, "is another file than before"),
-        ({"shift": 5}, "sends other bytes than were asked for"),
-        ({"status": 416}, "is shorter than it was"),
+        ({"shift": 5}, "sends bytes that were not asked for"),
+        ({"status": 416}, "is shorter than before"),
         ({"status": 403}, "the server refuses \\(403"),
         ({"status": 404}, "there is no such file"),
-        ({"headers": {"Content-Encoding": "gzip"}}, "the server packs what it sends"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "the server compresses what it sends"),
     ],
 )
 def test_an_archive_that_changes_on_the_way_is_an_error(step, line):

@@ -144,7 +144,7 @@ def test_runs_put_off_are_read_again(packed, tmp_path, monkeypatch):
     put_off = 0
     for _ in range(3):
         outcomes, _ = export(data, tmp_path / "zoo", len(data) * 2 // 3, workers=3)
-        put_off += any("put off" in error for error in errors(outcomes))
+        put_off += any("postponed" in error for error in errors(outcomes))
     monkeypatch.undo()
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     export(data, tmp_path / "zoo")
@@ -268,7 +268,7 @@ def test_another_export_begins_at_the_start(packed, tmp_path, capsys, cache, cha
             script.etag = '"two"' if change == "etag" else None
         main(["export", url, "--zoo", str(zoo), *more])
     assert script.asked[0][0] == 0
-    assert ("names no version (ETag)" in capsys.readouterr().err) == (change == "no etag")
+    assert ("sends no version (ETag)" in capsys.readouterr().err) == (change == "no etag")
 
 
 def test_an_index_of_the_same_pass_is_that_of_a_pass_of_its_own(packed, tmp_path):

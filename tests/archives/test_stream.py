@@ -150,7 +150,7 @@ def test_memory_full_of_parts_puts_runs_off_until_the_next_call(runs, tmp_path, 
     selection = Selection(experiment=EXPERIMENT)
     put_off = problems(export(archive, tmp_path / "zoo", selection=selection))
     assert 0 < len(put_off) < 300
-    assert all("put off" in error for error in put_off)
+    assert all("postponed" in error for error in put_off)
     for _ in range(20):
         if not put_off:
             break

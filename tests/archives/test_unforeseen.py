@@ -55,7 +55,7 @@ def test_unknown_variables_are_named_with_the_option_that_leaves_them_out(tree, 
     found = errors(export(tree, tmp_path / "zoo"))
     assert list(found) == [1]
     assert "2 variables do not belong to mlp: ema/decay, ema/w" in found[1]
-    assert "what leaves them out is --ignore 'model/ema/*'" in found[1]
+    assert "to leave them out, give --ignore 'model/ema/*'" in found[1]
     add_variables(run_folder(tree, 2), {"model/lonely": np.zeros(1, "int64")})
     assert "--ignore 'model/lonely'" in errors(export(tree, tmp_path / "zoo", overwrite=True))[2]
 

@@ -52,7 +52,7 @@ def test_chosen_runs_end_the_reading_and_it_says_so(archive, tmp_path, capsys):
     chosen = ["--experiment", EXPERIMENT, "--subset-ratio", "0.7", "--runs", "0,10"]
     with serving(Script(archive.read_bytes())) as url:
         assert main(["export", url, "--zoo", str(tmp_path / "zoo"), *chosen]) == 0
-    assert "all runs asked for have come" in capsys.readouterr().err
+    assert "all selected runs were read" in capsys.readouterr().err
     record = json.loads((tmp_path / "zoo" / EXPERIMENT / "archive.json").read_text())
     assert (record["md5"], record["verified"]) == (None, None)
 
@@ -146,9 +146,9 @@ def test_a_wrong_number_of_bytes_is_wrong_usage(archive, text):
 def test_what_is_no_archive_is_one_line(tmp_path, capsys):
     (tmp_path / "page.tar.gz").write_bytes(b"<html>sign in</html>")
     assert main(["archive", "inspect", str(tmp_path / "page.tar.gz")]) == 1
-    assert "is a page or a message that was saved" in capsys.readouterr().out
+    assert "is a web page or a message saved" in capsys.readouterr().out
     assert main(["archive", "inspect", str(tmp_path / "absent.tar.gz")]) == 1
     assert main(["export", str(tmp_path / "page.tar.gz"), "--zoo", str(tmp_path / "zoo")]) == 1
     err = capsys.readouterr().err
     assert "absent.tar.gz: cannot be read" in err
-    assert "page.tar.gz: is a page or a message that was saved" in err
+    assert "page.tar.gz: is a web page or a message saved" in err

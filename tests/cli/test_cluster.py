@@ -93,10 +93,13 @@ def test_what_a_cluster_trains_is_what_is_trained_here(cluster, tmp_path, monkey
     ("options", "message"),
     [
         ([], "work on a cluster needs ray, which is not installed: pip install ray"),
-        (["--device", "cuda:0"], "device 'cuda:0' is none of a cluster, expected cpu or cuda: a task uses one GPU"),
+        (
+            ["--device", "cuda:0"],
+            "device 'cuda:0' cannot be chosen on a cluster, expected cpu or cuda; a task uses one GPU",
+        ),
         (
             ["--device", "cuda", "cpu"],
-            "device 'cuda cpu' is none of a cluster, expected cpu or cuda: a task uses one GPU",
+            "device 'cuda cpu' cannot be chosen on a cluster, expected cpu or cuda; a task uses one GPU",
         ),
     ],
 )

@@ -65,12 +65,12 @@ def test_channels_are_filled_in_and_a_recipe_is_taken(data, tmp_path):
         ),
         ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "in_features": 7}'], "cannot take images"),
         ("mine", ["--architecture", "mlp", "--config", '{"widths": [4], "num_classes": 7}'], "expected 3 logits"),
-        ("mine", ["--architecture", "mlp", "--out", "other.toml"], "called by its name, mine.toml"),
-        ("mine.toml", ["--architecture", "mlp"], "NAME is the experiment's, not its file's: mine"),
+        ("mine", ["--architecture", "mlp", "--out", "other.toml"], "has the experiment's name, mine.toml"),
+        ("mine.toml", ["--architecture", "mlp"], "NAME is the name of the experiment, not of its file: mine"),
         (
             "mine",
             ["--dataset", "CIFAR-10", "--architecture", "small_inception"],
-            "cifar10 is a data set of 50000 training and 10000 test examples, not 90 and 30; call yours otherwise",
+            "cifar10 is a data set of 50000 training and 10000 test examples, not 90 and 30; give yours another name",
         ),
     ],
 )
@@ -118,7 +118,9 @@ def test_names_with_spaces_can_be_copied_from_what_is_told_next(data, tmp_path, 
 def test_a_folder_says_nothing_of_what_lies_there(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert declare("mine", "--data", ".", "--architecture", "mlp") == 1
-    assert capsys.readouterr().err == "error: .: is not an npz file; say with --dataset which data set lies there\n"
+    assert (
+        capsys.readouterr().err == "error: .: is not an npz file; give the name of the data set there with --dataset\n"
+    )
 
 
 def test_what_is_told_next_names_the_plugin(data, tmp_path, monkeypatch, capsys):

@@ -115,7 +115,10 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
     np.savez(data, **images, **{f"{name}__label": rows.labels.numpy() for name, rows in splits.items()})
     options = ["--experiment", "digits-mlp-tf", "--subset", own.parent / "subset.npy", "--order", "published"]
     assert run_evaluate(own, own.parent / "out.npz", *options, "--data", data) == 1
-    assert "data set digits has divide_by 255, digits-mlp-tf 16; the __data_scale of" in capsys.readouterr().err
+    assert (
+        "data set digits has divide_by 255, digits-mlp-tf 16; in an npz file, __data_scale of"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_options_that_are_no_json_are_wrong_usage(config, message, own, capsys):
 @pytest.mark.parametrize("option", [("--dataset", "digits"), ("--order", "original")])
 def test_options_for_a_file_are_refused_for_a_zoo(option, tmp_path, capsys):
     assert run_evaluate(sample_zoo(), tmp_path, *option) == 1
-    assert "go with a .safetensors file" in capsys.readouterr().err
+    assert "need a .safetensors file" in capsys.readouterr().err
 
 
 def test_a_bad_run_leaves_the_others_evaluated(tmp_path, capsys):

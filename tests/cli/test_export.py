@@ -39,7 +39,7 @@ def test_the_verb_does_the_same_and_skips_what_is_there(tree, tmp_path, capsys):
 def test_one_run_directory_needs_its_name(tree, tmp_path, capsys):
     source, zoo = str(tree / EXPERIMENT / "0.7" / "3"), str(tmp_path / "zoo")
     assert main(["export", source, "--zoo", zoo]) == 1
-    assert "name it with --experiment, --subset-ratio and --runs" in capsys.readouterr().err
+    assert "name the run with --experiment, --subset-ratio and --runs" in capsys.readouterr().err
     options = ["--experiment", EXPERIMENT, "--subset-ratio", "0.4", "--runs", "8"]
     assert main(["export", source, "--zoo", zoo, *options]) == 0
     assert [str(key) for key in list_runs(zoo)] == [f"{EXPERIMENT}/0.4/8"]

@@ -161,9 +161,9 @@ def test_the_actions_that_are_suggested_are_those_of_the_verbs(verb, capsys):
         ("evaluate", False, "SOURCE, --out; or set HELDOUT_TORCH_ZOO"),
         ("stats accuracy", False, "ZOO; or set HELDOUT_TORCH_ZOO"),
         ("zoo index", False, "required: ZOO\n"),
-        ("zoo index", True, "ZOO; HELDOUT_TORCH_ZOO names where runs are read, what is written is always named"),
-        ("zoo push", True, "REMOTE; HELDOUT_TORCH_ZOO names where"),
-        ("train digits-mlp --runs 0 --subset-ratio 0.7", True, "--zoo; HELDOUT_TORCH_ZOO names where"),
+        ("zoo index", True, "ZOO; HELDOUT_TORCH_ZOO names only where runs are read; name where to write"),
+        ("zoo push", True, "REMOTE; HELDOUT_TORCH_ZOO names only where"),
+        ("train digits-mlp --runs 0 --subset-ratio 0.7", True, "--zoo; HELDOUT_TORCH_ZOO names only where"),
     ],
 )
 def test_a_missing_place_is_told_how_it_can_be_named(words, named, told, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_examples_are_kept_by_a_published_score_without_a_zoo(published_server, 
     assert main([*words, str(tmp_path / "no.npz"), "--experiment", "cifar10-inception"]) == 1
     assert "is published: --experiment" in capsys.readouterr().err
     assert main(["stats", "keep", "--by", "consistency", "--fraction", "1", "--out", str(tmp_path / "no.npz")]) == 1
-    assert "is estimated from runs: give ZOO" in capsys.readouterr().err
+    assert "is estimated from runs; give ZOO" in capsys.readouterr().err
 
 
 def test_labels_come_from_a_published_file_by_name_unless_a_path_has_it(

@@ -224,7 +224,7 @@ def test_statistics_of_all_kinds_have_an_order_and_the_suffix_decides_the_format
 def test_names_of_other_formats_are_refused_before_the_work(zoo, tmp_path, capsys, monkeypatch, name):
     monkeypatch.setattr(RunTable, "from_zoo", lambda *_: pytest.fail("runs were read"))
     assert run(zoo, "memorization", tmp_path / name, "--subset-ratio", "0.5") == 1
-    assert "expected one ending in .npz, .csv, .parquet" in capsys.readouterr().err
+    assert "the file name must end in one of .npz, .csv, .parquet" in capsys.readouterr().err
     assert run(zoo, "memorization", "s3://bucket/mem.npz", "--subset-ratio", "0.5") == 1
     assert "is a URL" in capsys.readouterr().err
 
@@ -256,7 +256,7 @@ def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys
         ("influence", [], "influences within classes need labels of the training set: give the data set (--data)"),
         ("keep", ["--by", "memorization", "--fraction", "1"], "give --data, or --order published"),
         ("memorization", ["--labels", "x", "--data", "y"], "give one of them"),
-        ("memorization", ["--download"], "--download, --skip-checksums and --allow-missing are about a data set"),
+        ("memorization", ["--download"], "--download, --skip-checksums and --allow-missing need a data set"),
     ):
         assert without_data(zoo, statistic, tmp_path / "none.npz", *words, *more) == 1
         assert message in capsys.readouterr().err
@@ -266,7 +266,7 @@ def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys
 def test_runs_that_did_not_fit_are_warned_of_and_accuracies_are_a_table(zoo, tmp_path, capsys):
     assert run(zoo, "memorization", tmp_path / "mem.npz", "--subset-ratio", "0.5") == 0
     found = run_accuracies(zoo[1][0.5]).train.mean()
-    warning = f"warning: runs at subset ratio 0.5 are right on {found:.1%} of the examples that they trained on"
+    warning = f"warning: runs at subset ratio 0.5 classify only {found:.1%} of the examples that they trained on"
     assert warning in capsys.readouterr().err
     assert run(zoo, "accuracy", tmp_path / "accuracy.csv") == 0
     lines = capsys.readouterr().out.splitlines()

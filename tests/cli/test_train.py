@@ -120,7 +120,7 @@ def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
     command.insert(command.index("0.7") + 1, command.pop(command.index("0.5")))
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "examples memorized (0.25 or more), most, by original index: " in said
+    assert "examples memorized at 0.25 or more, most, by original index: " in said
     assert sorted(path.name for path in out.iterdir()) == [
         "cscores.npz", "memorization-0.5.npz", "memorization-0.7.npz", "pairs-0.5.npz", "pairs-0.7.npz",
     ]  # fmt: skip
@@ -154,7 +154,7 @@ def test_a_bucket_is_filled_listed_and_counted_over(bucket, tmp_path, quick, cap
 
 def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, capsys):
     assert main(words(bucket, "--recipe", quick, verb="experiment")) == 1
-    assert f"error: {bucket} is a URL, and statistics are written into a folder: give --out DIR" in (
+    assert f"error: {bucket} is a URL, but statistics are written into a folder; give --out DIR" in (
         capsys.readouterr().err
     )
     assert list_files(bucket) == {}
@@ -170,7 +170,11 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
         ([], {"ratio": "0.01"}, "the subset has 14 examples, fewer than one batch of 32"),
         (["--recipe", "none.toml"], {}, "none.toml: cannot be read"),
         (["--name", "../away"], {}, "is not a name for an experiment"),
-        (["--name", "cifar10-inception"], {}, "--name: cifar10-inception is declared by the package, whose dataset is"),
+        (
+            ["--name", "cifar10-inception"],
+            {},
+            "--name: cifar10-inception is an experiment of the package, whose dataset is",
+        ),
         (["--name", "digits-mlp-tf"], {}, "whose config.widths is [64], not [128]; choose another name"),
         (["--shard", "9/10"], {}, "expected at least one run"),
         (["--data", "none.npz"], {}, "none.npz"),

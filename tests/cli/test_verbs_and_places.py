@@ -321,7 +321,7 @@ def test_a_folder_is_not_made_under_the_name_of_a_file(words, name, made, tmp_pa
     names = {"ZOO": made / "zoo", "X": name}
     place = words.index("X") + 1
     words = [names.get(word, word) for word in (*words[place:], *words[:place])]
-    assert f"{name}: is the name of a file, and a folder is written here" in refused(capsys, *words)
+    assert f"{name}: is the name of a file, but a folder is written" in refused(capsys, *words)
     assert snapshot(tmp_path) == {}
     (tmp_path / name).mkdir(parents=True)  # by somebody who means it
     main([*map(str, words), "--quiet"])

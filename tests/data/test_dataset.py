@@ -181,7 +181,7 @@ def test_arrays_of_numpy_and_lists_are_images_and_labels():
         (3, 0, "divide_by is 0"),
         (3, -255, "divide_by is -255"),
         (3, float("nan"), "divide_by is nan"),
-        (3, 1 / 255, "divide_by is 0.00392, but pixel values are divided by it: give 255 for bytes, not 1/255"),
+        (3, 1 / 255, "divide_by is 0.00392, but pixel values are divided by it; give 255 for bytes, not 1/255"),
     ],
 )
 def test_sizes_that_are_none_are_one_line(classes, divide_by, message):

@@ -227,7 +227,7 @@ def test_names_that_cannot_be_matched_are_counted_and_named(folder):
     root, train, _ = folder
     path = root / "train" / train[4].split("_")[0] / train[4]
     path.rename(path.with_name("cat.JPEG"))
-    with pytest.raises(DataError, match=r"1 missing .*; 1 images have names that the index has not .*cat.JPEG"):
+    with pytest.raises(DataError, match=r"1 missing .*; 1 images have names that are not in the index .*cat.JPEG"):
         ImageNet(root).paths("train")
 
 
@@ -259,7 +259,7 @@ def test_missing_files_are_left_out_where_that_is_allowed(folder):
     for index in gone:
         (root / "train" / train[index].split("_")[0] / train[index]).unlink()
     dataset = load_dataset("imagenet", root, allow_missing=True)
-    with pytest.warns(UserWarning, match="of 24 files in the index, 3 missing .*; what is there is used"):
+    with pytest.warns(UserWarning, match="of 24 files in the index, 3 missing .*; the others are used"):
         assert dataset.missing("train") == [train[index] for index in gone]
     there = [index for index in range(24) if index not in gone]
     batches = list(dataset.batches("train", 5))

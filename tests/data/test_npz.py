@@ -64,7 +64,7 @@ def test_pixel_values_are_divided_by_the_scale(scale, tmp_path):
 
 @pytest.mark.parametrize("scale", [np.float32(1 / 255), 0.99])
 def test_a_scale_that_multiplies_is_refused_with_the_convention(scale, tmp_path):
-    with pytest.raises(DataError, match="pixel values are divided by it: give 255 for bytes"):
+    with pytest.raises(DataError, match="pixel values are divided by it; give 255 for bytes"):
         load_dataset("mine", save(tmp_path, **arrays(), __data_scale=scale))
 
 
@@ -95,13 +95,15 @@ def test_floats_that_nobody_divided_are_refused_where_an_experiment_divides(scal
     if largest is None:
         check_preprocessing(dataset, {"divide_by": 255}, "e")
     else:
-        with pytest.raises(DataError, match=rf"mine reach {largest}, those of e are divided by 255; the __data_scale"):
+        with pytest.raises(
+            DataError, match=rf"mine reach {largest}, those of e are divided by 255; in an npz file, __data_scale"
+        ):
             check_preprocessing(dataset, {"divide_by": 255}, "e")
 
 
 def test_floats_that_are_multiplied_by_the_scale_are_refused(tmp_path):
     contents = {key: (value / 255) if "image" in key else value for key, value in arrays().items()}
-    with pytest.raises(DataError, match="pixel values are divided by it: give 1 for floats that are scaled already"):
+    with pytest.raises(DataError, match="pixel values are divided by it; give 1 for floats that are scaled already"):
         load_dataset("mine", save(tmp_path, **contents, __data_scale=1 / 255))
     halves = {key: (value / 2) if "image" in key else value for key, value in contents.items()}
     assert load_dataset("mine", save(tmp_path, **halves, __data_scale=0.5)).divide_by == 0.5
@@ -113,7 +115,9 @@ def test_images_that_were_divided_before_they_are_divided_are_refused(dtype, tmp
     contents["test__image"][0] = 1
     dataset = load_dataset("mine", save(tmp_path, **contents, __data_scale=255))
     check_preprocessing(dataset, {}, "an experiment that says nothing")
-    with pytest.raises(DataError, match=r"mine reach only 0.003922, those of e are divided by 255; the __data_scale"):
+    with pytest.raises(
+        DataError, match=r"mine reach only 0.003922, those of e are divided by 255; in an npz file, __data_scale"
+    ):
         check_preprocessing(dataset, {"divide_by": 255}, "e")
 
 

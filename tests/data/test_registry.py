@@ -66,9 +66,9 @@ def test_the_home_folder_and_other_kinds_of_path(tmp_path, monkeypatch):
 
 
 def test_options_that_mean_nothing_are_refused(tmp_path):
-    with pytest.raises(DataError, match="digits: download=True means nothing"):
+    with pytest.raises(DataError, match="digits: download=True is not an option"):
         load_dataset("digits", download=True)
-    with pytest.raises(DataError, match="mnist: allow_missing=True means nothing"):
+    with pytest.raises(DataError, match="mnist: allow_missing=True is not an option"):
         load_dataset("mnist", tmp_path, allow_missing=True)
 
 
@@ -81,7 +81,7 @@ def test_names_of_others_are_not_taken(registered):
             register_dataset(name, load)
     register_dataset("other", load)
     register_dataset("other", lambda path, download: load_digits())  # from the same module: a cell that is run again
-    with pytest.raises(DataError, match="'other': its loader returned one that is named 'digits'"):
+    with pytest.raises(DataError, match="'other': its loader returned a data set named 'digits'"):
         load_dataset("other", download=True)
     assert {"stripes", "other", "cifar10"} <= set(list_datasets())
 
@@ -117,7 +117,7 @@ def test_a_scale_that_is_not_the_experiments_is_one_line_with_the_convention(tmp
     np.savez(tmp_path / "right.npz", **arrays, __data_scale=16)
     assert verify(run, load_dataset("digits", tmp_path / "right.npz"), ["test"]).matches == 360
     np.savez(tmp_path / "wrong.npz", **arrays)
-    line = "data set digits has divide_by 255, run .* 16; the __data_scale of an npz file is what .* divided by"
+    line = "data set digits has divide_by 255, run .* 16; in an npz file, __data_scale is what .* divided by"
     with pytest.raises(DataError, match=line):
         verify(run, load_dataset("digits", tmp_path / "wrong.npz"))
     with pytest.raises(DataError, match=line):
@@ -149,5 +149,5 @@ def test_what_is_no_name_or_no_folder_of_imagenet_is_one_line(tmp_path):
     for name in (None, 3, ["cifar10"], np.zeros(1000)):
         with pytest.raises(DataError, match=r"is not a name of a data set, expected such as 'cifar10'$"):
             load_dataset(name)
-    with pytest.raises(DataError, match=r"has no imagenet_index\.npz, which says which file .*; `heldout published"):
+    with pytest.raises(DataError, match=r"has no imagenet_index\.npz, which maps files .*; `heldout published"):
         load_dataset("imagenet", tmp_path)

@@ -131,7 +131,7 @@ def test_statistics_ask_objects_for_labels_and_order(unchecked, tmp_path):
     np.testing.assert_array_equal(facts_of(theirs, "train").labels, ours.labels("train"))
     np.testing.assert_array_equal(original_index(theirs, "train"), ours.original_index("train"))
     for call in (facts_of, original_index):
-        with pytest.raises(DataError, match=r"load it first, by load_dataset\(name, path\)$"):
+        with pytest.raises(DataError, match=r"load it first with load_dataset\(name, path\)$"):
             call("cifar10", "train")
 
 
@@ -165,10 +165,10 @@ def test_what_is_nearly_a_data_set_is_taken_or_told_what_to_do():
     for same in (train, test, (train, test), [test]):
         assert as_dataset(same) is digits
     for part in (torch.utils.data.Subset(train, [1, 2]), train + test, (torch.utils.data.Subset(train, [1]), test)):
-        with pytest.raises(DataError, match=r"; give the whole data set, and choose among the results by published"):
+        with pytest.raises(DataError, match=r"; pass the whole data set, and select results by published"):
             as_dataset(part)
     for name in ("digits", Path("digits.npz"), ("digits", "digits")):
-        with pytest.raises(DataError, match=r"; load it first, by load_dataset\(name, path\)$"):
+        with pytest.raises(DataError, match=r"; load it first with load_dataset\(name, path\)$"):
             as_dataset(name)
     for other in ((digits, digits), (train, load_dataset("digits").split("test")), []):
         with pytest.raises(DataError, match=r"or a pair of torchvision's, \(train, test\)$"):
@@ -196,7 +196,7 @@ def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811
         next(alone.batches("train", 100))
     changed = ImageFolder(str(root / "sorted"))
     changed.samples = [(path, (label + 1) % len(changed.classes)) for path, label in changed.samples]
-    with pytest.raises(DataError, match=r"has label 1, its folder says 0, so nobody knows which example is which"):
+    with pytest.raises(DataError, match=r"has label 1, its folder says 0, so the example cannot be identified"):
         as_dataset(changed)
     wrong = next((root / "sorted").rglob(names[0]))
     other = next(one for one in synset.values() if one != wrong.parent.name)
@@ -209,7 +209,7 @@ def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811
 def test_an_image_folder_without_the_index_is_refused(folder):  # noqa: F811
     root, _, _ = folder
     (root / "imagenet_index.npz").unlink()
-    with pytest.raises(DataError, match=r"has no imagenet_index\.npz near, which says which file is which"):
+    with pytest.raises(DataError, match=r"has no imagenet_index\.npz near, which maps files"):
         as_dataset(ImageFolder(str(root / "train")))
 
 

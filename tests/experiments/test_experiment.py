@@ -121,10 +121,12 @@ def test_a_known_name_costs_no_listing_of_a_zoo(tmp_path):
 
 def test_a_file_cannot_redefine_a_known_experiment(tmp_path):
     (tmp_path / "experiment.json").write_text(json.dumps(RECORD))
-    with pytest.raises(ZooError, match="declared by the package"):
+    with pytest.raises(ZooError, match="is an experiment of the package"):
         declared_in("cifar10-inception", tmp_path)
     (tmp_path / "digits-mlp.toml").write_text(OWN)
-    with pytest.raises(ZooError, match=r"digits-mlp.toml: .* declared by the package, whose .* not .*; choose another"):
+    with pytest.raises(
+        ZooError, match=r"digits-mlp.toml: .* is an experiment of the package, whose .* not .*; choose another"
+    ):
         find_experiment(tmp_path / "digits-mlp.toml")
 
 
@@ -140,9 +142,12 @@ DEEP = "[" * 9 + "]" * 9
         ({"train_examples": True}, "'train_examples' of mine"),
         ({"train_examples": 0}, "'train_examples' of mine is out of 1 ... 2147483647"),
         ({"test_examples": 10**20}, "'test_examples' of mine is out of 0 ... 2147483647"),
-        ({"config": {"a": json.loads(DEEP)}}, "'config' of mine nests too deeply"),
-        ({"config": {"a": float("nan")}}, "'config' of mine nests too deeply, or holds what JSON cannot say"),
-        ({"preprocessing": {"a": float("inf")}}, "'preprocessing' of mine nests too deeply, or holds"),
+        ({"config": {"a": json.loads(DEEP)}}, "'config' of mine is nested too deeply"),
+        (
+            {"config": {"a": float("nan")}},
+            "'config' of mine is nested too deeply, or has values that JSON does not have",
+        ),
+        ({"preprocessing": {"a": float("inf")}}, "'preprocessing' of mine is nested too deeply, or has values"),
         ({"recipe": {"epochs": 1}}, "'recipe' of mine is not known"),
         ({"archive": {"url": "u"}}, "'archive' of mine is not known"),
         ({"dataset": ["x" * 60_000]}, "which is of the wrong type"),
@@ -173,11 +178,11 @@ def test_unreadable_declarations_are_refused(tmp_path, text):
         ("own", OWN.replace("epochs = 2", "epochs = 0"), "'epochs' of a recipe is 0"),
         ("own", OWN.replace("size_gb = 1.5", "size = 1.5"), "'size' of [archive] is unknown"),
         ("own", OWN.replace('"https://example.com/own.tar.gz"', "3"), "'url' of [archive]"),
-        ("own", OWN.replace("widths = [16]", "widths = 2020-01-01"), "holds what JSON cannot say"),
+        ("own", OWN.replace("widths = [16]", "widths = 2020-01-01"), "has values that JSON does not have"),
         ("own", OWN.replace("widths = [16]", "widths = " + DEEP), "nests too deeply"),
         ("own", OWN.replace("widths = [16]", "widths = " + 3000 * "[" + 3000 * "]"), "is not a TOML file"),
-        ("own", "recipe = 1\n" + OWN.partition("[recipe]")[0], "a recipe is a table"),
-        ("own", "archive = 1\n" + OWN.partition("[recipe]")[0], "[archive] is a table"),
+        ("own", "recipe = 1\n" + OWN.partition("[recipe]")[0], "a recipe must be a table"),
+        ("own", "archive = 1\n" + OWN.partition("[recipe]")[0], "[archive] must be a table"),
         ("own", OWN + "#" * 70_000, "longer than 64 kB"),
         ("own", "dataset", "is not a TOML file"),
         ("o wn", OWN, "'o wn' is not a name for an experiment"),

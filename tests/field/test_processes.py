@@ -80,7 +80,8 @@ def test_ctrl_c_and_a_closed_terminal_reach_all_processes_and_are_told_once(numb
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == status
     assert [line for line in errors.splitlines() if not line.startswith("train:")] == [
-        f"{'interrupted' if number == signal.SIGINT else 'terminated'}; what is finished stays, call again to go on"
+        f"{'interrupted' if number == signal.SIGINT else 'terminated'}; "
+        "finished work is kept, run the command again to continue"
     ]
 
 

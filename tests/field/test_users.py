@@ -189,7 +189,7 @@ def test_anothers_lock_is_waited_for_and_a_lock_that_may_not_be_opened_is_told(h
         lock = folder / ".locks" / f"{key}/model.safetensors".replace("/", "_")
         lock.touch(0o600)
         told = as_nobody(lambda: _warned(lambda: open_zoo(server.url).state(key)))
-        assert "cannot be written (Permission denied), so what is fetched is not kept" in told
+        assert "cannot be written (Permission denied), so fetched files are not kept" in told
         assert not (folder / str(key) / "model.safetensors").exists()
 
 

@@ -237,7 +237,7 @@ def test_runs_that_did_not_fit_are_warned_of_on_the_page(experiment, digits, tmp
     for name, correct in (("unfit", right), ("fit", trained)):
         table = RunTable.from_arrays(trained, correct, np.ones((4, 360), bool))
         page = write_report(gather_statistics({0.7: table}), experiment, None, tmp_path / name).read_text()
-        assert ("Mind: runs at subset ratio 0.7 are right on 50.0% of the examples" in page) == (name == "unfit")
+        assert ("Mind: runs at subset ratio 0.7 classify only 50.0% of the examples" in page) == (name == "unfit")
         shown = repr(gather_statistics({0.7: table}))
         assert shown.startswith("ReportStatistics(of subset ratio 0.7, one of 0.7; RunTable(4 runs: 0 ... 3;")
         assert len(shown) < 200

@@ -89,7 +89,7 @@ def test_runs_that_did_not_fit_are_warned_of_once_with_the_figure(share, statist
         statistic(table)
     assert len(found) == (share < 0.95)
     for warning in found:
-        assert f"right on {share:.1%} of the examples that they trained on" in str(warning.message)
+        assert f"classify only {share:.1%} of the examples that they trained on correctly" in str(warning.message)
         assert warning.filename == __file__
 
 

@@ -94,7 +94,7 @@ def test_agreement_of_scores_equals_scipy():
     assert agreement.mean_difference == pytest.approx(np.abs(one - other)[both].mean())
     assert agreement.examples == 198
     assert np.isnan(score_agreement(np.ones(5), np.arange(5.0)).rank_correlation)
-    with pytest.raises(DataError, match="not about the same examples"):
+    with pytest.raises(DataError, match="not for the same examples"):
         score_agreement(np.ones(4), np.ones(5))
     with pytest.raises(DataError, match="no example has both scores"):
         score_agreement(np.array([np.nan, 1]), np.array([1, np.nan]))

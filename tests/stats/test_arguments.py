@@ -146,7 +146,7 @@ def test_a_mask_of_numbers_is_no_list_of_examples(table):
     mask = np.arange(10) % 3 == 1
     expected = influence(table, mask, [2])
     for wrong in (mask.astype(np.uint8), mask.astype(int), mask.astype(int).tolist(), torch.from_numpy(mask).int()):
-        with pytest.raises(DataError, match="10 numbers that are all 0 or 1 look like a mask; give it as bool"):
+        with pytest.raises(DataError, match="10 numbers that are all 0 or 1 look like a mask; pass it as bool"):
             influence(table, wrong, [2])
     np.testing.assert_array_equal(influence(table, torch.from_numpy(mask), [2]), expected)
     np.testing.assert_array_equal(influence(table, mask.tolist(), [2]), expected)
@@ -241,7 +241,7 @@ def test_curves_are_of_rankings_that_end_with_none():
     runs = removal_curves(BITS, ranking).runs
     np.testing.assert_array_equal(runs[:, 3], 0)
     np.testing.assert_array_equal(runs[:, :3], removal_curves(BITS, ranking[:, :2].astype(np.uint8)).runs)
-    with pytest.raises(DataError, match="names an example behind -1"):
+    with pytest.raises(DataError, match="names an example after -1"):
         removal_curves(BITS, ranking[:, [0, 2, 1]])
     curves = removal_curves(BITS, ranking)
     for below, min_runs in ((float("nan"), 10), ("a", 10), (None, 10), (0.5, 0), (0.5, "a"), (0.5, 2.5)):

@@ -52,8 +52,8 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "file").touch()
     for path, message in (
-        ("mem.txt", "expected one ending in .npz, .csv, .parquet"),
-        (".", "expected one ending in"),
+        ("mem.txt", "the file name must end in one of .npz, .csv, .parquet"),
+        (".", "the file name must end in one of"),
         ("folder.npz", "is a folder"),
         ("file/mem.npz", "is a file, expected a folder"),
     ):

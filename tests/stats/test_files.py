@@ -81,7 +81,9 @@ def test_an_npz_file_is_not_called_by_another_format_s_name(tmp_path):
         *((lambda path: save_scores(path, scores), name) for name in ("a.csv", "a.parquet", "a.npy")),
         (lambda path: save_indices(path, np.arange(3), "original"), "a.npy"),
     ):
-        with pytest.raises(DataError, match=r"is to be an npz file, expected a name ending in \.npz; write_scores"):
+        with pytest.raises(
+            DataError, match=r"is written as an npz file, expected a name ending in \.npz; write_scores"
+        ):
             save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -277,7 +277,7 @@ def test_a_folder_of_other_runs_is_not_written_into(tmp_path, arrays):
     start_outputs(tmp_path / "outputs", [f"e/0.6/{run}" for run in range(RUNS)], N, M)
     assert filled_rows(tmp_path / "outputs") == {"e/0.6/0"}
     for keys, n, m in ((["e/0.6/0"], N, M), ([f"e/0.6/{run}" for run in range(RUNS)], N + 1, M)):
-        with pytest.raises(DataError, match="not for these"):
+        with pytest.raises(DataError, match=", not for "):
             start_outputs(tmp_path / "outputs", keys, n, m)
     with pytest.raises(DataError, match="no row for run e/0"):
         write_outputs(tmp_path / "outputs", "e/0.7/0", masks[0], train[0], test[0])

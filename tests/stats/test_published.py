@@ -106,7 +106,7 @@ def test_imagenet_s_files_are_read_with_names_as_python_objects(published_server
     np.testing.assert_array_equal(influence.labels_test, index["tt_labels"])
     np.testing.assert_array_equal(influence.memorization, index["tr_mem"])
     assert [one.label for one in influence.classes] == list(range(5))
-    with pytest.raises(DataError, match="has no names of files"):
+    with pytest.raises(DataError, match="has no file names"):
         load_published("cifar10-cscores").by_filename()
 
 

@@ -86,7 +86,7 @@ def test_runs_that_are_not_in_the_zoo_are_named(ratio, runs):
 
 
 def test_no_runs_asked_for_are_told_as_that():
-    with pytest.raises(ZooError, match=r"no runs of digits-mlp-tf/0.7 are asked for"):
+    with pytest.raises(ZooError, match=r"no runs of digits-mlp-tf/0.7 are selected"):
         RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, [])
 
 
@@ -238,9 +238,9 @@ def test_what_is_no_row_a_run_or_no_example_is_told():
     for keys in ("abc", 3):
         with pytest.raises(DataError, match="expected a list of names, one a run"):
             RunTable.from_arrays(bits, bits, bits, keys)
-    with pytest.raises(DataError, match="is about no training examples"):
+    with pytest.raises(DataError, match="has no training examples"):
         RunTable.from_arrays(bits[:, :0], bits[:, :0], bits)
-    with pytest.raises(DataError, match="are about no training examples"):
+    with pytest.raises(DataError, match="have no training examples"):
         OutputTable.from_arrays(bits[:, :0], bits * 1.0)
     table = RunTable.from_arrays(bits, bits, bits)
     for wrong in (table, {0.5: table}, [table, 3], None, 3, "tables"):

@@ -125,5 +125,5 @@ def test_shares_and_margins_do_not_mix():
     outputs = OutputTable.from_arrays(many[0], many[2] * 9.0, many[1] * 9.0)
     for mixed in ({0.2: bits, 0.6: outputs}, {0.6: outputs, 0.2: bits}):
         for call in (stratified_memorization, stratified_influence):
-            with pytest.raises(DataError, match="run tables and output tables are given together"):
+            with pytest.raises(DataError, match="run tables and output tables cannot be mixed"):
                 call(mixed)

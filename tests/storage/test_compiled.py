@@ -57,7 +57,7 @@ def test_warm_up_leaves_the_kernels_in_a_cache(tmp_path):
     kept = {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.nbi")}
     kernels = {"kernels_cpu.fill", "kernels_cpu.select", "rank_kernels.rank_correlations", "chroma.convert_crop"}
     assert kernels | {"resize.resize_and_normalise"} <= kept
-    assert process.stderr == "compiling kernels, which takes some seconds; later calls find it done\n"
+    assert process.stderr == "compiling kernels, which takes some seconds; later calls reuse them\n"
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (process.returncode, process.stderr) == (0, "")
 

@@ -356,7 +356,7 @@ def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
         ({"runs": 0}, "at least one run"),
         ({"recipe": replace(SHORT, precision="bf16")}, "not in bf16"),
         ({"recipe": replace(SHORT, augmentation="resized-crop-flip")}, "'resized-crop-flip'"),
-        ({"experiment": replace(DIGITS, dataset="mnist")}, "is about data set mnist, not digits"),
+        ({"experiment": replace(DIGITS, dataset="mnist")}, "needs data set mnist, not digits"),
         ({"experiment": replace(DIGITS, train_examples=1000)}, "1000 training and 360 test examples"),
         ({"experiment": replace(DIGITS, config={**DIGITS.config, "in_features": 65})}, r"(1, 8, 8) do not fit mlp"),
         ({"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 9})}, "10 classes"),

@@ -164,7 +164,7 @@ def test_an_existing_run_of_another_model_is_refused_and_not_skipped(made, tmp_p
     assert main(["zoo", "push", str(other), target, "--runs", "0-1"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("error: ")] == [
-        f"error: run {EXPERIMENT}/0.7/1: is in {target} with another model than in its source; replace it by heldout "
+        f"error: run {EXPERIMENT}/0.7/1: is in {target} with another model than in the source; replace it by heldout "
         "export --overwrite, or name another zoo"
     ]
     assert runs_below(tmp_path / "target") == before

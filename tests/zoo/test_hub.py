@@ -131,7 +131,7 @@ def test_a_private_zoo_is_read_with_the_token_that_no_other_server_sees(zoo, hub
     assert hub.leaks == []
     monkeypatch.delenv("HF_TOKEN")
     assert main(["zoo", "check", hub.location]) == 1
-    assert re.search(r"error: hf://\S+: access is refused \(401 .*needs a token", capsys.readouterr().err)
+    assert re.search(r"error: hf://\S+: access is refused \(401 .*set HF_TOKEN", capsys.readouterr().err)
 
 
 def test_a_writer_sees_what_is_committed_and_asks_for_the_rest(zoo, hub):

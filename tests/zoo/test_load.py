@@ -65,7 +65,7 @@ def test_a_loaded_model_can_be_trained_on(zoo):
 def test_what_is_there_is_named_where_a_run_is_missing(zoo):
     with pytest.raises(ZooError, match=r"digits-mlp-tf/0.7/99 is not in .*; it has digits-mlp-tf/0.7 runs 0-5$"):
         load_run(EXPERIMENT, 0.7, 99, zoo)
-    with pytest.raises(ZooError, match=r"runs 0-5; to have it, .*: heldout export cifar10-inception"):
+    with pytest.raises(ZooError, match=r"runs 0-5; to get it .*: heldout export cifar10-inception"):
         load_run("cifar10-inception", 0.7, 123, zoo)
     with pytest.raises(ZooError, match="no such folder"):
         load_run(EXPERIMENT, 0.7, 0, zoo / "absent")
@@ -116,7 +116,7 @@ def header(zoo, **changes):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"run": 5}, "says that it is digits-mlp-tf/0.7/5, but lies in the folder of digits-mlp-tf/0.7/0"),
+    [({"run": 5}, "says that it is digits-mlp-tf/0.7/5, but is in the folder of digits-mlp-tf/0.7/0"),
      ({"format_version": 2}, "has format version 2, this package reads 1"),
      ({"run": 2**40}, "is not an integer from 0")],
 )  # fmt: skip
@@ -248,7 +248,7 @@ def test_what_is_not_there_is_answered_by_what_is_most_like_it():
 def test_how_to_have_runs_that_nobody_gave(zoo, monkeypatch):
     monkeypatch.delenv("HELDOUT_TORCH_ZOO", raising=False)
     sample = r"; this is the bundled sample, name another place: pass zoo='ZOO', or set HELDOUT_TORCH_ZOO$"
-    train = "; to have it, train it: heldout train mnist-mlp --zoo ZOO --subset-ratio 0.7 --runs 3"
+    train = "; to train it: heldout train mnist-mlp --zoo ZOO --subset-ratio 0.7 --runs 3"
     with pytest.raises(ZooError, match=train + sample):
         load_run("mnist-mlp", 0.7, 3)
     with pytest.raises(ZooError, match=f"{train}$"):

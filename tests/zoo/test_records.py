@@ -101,7 +101,7 @@ def test_a_run_that_was_filed_as_another_is_noticed_wherever_it_is_read(tree, tm
         (one / name).write_bytes((other / name).read_bytes())
     table, theirs = (json.loads((folder / "run.json").read_bytes()) for folder in (one, other))
     (one / "run.json").write_text(json.dumps({**theirs, "metadata": table["metadata"]}))
-    line = r"model\.safetensors: says that it is .*/2, but lies in the folder of .*/1$"
+    line = r"model\.safetensors: says that it is .*/2, but is in the folder of .*/1$"
     zoo = open_zoo(tmp_path / "zoo")
     assert [outcome.error is None for outcome in check_runs(zoo, zoo.keys())] == [False, True]
     pushed = copy_runs(zoo, open_writable(tmp_path / "pushed"), zoo.keys())

@@ -122,7 +122,7 @@ def test_what_is_known_of_a_run_may_be_older_than_the_run(server):
     zoo = open_zoo(server.url)
     zoo.keys()  # the manifest
     publish_anew(server)
-    with pytest.raises(ZooError, match="or the manifest is stale"):
+    with pytest.raises(ZooError, match="or the manifest is out of date"):
         zoo.aux(KEY)
     assert AUX not in cached(server)
     assert open_writable(server.folder).index().damaged == {}
@@ -317,7 +317,7 @@ def test_fetching_many_names_what_fails(server, published):
     server.faults.clear()
     assert not errors(fetch_runs(open_zoo(server.url), keys, 4))
     assert cached(server) == contents(published)
-    with pytest.raises(ZooError, match="is on the disk already"):
+    with pytest.raises(ZooError, match="is on this disk already"):
         list(fetch_runs(open_zoo(published), keys))
 
 

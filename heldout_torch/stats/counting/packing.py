@@ -85,7 +85,7 @@ def check_packed(runs: int, arrays: dict[str, np.ndarray], where: str) -> None:
         if not words.flags.c_contiguous:
             raise DataError(f"{where}: packed {name} is not C-contiguous; make it so by np.ascontiguousarray")
         if name == "trained_on" and not len(words):
-            raise DataError(f"{where}: is about no training examples, expected at least one")
+            raise DataError(f"{where}: has no training examples, expected at least one")
         if used := runs % WORD_BITS:
             behind = words[:, -1] >> np.uint64(used)
             if behind.any():
@@ -111,7 +111,7 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     if runs is not None and len(names) != runs:
         raise DataError(f"{len(names)} keys given for {runs} runs")
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"runs given twice: {', '.join(twice[:10])}; their keys must tell them apart")
+        raise DataError(f"runs given twice: {', '.join(twice[:10])}; each run needs its own key")
     return names
 
 
@@ -120,7 +120,7 @@ def check_sizes(first: str, expected: tuple[int, ...], key: str, sizes: tuple[in
     if sizes != expected:
         raise DataError(
             f"run {key} has {sizes[0]} training and {sizes[1]} test examples, "
-            f"run {first} has {expected[0]} and {expected[1]}; a table is about one data set"
+            f"run {first} has {expected[0]} and {expected[1]}; a table is for one data set"
         )
 
 

@@ -67,7 +67,7 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
         raise DataError(f"{source}: there is no such file") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(
-            f"{source}: is no readable safetensors file, but {kind_of(source)} ({one_line(error)})"
+            f"{source}: is not a readable safetensors file, but {kind_of(source)} ({one_line(error)})"
         ) from None
     try:
         model = restore_model(architecture, config, state)

@@ -184,7 +184,7 @@ def json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a JSON object")
     return found

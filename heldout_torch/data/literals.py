@@ -65,7 +65,7 @@ def read_file_names(pickled: bytes, shape: tuple[int, ...], name: str) -> np.nda
         name: What errors call the file.
 
     Raises:
-        DataError: If it is no pickle, or has another number of names.
+        DataError: If it is not a pickle, or has another number of names.
     """
     texts = [as_bytes(value) for value in read_literals(pickled, name)]
     # The pickle also holds names of NumPy's own; only files end so.

@@ -47,7 +47,7 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
     if not is_experiment_file(name_or_path):
         if not is_experiment_name(text := str(name_or_path)) and local_path(text).exists():
             raise HeldoutError(
-                f"{text}: is no experiment's file, expected a name ending in {_SUFFIX}, or an experiment"
+                f"{text}: is not an experiment's file, expected a name ending in {_SUFFIX}, or an experiment"
             )
         return read_declaration(str(name_or_path), None)
     path = local_path(name_or_path)

@@ -41,4 +41,4 @@ def parse_toml(data: bytes, where: str) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         why = f"it is {kind_of(data)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
-        raise HeldoutError(f"{where}: is no TOML file ({why})") from None
+        raise HeldoutError(f"{where}: is not a TOML file ({why})") from None

@@ -106,7 +106,7 @@ def find_facts(
 
     Raises:
         DataError: If the split is unknown, or a file is missing, damaged, about another number of examples, has no
-            labels, or labels that are no classes.
+            labels, or labels that are not classes.
     """
     split = check_split(split)
     order, labels, filenames = order_by_name(dataset, split, size), None, None

@@ -238,7 +238,7 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
     """Read what precedes the bytes of an array: shape, whether the first axis varies fastest, dtype, bytes read."""
     start = _read(file, 10)
     if start[:6] != _MAGIC:
-        raise ValueError(f"{name} does not begin as NumPy's arrays do, but is {kind_of(start)}")
+        raise ValueError(f"{name} does not begin like a NumPy array, but is {kind_of(start)}")
     if start[6] not in (1, 2, 3):
         raise ValueError(f"{name} is in version {start[6]} of NumPy's format, expected 1, 2 or 3")
     length, before = int.from_bytes(start[8:10], "little"), 10

@@ -65,7 +65,7 @@ def test_chosen_runs_of_an_experiment_by_its_name_end_the_reading_too(archive, t
         monkeypatch.setattr("heldout_torch.cli.export.sample_zoo", lambda: tmp_path / "nothing is bundled")
         chosen = ["--subset-ratio", "0.7", "--runs", "0,10"]
         assert main(["export", EXPERIMENT, "--zoo", str(tmp_path / "zoo"), *chosen]) == 0
-    assert "all runs asked for have come" in capsys.readouterr().err
+    assert "all selected runs were read" in capsys.readouterr().err
 
 
 def test_chosen_runs_of_an_indexed_archive_cost_only_themselves(archive, tmp_path):

@@ -127,7 +127,7 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
         (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment or"),
         (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs a zoo"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips is about outputs"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips changes only outputs"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is a safetensors file, expected indices as .npz, .csv"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf"], "give --order original or published"),
         (["--subset", "NONE", "--experiment", "digits-mlp-tf"], "names no examples"),
@@ -147,7 +147,7 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("config", "message"), [("{", "is no JSON"), ("[]", "expected a JSON object")])
+@pytest.mark.parametrize(("config", "message"), [("{", "is not JSON"), ("[]", "expected a JSON object")])
 def test_options_that_are_no_json_are_wrong_usage(config, message, own, capsys):
     with pytest.raises(SystemExit) as stop:
         run_evaluate(own, own.parent / "aux_arrays.npz", "--config", config)

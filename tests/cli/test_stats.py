@@ -448,7 +448,7 @@ def test_a_bad_fraction_is_seen_before_anything_is_fetched_or_read(tmp_path, cap
         with pytest.raises(SystemExit) as status:
             main(["stats", "keep", *zoo, *words])
         assert status.value.code == 2
-        assert "--fraction: '50' is no number from 0 to 1" in capsys.readouterr().err
+        assert "--fraction: '50' is not a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_published_labels_of_another_data_set_are_refused_before_they_are_fetched(tmp_path, capsys, monkeypatch):

@@ -59,7 +59,7 @@ def test_crops_of_any_sizes_are_resized_on_a_device_to_the_very_same_numbers(dev
     sizes = [(1, 1), (2, 3), (100, 100), (223, 225), (224, 224), (225, 223), (328, 328), (600, 40), (439, 437)]
     sizes += [(int(h), int(w)) for h, w in random.integers(5, 400, (31, 2))]
     crops = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    crops[3] = crops[3][:, ::-1]  # mirrored crops are no contiguous arrays
+    crops[3] = crops[3][:, ::-1]  # mirrored crops are not contiguous arrays
     with torch.device("meta"):  # which a notebook may have made the default
         images = resize_crops(crops, torch.device(device))
     assert images.device.type == device

@@ -50,7 +50,7 @@ def from_sonnet(
         raise CheckpointError(
             f"{len(unwanted)} variables do not belong to {architecture}: "
             f"{_listed([name.removeprefix(_ROOT) for name in unwanted])}; "
-            f"what leaves them out is --ignore '{_pattern(unwanted)}'"
+            f"to leave them out, give --ignore '{_pattern(unwanted)}'"
         )
 
     state = {}

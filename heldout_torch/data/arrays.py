@@ -92,7 +92,7 @@ class ArrayDataset:
             raise DataError(f"{self.name}: images of train are {shapes[0]}, those of test {shapes[1]}")
         if self.divide_by < 1 and torch.uint8 in (self.train.images.dtype, self.test.images.dtype):
             raise DataError(
-                f"{self.name}: divide_by is {self.divide_by:.3g}, but pixel values are divided by it: give 255 for "
+                f"{self.name}: divide_by is {self.divide_by:.3g}, but pixel values are divided by it; give 255 for "
                 "bytes, not 1/255"
             )
 

@@ -192,13 +192,13 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
         return
     some = next(iter(dataset.batches("test", 1000)), None)
     largest = 0.0 if some is None else float(some.images.max())
-    by = f"those of {name} are divided by {_short(divisor)}; the __data_scale of an npz file says by what"
+    by = f"those of {name} are divided by {_short(divisor)}; in an npz file, __data_scale"
     # Of floats nobody knows whether they were divided before they were stored; bytes may have been divided and cut off.
     if not said and largest > 255 / divisor:
-        raise DataError(f"images of data set {dataset.name} reach {largest:.4g}, {by} its floats are to be")
+        raise DataError(f"images of data set {dataset.name} reach {largest:.4g}, {by} sets the divisor of floats")
     if divisor > 1 and 0 < largest * divisor < 1.5:  # 1, but for rounding
         raise DataError(
-            f"images of data set {dataset.name} reach only {largest:.4g}, {by} they are to be: 1, if they are already"
+            f"images of data set {dataset.name} reach only {largest:.4g}, {by} sets the divisor: 1 if images are divided already"
         )
 
 

@@ -116,7 +116,7 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
     options = ["--experiment", "digits-mlp-tf", "--subset", own.parent / "subset.npy", "--order", "published"]
     assert run_evaluate(own, own.parent / "out.npz", *options, "--data", data) == 1
     assert (
-        "data set digits has divide_by 255, digits-mlp-tf 16; in an npz file, __data_scale of"
+        "data set digits has divide_by 255, digits-mlp-tf 16; in an npz file, __data_scale is"
         in capsys.readouterr().err
     )
 
@@ -126,7 +126,7 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
     [
         (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment or"),
         (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
-        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs a zoo"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs the runs of a zoo"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips changes only outputs"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is a safetensors file, expected indices as .npz, .csv"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf"], "give --order original or published"),

@@ -255,7 +255,7 @@ def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys
         ("pairs", [], "pairs within classes (without: --any-class) need labels of the training set: give the data"),
         ("influence", [], "influences within classes need labels of the training set: give the data set (--data)"),
         ("keep", ["--by", "memorization", "--fraction", "1"], "give --data, or --order published"),
-        ("memorization", ["--labels", "x", "--data", "y"], "give one of them"),
+        ("memorization", ["--labels", "x", "--data", "y"], "give only one of them"),
         ("memorization", ["--download"], "--download, --skip-checksums and --allow-missing need a data set"),
     ):
         assert without_data(zoo, statistic, tmp_path / "none.npz", *words, *more) == 1

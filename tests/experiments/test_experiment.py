@@ -179,7 +179,7 @@ def test_unreadable_declarations_are_refused(tmp_path, text):
         ("own", OWN.replace("size_gb = 1.5", "size = 1.5"), "'size' of [archive] is unknown"),
         ("own", OWN.replace('"https://example.com/own.tar.gz"', "3"), "'url' of [archive]"),
         ("own", OWN.replace("widths = [16]", "widths = 2020-01-01"), "has values that JSON does not have"),
-        ("own", OWN.replace("widths = [16]", "widths = " + DEEP), "nests too deeply"),
+        ("own", OWN.replace("widths = [16]", "widths = " + DEEP), "is nested too deeply"),
         ("own", OWN.replace("widths = [16]", "widths = " + 3000 * "[" + 3000 * "]"), "is not a TOML file"),
         ("own", "recipe = 1\n" + OWN.partition("[recipe]")[0], "a recipe must be a table"),
         ("own", "archive = 1\n" + OWN.partition("[recipe]")[0], "[archive] must be a table"),

@@ -170,7 +170,7 @@ def test_wrong_npz_files_are_one_line(tmp_path):
         read_npz(b"no zip file")
     with pytest.raises(DataError, match="it holds 'a' twice"):
         read_npz(zipped([("a.npy", npy(1)), ("a.npy", npy(2))]), wanted=["a"])
-    with pytest.raises(DataError, match="compressed otherwise"):
+    with pytest.raises(DataError, match="compressed in another way"):
         read_npz(zipped([("a.npy", npy(1))], zipfile.ZIP_LZMA))
     encrypted = bytearray(zipped([("a.npy", npy(1))]))
     encrypted[encrypted.index(b"PK\x01\x02") + 8] |= 1

@@ -198,7 +198,7 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
         raise DataError(f"images of data set {dataset.name} reach {largest:.4g}, {by} sets the divisor of floats")
     if divisor > 1 and 0 < largest * divisor < 1.5:  # 1, but for rounding
         raise DataError(
-            f"images of data set {dataset.name} reach only {largest:.4g}, {by} sets the divisor: 1 if images are divided already"
+            f"images of data set {dataset.name} reach only {largest:.4g}, {by} sets the divisor: 1 if they are divided"
         )
 
 

@@ -42,7 +42,7 @@ def test_examples_are_kept_by_a_published_score_without_a_zoo(published_server, 
         load_published_indices(tmp_path / "kept.npz", N, tfds_order("train", N), dataset="cifar100")
     capsys.readouterr()
     assert main([*words, str(tmp_path / "no.npz"), "--experiment", "cifar10-inception"]) == 1
-    assert "is published: --experiment" in capsys.readouterr().err
+    assert "is a published score; leave out --experiment" in capsys.readouterr().err
     assert main(["stats", "keep", "--by", "consistency", "--fraction", "1", "--out", str(tmp_path / "no.npz")]) == 1
     assert "is estimated from runs; give ZOO" in capsys.readouterr().err
 

@@ -38,21 +38,27 @@ _Found = tuple[Scores, Order, ExampleFacts, str | None]
 
 def add_keep_options(parser: argparse.ArgumentParser) -> None:
     """Add what `stats keep` takes besides the options of all statistics."""
-    parser.add_argument("--fraction", type=options.share, required=True, metavar="F", help="share to keep, 0 to 1")
+    parser.add_argument(
+        "--fraction", type=options.share, required=True, metavar="F", help="share of examples to keep, 0 to 1"
+    )
     parser.add_argument(
         "--by", type=_by, required=True, metavar="SCORE",
         help="memorization or consistency of the runs in ZOO; or a published score or a file of scores, which need no "
-        f"ZOO. Published are {', '.join(published_scores())}; files end in {', '.join(_FILES)}",
+        f"ZOO. Published scores: {', '.join(published_scores())}. Files of scores end in {', '.join(_FILES)}",
     )  # fmt: skip
     end = parser.add_mutually_exclusive_group()
     end.add_argument(
-        "--highest", action="store_true", help="keep the highest scores (default), of equal ones the later examples"
+        "--highest",
+        action="store_true",
+        help="keep the highest scores (default); among equal scores, the later examples",
     )
-    end.add_argument("--lowest", action="store_true", help="keep the lowest scores, of equal ones the earlier examples")
+    end.add_argument(
+        "--lowest", action="store_true", help="keep the lowest scores; among equal scores, the earlier ones"
+    )
     parser.add_argument(
         "--order", choices=["original", "published"],
-        help="count examples as the data set's own files do (default, for torchvision's data sets), or by published "
-        "index; `--subset` of train and evaluate takes both. For a file of scores: how it counts, if it does not say",
+        help="count examples in the order of the data set's own files, as torchvision does (default), or by published "
+        "index; `--subset` of train and evaluate takes both. For a file of scores: its order, if it does not say it",
     )  # fmt: skip
 
 
@@ -92,9 +98,9 @@ def _find(arguments: argparse.Namespace) -> _Found:
     if arguments.by in _ESTIMATED:
         return _estimated(arguments)
     if arguments.experiment or arguments.subset_ratio or arguments.runs or arguments.empty_zero:
-        what = "holds scores" if isinstance(arguments.by, Path) else "is published"
+        what = "is a file of scores" if isinstance(arguments.by, Path) else "is a published score"
         names = "--experiment, --subset-ratio, --runs and --empty-zero"
-        raise HeldoutError(f"{arguments.by} {what}: {names} mean nothing to it")
+        raise HeldoutError(f"{arguments.by} {what}; leave out {names}")
     if isinstance(arguments.by, Path):
         return _of_file(arguments.by, arguments.order)
     scores = load_published(arguments.by)
@@ -107,7 +113,7 @@ def _of_file(path: Path, order: Order | None) -> _Found:
     scores = load_scores(path)
     said = scores.order or order
     if said is None:
-        raise HeldoutError(f"{path}: does not say how it counts examples: give --order original or published")
+        raise HeldoutError(f"{path}: does not say how it counts examples; give --order original or published")
     if order not in (None, said):
         raise HeldoutError(f"{path}: counts examples in {said} order, and only such indices can be made of it")
     return scores, said, ExampleFacts(len(scores.scores)), None
@@ -115,14 +121,14 @@ def _of_file(path: Path, order: Order | None) -> _Found:
 
 def _estimated(arguments: argparse.Namespace) -> _Found:
     if arguments.zoo is None:
-        raise HeldoutError(f"{arguments.by} is estimated from runs: give ZOO")
+        raise HeldoutError(f"{arguments.by} is estimated from runs; give ZOO")
     tables, (train, _) = statistic_tables(arguments)
     if arguments.by == "memorization" and len(tables) != 1:
         listed = ", ".join(map(repr, sorted(tables)))
-        raise HeldoutError(f"memorization is about one subset ratio: give --subset-ratio, one of {listed}")
+        raise HeldoutError(f"memorization is for one subset ratio; give --subset-ratio, one of {listed}")
     order: Order = arguments.order or "original"
     if order == "original" and train.original_index is None:
-        raise HeldoutError("the order of the data set's own files is not known: give --data, or --order published")
+        raise HeldoutError("the order of the data set's own files is not known; give --data, or --order published")
     table = next(iter(tables.values()))
     if arguments.by == "memorization":
         scores = memorization_scores(table, train, empty_means(arguments))

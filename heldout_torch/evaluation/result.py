@@ -107,5 +107,5 @@ class Verification:
 
     @property
     def mismatches(self) -> int:
-        """Number of mismatches that are no ties."""
+        """Number of mismatches that are not ties."""
         return self.examples - self.matches - self.ties

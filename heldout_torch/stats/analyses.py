@@ -222,7 +222,7 @@ def kept_ties(scores: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
         Their number, and the number of all examples of their score; both 0 if no such score was divided.
 
     Raises:
-        DataError: If scores are no row of numbers, or `kept` does not select from them.
+        DataError: If scores are not a row of numbers, or `kept` does not select from them.
     """
     scores = as_row_of_numbers(scores, "scores")
     mine = np.zeros(len(scores), bool)

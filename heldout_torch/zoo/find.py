@@ -38,9 +38,11 @@ def list_runs(
     """
     opened = open_zoo(zoo)
     if not isinstance(experiment, str | None):
-        raise ZooError(f"experiment {reprlib.repr(experiment)} is no name")
+        raise ZooError(f"experiment {reprlib.repr(experiment)} is not a name")
     if experiment is not None and "/" in experiment:
-        raise ZooError(f"{experiment!r} is no name of experiments; ratio and runs are given by subset_ratio and runs")
+        raise ZooError(
+            f"{experiment!r} is not a name of experiments; ratio and runs are given by subset_ratio and runs"
+        )
     if experiment is not None and not is_pattern(experiment):
         check_name(experiment)
     keys = opened.keys(experiment if experiment is None or not is_pattern(experiment) else None)

@@ -166,12 +166,12 @@ def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, cap
         assert (kept.tolist(), said) == (load_indices(tmp_path / "kept.npz")[0].tolist(), "original")
     assert f"of the lowest scores of {tmp_path / 'scores.npz'}, to" in capsys.readouterr().out
     for file, more, expected in (
-        ("bare.npy", [], "does not say how it counts examples: give --order"),
+        ("bare.npy", [], "does not say how it counts examples; give --order"),
         ("scores.npz", ["--order", "published"], "counts examples in original order"),
         (
             "scores.npz",
             ["--runs", "0"],
-            "holds scores: --experiment, --subset-ratio, --runs and --empty-zero mean nothing",
+            "is a file of scores; leave out --experiment, --subset-ratio, --runs and --empty-zero",
         ),
         ("none.npz", [], "none.npz: "),
     ):

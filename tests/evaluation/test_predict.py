@@ -55,7 +55,7 @@ def test_a_network_that_gives_no_logits_is_named(run):
     run.model.register_forward_hook(lambda module, given, logits: (logits, logits))
     with pytest.raises(DataError, match=r"run digits-mlp-tf/0.7/3 gives tuple, expected a tensor of logits"):
         predict(run, IMAGES)
-    with pytest.raises(DataError, match=r"str 'digits-mlp-tf/0.7/3' is no run, expected what load_run returns"):
+    with pytest.raises(DataError, match=r"str 'digits-mlp-tf/0.7/3' is not a run, expected what load_run returns"):
         predict("digits-mlp-tf/0.7/3", IMAGES)
 
 

@@ -359,7 +359,7 @@ def test_runs_are_named_by_runs_and_lists_keep_their_order():
     with pytest.raises(ZooError, match=r"b'digits-mlp-tf/0.7/4' names no run"):
         load_runs(b"digits-mlp-tf/0.7/4")
     for name in ("digits-mlp-tf/0.7/4", "digits-mlp-tf/0.7/*", "*/0.7/4"):
-        with pytest.raises(ZooError, match="is no name of experiments; ratio and runs are given by"):
+        with pytest.raises(ZooError, match="is not a name of experiments; ratio and runs are given by"):
             list_runs(None, name)
 
 

@@ -89,7 +89,7 @@ def test_a_file_that_is_there_stays(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("of somebody")
     assert declare("mine", "--data", data, "--architecture", "small_inception") == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert (tmp_path / "mine.toml").read_text() == "of somebody"
 
 

@@ -73,10 +73,12 @@ def _row_of(bench: Bench, name: str, way: Way, repeats: int, base: float) -> Row
     torch.backends.cudnn.benchmark = way.benchmark
     try:
         with products_in("tf32"):
-            rate = _rate(bench, make_step(model, images, labels, 0.01, way), len(labels), repeats)
+            step = make_step(model, images, labels, 0.01, way)
+            rate, loss = _rate(bench, step, len(labels), repeats), float(step())
     finally:
         torch.backends.cudnn.benchmark = before
-    return Row(name, rate, "images/s", f"{rate / base:.2f} times; steps of {len(labels)}")
+    note = f"{rate / base:.2f} times; steps of {len(labels)}; loss {loss:.3g}"  # alike for all ways of one size
+    return Row(name, rate, "images/s", note)
 
 
 def _rate(bench: Bench, step: Callable[[], object], images: int, repeats: int) -> float:
@@ -96,8 +98,8 @@ def batch_of(bench: Bench, size: int) -> tuple[Tensor, Tensor]:
     return train.images[:size].to(bench.device).float() / 255, train.labels[:size].to(bench.device)
 
 
-def make_step(model: nn.Module, images: Tensor, labels: Tensor, rate: float, way: Way) -> Callable[[], object]:
-    """Return what makes a step as `Network` does, on the same images each time, in another way.
+def make_step(model: nn.Module, images: Tensor, labels: Tensor, rate: float, way: Way) -> Callable[[], Tensor]:
+    """Return what makes a step as `Network` does, on the same images each time, in another way, and returns its loss.
 
     Batch norm's averages move at one speed, not as Sonnet's do: that costs nothing that a graph could not have.
     """
@@ -120,7 +122,7 @@ def make_step(model: nn.Module, images: Tensor, labels: Tensor, rate: float, way
     return _captured(step, optimizer) if way.graph else step
 
 
-def _captured(step: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+def _captured(step: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], Tensor]:
     """Return what replays a step as a CUDA graph."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -131,8 +133,13 @@ def _captured(step: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> C
     optimizer.zero_grad()  # so that gradients become the graph's own
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+        loss = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
+
+    return replay
 
 
 def _batches_alone(bench: Bench, base: float) -> Row:

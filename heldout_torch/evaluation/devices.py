@@ -10,7 +10,8 @@ import torch
 from heldout_torch.errors import DeviceError, one_line
 
 _turns: dict[tuple[str, int], threading.RLock] = defaultdict(threading.RLock)
-_FAULTS = ("CUDA error", "cuDNN error", "HIP error")
+_FAULTS = ("CUDA error", "cuDNN error", "HIP error", "[enforce fail at alloc_cpu.cpp")
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 def tasks_at_once(device: str | torch.device) -> int:
@@ -32,6 +33,12 @@ def is_device_fault(error: Exception) -> bool:
     """Return whether an error is the device's, or its memory's, and not that of what was computed."""
     kinds = torch.OutOfMemoryError, torch.AcceleratorError
     return isinstance(error, kinds) or (isinstance(error, RuntimeError) and str(error).startswith(_FAULTS))
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Return whether a device has too little memory, as PyTorch says it, or a library that asked for some by itself."""
+    asked = is_device_fault(error) and any(words in str(error) for words in _NO_MEMORY)
+    return asked or isinstance(error, torch.OutOfMemoryError)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from heldout_torch.data.checks import check_split
 from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, nearest
-from heldout_torch.evaluation.devices import device_errors, turn_on
+from heldout_torch.evaluation.devices import device_errors, lacks_memory, turn_on
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
@@ -124,8 +124,8 @@ def evaluate_together(
         passes = [Pass(one, dataset, split, precision, logits, flips) for one in prepared]
         try:
             return _go(passes, dataset, split, size, device, tell)
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as error:
+            if size == 1 or not lacks_memory(error):
                 raise
             return None
 

@@ -33,6 +33,7 @@ def memory():
 
     class Limited(nn.Module):
         limit, asked = 0, []
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
         def __init__(self):
             super().__init__()
@@ -42,10 +43,24 @@ def memory():
             if x.dtype == torch.float32:
                 self.asked.append(len(x))
             if len(x) > self.limit:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+                raise self.error
             return self.inner(x)
 
     return Limited
+
+
+LIBRARIES = {
+    "cuBLAS": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "driver": "CUDA error: out of memory",
+    "CPU": "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ...",
+}
+
+
+@on_devices
+@pytest.mark.parametrize("said", LIBRARIES.values(), ids=LIBRARIES)
+def test_memory_that_a_library_lacks_means_smaller_batches_too(device, memory, said):
+    memory.limit, memory.error = 20, RuntimeError(said)
+    assert len(evaluate(memory(), DIGITS, "test", device=device).predicted) == 360
 
 
 @on_devices

@@ -1,7 +1,8 @@
 """Held-out training runs in PyTorch: thousands of models trained on random subsets, and their statistics.
 
-`load_run` and `list_runs` read runs, `heldout_torch.models` holds the networks, `heldout_torch.stats` the statistics,
-`heldout_torch.training` trains new runs. Names are imported when first used, so that the package itself costs nothing.
+`load_run` and `list_runs` read runs, `heldout_torch.models` has the networks, `heldout_torch.stats` computes the
+statistics, and `heldout_torch.training` trains new runs. Names are imported at their first use, so importing the
+package is fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Data sets that are held whole, in memory or on a device."""
+"""Data sets that are held in memory or on a device as a whole."""
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device togethe
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split, by row; row i has published index i unless `index` differs.
+    """Images and labels of one split. Row i has published index i, unless `index` says otherwise.
 
     Attributes:
-        images: Of shape (n, c, h, w): uint8, as stored in the data set's files, or float32.
+        images: uint8, as stored in the data set's files, or float32, of shape (n, c, h, w).
         labels: int64 of shape (n,), from 0.
         index: int64 of shape (n,), the published index of each row.
         original_index: int64 of shape (n,), the position of each row in the data set's own files.
@@ -44,17 +44,17 @@ class Split:
         check_rows(self.images, self.labels, self.index, self.original_index)
 
     def to(self, device: str | torch.device) -> "Split":
-        """Move images and labels to a device; the indices stay on the CPU."""
+        """Return the split with images and labels on a device; the indices stay on the CPU."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     @cached_property
     def labels_on_cpu(self) -> Tensor:
-        """The labels where the indices are."""
+        """Labels on the CPU, where the indices are."""
         return self.labels.cpu()
 
     @cached_property
     def row_of(self) -> dict[int, int]:
-        """The row of each published index that is there."""
+        """Row of each published index that is there."""
         return {index: row for row, index in enumerate(self.index.tolist())}
 
     def __repr__(self) -> str:
@@ -63,14 +63,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class ArrayDataset:
-    """A data set that is held whole; a `heldout_torch.data.Dataset`.
+    """A data set that is held in memory as a whole; implements `heldout_torch.data.Dataset`.
 
     Attributes:
         name: Such as `cifar10`.
-        train: The whole training set; empty if only the test set is at hand.
-        test: The test set; or empty.
+        train: The whole training set; may be empty if only the test set is available.
+        test: The test set; may be empty.
         num_classes: Number of labels.
-        divide_by: What pixel values are divided by before a network sees them; 1 for images that are scaled already.
+        divide_by: Pixel values are divided by this before a network sees them; 1 for images that are scaled already.
 
     Raises:
         DataError: If images of the two splits differ in shape, or a number is not as above.
@@ -184,7 +184,7 @@ class ArrayDataset:
 
 
 def scaled(images: Tensor, divide_by: float) -> Tensor:
-    """Divide images; float32 of the same shape, on the same device, the same numbers on every device."""
+    """Divide images; return float32 of the same shape on the same device, equal on every device."""
     # By a plain number, a GPU would multiply with its reciprocal, which rounds otherwise. `full` writes the divisor
     # on the device itself: a copy from the host would wait for all that the device has still to do.
     divisor = torch.full((), divide_by, dtype=torch.float32, device=images.device)
@@ -192,7 +192,7 @@ def scaled(images: Tensor, divide_by: float) -> Tensor:
 
 
 def as_stored(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequence[int]) -> Split:
-    """Return the split of a data set whose published index is the position in its own files.
+    """Make a split of a data set with published indices that equal the positions in its own files.
 
     Args:
         images: As in `Split`.

@@ -1,4 +1,4 @@
-"""What a data set is: two splits of labelled images, by published index, in batches on a device."""
+"""The protocol of data sets: two splits of labelled images, by published index, in batches on a device."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BatchesOf = Callable[[Sequence[int], Iterable[Step]], Generator[tuple[Tensor, Te
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some examples as a network sees them.
+    """A batch of examples as a network sees them.
 
     Attributes:
         index: int64 of shape (b,), published indices, on the CPU.
@@ -36,15 +36,15 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """What evaluation, training, statistics and reports need of a data set.
+    """What evaluation, training, statistics and reports need from a data set.
 
-    `ArrayDataset` is one for arrays in memory, `ImageNet` one for files that are decoded. Every method that takes a
-    split raises DataError for another name than `train` and `test`.
+    `ArrayDataset` implements it for arrays in memory, `ImageNet` for image files. Every method that takes a split
+    raises DataError if the name is not `train` or `test`.
     """
 
     @property
     def name(self) -> str:
-        """Such as `cifar10`."""
+        """Name, such as `cifar10`."""
         ...
 
     @property
@@ -54,12 +54,12 @@ class Dataset(Protocol):
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:
-        """What happens to stored pixels before a network, as experiments declare it, such as `divide_by` 255."""
+        """How stored pixels are preprocessed for a network, as experiments declare it, such as `divide_by` 255."""
         ...
 
     @property
     def in_memory(self) -> bool:
-        """Whether images are held in memory, so that another pass over them costs no decoding."""
+        """Whether images are held in memory, so that another pass over them needs no decoding."""
         ...
 
     def labels(self, split: SplitName) -> Tensor:
@@ -71,11 +71,11 @@ class Dataset(Protocol):
         ...
 
     def file_names(self, split: SplitName) -> list[str] | None:
-        """Return the base names of a split's files by published index; None if an example is not a file of its own."""
+        """Return the base names of a split's files by published index; None if examples are not separate files."""
         ...
 
     def to(self, device: str | torch.device) -> "Dataset":
-        """Return the data set with its images on a device for many passes; itself, if they are not in memory.
+        """Return the data set with its images on a device, for many passes; itself if images are not in memory.
 
         Raises:
             DeviceError: If there is no such device; so do `batches` and `training_batches`.
@@ -83,14 +83,14 @@ class Dataset(Protocol):
         ...
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Go through a split once, in order of published index; examples without an image are left out."""
+        """Iterate over a split once, in order of published index; examples without an image are left out."""
         ...
 
     def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
-        """Return the function that training asks for its batches.
+        """Return the function that gives training its batches.
 
         Args:
-            augmentation: Of the recipe: `none`, `crop-flip` or `resized-crop-flip`.
+            augmentation: The recipe's: `none`, `crop-flip` or `resized-crop-flip`.
             device: Where the batches go.
 
         Raises:
@@ -99,7 +99,7 @@ class Dataset(Protocol):
         ...
 
     def image(self, split: SplitName, index: int) -> Tensor:
-        """Return one example by published index as a network sees it, float32 of shape (c, h, w), on the CPU.
+        """Return the image of one published index as a network sees it, float32 of shape (c, h, w), on the CPU.
 
         Raises:
             DataError: If there is no such image, or it cannot be decoded.
@@ -107,7 +107,7 @@ class Dataset(Protocol):
         ...
 
     def picture(self, split: SplitName, index: int) -> np.ndarray:
-        """Return one example by published index as people see it, uint8 of shape (c, h, w) with one or three channels.
+        """Return the image of one published index for people, uint8 of shape (c, h, w) with one or three channels.
 
         Raises:
             DataError: As `image`.
@@ -119,9 +119,9 @@ class Dataset(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return what tells the data set from others: a SHA-256 in hexadecimal.
+        """Return a SHA-256 of the data set, in hexadecimal digits.
 
-        Of images and labels in published order, or for files of their sorted names, sizes and labels.
+        It is over images and labels in published order, or for image files over their sorted names, sizes and labels.
         """
         ...
 
@@ -132,10 +132,10 @@ def is_dataset(data: object) -> TypeGuard[Dataset]:
 
 
 class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """One split as PyTorch knows data sets: item i, by published index, is an image and its label.
+    """One split as a map-style data set of PyTorch: item i, by published index, is an image and its label.
 
-    The image is float32 of shape (c, h, w), preprocessed as for evaluation, on the CPU; the label an int. It can be
-    pickled, so it works in a `torch.utils.data.DataLoader` with workers, and in a `torch.utils.data.Subset` of
+    The image is float32 of shape (c, h, w), preprocessed as for evaluation, on the CPU. The label is an int. The object
+    can be pickled, so it works in a `torch.utils.data.DataLoader` with workers, and in a `torch.utils.data.Subset` of
     published indices.
     """
 

@@ -1,7 +1,8 @@
-"""ImageNet from its files, in published order, decoded and preprocessed exactly.
+"""ImageNet from its image files, in published order, decoded and preprocessed exactly as for the published runs.
 
-The folder holds the images, those of training below `train` and those of validation below `val` if it has such
-folders, and the published `imagenet_index.npz`; `heldout_torch.data.imagenet_files` says how files are recognised.
+The folder has the images and the published `imagenet_index.npz`. If it has folders `train` and `val`, training images
+are searched in the first, and validation images in the second. `heldout_torch.data.imagenet_files` says how files are
+recognised.
 """
 
 import hashlib
@@ -33,18 +34,18 @@ _FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 
 
 class ImageNet:
-    """ImageNet, read as it is needed; a `heldout_torch.data.Dataset`.
+    """ImageNet, read from its files when needed; implements `heldout_torch.data.Dataset`.
 
     Args:
         folder: Holds `imagenet_index.npz` and the images. Those of training are looked for below `train` and those of
             validation below `val`, if it has such folders, in folders of any depth. A file is known by its name, such
             as `n01440764_10026.JPEG`, or `n01440764_10026_n01440764.JPEG` as Hugging Face writes it. A split's files
             are looked up when the split is first used, so one of the splits may be absent.
-        index_file: The published index, if it does not lie in the folder.
+        index_file: The published index, if it is not in the folder.
         workers: Threads that decode; PyTorch's number of threads by default. Any number gives the same bytes.
-        allow_missing: Whether files of the index may be missing. What is there is then evaluated; `missing` says what
-            is not.
-        images: Paths of the images of each split, relative to the folder, if not all that lie there.
+        allow_missing: Whether files of the index may be missing. Then only the others are used; `missing` lists the
+            missing ones.
+        images: Paths of the images of each split, relative to the folder; by default all images in the folder.
 
     Raises:
         DataError: If the index cannot be read.

@@ -1,4 +1,4 @@
-"""Labels of a data set without its images: from published score and influence files, indices and npz data sets."""
+"""Labels without images: from published score and influence files, imagenet-index and npz data sets."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
         int64 of shape (n,), by published index.
 
     Raises:
-        DataError: If the file is missing, damaged, has no labels of the split, or their order cannot be told.
+        DataError: If the file is missing or damaged, has no labels of the split, or does not say their order.
     """
     path, split = local_path(path), check_split(split)
     parts = ["labels", *_OF_SPLIT.values(), f"{split}__label", f"{split}__index", "order", "filenames", "tr_filenames"]

@@ -1,4 +1,4 @@
-"""Data sets in one npz file, in the convention of the original code; the way in for a data set of one's own."""
+"""Data sets in one npz file, in the convention of the original code. Use this for a data set of your own."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ def load_npz(path: Location, name: str) -> ArrayDataset:
     `<split>__label`, integers of shape (n,); optionally `<split>__index`, the published index of each row, 0 ... n-1 in
     any order (default: as stored). Optionally `__num_classes` (default: one more than the largest label) and
     `__data_scale`, what pixel values are *divided* by before a network sees them (default: 255 for uint8, 1 for floats,
-    which are scaled already). Other splits and arrays are left unread.
+    which are scaled already). Other splits and arrays are not read.
 
     Args:
         path: The file.

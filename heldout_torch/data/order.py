@@ -1,7 +1,7 @@
-"""The order of tensorflow-datasets, in which the published indices of CIFAR and MNIST count.
+"""The order of tensorflow-datasets, which the published indices of CIFAR and MNIST follow.
 
-tensorflow-datasets writes the examples of a split sorted by a salted hash of the number under which its builder
-yields them, which for these data sets is the position in the original files. The split's name is the salt.
+tensorflow-datasets sorts the examples of a split by a salted hash of the number under which its builder yields them.
+For these data sets the number is the position in the original files, and the salt is the name of the split.
 """
 
 import hashlib
@@ -74,8 +74,8 @@ def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
         n: Number of examples in the split.
 
     Returns:
-        int64 of shape (n,), read-only; 0 ... n-1 where files and published index count alike (ImageNet, digits). None
-        for a data set of a user's own, whose order only its files tell (`heldout_torch.data.load_dataset`).
+        int64 of shape (n,), read-only; 0 ... n-1 if both orders are equal (ImageNet, digits). None for a user's own
+        data set: its order is known only after loading it (`heldout_torch.data.load_dataset`).
     """
     if dataset in _HASHED:
         return tfds_order(split, n)

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and MNIST from their original files, in the order in which published indices count.
+"""CIFAR-10, CIFAR-100 and MNIST from their original files, in the order of published indices.
 
 The files are those that torchvision downloads: CIFAR's Python version, MNIST's four unpacked files. Each is compared
 with the MD5 of the published one before it is read, and read without unpickling.

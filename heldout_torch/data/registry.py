@@ -18,16 +18,16 @@ Loader = Callable[..., Dataset]
 
 
 def register_dataset(name: str, load: Loader) -> None:
-    """Make a data set of your own known by name, so that runs of it can be trained, evaluated and reported.
+    """Register a data set of your own under a name, so that runs of it can be trained, evaluated and reported.
 
-    Registering a name again, as a notebook's cell does that is run twice, replaces the data set, but only from the
-    module that registered it first.
+    If the module that registered a name registers it again, as when a cell of a notebook is run twice, the data set is
+    replaced.
 
     Args:
-        name: Such as `my-images`; what an experiment's `dataset` says.
+        name: Such as `my-images`; an experiment names it as its `dataset`.
         load: Returns the data set, such as an `ArrayDataset` of that name, given its path (`None` if the user named
-            none). It may also take, by keyword, those options of `load_dataset` that mean something to it:
-            `download`, `verify_checksums`, `allow_missing`.
+            none). It may also take these options of `load_dataset` as keyword arguments: `download`,
+            `verify_checksums`, `allow_missing`.
 
     Raises:
         DataError: If the name belongs to a data set of this package, or of another module, or nothing can be called.
@@ -41,7 +41,7 @@ def register_dataset(name: str, load: Loader) -> None:
 
 
 def list_datasets() -> list[str]:
-    """Return the names that `load_dataset` knows without an npz file."""
+    """Return the names of data sets that `load_dataset` can load without an npz file."""
     return sorted(LOADERS)
 
 
@@ -61,9 +61,9 @@ def load_dataset(
         path: Folder of the data set's own files (CIFAR and MNIST as torchvision lays them out, ImageNet as `ImageNet`
             says), or an npz file as in `load_npz`. May be left out for the bundled digits.
         download: Fetch CIFAR or MNIST into the folder if they are not there.
-        verify_checksums: Refuse CIFAR or MNIST files other than the published ones. False admits other data in
-            their format.
-        allow_missing: Take ImageNet although files are missing, and leave their examples out.
+        verify_checksums: Refuse CIFAR or MNIST files that are not the published ones. False accepts other data in their
+            format.
+        allow_missing: Load ImageNet even if files are missing, and leave their examples out.
 
     Raises:
         DataError: If the data set is unknown, files are missing, damaged or of another data set, labels are no

@@ -1,7 +1,7 @@
-"""torchvision's own data set objects, taken where data sets of this package are.
+"""Conversion of torchvision's data set objects to data sets of this package.
 
-They are read by what they hold, in their order, and mapped to published indices. Their transform is not applied: the
-networks saw images as the experiments preprocess them.
+The images and labels that they hold are read in their order, and mapped to published indices. Their transform is not
+applied, because experiments declare the preprocessing.
 """
 
 import os
@@ -27,7 +27,7 @@ _IN_FOLDERS = ("ImageFolder", "ImageNet")
 
 
 def as_dataset(data: AnyDataset) -> Dataset:
-    """Return what evaluation, training and statistics need of a data set that a user passes.
+    """Convert a data set that a user passes to a `Dataset`.
 
     Args:
         data: A `Dataset`, which is returned as it is, or what its `split` gives; torchvision's `CIFAR10`, `CIFAR100`

@@ -1,9 +1,8 @@
-"""What the experiments do to an image before the network, as constants and as functions.
+"""How the experiments preprocess images, as constants and as functions.
 
-CIFAR and MNIST: pixel values are divided by 255 and nothing else (`unit_range`). ImageNet (`imagenet_transform`,
-`load_imagenet_image`): the central square of 7/8 of the shorter side, scaled to [0, 1], resized to 224 x 224
-bilinearly without antialiasing, minus `MEAN`, divided by `STD`, all in float32 and without rounding to bytes after
-the resize.
+CIFAR and MNIST: pixel values are only divided by 255 (`unit_range`). ImageNet (`imagenet_transform`,
+`load_imagenet_image`): the central square of 7/8 of the shorter side, scaled to [0, 1], resized to 224 x 224 bilinearly
+without antialiasing, minus `MEAN`, divided by `STD`, all in float32 and without rounding to bytes after the resize.
 """
 
 import os
@@ -44,10 +43,10 @@ def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
 
 
 def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.Tensor], torch.Tensor]":
-    """Return the evaluation transform that an experiment declares: what `unit_range` or `imagenet_transform` does.
+    """Return the evaluation transform that an experiment declares, `unit_range` or `imagenet_transform`.
 
     Args:
-        preprocessing: An experiment's, or a run's: `divide_by`, and for ImageNet more.
+        preprocessing: The `preprocessing` of an experiment or a run: `divide_by`, and more for ImageNet.
 
     Returns:
         A function of a PIL image or uint8 tensor of shape (..., c, h, w), which gives float32.
@@ -70,8 +69,8 @@ def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
 def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:
     """Crop, scale, resize and normalise an image, the evaluation transform of ImageNet after decoding.
 
-    A JPEG decoded by PIL or torchvision differs by a little from the published pipeline's, whose decoder rounds
-    otherwise; `load_imagenet_image` decodes as that one did.
+    A JPEG decoded by PIL or torchvision differs a little from one decoded by the published pipeline.
+    `load_imagenet_image` decodes exactly as that pipeline did.
 
     Args:
         image: PIL image of mode RGB, or uint8 tensor of shape (3, h, w).
@@ -95,7 +94,7 @@ def load_imagenet_image(data: bytes | Location, name: str | None = None) -> torc
 
     Args:
         data: Contents of the file, or its path.
-        name: What errors call it, the file's own name by default. By a name of the published index, such as
+        name: Name used in errors; by default that of the file. If it is a name of the published index, such as
             `n01739381_1309.JPEG`, the 23 files that the published pipeline re-encoded are recognised.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Networks against data sets: correctness, and whether it is the recorded one."""
+"""Evaluate networks on data sets, and compare their correctness with the recorded one."""
 
 from heldout_torch.evaluation.evaluate import evaluate
 from heldout_torch.evaluation.precision import Precision

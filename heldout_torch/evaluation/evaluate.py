@@ -1,4 +1,4 @@
-"""A network's predictions over a data set."""
+"""Evaluate a network on a data set."""
 
 from collections.abc import Callable, Sequence
 from typing import get_args
@@ -42,16 +42,16 @@ def evaluate(
     Args:
         model: Any network with `model(images (b, c, h, w)) -> logits (b, num_classes)`, or a run, whose preprocessing
             is compared with the data set's; it is copied, not changed.
-        dataset: What `heldout_torch.data.load_dataset` gives, or torchvision's own (`heldout_torch.data.as_dataset`).
+        dataset: From `heldout_torch.data.load_dataset`, or a torchvision object (`heldout_torch.data.as_dataset`).
         split: "train" (the whole training set) or "test".
         batch_size: Images loaded at once; chosen for the device by default.
         device: Where to compute.
-        precision: "exact" computes in float32. "fast" computes in 16 bits first where the device gains by it, and
-            again in float32 whatever has a margin between its two largest logits of less than 1.5 times the largest
-            error seen. The error is measured on the first batch (up to 256), on every 64th example, and on all that
-            is redone; when it grows, more is redone.
-        logits: Keep all logits.
-        flips: Give log odds that are the mean over the image and its mirror image.
+        precision: "exact" computes in float32. "fast" computes in 16 bits first, if that is faster on the device. An
+            example is computed again in float32 if the margin between its two largest logits is less than 1.5 times the
+            largest error measured. The error is measured on the first batch (up to 256 examples), on every 64th
+            example, and on all that are computed again; when it grows, more examples are.
+        logits: Whether to return all logits.
+        flips: Whether to average log odds over each image and its mirror image.
         progress: Called with the number of examples done since its last call.
 
     Raises:
@@ -86,11 +86,11 @@ def evaluate_together(
     flips: bool = False,
     progress: Progress | None = None,
 ) -> list[Evaluation | HeldoutError]:
-    """Evaluate several networks in one pass over the data, so that it is read and decoded once.
+    """Evaluate several networks in one pass over the data, which is read and decoded once.
 
-    Takes what `evaluate` takes, and gives for each network its evaluation, or the error that `evaluate` would raise.
-    A network that is `Prepared` is copied once for all splits. A GPU that has too little memory is given half as many
-    images at once, also at the next call.
+    Arguments are as in `evaluate`. Returns for each network its evaluation, or the error that `evaluate` would raise. A
+    `Prepared` network is copied once for all splits. If a GPU has too little memory, the batch size is halved, also for
+    the next call.
 
     Raises:
         DataError: If the split or the precision is unknown, or the data set is bad.

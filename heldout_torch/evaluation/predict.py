@@ -1,4 +1,4 @@
-"""Logits of many runs on images at hand."""
+"""Compute logits of many runs on given images."""
 
 import copy
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ def predict(
     """Compute the logits of many runs on the same images, in float32.
 
     Args:
-        runs: Of one experiment, such as `load_runs` yields, a few of which are held at once; or one. Their networks are
-            copied, not changed.
-        images: A tensor, or NumPy array, floats of shape (n, c, h, w), as `run.transform` gives them.
+        runs: One run, or runs of one experiment, such as `load_runs` yields; only a few are held in memory at once.
+            Their networks are copied, not changed.
+        images: Floats of shape (n, c, h, w), a tensor or NumPy array, as `run.transform` returns them.
         batch_size: Images computed at once.
         device: Where to compute.
 

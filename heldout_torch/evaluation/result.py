@@ -13,21 +13,21 @@ PARTS: tuple[Part, ...] = ("train", "removed", "test")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """How a network does on a split, one row an example, in the data set's order.
+    """Predictions of a network on a split, one row for each example, in the data set's order.
 
-    After a "fast" evaluation `predicted` and `correct` are those of "exact"; logits, margin and log odds carry the
-    error of 16 bits, but for the examples that were redone.
+    After a "fast" evaluation, `predicted` and `correct` equal those of "exact". Logits, margins and log odds have the
+    error of 16 bits, except for the examples that were computed again.
 
     Attributes:
         index: int64 of shape (n,), published indices.
         labels: int64 of shape (n,).
-        predicted: int64 of shape (n,), the class with the largest logit, the first of equals.
-        correct: bool of shape (n,), whether that is the label.
+        predicted: int64 of shape (n,), the class with the largest logit; the first one if several are equal.
+        correct: bool of shape (n,), whether the predicted class is the label.
         margin: float32 of shape (n,), the label's logit minus the largest other one; negative where wrong.
         log_odds: float32 of shape (n,), log(p / (1 - p)) of the label's probability p.
         logits: float32 of shape (n, num_classes), None unless asked for.
-        redone: Number of examples that "fast" computed in float32, too; n if it gained nothing from 16 bits.
-        error: Largest `logit_error` that "fast" met; 0 where nothing was computed in 16 bits.
+        redone: Number of examples that "fast" computed again in float32; n if nothing was computed in 16 bits.
+        error: Largest `logit_error` that "fast" measured; 0 if nothing was computed in 16 bits.
     """
 
     index: np.ndarray

@@ -1,4 +1,4 @@
-"""Whether a run's recorded correctness is what its network gives."""
+"""Compare the recorded correctness of runs with the predictions of their networks."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,10 +27,10 @@ def verify(
     precision: Precision = "exact",
     progress: Progress | None = None,
 ) -> Verification:
-    """Compare a run's recorded correctness with its network's.
+    """Compare the recorded correctness of a run with the predictions of its network.
 
     Args:
-        run: What `load_run` gives.
+        run: A run from `load_run`.
         dataset: The run's data set, as in `evaluate`.
         splits: What to compare.
         batch_size: Images loaded at once; chosen for the device by default.

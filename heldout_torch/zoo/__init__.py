@@ -1,4 +1,4 @@
-"""Runs at rest: where they lie, what is known of them, how they are read and written."""
+"""Stored runs: where they are, what is known about them, how they are read and written."""
 
 from typing import TYPE_CHECKING
 

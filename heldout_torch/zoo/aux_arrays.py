@@ -19,16 +19,17 @@ _TEST = ("correctness_test", "index_test")
 class AuxArrays:
     """The arrays of one `aux_arrays.npz`, named as in the file.
 
-    Indices are published indices. train and removed together are the whole training set.
+    Indices are published indices. The train and removed examples together are the whole training set.
 
     Attributes:
-        correctness_train: 0/1 of shape (train,), whether the run classifies a training example correctly.
-        correctness_removed: The same for the examples held out of training, (removed,).
-        correctness_test: The same for the test set, (test,).
+        correctness_train: 0/1 of shape (train,), whether the run classifies each example that it trained on correctly.
+        correctness_removed: The same for the held-out examples, shape (removed,).
+        correctness_test: The same for the test set, shape (test,).
         index_train: Indices of shape (train,) that `correctness_train` is about.
         index_removed: Indices of shape (removed,) that `correctness_removed` is about.
         index_test: Indices of shape (test,) that `correctness_test` is about.
-        subsample_idx: The indices that the run trained on, (train,): those of `index_train`, maybe in another order.
+        subsample_idx: The indices that the run trained on, shape (train,): those of `index_train`, perhaps in another
+            order.
     """
 
     correctness_train: np.ndarray
@@ -43,7 +44,7 @@ class AuxArrays:
     def read(cls, source: Path | bytes, name: str | None = None) -> Self:
         """Read and validate a file; nothing in it is ever unpickled.
 
-        Arrays beside the seven stay unread. Where the two of the test set are missing, theirs have no examples.
+        Other arrays in the file are not read. If the two arrays of the test set are missing, they are taken as empty.
 
         Args:
             source: The file, or its contents.
@@ -78,7 +79,7 @@ class AuxArrays:
             raise ZooError(f"{path}: cannot be written ({error.strerror})") from None
 
     def validate(self, name: str = "aux_arrays.npz") -> None:
-        """Check that the arrays can be those of a run.
+        """Check that the arrays are consistent.
 
         Raises:
             ZooError: If lengths disagree, correctness is not 0/1, indices repeat, train and removed are not together

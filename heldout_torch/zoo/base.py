@@ -1,7 +1,7 @@
-"""What a place that holds runs can do. Every place is a `Zoo`; a place that takes runs is a `WritableZoo`.
+"""The protocols of places: every place that holds runs is a `Zoo`; one that runs can be written to, a `WritableZoo`.
 
-A run is there when its record is (`heldout_torch.zoo.records`); in a TensorFlow tree or archive the checkpoint stands
-for the record. `open_zoo` in `heldout_torch.zoo.open` finds which of them a location is.
+A run is there when its record is (`heldout_torch.zoo.records`). A TensorFlow tree or archive has no records; there the
+checkpoint takes the place of the record. `heldout_torch.zoo.open.open_zoo` finds out what kind of place a location is.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,14 +25,14 @@ class Zoo(Protocol):
 
     Attributes:
         location: Path or URL, as messages name it.
-        threads: How many reads at once serve it well.
+        threads: A good number of simultaneous reads.
     """
 
     location: str
     threads: int
 
     def keys(self, experiment: str | None = None) -> list[RunKey]:
-        """Return the runs that are there, in order; only those of one experiment if it is named.
+        """Return the keys of the runs that are there, in order; only those of one experiment if it is given.
 
         Raises:
             ZooError: If the place cannot be listed.
@@ -40,11 +40,11 @@ class Zoo(Protocol):
         ...
 
     def __contains__(self, key: RunKey) -> bool:
-        """Return whether a run is there: the same meaning as `keys`, for one run, without listing the others."""
+        """Return whether a run is there, as `keys` would say, without listing the other runs."""
         ...
 
     def experiment(self, name: str) -> Experiment:
-        """Return what an experiment's name means here.
+        """Return the experiment of a name, as the package or this place declares it.
 
         Raises:
             ZooError: If neither the package nor this place declares it.
@@ -60,7 +60,7 @@ class Zoo(Protocol):
         ...
 
     def metadata(self, key: RunKey) -> RunMetadata:
-        """Return what is known of a run.
+        """Return the metadata of a run.
 
         Raises:
             ZooError: If the run is not there, or is damaged.
@@ -86,7 +86,7 @@ class Zoo(Protocol):
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as a zoo keeps them, for copying.
 
-        From a zoo these are the bytes that lie there, checked against its record; a TensorFlow run is converted.
+        A zoo returns the stored bytes, checked against the record; a TensorFlow run is converted.
 
         Raises:
             ZooError: If the run is not there, or is damaged.
@@ -103,22 +103,23 @@ class Zoo(Protocol):
 
 
 class WritableZoo(Zoo, Protocol):
-    """A zoo that takes runs.
+    """A zoo that runs can be written to.
 
-    Runs are put into it within a `with` block, which leaves an up-to-date manifest behind, however it ends.
+    Write runs within a `with` block. At the end of the block, however it ends, the manifest is brought up to date.
     """
 
     def put(
         self, metadata: RunMetadata, state: Mapping[str, Tensor] | None, aux: AuxArrays, overwrite: bool = False
     ) -> bool:
-        """File a run; a reader sees it whole or not at all.
+        """Store a run; a reader sees it whole or not at all.
 
         Args:
-            metadata: What is known of the run; names it, too.
-            state: The network's tensors; None for a run with aux arrays only, which can be counted and not loaded.
+            metadata: The metadata of the run, which include its key.
+            state: The network's tensors. None for a run with aux arrays only: statistics can use it, but it cannot be
+                loaded.
             aux: Its aux arrays, valid.
-            overwrite: Replace what is there. Otherwise a run that is there stays; if it has aux arrays only, and the
-                state is given, the model is added to it.
+            overwrite: Replace a run that is there. Otherwise it stays; if it has only aux arrays, and `state` is given,
+                the model is added to it.
 
         Returns:
             Whether anything was written.
@@ -129,7 +130,7 @@ class WritableZoo(Zoo, Protocol):
         ...
 
     def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
-        """File a run whose files are given, as `put`; what `Zoo.files` returns of another zoo.
+        """Store a run from its files, as `Zoo.files` of another zoo returns them; else as `put`.
 
         Raises:
             ZooError: If the place cannot be written.
@@ -137,7 +138,7 @@ class WritableZoo(Zoo, Protocol):
         ...
 
     def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
-        """Return those of some runs that are not there, or, if a model is wanted, have aux arrays only.
+        """Return those of the given runs that are not there, or, if `model` is true, have only aux arrays.
 
         Raises:
             ZooError: If the place cannot be listed.
@@ -159,21 +160,21 @@ class WritableZoo(Zoo, Protocol):
         ...
 
     def space(self, size: int) -> AbstractContextManager[None]:
-        """Hold space for runs that are still computed, so that the work stops before it, not with nothing to show.
+        """Reserve space for runs that are still to be computed, so that a full disk stops the work before it starts.
 
         Args:
-            size: Bytes; free again when the block ends.
+            size: Bytes; released when the block ends.
 
         Raises:
-            UnwritableError: On entering, if the disk or a quota does not have it.
+            UnwritableError: On entering the block, if the disk or a quota has less space.
         """
         ...
 
     def declare(self, experiment: Experiment) -> None:
-        """Write what an experiment is, unless the package knows it or it is declared here already.
+        """Write the declaration of an experiment, unless the package or this zoo declares it already.
 
         Raises:
-            ZooError: If it is declared otherwise, here or by the package, or the place cannot be written.
+            ZooError: If this zoo or the package declares it differently, or the place cannot be written.
         """
         ...
 

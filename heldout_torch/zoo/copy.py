@@ -1,4 +1,4 @@
-"""Runs go from one place to another; one way for exporting, pushing and pulling."""
+"""Copy runs from one place to another, for exporting, pushing and pulling."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from heldout_torch.zoo.web import WebZoo
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run.
+    """The outcome of copying one run.
 
     Attributes:
-        key: The run; None for what is wrong with the place as such.
-        error: Why it is not done; None if it is.
-        skipped: Whether it was done before.
+        key: The run; None for an error that concerns the whole place.
+        error: Why it failed; None if it did not.
+        skipped: Whether it was there before.
         size: Bytes of its files.
     """
 
@@ -40,17 +40,17 @@ def copy_runs(
     overwrite: bool = False,
     dtype: str | None = None,
 ) -> Iterator[Outcome]:
-    """Copy runs, several at a time; TensorFlow runs are converted, between zoos the bytes stay what they are.
+    """Copy runs, several at a time. TensorFlow runs are converted; between zoos files are copied byte for byte.
 
-    Each run appears in the target whole or not at all, so the work can be interrupted at any moment and called again;
-    several writers on one target do not disturb each other. When the work ends, the target's manifest is up to date.
+    Each run appears in the target whole or not at all, so you can interrupt the work at any moment and call it again.
+    Several writers may write to one target at the same time. At the end the target's manifest is up to date.
 
     Args:
         source: Where the runs are, as in `open_zoo`.
         target: Where they go, as in `open_writable`.
         keys: The runs, such as `list_runs` returns.
         threads: Number of runs copied at once; by default what serves both places well.
-        overwrite: Copy also what is in the target already.
+        overwrite: Also copy runs that are in the target already.
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
@@ -88,7 +88,7 @@ def copy_runs(
 
 
 def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> Iterator[Outcome]:
-    """Read every byte of runs, and compare it with their records; TensorFlow runs are converted, and nothing is kept.
+    """Read every byte of runs and compare with their records. TensorFlow runs are converted in memory.
 
     Yields:
         What was found of each run.
@@ -106,7 +106,7 @@ def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> 
 def fetch_runs(
     zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None, progress: Callable[[int], object] = lambda count: None
 ) -> Iterator[Outcome]:
-    """Fetch runs of a remote zoo into the cache, several at a time; what is there already is checked.
+    """Fetch runs of a remote zoo into the cache, several at a time. Files in the cache are checked.
 
     Args:
         zoo: The zoo.

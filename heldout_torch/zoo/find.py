@@ -1,4 +1,4 @@
-"""Runs of a place, found by what people call them."""
+"""Find runs of a place by names and patterns."""
 
 import reprlib
 from fnmatch import fnmatchcase
@@ -21,13 +21,13 @@ def list_runs(
 
     Args:
         zoo: As in `load_run`.
-        experiment: Only those of this experiment; `*` stands for any letters, such as in `cifar*-inception`.
-        subset_ratio: Only those of this ratio.
+        experiment: Only runs of this experiment; `*` matches any characters, as in `cifar*-inception`.
+        subset_ratio: Only runs of this ratio.
         runs: Only these numbers, one or several, or a list as text, such as `"0-9,42"`.
 
     Returns:
-        The runs, a list; empty where none matches. A notebook shows it as a table, and `.to_pandas()` makes a data
-        frame of it.
+        A list of keys; empty if no run matches. A notebook shows it as a table, and `.to_pandas()` converts it to a
+        data frame.
 
     Raises:
         ZooError: If the place cannot be listed.

@@ -1,4 +1,4 @@
-"""What names a run, which runs are chosen, and how both are written down: `<experiment>/<subset_ratio>/<run>`."""
+"""Keys of runs, lists of run numbers, and how both are written: `<experiment>/<subset_ratio>/<run>`."""
 
 import math
 import operator
@@ -22,7 +22,7 @@ _MAX_LISTED = 10_000_000  # runs that a list such as 0-9,42 may name
 
 @dataclass(frozen=True, order=True)
 class RunKey:
-    """What names one run.
+    """The key of one run.
 
     Attributes:
         experiment: Such as `cifar10-inception`.
@@ -39,7 +39,7 @@ class RunKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the key that is written as `cifar10-inception/0.7/3`, spaces around it and a slash at its end aside.
+        """Parse a key such as `cifar10-inception/0.7/3`; spaces around it and slashes at its end are ignored.
 
         Raises:
             ZooError: If the text is not a key.
@@ -52,22 +52,23 @@ class RunKey:
 
 
 def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
-    """Return the key of checked parts.
+    """Check the parts of a key, and return the key.
 
     Args:
-        experiment: Its name.
+        experiment: Name of the experiment.
         subset_ratio: Anything like a float, also a string; see `as_ratio`.
         run: Anything like an integer, such as a NumPy one, also a string; see `_as_run`.
 
     Raises:
-        ZooError: If the name could leave its folder, the ratio is not in (0, 1), or the run is not a number from 0.
+        ZooError: If the name is not a plain folder name, the ratio is not in (0, 1), or the run is not an integer from
+            0.
     """
     check_name(experiment)
     return RunKey(experiment, as_ratio(subset_ratio), _as_run(run))
 
 
 def _as_run(value: Any) -> int:
-    """Return the number of a run, given as anything like an integer, or as its decimal.
+    """Return the number of a run, given as an integer of any type, or as text.
 
     Raises:
         ZooError: If it is not an integer from 0 to 2^32 - 1.
@@ -84,7 +85,7 @@ def _as_run(value: Any) -> int:
 
 
 def as_runs(values: Any) -> list[int]:
-    """Return numbers of runs: of anything that holds some, of one alone, or of a list such as `0-9,42` as text.
+    """Return run numbers, given as one number, several, or text such as `0-9,42`.
 
     They keep their order.
 
@@ -102,7 +103,7 @@ def as_runs(values: Any) -> list[int]:
 def as_ratio(value: Any) -> float:
     """Return a subset ratio, given as anything like a float.
 
-    Numbers of 16 and 32 bits are taken by their shortest decimal, so that `numpy.float32(0.7)` is 0.7.
+    Floats of 16 and 32 bits are converted by their shortest decimal, so `numpy.float32(0.7)` becomes 0.7.
 
     Raises:
         ZooError: If it is not a number strictly between 0 and 1.
@@ -127,7 +128,7 @@ def as_ratio(value: Any) -> float:
 
 
 def nearest_ratio(ratio: float, existing: Iterable[float]) -> float | None:
-    """Return the one of some ratios that is meant: itself, or the one within 1e-6; None if there is none.
+    """Return the existing ratio that equals the given one, or is within 1e-6 of it; None if there is none.
 
     Raises:
         ZooError: If several are that near.
@@ -150,9 +151,9 @@ def parse_ratio(name: str) -> float | None:
 
 
 def parse_key(path: str) -> tuple[RunKey, str] | None:
-    """Return the run and the file that a path of a zoo names: `<experiment>/<subset_ratio>/<run>/<file>`.
+    """Parse a path `<experiment>/<subset_ratio>/<run>/<file>` of a zoo into the key of the run and the file name.
 
-    None for any other path, and for one that spells the ratio or the run in another way than a zoo does.
+    Returns None for any other path, and if the ratio or the run is not written as in a zoo.
     """
     parts = path.split("/")
     if len(parts) != 4 or not is_experiment_name(parts[0]) or not _is_number(parts[2]):

@@ -1,4 +1,4 @@
-"""A run by name, from any place that holds it."""
+"""Load a run by its key, from any place that holds it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def transform(self) -> Callable[[Any], torch.Tensor]:
-        """What turns a PIL image or uint8 tensor (c, h, w) into the network's input, float32 (c, h, w)."""
+        """Function that maps a PIL image or uint8 tensor (c, h, w) to the network's input, float32 (c, h, w)."""
         return transform_of(self.metadata.preprocessing)
 
     @cached_property
     def aux(self) -> AuxArrays:
-        """Which examples the run trained on and classifies correctly; read when first asked for.
+        """Which examples the run trained on and classifies correctly; read at the first use.
 
         Raises:
             ZooError: If the file is missing or not valid.
@@ -81,9 +81,9 @@ def load_run(
         subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float.
         run: Number of the run: anything like an integer.
         zoo: Folder, URL or archive as in `heldout_torch.zoo.open_zoo`; by default the environment variable
-            `HELDOUT_TORCH_ZOO`, else the bundled sample. Of a zoo under a URL this run is fetched into a cache.
+            `HELDOUT_TORCH_ZOO`, else the bundled sample. From a zoo at a URL, only this run is fetched, into a cache.
         device: Where the model goes.
-        offline: Take a remote zoo's run only from the cache, as does the environment variable `HELDOUT_TORCH_OFFLINE`.
+        offline: Read a run of a remote zoo only from the cache, as with `HELDOUT_TORCH_OFFLINE=1`.
         index: Path or URL of an archive's seek index, as in `open_zoo`.
 
     Raises:
@@ -112,22 +112,22 @@ def load_runs(
     zoo: Place | None = None,
     device: str | torch.device = "cpu",
 ) -> Iterator[Run]:
-    """Load many runs, the next ones while the caller works on one.
+    """Load many runs; threads load the next ones while the caller works on one.
 
     Args:
-        experiment: Such as `cifar10-inception`, or with `*` as in `list_runs`; or whole keys, such as `list_runs` and
-            `RunTable.who_trained_on` return.
+        experiment: Such as `cifar10-inception`, or a pattern with `*` as in `list_runs`; or a list of keys, such as
+            `list_runs` and `RunTable.who_trained_on` return.
         subset_ratio: Only this ratio; all by default.
-        runs: Only these numbers, in this order, as in `list_runs`; by default all that are there. With `*` those that
-            are not there are left out.
+        runs: Only these numbers, in this order, as in `list_runs`; by default all that are there. With a pattern,
+            missing runs are left out.
         zoo: As in `load_run`.
         device: Where the models go.
 
     Returns:
-        An iterator over the runs, in order. A run that is missing or damaged is told when it is its turn.
+        An iterator over the runs, in order. A missing or damaged run raises ZooError when its turn comes.
 
     Raises:
-        ZooError: If there is none.
+        ZooError: If there is no such run.
         DeviceError: If there is no such device.
 
     Example:

@@ -9,9 +9,10 @@
             "files": {"aux_arrays.npz": [91000, "<sha256>"], "model.safetensors": [7600000, "<sha256>"]},
             "seen": "5e0c1a77 09f3b2d4 77aa01c2"}}}}}}
 
-About 300 bytes a run. It serves places that cannot be listed, such as web servers, and speed: whoever does not find a
-run in it looks for the run's own record. `declaration` is the `experiment.json` of an experiment that the package does
-not declare. `seen` stands for the state of the run's files when the record was read, see `heldout_torch.zoo.indexing`.
+A run takes about 300 bytes. The manifest is needed for places that cannot be listed, such as web servers, and makes
+reading faster. If a run is not in it, readers look for the run's own record. `declaration` is the `experiment.json` of
+an experiment that the package does not declare. `seen` is a digest of the state of the run's files when the record was
+read, see `heldout_torch.zoo.indexing`.
 """
 
 import json

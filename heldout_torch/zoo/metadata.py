@@ -1,7 +1,7 @@
-"""What a zoo file says about its run, kept in the header of `model.safetensors`.
+"""The metadata of a run, stored in the header of `model.safetensors`.
 
-The header holds one key, `heldout_torch`, whose value is sorted JSON: with several keys safetensors writes them in
-varying order, and the file's hash would vary from save to save.
+The header has one key, `heldout_torch`, with sorted JSON as its value. With several keys, safetensors would write them
+in an order that varies, and so would the hash of the file.
 """
 
 import json
@@ -24,7 +24,7 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RunMetadata:
-    """Record of one run.
+    """Metadata of one run.
 
     Attributes:
         experiment: Name of the experiment.
@@ -33,20 +33,19 @@ class RunMetadata:
         run: Number of the run.
         architecture: A name of `heldout_torch.models.list_models()`.
         config: Options of the architecture.
-        preprocessing: What happens to an image before the network, as the experiment declares it.
+        preprocessing: How images are preprocessed for the network, as the experiment declares it.
         epoch: Epochs trained; None if the source does not say.
         global_step: Optimizer steps made; None if the source does not say.
         source_sha256: SHA-256 over the TensorFlow checkpoint's index file, then its shards in order; None for runs
             that come from no checkpoint.
         recipe: How this package trained the run, the fields of `heldout_torch.training.Recipe`; None if it did not.
-        ignored: Patterns of variables of the checkpoint's model that were left out, as they were asked to be; None if
-            nothing was.
+        ignored: Patterns of checkpoint variables that were left out on request; None if there were none.
         data_sha256: Digest of the data set that this package trained the run on, see
             `heldout_torch.data.Dataset.digest`; None for runs of others, and of older versions, which kept none.
         dtype: `bfloat16` or `float16` if weights are stored in it; None for float32.
-        archive: What a seek index says of the archive that the run was read out of: its `size`, `md5` and, if it lies
-            on a server, `etag`; `index_sha256`, if that is what vouches for the index. None for runs from elsewhere; no
-            file says it, since a run's files are the same wherever they come from.
+        archive: For a run read from a packed archive, what the seek index says about the archive: `size`, `md5`, `etag`
+            if it is on a server, and `index_sha256` if the index was checked by it. Otherwise None. It is not stored in
+            files, because the files of a run are the same wherever it comes from.
         format_version: Version of this record.
     """
 

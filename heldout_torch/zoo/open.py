@@ -1,4 +1,4 @@
-"""Which kind of place a location is. The one module of this room that knows the archives."""
+"""Find out what kind of place a location is. Only this module of `zoo` imports from `archives`."""
 
 import os
 from collections.abc import Sequence
@@ -39,13 +39,14 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
     Args:
         place: Folder of a zoo or of an unpacked TensorFlow archive; URL of a zoo (`https://…`, `s3://…`,
             `hf://datasets/USER/NAME`, …); path or URL of an archive (`….tar.gz`) with its seek index beside it; or a
-            zoo, which is returned as it is. By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled
+            zoo, which is returned unchanged. By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled
             sample.
-        offline: Use of a zoo under a URL only what is cached, as `HELDOUT_TORCH_OFFLINE` demands, too.
-        index: Path or URL of an archive's seek index, if it lies not beside it; `#sha256=…` after it has it checked.
+        offline: From a zoo at a URL, use only cached runs, as with `HELDOUT_TORCH_OFFLINE=1`.
+        index: Path or URL of an archive's seek index, if it is not next to the archive. With `#sha256=…` after it, its
+            SHA-256 is checked.
 
     Raises:
-        ZooError: If there is no such folder, it holds other things than runs, or a package for it is missing.
+        ZooError: If there is no such folder, it holds no runs but other things, or a package that is needed is missing.
     """
     if place is not None and not isinstance(place, str | os.PathLike):
         if not hasattr(place, "keys") or not hasattr(place, "location"):
@@ -71,7 +72,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
 
 
 def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) -> Zoo:
-    """Open a place to export from: as `open_zoo`, or one run directory, or an experiment's folder of another name.
+    """Open a place to export from: as `open_zoo`, or one run directory, or an experiment's folder with another name.
 
     Args:
         place: As in `open_zoo`; also a run directory, which the selection must name by experiment, ratio and run.
@@ -99,16 +100,16 @@ def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) 
 
 
 def open_writable(place: Place) -> WritableZoo:
-    """Open a place that takes runs: a folder, which need not exist, or a URL that can be written.
+    """Open a place to write runs into: a folder, which need not exist, or a URL that can be written.
 
-    Whether it can be written is seen when its `with` block begins.
+    Whether the place can be written is checked when its `with` block begins.
 
     Args:
         place: Folder, URL or zoo.
 
     Raises:
-        ZooError: If it is a place that only can be read.
-        DataError: If it is to be a folder, and has the name of a file.
+        ZooError: If the place can only be read.
+        DataError: If a folder would be made with a name that looks like a file's.
     """
     if not isinstance(place, str | os.PathLike):
         zoo: Zoo = place

@@ -1,12 +1,12 @@
-"""`run.json` beside a run's files: their sizes and hashes, accuracies, and what is known of the run.
+"""`run.json`, the record of a run: sizes and hashes of its files, accuracies, and metadata.
 
     {"accuracy": [0.99, 0.84, 0.86],
      "files": {"aux_arrays.npz": [91000, "<sha256>"], "model.safetensors": [7600000, "<sha256>"]},
      "format_version": 1,
      "metadata": {"experiment": "cifar10-inception", "run": 12, "subset_ratio": 0.7, ...}}
 
-It is written last: a run is there when its record is. `metadata` has the fields of `RunMetadata`. A run may have aux
-arrays only; it can then be counted and not loaded.
+It is written last: a run is there when its record is. `metadata` has the fields of `RunMetadata`. If a run has only aux
+arrays, statistics can use it, but it cannot be loaded.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is said about a run without reading it.
+    """What the record of a run says about it.
 
     Attributes:
         files: `aux_arrays.npz`, and `model.safetensors` if the run can be loaded. In a TensorFlow tree or archive the

@@ -39,6 +39,9 @@ from gpu_sections import (
 from gpu_steps import training_faster
 from gpu_three_products import exact_otherwise
 
+from heldout_torch.devices import all_devices, find_device
+from heldout_torch.errors import DeviceError
+
 # In order: the shares of the peak need the products, and all after the training its network; then what matters most.
 # The time that is left is divided by these weights, so that each has its turn, and what one leaves is the next ones'.
 SECTIONS: dict[str, tuple[Section, float]] = {
@@ -65,7 +68,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=6.0, help="when it ends, default: 6")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the table is written as JSON")
     options = parser.parse_args()
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = find_device(options.device or all_devices()[0])
+    except DeviceError as error:
+        parser.error(str(error))
     start = time.monotonic()
     result = {**describe(device), "quick": options.quick, "rows": [], "left_out": []}
     for name in ("card", "driver", "torch", "processor"):

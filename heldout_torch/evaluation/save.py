@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
@@ -94,13 +95,12 @@ def save_runs(
     results: list[AuxArrays | HeldoutError] = []
     unwritable: UnwritableError | None = None
     models = [Prepared(run.model) for run in runs]
-    trains = evaluate_together(
-        models, dataset, "train",
-        batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,
-    )  # fmt: skip
-    tests = evaluate_together(
-        models, dataset, "test",
-        batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,
+    trains, tests = (
+        evaluate_together(
+            models, dataset, split,
+            batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,
+        )
+        for split in SPLITS
     )  # fmt: skip
     for run, train, test in zip(runs, trains, tests, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet, each carrying one clear line."""
+"""The errors of this package, each with a message of one line."""
 
 import difflib
 import re
@@ -13,10 +13,10 @@ _QUERY = re.compile(r"\?.*?(?=['\":;,)\]]*$)")
 
 
 class HeldoutError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base class of the errors that this package raises.
 
     The message is one line: what is wrong, in which file or run, what was expected, what to do.
-    The command line prints it without a traceback. It is `printable`, whatever names it was made of.
+    The command line prints it without a traceback. It is `printable`, whatever names it contains.
     """
 
     def __init__(self, message: str) -> None:
@@ -28,7 +28,7 @@ class CheckpointError(HeldoutError):
 
 
 class ZooError(HeldoutError):
-    """A run, an experiment or a zoo folder is missing or not as it must be."""
+    """A run, an experiment or a place of runs is missing or invalid."""
 
 
 class UnwritableError(ZooError):
@@ -36,11 +36,11 @@ class UnwritableError(ZooError):
 
 
 class DataError(HeldoutError):
-    """A data set, or an array over its examples, is missing or not as it must be."""
+    """A data set, or an array over its examples, is missing or invalid."""
 
 
 class DeviceError(HeldoutError):
-    """A device is not there, failed, or has too little memory; another may do what it was to do."""
+    """A device does not exist, failed, or has too little memory; another device may do the work."""
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment is, which ones are known, and how their runs are trained."""
+"""Experiments: what they are, which ones are known, and how their runs are trained."""
 
 from heldout_torch.experiments.experiment import DEFINITION_FILE, Archive, Experiment, check_name, is_experiment_name
 from heldout_torch.experiments.known import (

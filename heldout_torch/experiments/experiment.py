@@ -1,4 +1,4 @@
-"""What an experiment is: a data set and an architecture, on which runs are trained."""
+"""Experiments: a data set and an architecture, for which runs are trained."""
 
 import json
 import math
@@ -57,21 +57,20 @@ class Archive:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A data set and an architecture, on which runs are trained.
+    """A data set and an architecture, for which runs are trained.
 
-    Two experiments are equal if their runs can be compared; where an archive lies and how runs are trained do not
-    count for that.
+    Two experiments are equal if their runs can be compared. The archive and the recipe are not compared.
 
     Attributes:
-        name: Such as `cifar10-inception`; also the folder's name.
+        name: Such as `cifar10-inception`; also the name of its folder in a zoo.
         dataset: Such as `cifar10`.
         architecture: A name of `heldout_torch.models.list_models()`.
         config: Options of the architecture.
         train_examples: Size of the whole training set, of which a run sees a subset.
         test_examples: Size of the test set.
-        preprocessing: What happens to an image before the network: `divide_by`, and for ImageNet more.
-        archive: The published TensorFlow archive, if there is one. A zoo never says.
-        recipe: How runs of it are trained, if that is known. A zoo never says.
+        preprocessing: How images are preprocessed for the network: `divide_by`, and more for ImageNet.
+        archive: The published TensorFlow archive, if there is one. It is not stored in zoos.
+        recipe: How runs are trained, if that is known. It is not stored in zoos.
     """
 
     name: str
@@ -103,7 +102,7 @@ class Experiment:
 
     @classmethod
     def from_toml(cls, name: str, record: Mapping[str, Any], where: str) -> Self:
-        """Read a declaration as a person writes it: that of a zoo, and tables `[archive]` and `[recipe]`.
+        """Read a declaration from a person's TOML file: as in a zoo, and tables `[archive]` and `[recipe]`.
 
         Args:
             name: The experiment's name, which is not part of the record.
@@ -132,7 +131,7 @@ class Experiment:
         return (json.dumps(self.to_record(), indent=2, sort_keys=True) + "\n").encode()
 
     def difference(self, other: "Experiment") -> str:
-        """Return in which fields another experiment is not this one, whatever their names; nothing if it is.
+        """Return the fields in which another experiment differs, ignoring the names; an empty string if there are none.
 
         >>> one, other = (Experiment("e", "digits", "mlp", {"widths": [width]}, 9, 1) for width in (64, 128))
         >>> one.difference(other)
@@ -145,7 +144,7 @@ class Experiment:
         return ", ".join(shown)
 
     def write(self, folder: Path) -> None:
-        """Declare the experiment in `folder/experiment.json`, for names that the package does not know."""
+        """Write the declaration to `folder/experiment.json`, for experiments that are not part of the package."""
         write_atomically(folder / DEFINITION_FILE, self.to_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Which experiments are known: the package's own (a TOML file each, beside this one), a user's, and what zoos say."""
+"""Find experiments: the package's own (TOML files next to this one), users' files, and declarations in zoos."""
 
 import functools
 import json
@@ -32,10 +32,10 @@ def is_experiment_file(name_or_path: str | Path) -> bool:
 
 
 def find_experiment(name_or_path: str | Path) -> Experiment:
-    """Return the experiment that a person names.
+    """Return the experiment of a name or file that a user gives.
 
-    Only for what a person types or passes: names that come out of a zoo or an archive go through `read_declaration`,
-    which opens no file.
+    Use it only for names that a user types or passes. For names from a zoo or an archive, use `read_declaration`, which
+    opens no file.
 
     Args:
         name_or_path: A name of `known_experiments()`, or the path of a TOML file like those of this package, called
@@ -57,7 +57,7 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
 
 
 def declared_in(name: str, folder: Path) -> Experiment:
-    """Return what a name means in a zoo or TensorFlow tree.
+    """Return the experiment of a name in a zoo or TensorFlow tree.
 
     Args:
         name: Name of the experiment.
@@ -82,7 +82,7 @@ def declared_in(name: str, folder: Path) -> Experiment:
 def read_declaration(
     name: str, data: bytes | None, where: str = DEFINITION_FILE, others: Collection[str] = ()
 ) -> Experiment:
-    """Return what a name means, given what a zoo says about it.
+    """Return the experiment of a name, given the declaration in a zoo.
 
     Args:
         name: Name of the experiment.

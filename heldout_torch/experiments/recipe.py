@@ -1,4 +1,4 @@
-"""Recipes: how a run is trained. An experiment has one as its `[recipe]`; users give their own."""
+"""Recipes: how runs are trained. An experiment has one as its `[recipe]`; users can give their own."""
 
 import reprlib
 from dataclasses import dataclass, fields
@@ -17,17 +17,17 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stochastic gradient descent with momentum on the cross entropy, and its schedule.
+    """Hyperparameters of stochastic gradient descent with momentum on the cross entropy.
 
     Attributes:
-        epochs: Passes over the subset; its last, smaller batch is kept.
-        batch_size: Examples a step.
-        learning_rate: The highest rate.
-        momentum: Share of the last update that stays in the next, in [0, 1).
-        weight_decay: What times the weights is added to their gradient.
-        ramp: Share of all steps over which the rate rises in a line from 0, in [0, 1).
-        decay: How the rate falls after the ramp: `constant` (not at all), `linear` (to 0 at the end), or `steps`.
-        drops: For `steps`: shares of all steps at each of which the rate falls to a tenth.
+        epochs: Passes over the subset; the last batch of a pass may be smaller.
+        batch_size: Examples in each step.
+        learning_rate: The highest learning rate.
+        momentum: Momentum, in [0, 1).
+        weight_decay: This factor times the weights is added to their gradient.
+        ramp: Share of all steps in which the rate rises linearly from 0, in [0, 1).
+        decay: How the rate changes after the ramp: `constant`, `linear` (to 0 at the end), or `steps`.
+        drops: For `steps`: at each of these shares of all steps, the rate falls to a tenth.
         augmentation: `none`, `crop-flip` (pad 4, crop, flip: CIFAR) or `resized-crop-flip` (ImageNet).
         precision: `float32`, `tf32` or `bf16` (matrix products on a GPU; weights stay float32).
     """

@@ -1,4 +1,4 @@
-"""The networks of the experiments, by name, and how to add one's own."""
+"""The networks of the experiments, by name, and how to register your own."""
 
 from heldout_torch.models.registry import (
     Architecture,

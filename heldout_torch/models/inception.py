@@ -66,7 +66,8 @@ class SmallInception(nn.Module):
     Args:
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        large_inputs: Begin with a 7x7 convolution of stride 2 and a max pool, for images larger than CIFAR's.
+        large_inputs: Whether to begin with a 7x7 convolution of stride 2 and a max pool, for images larger than
+            CIFAR's.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, large_inputs: bool = False) -> None:
@@ -79,7 +80,7 @@ class SmallInception(nn.Module):
         self.fc = nn.Linear(self.stage3.out_channels, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map images (n, in_channels, h, w) in [0, 1] to what enters the last layer, (n, 336)."""
+        """Map images (n, in_channels, h, w) in [0, 1] to the input of the last layer, (n, 336)."""
         x = self.pool(self.conv1(x))
         return self.stage3(self.stage2(self.stage1(x))).amax(dim=(2, 3))
 

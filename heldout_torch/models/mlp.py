@@ -25,7 +25,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map images (n, ...) to what enters the last layer, (n, widths[-1])."""
+        """Map images (n, ...) to the input of the last layer, (n, widths[-1])."""
         x = x.flatten(1)  # (n, in_features)
         for layer in list(self.layers)[:-1]:
             x = layer(x).relu()

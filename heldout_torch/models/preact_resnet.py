@@ -73,7 +73,7 @@ class PreactResNet(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map images (n, in_channels, h, w) in [0, 1] to what enters the last layer, (n, channels)."""
+        """Map images (n, in_channels, h, w) in [0, 1] to the input of the last layer, (n, channels)."""
         return self.norm(self.groups(self.stem(x))).relu().mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:

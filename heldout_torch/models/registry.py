@@ -1,4 +1,4 @@
-"""The networks by name. Each file of this package declares its own in `ARCHITECTURES`; users register theirs."""
+"""Registry of networks. Each file of this package declares its networks in `ARCHITECTURES`; users register theirs."""
 
 import functools
 import importlib
@@ -18,16 +18,16 @@ from heldout_torch.models.sonnet_rules import Rule
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of a network.
+    """The record of a network.
 
     Attributes:
         name: As experiments name it, such as `small_inception`.
-        build: Makes the module; takes the network's options by keyword.
-        initial: Fills a parameter with the value that it has before training.
+        build: Makes the module; takes the network's options as keyword arguments.
+        initial: Fills a parameter with its initial value.
         sonnet_rules: Given the names of a Sonnet checkpoint's variables under `model/`, such as `conv1/conv/w`, says
             which variable becomes which tensor; None if the network has no Sonnet counterpart.
-        stackable: Whether runs of it are trained together, as one stack. True only of linear layers `layers.0`,
-            `layers.1`, … with biases, over flattened images and with ReLU between them.
+        stackable: Whether many runs are trained together, as one stack. This works only for linear layers `layers.0`,
+            `layers.1`, … with biases and ReLU between them, on flattened images.
     """
 
     name: str
@@ -48,13 +48,13 @@ def register_architecture(
     sonnet_rules: Callable[[Collection[str]], Iterable[Rule]] | None = None,
     stackable: bool = False,
 ) -> None:
-    """Make a network of your own known by name, so that runs of it can be trained, evaluated, filed and loaded.
+    """Register a network of your own under a name, so that runs of it can be trained, evaluated, stored and loaded.
 
-    Registering a name again, as a notebook's cell does that is run twice, replaces the network, but only from the
-    module that registered it first.
+    If the module that registered a name registers it again, as when a cell of a notebook is run twice, the network is
+    replaced.
 
     Args:
-        name: Such as `my_network`; what an experiment's `architecture` says.
+        name: Such as `my_network`; an experiment names it as its `architecture`.
         build: The module's class, or a function that returns it. It takes the options of an experiment's `[config]` by
             keyword. The module maps images (n, c, h, w) to logits (n, classes), and its state dict holds all that
             training changes. A tensor that it holds under two names is stored twice, and two equal ones are loaded.
@@ -76,7 +76,7 @@ def register_architecture(
 
 
 def list_models() -> list[str]:
-    """Return the names that `build_model` knows."""
+    """Return the names of the networks that `build_model` can build."""
     return sorted({*_own(), *REGISTERED})
 
 
@@ -100,7 +100,7 @@ def build_model(architecture: str, **config: Any) -> nn.Module:
     """Build a network with fresh random weights.
 
     Every network has `forward(images) -> logits (n, num_classes)`; those of this package also have
-    `forward_features(images)`, which returns what enters the last linear layer.
+    `forward_features(images)`, which returns the input of the last linear layer.
 
     Args:
         architecture: One of `list_models()`.
@@ -121,7 +121,7 @@ def build_model(architecture: str, **config: Any) -> nn.Module:
 
 
 def build_skeleton(architecture: str, config: Mapping[str, Any]) -> nn.Module:
-    """Build a network for its names and shapes: on the device `meta`, without weights, if it can be built there.
+    """Build a network to get its names and shapes: on the device `meta`, without weights, if that is possible.
 
     Raises:
         HeldoutError: As `build_model`.

@@ -44,10 +44,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """torchvision's ResNet50 but for one layer: the stem's max pool pads as TensorFlow's SAME.
+    """torchvision's ResNet50 with one layer changed: the stem's max pool uses TensorFlow's SAME padding.
 
-    Sonnet's convolutions pad symmetrically whatever their stride, as torchvision's do; only the pool differs. At 224
-    pixels it pads (0, 1) where torchvision pads (1, 1). Names are torchvision's, so the weights load into
+    Sonnet's convolutions pad symmetrically at any stride, like torchvision's; only the pool differs. At 224 pixels it
+    pads (0, 1) where torchvision pads (1, 1). Tensor names are torchvision's, so the weights load into
     `torchvision.models.resnet50` too, but there the logits shift by 1 to 3 % at 224 pixels.
 
     Args:
@@ -66,7 +66,7 @@ class ResNet50(nn.Module):
         self.fc = nn.Linear(2048, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map normalised images (n, 3, h, w) to what enters the last layer, (n, 2048)."""
+        """Map normalised images (n, 3, h, w) to the input of the last layer, (n, 2048)."""
         x = self.maxpool(self.bn1(self.conv1(x)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
 

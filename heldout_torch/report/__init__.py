@@ -1,11 +1,11 @@
-"""Something to look at: figures as in the papers, and a report of an experiment as a static page.
+"""Figures as in the papers, and a report of an experiment as a static page.
 
 - Figures: `plot_memorization_histogram`, `plot_influence_histogram`, `plot_examples`, `plot_pairs`,
   `plot_consistency_by_ratio`, `plot_removal_curve`, `plot_agreement` return Matplotlib figures, to be saved with
   `figure.savefig("name.pdf")` (or png, svg).
 - Report: `write_report(gather_statistics(tables_by_ratio, dataset), experiment, dataset, out)`.
 
-Names are imported when first used. Both need optional packages: `pip install jinja2 matplotlib pillow`.
+Names are imported at their first use. Both need optional packages: `pip install jinja2 matplotlib pillow`.
 """
 
 from typing import TYPE_CHECKING

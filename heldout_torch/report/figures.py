@@ -1,4 +1,4 @@
-"""Figures of values: histograms, curves and agreement, as the papers show them.
+"""Figures of statistics: histograms, curves and agreement, as in the papers.
 
 Each function returns a new Matplotlib figure and changes no global state.
 """
@@ -39,13 +39,13 @@ _STYLE: dict[str, Any] = {
 def plot_memorization_histogram(
     memorization: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-memorization"
 ) -> "Figure":
-    """Show how many training examples are memorized how strongly, on a logarithmic scale.
+    """Plot a histogram of memorization over training examples, on a logarithmic scale.
 
     Args:
         memorization: Float of shape (n,), -1 ... 1; NaN is left out.
         standard_error: Of the same shape; its largest value is then written into the figure.
-        figure: Whose bins to use, a name of `heldout_torch.stats.PUBLISHED_BINS`; by default 18 over 0 ... 1, in the
-            first of which values below 0 are counted.
+        figure: Name in `heldout_torch.stats.PUBLISHED_BINS` of the bins to use; by default 18 bins over 0 ... 1, where
+            negative values count as 0.
 
     Raises:
         DataError: As `heldout_torch.stats.histogram`, or if there is no such figure.
@@ -57,7 +57,7 @@ def plot_memorization_histogram(
 def plot_influence_histogram(
     influence: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-influence"
 ) -> "Figure":
-    """Show how many of the selected pairs have which influence, on a logarithmic scale.
+    """Plot a histogram of the influence of selected pairs, on a logarithmic scale.
 
     Args:
         influence: Float of shape (pairs,), -1 ... 1, such as `InfluencePairs.influence`.
@@ -93,7 +93,7 @@ def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "Figure":
 
 
 def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np.ndarray) -> "Figure":
-    """Show the accuracy after leaving out the most memorized examples, against random ones.
+    """Plot the test accuracy without the most memorized examples, and without random ones.
 
     Args:
         removed: How many examples were left out, of length k.
@@ -117,7 +117,7 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
 
 
 def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = ("one", "other")) -> "Figure":
-    """Compare estimates from two sets of runs, architectures or halves, example by example.
+    """Plot estimates from two sets of runs against each other, such as of two architectures or two halves.
 
     Args:
         one: Float of shape (n,).

@@ -1,4 +1,4 @@
-"""The report of an experiment: a static page that opens from disk, with its images and data beside it."""
+"""Write the report of an experiment: a static page that opens from disk, with its images and data."""
 
 import io
 import re
@@ -47,10 +47,10 @@ def write_report(
     Args:
         statistics: What `gather_statistics` gave for the experiment's runs.
         experiment: What the runs were trained on.
-        dataset: Its images; those that it lacks are marked gaps. None for figures and numbers only.
-        out: The folder, which must not exist or be empty.
+        dataset: The data set with the images; missing images become marked gaps. None for figures and numbers only.
+        out: The folder; it must be empty or not exist.
         class_names: By label; the labels themselves by default.
-        commands: Those that made runs and report, for the foot of the page.
+        commands: Commands that made the runs and the report, shown at the end of the page.
 
     Returns:
         The page, `index.html` in that folder. It loads nothing from outside the folder.

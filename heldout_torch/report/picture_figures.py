@@ -1,4 +1,4 @@
-"""Figures of images: examples with captions, and training examples beside the test examples that they help."""
+"""Figures of images: examples with captions, and training examples with the test examples that they help."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ _INCHES = 0.9  # side of an image
 
 
 def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], columns: int = 8) -> "Figure":
-    """Show images in a grid.
+    """Plot images in a grid.
 
     Args:
         images: Each uint8 of shape (c, h, w) with one or three channels, 0 ... 255; None leaves a marked gap.
@@ -40,13 +40,13 @@ def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], 
 
 
 def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, columns: int = 5) -> "Figure":
-    """Show the training examples of strongest influence, each beside the test examples that it helps most.
+    """Plot the training examples of strongest influence, each next to the test examples that it helps most.
 
     Args:
         pairs: The strongest first, as `influence_pairs` gives them.
-        dataset: Where the images are.
-        rows: Most training examples.
-        columns: Most test examples of each.
+        dataset: The data set with the images.
+        rows: Largest number of training examples.
+        columns: Largest number of test examples for each.
 
     Raises:
         DataError: If there is no pair.

@@ -1,7 +1,7 @@
-"""Statistics over thousands of held-out runs: memorization, influence, consistency scores, and what they are worth.
+"""Statistics over thousands of held-out runs: memorization, influence, consistency scores, and their uncertainty.
 
-Everything starts from a run table and is a plain function on it; indices are published indices. Examples and runs are
-chosen by positions from 0, a slice or a bool mask; no position counts from the end.
+Statistics are plain functions of a run table; indices are published indices. Examples and runs are selected by
+positions from 0, a slice or a bool mask; negative positions are refused.
 
 - Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
   `mask`, `correct`, `who_trained_on`).
@@ -24,7 +24,7 @@ chosen by positions from 0, a slice or a bool mask; no position counts from the 
   `original_index(dataset, split)`, `to_original`, `to_published`.
 - Analyses: `histogram`, `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
 
-Names are imported when first used, so that the package itself costs nothing; kernels are compiled at first use.
+Names are imported, and kernels are compiled, at their first use, so importing the package is fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How often runs are right: a figure for each run, a table by subset ratio, and whether training fitted its subset."""
+"""Accuracies of runs: for each run, as a table by subset ratio, and a check whether runs fit their subsets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Accuracies:
     """Accuracy of each run of one table.
 
     Attributes:
-        train: On the examples that the run trained on, float64 of shape (runs,); NaN if there is none.
-        removed: On those that it held out, float64 of shape (runs,); NaN if there is none.
+        train: On the examples that the run trained on, float64 of shape (runs,); NaN if there are none.
+        removed: On the examples that it held out, float64 of shape (runs,); NaN if there are none.
         test: On the test set, float64 of shape (runs,); NaN if it is empty.
     """
 
@@ -40,11 +40,11 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Spread:
-    """How a figure varies among runs.
+    """Mean and spread of a number over runs.
 
     Attributes:
-        mean: Mean; NaN if no run has the figure, as are the others.
-        deviation: Standard deviation between runs, dividing by their number.
+        mean: Mean; if no run has the number, this and the others are NaN.
+        deviation: Standard deviation over runs (divided by n, not n - 1).
         least: Smallest.
         most: Largest.
     """
@@ -78,7 +78,7 @@ def run_accuracies(table: "RunTable") -> Accuracies:
 
 
 def spread(values: np.ndarray) -> Spread:
-    """Compute mean and spread of a figure, over the runs that have it (not NaN)."""
+    """Compute mean and spread of a number over the runs that have it (not NaN)."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Spread(*4 * [float("nan")])

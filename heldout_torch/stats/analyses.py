@@ -1,4 +1,4 @@
-"""What the papers show of the statistics: histograms, agreement, accuracy by subset ratio, and data pruning."""
+"""Analyses of the papers: histograms, agreement, accuracy by subset ratio, and data pruning."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Histogram:
 
 
 def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | None = (0.0, 1.0)) -> Histogram:
-    """Count memorization values, influences or scores in bins of equal width, the last one with its upper edge.
+    """Count memorization values, influences or scores in bins of equal width; the last bin includes its upper edge.
 
     By default these are the 18 bins of Feldman and Zhang for CIFAR-100's memorization; the bins of their other
     histograms are `PUBLISHED_BINS`, such as `histogram(pairs.influence, **PUBLISHED_BINS["cifar100-influence"])`.
@@ -50,8 +50,8 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     Args:
         values: Float, -1 ... 1.
         bins: Number of bins.
-        range: Lowest and highest edge. Estimates below 0, which the truth hardly ever is, count as 0 unless the lowest
-            edge is below 0, too. None for bins from the least to the largest value.
+        range: Lowest and highest edge. Negative estimates count as 0, unless the lowest edge is negative, too. None for
+            bins from the smallest to the largest value.
 
     Raises:
         DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
@@ -183,14 +183,14 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
 
 
 def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> np.ndarray:
-    """Choose the examples to keep when a training set is pruned by a score.
+    """Select the examples to keep when a training set is pruned by a score.
 
     Examples are ordered by score, and those of equal scores by index. The lowest are the first of this order, and the
     highest are the last, so that the lowest and the highest half have no example in common.
 
     Args:
         scores: Float of shape (n,).
-        fraction: Share of the examples to keep, 0 ... 1; the number is rounded to the nearest.
+        fraction: Share of the examples to keep, 0 ... 1; the number of examples is rounded to the nearest integer.
         highest: Keep those of the highest scores, of equal scores those of higher index; else those of the lowest, of
             equal scores those of lower index.
 

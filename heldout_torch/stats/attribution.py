@@ -1,8 +1,8 @@
-"""How well an attribution predicts what runs do: the linear datamodeling score (LDS).
+"""The linear datamodeling score (LDS): how well an attribution predicts the margins of runs.
 
 Source: S. M. Park et al., "TRAK: Attributing Model Behavior at Scale" (2023), section 2. An attribution predicts the
-margin of a run on a test example, up to order, by the sum of its scores over the examples that the run trained on; its
-score there is Spearman's rank correlation between what is predicted and what is found, over runs.
+margin of a run on a test example by the sum of its scores over the examples that the run trained on. Its LDS on that
+test example is Spearman's rank correlation, over runs, between the predicted and the actual margins.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class DatamodelingScores:
         correlation: Rank correlation of each test example, float64 of shape (test,), -1 ... 1; NaN where all runs have
             the same margin, or the same prediction.
         mean: Over the test examples that have one; NaN if none has.
-        interval: Around the mean, by bootstrap over runs: what other runs might have shown.
+        interval: Interval around the mean, by bootstrap over runs.
         runs: Number of runs.
     """
 
@@ -62,15 +62,15 @@ def lds(
     seed: int = 0,
     device: "str | torch.device" = "cpu",
 ) -> DatamodelingScores:
-    """Measure attribution scores against runs, which should not be those that the scores were made from.
+    """Measure attribution scores on runs; use other runs than those that the scores were made from.
 
     Args:
         scores: Float of shape (test, train), larger where the training example helps; a memory map is read in blocks.
-            Or a function that is given published indices of test examples, and makes their rows.
-        table: At least three runs, such as `table.select_runs(...)` of those held back.
-        train: Training examples that columns are about: published indices, a slice or a mask; all by default.
-        test: Test examples that rows are about, in the same way.
-        level: How often the interval is to cover the mean, above 0 and below 1.
+            Or a function that takes published indices of test examples and returns their rows.
+        table: At least three runs, such as `table.select_runs(...)` of those that were not used for the scores.
+        train: Training examples of the columns: published indices, a slice or a mask; all by default.
+        test: Test examples of the rows, in the same way.
+        level: Probability that the interval covers the mean, above 0 and below 1.
         resamples: Number of bootstrap resamples of the runs, at least 1.
         seed: Of the resamples, an integer from 0.
         device: Where predictions are computed.

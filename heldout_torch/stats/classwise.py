@@ -27,7 +27,7 @@ class ClassInfluence:
         label: The class.
         train_index: Published indices of its training examples, int64 of shape (train,).
         test_index: Published indices of its test examples, int64 of shape (test,).
-        influence: float32 of shape (train, test), in this order as in the published files.
+        influence: float32 of shape (train, test), as in the published files (elsewhere influence is test x train).
         low: Lower ends of intervals around it (`influence_interval`), float32 of the same shape, and
         high: their upper ends; None if they were not asked for, or a file has none.
     """
@@ -69,8 +69,8 @@ def classwise_influence(
         table: At least two runs.
         labels_train: Labels by published index, integers of shape (n,).
         labels_test: The same for the test set, (m,).
-        level: How often intervals are to cover the truth, such as 0.95, for a run table; no intervals by default,
-            which take most of the time.
+        level: Probability that an interval covers the truth, such as 0.95, for a run table. No intervals by default,
+            because they take most of the time.
         empty: As in `memorization`.
         device: `cpu`, or a CUDA device; the result is the same.
 

@@ -1,4 +1,4 @@
-"""What would happen without some training examples, as the runs show that happen to lack them."""
+"""Estimate the effect of leaving out training examples, from the runs that held them out."""
 
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.nda
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RemovalCurves:
-    """How test examples fare as more and more training examples are missing.
+    """Outcomes on test examples as more and more training examples are held out.
 
     Attributes:
         outcome: Mean accuracy or margin over the runs that lack the first k examples, float64 of shape (test, most +
@@ -107,18 +107,18 @@ class RemovalCurves:
 
 
 def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None) -> RemovalCurves:
-    """Follow test examples over the runs that happen to lack the first, the first two, ... training examples.
+    """Compute outcomes on test examples over the runs that held out the first, the first two, ... training examples.
 
     No run is trained anew. If each example is missing in a share 1 - p of the runs, about (1 - p)**k of the runs lack
     k of them. Compute the ranking from other runs than those in `table`. Otherwise the same chance that puts an example
     in front of the ranking also makes its removal look harmful.
 
-    Source: A. Ilyas et al., "Datamodels" (2022), section 4.1, where networks are trained anew.
+    Source: A. Ilyas et al., "Datamodels" (2022), section 4.1, where networks are trained for each subset.
 
     Args:
         table: The runs, of bits or of outputs.
-        ranking: Training examples of each test example, those to miss first in front, such as
-            `top_influences(half, k).index`; published indices, integers of shape (test, most), -1 for none at the end.
+        ranking: Training examples for each test example, the first to be left out first, such as `top_influences(half,
+            k).index`; published indices, integers of shape (test, most), -1 for none at the end.
         test: Test examples: published indices, a slice or a mask; all by default.
 
     Raises:
@@ -150,12 +150,12 @@ def removal_curves(table: AnyTable, ranking: np.ndarray, test: Selection = None)
 
 
 def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.ndarray:
-    """Find how few training examples have to be missing for a test example to be lost.
+    """Find the smallest number of training examples without which a test example is lost.
 
     Args:
-        curves: Of runs that did not choose the ranking.
-        below: The mean that counts as lost: 0.5 for accuracy, 0 for log odds.
-        min_runs: Means over fewer runs are not looked at.
+        curves: Curves from runs that did not make the ranking.
+        below: A test example is lost if its mean is below this, such as 0.5 for accuracy, 0 for log odds.
+        min_runs: Means over fewer runs are ignored.
 
     Returns:
         The least number of examples, int64 of shape (test,); -1 if there is none within the curve.
@@ -170,7 +170,7 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
 
 
 def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
-    """Compute how well a score, such as memorization, tells mislabelled examples from others.
+    """Compute how well a score, such as memorization, separates mislabelled examples from others.
 
     Args:
         scores: Float of shape (n,), larger where a label is more likely wrong; examples with NaN are left out.

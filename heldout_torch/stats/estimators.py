@@ -32,13 +32,13 @@ Empty = Literal["nan", "zero"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExampleCounts:
-    """How often each training example was trained on and held out, and classified correctly then.
+    """Counts of runs for each training example: how many trained on it or held it out, and how many are correct.
 
     Attributes:
-        trained_on: Runs that trained on an example, int32 of shape (n,).
-        held_out: Runs that did not, int32 of shape (n,).
-        correct_trained_on: Those of `trained_on` that classify it correctly, int32 of shape (n,).
-        correct_held_out: Those of `held_out` that do, int32 of shape (n,).
+        trained_on: Number of runs that trained on the example, int32 of shape (n,).
+        held_out: Number of runs that held it out, int32 of shape (n,).
+        correct_trained_on: How many of the first classify it correctly, int32 of shape (n,).
+        correct_held_out: How many of the second classify it correctly, int32 of shape (n,).
     """
 
     trained_on: np.ndarray
@@ -50,7 +50,7 @@ class ExampleCounts:
 
 
 def example_counts(table: RunTable) -> ExampleCounts:
-    """Count over the runs of a table, exactly.
+    """Count the runs of a table for each training example.
 
     Raises:
         DataError: If it is not a run table.
@@ -61,15 +61,15 @@ def example_counts(table: RunTable) -> ExampleCounts:
 
 
 def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndarray:
-    """Estimate the memorization of each training example: accuracy on it when trained on, minus when held out.
+    """Estimate memorization: accuracy on an example of the runs that trained on it, minus of those that held it out.
 
     Args:
-        table: At least two runs. Of an output table it is the mean margin that takes the place of the accuracy.
-        empty: What an example gets that no run trained on, or none held out: `nan`, or `zero` as the published demo
-            does, which takes the mean over no runs for 0; of outputs only `nan`.
+        table: At least two runs. With an output table, the mean margin takes the place of the accuracy.
+        empty: Estimate for an example that no run trained on, or that no run held out. `nan`, or `zero` as in the
+            published demo, where a mean over no runs is 0. For an output table only `nan`.
 
     Returns:
-        float32 of shape (n,), by published index; -1 ... 1, of outputs any number.
+        float32 of shape (n,), by published index; -1 ... 1, or any number for an output table.
 
     Warns:
         UserWarning: Once for a run table, with the figure, if its runs are right on less than 95 % of what they trained
@@ -106,16 +106,16 @@ def influence(
     That is the accuracy on a test example of the runs that trained on the training example, minus that of the others.
 
     Args:
-        table: At least two runs. Of an output table it is the mean margin that takes the place of the accuracy.
+        table: At least two runs. With an output table, the mean margin takes the place of the accuracy.
         train: Training examples: published indices, a slice or a mask; all by default.
         test: Test examples, in the same way.
         out: Where to write, float32 of shape (test, train), C-contiguous; may be a memory map.
         empty: As in `memorization`.
-        device: `cpu`, or a CUDA device; the result is the same, of outputs up to rounding.
-        dtype: What the products of margins and masks are computed in; counts over a run table are always exact.
+        device: `cpu`, or a CUDA device; the result is the same, for an output table up to rounding.
+        dtype: Type in which products of margins and masks are computed; counts over a run table are always exact.
 
     Returns:
-        float32 of shape (test, train); -1 ... 1, of outputs any number.
+        float32 of shape (test, train); -1 ... 1, or any number for an output table.
 
     Raises:
         DataError: If there is only one run, an example or a word such as `dtype` does not exist, or `out` does not fit.
@@ -134,7 +134,7 @@ def influence(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConsistencyScores:
-    """Consistency scores (C-scores) of training examples: the accuracy on them when held out.
+    """Consistency scores (C-scores) of training examples: the accuracy on them of the runs that held them out.
 
     Attributes:
         scores: Unweighted mean of the per-ratio scores, over the ratios at which an example was held out at least
@@ -161,8 +161,8 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
 
     Args:
         tables_by_ratio: A table for each subset ratio, over the same data set; or one table.
-        empty: What becomes of a ratio at which no run held an example out: `nan` leaves it out of the example's mean,
-            which is NaN where all are; `zero` averages a 0 in, as the published demo does.
+        empty: How to treat a ratio at which no run held an example out. `nan` leaves the ratio out of the mean; the
+            mean is NaN if there is no other ratio. `zero` counts it as 0, as in the published demo.
 
     Raises:
         DataError: If there is no table, one is not of its ratio or given twice, or their training sets differ in size.

@@ -1,4 +1,4 @@
-"""What is known of a data set's examples without their images: their order, labels and file names.
+"""What is known about the examples of a data set without their images: order, labels and file names.
 
 The order of CIFAR and MNIST is a function of split and number, that of ImageNet is its published index. Labels are in
 published files of scores and influence, in ImageNet's index, and in npz data sets.

@@ -1,4 +1,4 @@
-"""Files of training examples: which to keep, or to train on. Each says in which order it counts; nothing guesses."""
+"""Files that list training examples to keep or to train on. Each says its order; the order is never guessed."""
 
 from pathlib import Path
 from typing import get_args

@@ -1,11 +1,12 @@
-"""Intervals around estimates from bits, which hold also where all runs of a group agree.
+"""Intervals around estimates from run tables, which are valid also where all runs of a group agree.
 
-A standard error is 0 where every run is right, so plus or minus two of them covers nothing there. These intervals count
-a few runs more than there are: of m groups each gets 2 / m right and 2 / m wrong ones before shares and variances are
-taken. For one group this is the interval of A. Agresti and B. Coull ("Approximate Is Better than 'Exact'", The American
-Statistician, 1998), for a difference that of A. Agresti and B. Caffo ("Simple and Effective Confidence Intervals for
-Proportions and Differences of Proportions", The American Statistician, 2000), for a mean over several that of R. Price
-and D. Bonett ("An Improved Confidence Interval for a Linear Function of Binomial Proportions", 2004).
+Where every run is right, the standard error is 0, and an interval of two standard errors would have no width. So these
+intervals add a few pseudo-counts: with m groups of runs, each group gets 2 / m correct and 2 / m wrong runs, before
+shares and variances are computed. For one group this is the interval of A. Agresti and B. Coull ("Approximate Is Better
+than 'Exact'", The American Statistician, 1998), for a difference that of A. Agresti and B. Caffo ("Simple and Effective
+Confidence Intervals for Proportions and Differences of Proportions", The American Statistician, 2000), for a mean over
+several that of R. Price and D. Bonett ("An Improved Confidence Interval for a Linear Function of Binomial Proportions",
+2004).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +31,11 @@ Group = tuple[np.ndarray, np.ndarray]
 def memorization_interval(table: RunTable, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Compute an interval around the memorization of each training example (Agresti and Caffo, 2000).
 
-    It need not lie evenly around `memorization(table)`, as its middle is drawn a little towards 0.
+    The interval need not be symmetric around `memorization(table)`: its middle is shifted a little towards 0.
 
     Args:
         table: The runs.
-        level: How often the interval is to cover the truth, above 0 and below 1.
+        level: Probability that the interval covers the truth, above 0 and below 1.
 
     Returns:
         Lower and upper ends, float32 of shape (n,), -1 ... 1, by published index; NaN where no run trained on the
@@ -90,8 +91,8 @@ def pair_interval(
         table: The runs.
         train_index: Published indices, integers of shape (pairs,).
         test_index: The same of the test examples.
-        level: As in `memorization_interval`. It is about a pair chosen beforehand: of those chosen for being large
-            more lie above the truth.
+        level: As in `memorization_interval`, for a pair that was chosen beforehand. Among pairs chosen because their
+            estimate is large, more intervals are above the truth.
 
     Returns:
         Lower and upper ends, float32 of shape (pairs,), -1 ... 1; NaN as in `influence_interval`.

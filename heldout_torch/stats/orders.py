@@ -1,7 +1,8 @@
-"""The two orders in which examples count, and going from the one to the other.
+"""The two orders of examples, original and published, and the conversion between them.
 
-CIFAR's published files count examples in the order of the data set's original files, MNIST's C-scores in that of
-tensorflow-datasets, and run tables by published index. Files that are written here say which by a string `order`.
+CIFAR's published files are in the order of the data set's original files, MNIST's C-scores in the order of
+tensorflow-datasets, and run tables in the order of published indices. Files that are written here have a string
+`order`.
 """
 
 from typing import Any, Literal, get_args

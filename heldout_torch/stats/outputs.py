@@ -1,4 +1,4 @@
-"""The output table: what each run was trained on, and its margin on every example."""
+"""The output table: which examples each run trained on, and its margin on every example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _LARGEST = 1e30  # size of a margin: sums over runs are float32
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OutputTable:
-    """Margins of many runs over one data set, by published index; the arrays stay where they are, such as on disk.
+    """Margins of many runs on one data set, by published index; arrays may stay on disk.
 
     A margin is any number that is larger where a run does better on an example. `heldout evaluate --save outputs`
     writes the log odds of the label, which are above 0 where it has more than half of the probability. Build a table
@@ -34,10 +34,10 @@ class OutputTable:
     Attributes:
         keys: Names of the runs, such as `cifar10-inception/0.7/12`.
         train_examples: Size of the whole training set, n.
-        stored: The arrays as they lie: `masks`, bool of shape (stored runs, n), or bits in bytes, uint8 of shape
-            (stored runs, ceil(n / 8)), lowest first; `margins_test`, float of shape (stored runs, m); and perhaps
+        stored: The arrays as stored: `masks`, bool of shape (stored runs, n), or packed bits, uint8 of shape (stored
+            runs, ceil(n / 8)), lowest bit first; `margins_test`, float of shape (stored runs, m); and perhaps
             `margins_train`, of shape (stored runs, n).
-        rows: Where in them each run lies, int64 of shape (runs,).
+        rows: Row of each run in the stored arrays, int64 of shape (runs,).
     """
 
     keys: tuple[str, ...]
@@ -101,10 +101,10 @@ class OutputTable:
 
     @classmethod
     def load(cls, path: Location) -> Self:
-        """Open what `heldout evaluate --save outputs` wrote; runs that are not evaluated yet are left out.
+        """Open the output of `heldout evaluate --save outputs`; runs that are not evaluated yet are left out.
 
-        Its arrays are mapped into memory. While the table is in use, rows that are evaluated anew change in it, and its
-        files must not be cut short by others, or the process would be ended by the system (SIGBUS).
+        The arrays are mapped into memory. If a run is evaluated again while the table is in use, its row changes. The
+        files must not be truncated, or the system would kill the process (SIGBUS).
 
         Args:
             path: Folder such as `OUT/cifar10-inception/0.7/outputs`.

@@ -1,7 +1,7 @@
 """High-influence pairs and top influences, found without ever holding the whole matrix of influences.
 
-A pair is kept by its float32 estimate, as `influence` returns it, so these functions select exactly what a threshold
-on the full matrix would. NaN is never kept.
+Pairs are selected by the float32 estimate that `influence` returns, so the result is the same as with a threshold on
+the full matrix. NaN is never selected.
 """
 
 from dataclasses import dataclass, replace
@@ -43,9 +43,11 @@ class InfluencePairs:
         low: Lower ends of intervals around the influence that cover the truth 95 times in 100 for a pair chosen
             beforehand (`pair_interval`), float32 of shape (pairs,), and
         high: their upper ends; None for pairs of outputs, and if a file has none. The same holds for the others:
-        p_value: Chance of at least this influence where there is none (`pair_p_values`), float64 of shape (pairs,).
-        false_discovery_rate: At most this share is false of the pairs that are at least as significant, float64 of
-            shape (pairs,): `false_discovery_rate` among all pairs of one class (or all), of any memorization.
+        p_value: Probability of at least this influence if the example has no effect (`pair_p_values`), float64 of shape
+            (pairs,).
+        false_discovery_rate: Bound on the share of false pairs among those that are at least as significant, float64 of
+            shape (pairs,). Computed by `false_discovery_rate` over all pairs of equal class (or all pairs), of any
+            memorization.
     """
 
     train_index: np.ndarray
@@ -70,7 +72,7 @@ class InfluencePairs:
         return f"InfluencePairs({len(self)} pairs, order {self.order})"
 
     def __getitem__(self, part: Selection) -> Self:
-        """Return some of the pairs: a slice, a list of places, or a mask.
+        """Return some of the pairs, selected by a slice, a list of positions or a mask.
 
         Raises:
             DataError: If it is none of these, or there is no such pair.
@@ -109,14 +111,13 @@ def influence_pairs(
     empty: Empty = "nan",
     device: "str | torch.device" = "cpu",
 ) -> InfluencePairs:
-    """Find the pairs of high influence, by default as published by Feldman and Zhang.
+    """Find the pairs of high influence, by default with the thresholds of Feldman and Zhang.
 
     Args:
-        table: At least two runs; of an output table both bounds are in units of the margin.
+        table: At least two runs. With an output table both bounds are in units of the margin.
         labels_train: Labels by published index, integers of shape (n,); needed for `same_class`.
         labels_test: The same for the test set, (m,).
-        min_influence: Least influence, compared as float32; a pair of exactly this influence is kept (0.15 is that of
-            1,400 runs in and 600 out with shares such as 0.65 and 0.5).
+        min_influence: Least influence, compared as float32; a pair with exactly this influence is included.
         min_memorization: Least memorization of the training example, compared as float32; None for no bound.
         same_class: Whether both examples must have the same label.
         empty: As in `memorization`.
@@ -162,12 +163,13 @@ def influence_pairs(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TopInfluences:
-    """For each example of one split, those of the other with the largest influence, in descending order.
+    """The most influential examples: for each example of one split, those of the other split, in descending order.
 
     Attributes:
         index: Published indices in the other split, int64 of shape (examples, k); -1 where there are fewer than k.
-        influence: float32 of shape (examples, k); NaN there.
-        standard_error: float32 of shape (examples, k); NaN there, and as in `uncertainty.influence_error`.
+        influence: float32 of shape (examples, k); NaN where the index is -1.
+        standard_error: float32 of shape (examples, k); NaN where the index is -1, and as in
+            `uncertainty.influence_error`.
     """
 
     index: np.ndarray
@@ -195,7 +197,7 @@ def top_influences(
         device: `cpu`, or a CUDA device; the result is the same.
 
     Returns:
-        Of equal influences the lower index comes first.
+        The top influences; among equal influences the lower index comes first.
 
     Raises:
         DataError: If there is only one run, or `k` or `per` is not as above.

@@ -1,4 +1,4 @@
-"""Published scores and influence by name, in the order of one's own data set."""
+"""Load published scores and influence by name, in original or published order."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ AnyPublished = Scores | InfluencePairs | ClasswiseInfluence
 
 
 def load_published(name: str, order: Order = "original", folder: Location | None = None) -> AnyPublished:
-    """Load published scores or influence by name; they are fetched once, and checked whenever they are used.
+    """Load published scores or influence by name; files are fetched once, and checked at every use.
 
     Args:
         name: One that `heldout published list` shows, such as `cifar10-cscores`, `cifar100-memorization`,
@@ -34,12 +34,11 @@ def load_published(name: str, order: Order = "original", folder: Location | None
         order: How examples are to count: as the data set's original files do, as torchvision gives them, or by
             published index, as a run table. ImageNet has only the latter, which is what comes, whatever is asked for;
             `Scores.by_filename` is for those who go by names of files.
-        folder: Folder of local copies under their published names, in place of what `HELDOUT_TORCH_PUBLISHED` names
-            and of the cache.
+        folder: Folder of local copies under their published names, instead of `HELDOUT_TORCH_PUBLISHED` and the cache.
 
     Returns:
         `Scores` for `...-cscores`, `...-memorization` and `imagenet-index`, `InfluencePairs` for `...-pairs`,
-        `ClasswiseInfluence` for `...-influence`; its `order` says how it counts.
+        `ClasswiseInfluence` for `...-influence`. The `order` of the result says its order.
 
     Raises:
         DataError: If there is no such name or order, the folder lacks a file, or a file is not as described.

@@ -1,4 +1,4 @@
-"""Datamodels: linear regressions of runs' margins on what they were trained on.
+"""Datamodels: linear regressions of the margins of runs on the masks of their training subsets.
 
 Source: A. Ilyas et al., "Datamodels: Predicting Predictions from Training Data" (2022), who fit by LASSO. Ridge
 regression is solved here in its dual form (C. Saunders et al., 1998), in which the masks enter by how many examples
@@ -30,16 +30,16 @@ _RELATIVE_STRENGTHS = np.logspace(-2, 3, 16)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Datamodels:
-    """For each test example a linear model of its margin: intercept + sum of the weights of what a run trained on.
+    """Linear models of the margins of test examples: intercept + sum of the weights of the examples trained on.
 
     Attributes:
         weights: float32 of shape (test, n), an attribution as `lds` takes it.
         intercepts: float64 of shape (test,).
         strengths: Of the penalty, chosen by cross-validation, float64 of shape (test,).
-        r2: Share of the variance over runs that is predicted in runs held back in turn, float64 of shape (test,), at
-            most 1 and below 0 where the mean predicts better; NaN where the margin is constant.
-        correlation: Pearson's, between margins and those predictions, float64 of shape (test,); NaN where either is
-            constant. Chosen by the same runs, both are a little flattering.
+        r2: Cross-validated share of the variance over runs that is predicted, float64 of shape (test,). At most 1;
+            negative where the mean predicts better; NaN where the margin is constant.
+        correlation: Pearson's correlation between margins and those predictions, float64 of shape (test,); NaN where
+            either is constant. Both are slightly optimistic, because the penalty was chosen on the same runs.
     """
 
     weights: np.ndarray

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunTable:
-    """Bits of many runs over one data set, by published index. 2,000 ImageNet runs take 0.67 GB.
+    """Bits of many runs on one data set, by published index. 2,000 ImageNet runs take 0.67 GB.
 
-    Build one by `from_arrays`, `from_aux`, `from_zoo` or `load`.
+    Make a table with `from_arrays`, `from_aux`, `from_zoo` or `load`.
 
     Attributes:
         keys: Names of the runs, such as `cifar10-inception/0.7/12`; run r is bit r of every packed row.
@@ -64,15 +64,15 @@ class RunTable:
         keys: "Sequence[str | RunKey] | None" = None,
         mix_ratios: bool = False,
     ) -> Self:
-        """Pack arrays in memory.
+        """Make a table from arrays in memory.
 
         Args:
             trained_on: bool or 0/1 of shape (runs, n).
             correct_train: bool or 0/1 of shape (runs, n).
             correct_test: bool or 0/1 of shape (runs, m).
             keys: Names of the runs; `0`, `1`, ... by default.
-            mix_ratios: Allow runs that trained on different numbers of examples. Estimates over them are those of a
-                mixture of subset ratios.
+            mix_ratios: Allow runs that trained on different numbers of examples. Estimates are then over a mixture of
+                subset ratios.
 
         Raises:
             DataError: If there is no run, shapes disagree, values are not 0/1, a key is given twice, or the subsets'
@@ -88,7 +88,7 @@ class RunTable:
         keys: "Sequence[str | RunKey] | None" = None,
         mix_ratios: bool = False,
     ) -> Self:
-        """Pack the aux arrays of runs in one pass, holding at most 64 of them.
+        """Make a table from the aux arrays of runs in one pass; at most 64 are held in memory.
 
         Args:
             aux: One for each run.
@@ -106,10 +106,10 @@ class RunTable:
     def from_zoo(
         cls, zoo: "Place | None", experiment: str, subset_ratio: float, runs: Sequence[int] | None = None
     ) -> Self:
-        """Pack the runs of one subset ratio of a zoo or TensorFlow tree; models are not read.
+        """Make a table of the runs of one subset ratio in a zoo or TensorFlow tree; models are not read.
 
         Args:
-            zoo: A place as in `heldout_torch.load_run`; of a zoo under a URL the aux arrays are fetched into the cache.
+            zoo: A place as in `heldout_torch.load_run`; from a zoo at a URL, aux arrays are fetched into the cache.
             experiment: Such as `cifar10-inception`.
             subset_ratio: Share of the training set that a run saw.
             runs: Only these; all by default.
@@ -125,9 +125,8 @@ class RunTable:
     def load(cls, path: Location) -> Self:
         """Open a saved table; its arrays stay on disk and are mapped into memory as they are read.
 
-        While the table is in use its files must not be written into or cut short by others: what is counted would
-        change, or the process would be ended by the system (SIGBUS). To replace the folder by renaming, as `save`
-        does, and to remove it, is harmless.
+        While the table is in use, its files must not be changed or truncated: counts would change, or the system would
+        kill the process (SIGBUS). It is safe to remove the folder, or to replace it by renaming, as `save` does.
 
         Raises:
             DataError: If the folder holds no table, or its files do not fit each other.
@@ -136,7 +135,7 @@ class RunTable:
         return cls(keys, *arrays.values())
 
     def save(self, path: Location, source: str | None = None) -> None:
-        """Write the table as a folder, which appears at once; a table that lies there is replaced.
+        """Write the table as a folder, which appears at once; a table that is there is replaced.
 
         `source` may be a digest of what the table was made of, which is kept with it.
 
@@ -182,7 +181,7 @@ class RunTable:
         return part
 
     def mask(self, runs: Runs = None) -> np.ndarray:
-        """Return which training examples runs trained on.
+        """Return the masks of the training examples that runs trained on.
 
         Args:
             runs: As in `select_runs`; all by default, which for ImageNet and 2,000 runs takes 2.6 GB.
@@ -199,7 +198,7 @@ class RunTable:
         """Return which examples runs classify correctly.
 
         Args:
-            split: `train`, of which a run may have trained on an example or not, or `test`.
+            split: `train` (the whole training set, whether a run trained on an example or not) or `test`.
             runs: As in `mask`.
 
         Returns:
@@ -246,8 +245,8 @@ class RunTable:
                 `none` for those that held all of them out.
 
         Returns:
-            Keys as `heldout_torch.load_run` takes them, in the table's order; the plain name of a run whose name is
-            no key.
+            Keys, as `heldout_torch.load_run` takes them, in the table's order. If the name of a run is not a key, its
+            name.
 
         Raises:
             DataError: If there is no such example, none is given, or `how` is not as above.

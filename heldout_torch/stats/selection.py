@@ -1,7 +1,7 @@
-"""Choosing some of many by position: examples by published index, runs by their place in a table.
+"""Selection by position: examples by published index, runs by their position in a table.
 
-Everywhere the same: positions are 0 ... length-1, and none counts from the end, since -1 stands for no example in
-`TopInfluences` and NumPy would take it for the last one. The bounds of slices mean what they mean in Python.
+The rules are the same everywhere. Positions are 0 ... length-1. Negative positions are refused, because -1 means no
+example in `TopInfluences`, while for NumPy it means the last one. Slices have the same meaning as in Python.
 """
 
 from collections.abc import Sequence

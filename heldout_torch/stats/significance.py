@@ -1,9 +1,9 @@
-"""Chances of false pairs: exact p-values of influences, and the share of false ones among all that are found.
+"""Significance of pairs: exact p-values of influences, and false-discovery rates.
 
-Fisher's exact test and not the statistic behind the intervals, for pairs are sought among up to 64e9: at chances such
-as 1e-10 a normal approximation is wrong by factors, most where nearly all runs are right. At 2,000 runs of ratio 0.7,
-and a test example that half of the runs are right on, an influence of 0.15 or more has a chance of 3.7e-10 where there
-is none: of 64e9 such pairs 23 would be kept.
+P-values come from Fisher's exact test, because up to 64e9 pairs are searched: for probabilities such as 1e-10 a normal
+approximation is wrong by factors, most of all where nearly all runs are right. Example: with 2,000 runs at ratio 0.7
+and a test example on which half of the runs are right, an influence of 0.15 or more has a probability of 3.7e-10
+without any effect, so 23 of 64e9 such pairs would be selected.
 """
 
 import math
@@ -17,11 +17,11 @@ from heldout_torch.stats.uncertainty import pair_counts
 
 
 def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
-    """Compute how likely an influence at least as large is for a training example that does nothing.
+    """Compute the probability of an influence at least as large if the training example has no effect.
 
-    Subsets are random, so under that hypothesis the runs that are right on the test example fall on those that trained
-    on the training example as balls drawn from an urn: the upper tail of the hypergeometric distribution, which is
-    R. A. Fisher's exact test, one-sided. It holds at any number of runs, for runs of one subset ratio.
+    Subsets are random. Without an effect, the number of runs that trained on the training example and are right on the
+    test example has a hypergeometric distribution. The p-value is its upper tail: R. A. Fisher's exact test, one-sided.
+    It is valid for any number of runs of one subset ratio.
 
     Args:
         table: The runs.
@@ -45,15 +45,15 @@ def pair_p_values(table: RunTable, train_index: np.ndarray, test_index: np.ndarr
 
 
 def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
-    """Bound for each pair the share of false ones among all that are at least as significant.
+    """Compute for each pair a bound on the share of false pairs among all that are at least as significant.
 
     Source: Y. Benjamini and Y. Hochberg, "Controlling the False Discovery Rate" (1995), as adjusted p-values; with
     pairs that share examples it holds as far as they are positively dependent (Y. Benjamini and D. Yekutieli, 2001).
 
     Args:
         p_values: Float of shape (pairs,), 0 ... 1.
-        tests: Number of pairs among which these were found, such as all of one class; as many as there are p-values
-            by default. Those not given count as not significant, so that the rate can only be overstated.
+        tests: Number of pairs that were searched, such as all of equal class; by default the number of p-values. Pairs
+            that are not given count as not significant, so the rate can only be overestimated.
 
     Returns:
         float64 of shape (pairs,), 0 ... 1.

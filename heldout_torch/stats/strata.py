@@ -1,9 +1,9 @@
-"""Estimates over runs of several subset ratios, compared only with runs of the same ratio.
+"""Estimates over runs of several subset ratios; runs are compared only with runs of the same ratio.
 
-Runs of a larger ratio are better on everything, and more of them trained on a given example: over all runs together
-that looks like influence where there is none. So each ratio is estimated by itself, and the estimates are averaged with
-weights in * out / (in + out), of the runs at that ratio that trained on the example and that did not. Source: N. Mantel
-and W. Haenszel (1959), for differences of risks as in S. Greenland and J. Robins (1985).
+Runs at a larger ratio are better on all examples, and more of them trained on a given example. Over all runs together,
+this looks like influence where there is none. So each ratio is estimated separately. The estimates are averaged with
+weights in * out / (in + out), where in and out are the numbers of runs at the ratio that trained on the example or held
+it out. Source: N. Mantel and W. Haenszel (1959), for differences of risks as in S. Greenland and J. Robins (1985).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Statistics of runs beside what is known of the examples, and the files of them: the one way that all verbs go.
+"""Statistics of runs joined with facts about the examples, and their files; used by all verbs.
 
-Files are by default in the order of the data set's own files, as the published ones of CIFAR, and say so.
+By default files are in the order of the data set's own files, as CIFAR's published files, and say so.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
-"""How far estimates may be from the truth: standard errors, the published bound, and split halves.
+"""Uncertainty of estimates: standard errors, the published bound, and split halves.
 
-A standard error takes the runs for independent draws; each mean has the variance `s (1 - s) / (runs - 1)`. It is 0
-where all runs of a group agree, and NaN where a group has fewer than two runs.
+Standard errors treat runs as independent draws; each mean s has the variance `s (1 - s) / (runs - 1)`. A standard error
+is 0 where all runs of a group agree, and NaN where a group has fewer than two runs.
 """
 
 from collections.abc import Callable
@@ -135,7 +135,7 @@ def error_bound(runs: int, subset_ratio: float) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Agreement of a statistic between two halves of the runs; what a single half's estimates are worth.
+    """Agreement of a statistic between two halves of the runs.
 
     Attributes:
         correlation: Pearson's, over the values that are numbers in both halves; NaN if either half is constant.

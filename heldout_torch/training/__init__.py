@@ -1,6 +1,6 @@
-"""New held-out runs: subsets, and the training of many runs at once.
+"""Train new held-out runs: random subsets, and many runs at once.
 
-Such as::
+Example::
 
     digits = known_experiments()["digits-mlp"]
     work = RunBatch(digits, digits.recipe, 0.7, tuple(range(400)))

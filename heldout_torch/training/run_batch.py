@@ -1,4 +1,4 @@
-"""What is to be trained: runs, and everything that decides what comes out."""
+"""A specification of what to train: runs, and everything except the data set that determines the result."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from heldout_torch.training.subsets import draw_subset, epoch_orders
 
 @dataclass(frozen=True, eq=False)
 class RunBatch:
-    """Runs that are trained together, and everything but the data set that decides what comes out.
+    """Runs that are trained together, and everything except the data set that determines the result.
 
     Attributes:
-        experiment: What the runs belong to.
-        recipe: How they are trained.
+        experiment: The experiment of the runs.
+        recipe: How the runs are trained.
         subset_ratio: Share of the training set that each sees.
-        runs: Their numbers.
-        subset: The published indices that all of them train on, int64; None for a random subset each.
+        runs: Numbers of the runs.
+        subset: Published indices that all runs train on, int64; None for a random subset for each run.
     """
 
     experiment: Experiment

@@ -1,4 +1,4 @@
-"""New runs for a zoo: which are missing, trained together on the cores of this machine or on a cluster."""
+"""Train the runs that a zoo lacks, on the devices of this machine or on a cluster."""
 
 import math
 import threading
@@ -40,33 +40,32 @@ def train_runs(
     cluster: str | None = None,
     progress: Watch = lambda runs, loss: None,
 ) -> Iterator[Trained]:
-    """Train the runs that a zoo does not have yet.
+    """Train the runs that a zoo lacks.
 
-    Each run appears in the zoo whole or not at all, so the work can be interrupted at any moment and called again;
-    several trainers on one zoo do not disturb each other. What comes out for a run does not depend, but for the
-    rounding of sums, on which other runs are trained beside it. On a CPU as many batches of runs are trained at once
-    as PyTorch has threads.
+    Each run appears in the zoo whole or not at all, so you can interrupt the work at any moment and call it again.
+    Several trainers may write to one zoo at the same time. Apart from the rounding of sums, a run does not depend on
+    which other runs are trained with it. On a CPU, as many batches of runs are trained at once as PyTorch has threads.
 
     The manifest of the zoo is brought up to date when the training ends, however it ends.
 
     Args:
         work: All runs that are wanted, and how they are trained.
-        dataset: The experiment's.
-        zoo: Folder of the zoo, made if it does not exist; or URL that fsspec can write (`s3://…`, `gs://…`, …).
-        device: Where to train; of a cluster, `cpu` or `cuda`. Several GPUs, such as `["cuda:0", "cuda:1"]`, have a
-            process each; one that fails leaves its runs to the others.
+        dataset: The experiment's data set.
+        zoo: Folder of the zoo, which need not exist; or a URL that fsspec can write (`s3://…`, `gs://…`, …).
+        device: Where to train; on a cluster, `cpu` or `cuda`. Several GPUs, such as `["cuda:0", "cuda:1"]`, have a
+            process each; if one fails, the others take its runs.
         batch_of_runs: How many runs are trained together; chosen from the size of the network by default.
-        cluster: Train on this Ray cluster instead, an address or `auto`, one core or GPU a task; the zoo must be a
-            URL, or a folder that all its machines see under this path. This machine needs no GPU.
-        progress: Told how much was done, in runs, after each step (not from a cluster); at the end of an epoch the
-            mean loss.
+        cluster: Address of a Ray cluster to train on instead, or `auto`; each task uses one core or GPU. The zoo must
+            be a URL, or a folder that all machines see under this path. This machine needs no GPU.
+        progress: Called after each step with the share of work done, in runs, and at the end of an epoch also with the
+            mean loss; not called for a cluster.
 
     Yields:
-        What became of each run, in the order in which they finish; first those that were there already.
+        The outcome of each run, in the order in which they finish; runs that were there already come first.
 
     Raises:
-        HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained
-            otherwise or on other data, or the zoo cannot be written.
+        HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained with
+            another recipe or on other data, or the zoo cannot be written.
     """
     devices: Sequence[str | torch.device] = [device] if isinstance(device, str | torch.device) else list(device)
     if cluster is None:

@@ -1,6 +1,6 @@
-"""Which examples a run trains on, and in which order: a function of the run's number alone.
+"""Which examples a run trains on, and in which order; both depend only on the run's number.
 
-The published demo draws the subset as below, so masks of equal run numbers agree with it.
+Subsets are drawn as in the published demo, so masks of equal run numbers agree.
 """
 
 from collections.abc import Iterator

@@ -25,13 +25,13 @@ _BYTES_OF_EXAMPLE = 24  # of aux arrays: two indices and a correctness, and what
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one run.
+    """The outcome of training one run.
 
     Attributes:
         key: The run.
-        loss: Mean cross entropy over its last epoch; None if it was not trained now.
-        error: Why it is not in the zoo; None if it is.
-        skipped: Whether it was in the zoo before.
+        loss: Mean cross entropy over its last epoch; None if it was not trained in this call.
+        error: Why it is not in the zoo; None if it is there.
+        skipped: Whether it was in the zoo already.
     """
 
     key: RunKey

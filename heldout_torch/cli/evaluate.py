@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from heldout_torch.cli import options
+from heldout_torch.cli.data_of_runs import load_data_of
 from heldout_torch.cli.evaluate_file import add_file_options, evaluate_file
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize, tell
@@ -68,7 +69,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         check_folder(out)
     zoo, runs = chosen(arguments, arguments.source)
     sweep = start_sweep(arguments)
-    dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
+    dataset = load_data_of(arguments, zoo, runs)
     check_complete(dataset, "aux arrays")
     made = Provenance(zoo, out, dataset.digest(), arguments.flips if arguments.save else None)
     lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))

@@ -9,7 +9,7 @@ from pathlib import Path
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, load_facts, read_tables, which_experiment
+from heldout_torch.cli.tables import add_facts_options, find_ratios, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output, names_of_classes
@@ -62,7 +62,9 @@ def _report(arguments: argparse.Namespace) -> int:
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
-    dataset, facts = load_facts(arguments, experiment)
+    if not arguments.stats:
+        find_ratios(zoo, experiment.name, None)
+    dataset, facts = load_facts(arguments, zoo, experiment)
     names_of_classes(names, experiment.dataset, dataset, facts)  # before the statistics
     commands: list[str] = []
     if arguments.stats:

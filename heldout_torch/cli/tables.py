@@ -1,25 +1,26 @@
 """What verbs about statistics share: which runs, their tables, and what is known of the examples."""
 
 import argparse
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from heldout_torch.cli import options
+from heldout_torch.cli.data_of_runs import check_data_of
 from heldout_torch.cli.output import complain
 from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.data.checks import SPLITS
-from heldout_torch.errors import DataError, ZooError
+from heldout_torch.errors import DataError, ZooError, warn
 from heldout_torch.experiments import Experiment
 from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts
 from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
+from heldout_torch.stats.table_rows import find_runs
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.find import ratios_of
-from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.open import open_zoo
 
 T = TypeVar("T")
@@ -36,11 +37,12 @@ def add_facts_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[Dataset | None, Facts]:
+def load_facts(arguments: argparse.Namespace, zoo: Zoo, experiment: Experiment) -> tuple[Dataset | None, Facts]:
     """Return the data set, if it is there, and what is known of training and test examples.
 
     Raises:
-        DataError: If a file is not there, bad, or about other examples.
+        DataError: If a file is not there, bad, or about other examples, or the data set is not the one that the runs
+            were trained on.
     """
     if arguments.data is not None and arguments.labels:
         raise DataError("--data and --labels both give labels; give only one of them")
@@ -51,14 +53,28 @@ def load_facts(arguments: argparse.Namespace, experiment: Experiment) -> tuple[D
     dataset: Dataset | None = None
     if arguments.data is not None:
         dataset = options.load_data(arguments, name)
+        check_data_of(dataset, zoo, zoo.keys(experiment.name))
     elif not arguments.labels:
-        with suppress(DataError):  # only few data sets are there without a path
-            dataset = load_dataset(name)
+        dataset = _data_without_path(zoo, experiment)
     if dataset is not None:
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
     files = [as_file(text, name) for text in arguments.labels]
     train, test = (find_facts(name, split, size, files, classes) for split, size in zip(SPLITS, sizes, strict=True))
     return None, (train, test)
+
+
+def _data_without_path(zoo: Zoo, experiment: Experiment) -> Dataset | None:
+    """Return the data set of runs, if it is there without a path, and is the one that they were trained on."""
+    try:
+        dataset = load_dataset(experiment.dataset)
+    except DataError:  # only few are
+        return None
+    try:
+        check_data_of(dataset, zoo, zoo.keys(experiment.name))
+    except DataError as error:
+        warn(f"labels are left out: {error}; give that one with --data", stacklevel=0)
+        return None
+    return dataset
 
 
 def needed_labels(what: str, train: ExampleFacts, test: ExampleFacts) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +139,8 @@ def read_tables(
         ZooError: If there are no such runs.
         DataError: If runs are about other examples, or a kept table is of other runs.
     """
-    found = ratios_of(zoo, experiment)
     tables = {}
-    for asked in found if ratios is None else ratios:
-        ratio = nearest_ratio(asked, found) or asked
+    for ratio in find_ratios(zoo, experiment, ratios, arguments.runs):
         if arguments.table is None:
             tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio, arguments.runs)
         else:
@@ -135,6 +149,25 @@ def read_tables(
         check_examples(tables[ratio], *facts, f"data set of {experiment}")
         warn_of_fit(tables[ratio])
     return tables
+
+
+def find_ratios(
+    zoo: Zoo, experiment: str, ratios: Iterable[float] | None, runs: Sequence[int] | None = None
+) -> list[float]:
+    """Return subset ratios as a zoo has them, all that are there by default, before any data set is loaded.
+
+    Args:
+        zoo: Where the runs are.
+        experiment: Its name.
+        ratios: Those asked for; all that are there if None.
+        runs: Numbers of the runs that each must have; any if None.
+
+    Raises:
+        ZooError: If there are no such runs.
+    """
+    there = ratios_of(zoo, experiment)
+    wanted = there if ratios is None else ratios
+    return [find_runs(zoo, experiment, ratio, runs)[0].subset_ratio for ratio in wanted]
 
 
 def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[dict[float, RunTable], Facts]:
@@ -146,8 +179,9 @@ def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[
     """
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
-    _, facts = load_facts(arguments, experiment)
-    ratios = [_which_ratio(arguments, zoo, experiment.name)] if one else arguments.subset_ratio
+    asked = [_which_ratio(arguments, zoo, experiment.name)] if one else arguments.subset_ratio
+    ratios = find_ratios(zoo, experiment.name, asked, arguments.runs)
+    _, facts = load_facts(arguments, zoo, experiment)
     return read_tables(arguments, zoo, experiment.name, ratios, facts), facts
 
 

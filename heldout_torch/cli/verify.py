@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from heldout_torch.cli import options
+from heldout_torch.cli.data_of_runs import load_data_of
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
@@ -52,7 +53,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         check_log(arguments.results)
     zoo, runs = chosen(arguments, arguments.zoo)
     sweep = start_sweep(arguments)
-    dataset = options.load_data(arguments, zoo.experiment(runs[0].experiment).dataset)
+    dataset = load_data_of(arguments, zoo, runs)
     log = VerificationLog(_log_file(arguments, zoo), arguments.splits, dataset.digest())
     test = len(dataset.labels("test")) if "test" in arguments.splits else 0
     train = len(dataset.labels("train")) if {"train", "removed"} & set(arguments.splits) else 0

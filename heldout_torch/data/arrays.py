@@ -116,7 +116,9 @@ class ArrayDataset:
     def to(self, device: str | torch.device) -> "ArrayDataset":
         """As in `Dataset`."""
         device = any_device(device)
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        moved = replace(self, train=self.train.to(device), test=self.test.to(device))
+        vars(moved).update({name: value for name, value in vars(self).items() if name == "_digest"})
+        return moved
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
         """As in `Dataset`; the images are moved as they are stored, as a whole, and divided on the device."""

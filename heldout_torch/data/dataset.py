@@ -221,5 +221,31 @@ def check_complete(dataset: Dataset, what: str) -> None:
             )
 
 
+def check_same_data(dataset: Dataset, digest: str | None, run: object) -> None:
+    """Check that a data set is the one that a run was trained on, where that is known.
+
+    Args:
+        dataset: The data set; one that lacks a split or images cannot be compared.
+        digest: Of what the run was trained on, its metadata's `data_sha256`; None if they do not say.
+        run: The run, for errors.
+
+    Raises:
+        DataError: If it is another one.
+    """
+    if digest is not None and _is_whole(dataset) and dataset.digest() != digest:
+        raise DataError(
+            f"data set {dataset.name} is not the one that run {run} was trained on: other images, labels or scale"
+        )
+
+
+def _is_whole(dataset: Dataset) -> bool:
+    """Return whether a data set has both splits, and all of their images."""
+    try:
+        check_complete(dataset, "digests")
+        return all(len(dataset.labels(split)) for split in SPLITS)
+    except DataError:
+        return False
+
+
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else f"{value!r}"

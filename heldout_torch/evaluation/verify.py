@@ -8,7 +8,7 @@ import torch
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import SPLITS
-from heldout_torch.data.dataset import check_preprocessing
+from heldout_torch.data.dataset import check_preprocessing, check_same_data
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
 from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
@@ -115,7 +115,7 @@ def verify_runs(
 
 
 def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLITS) -> None:
-    """Check that a data set can be that of a run.
+    """Check that a data set can be that of a run; or is, if the run says which that was.
 
     Args:
         run: With its aux arrays.
@@ -123,7 +123,7 @@ def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLI
         splits: Those whose size is compared.
 
     Raises:
-        DataError: If its name, the numbers of examples or the preprocessing are others.
+        DataError: If its name, the numbers of examples, the preprocessing or its digest are others.
         ZooError: If the run's aux arrays are missing or damaged.
     """
     if dataset.name != run.metadata.dataset:
@@ -136,6 +136,7 @@ def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLI
             f"{dataset.name} has {found[wrong[0]]}; is it another one?"
         )
     check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}")
+    check_same_data(dataset, run.metadata.data_sha256, run.metadata.key)
 
 
 def _check_dtype(run: Run) -> None:

@@ -104,18 +104,23 @@ class RunTable:
 
     @classmethod
     def from_zoo(
-        cls, zoo: "Place | None", experiment: str, subset_ratio: float, runs: Sequence[int] | None = None
+        cls,
+        zoo: "Place | None",
+        experiment: str,
+        subset_ratio: float | None = None,
+        runs: Sequence[int] | None = None,
     ) -> Self:
         """Make a table of the runs of one subset ratio in a zoo or TensorFlow tree; models are not read.
 
         Args:
             zoo: A place as in `heldout_torch.load_run`; from a zoo at a URL, aux arrays are fetched into the cache.
             experiment: Such as `cifar10-inception`.
-            subset_ratio: Share of the training set that a run saw.
+            subset_ratio: Share of the training set that a run saw; by default the only one that is there.
             runs: Only these; all by default.
 
         Raises:
-            ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
+            ZooError: If there is no such run, no ratio is given where there are several, or aux arrays are missing,
+                damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
         keys, aux = read_aux(zoo, experiment, subset_ratio, runs)

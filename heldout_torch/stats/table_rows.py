@@ -14,6 +14,7 @@ from heldout_torch.zoo.selection import described
 
 if TYPE_CHECKING:
     from heldout_torch.zoo import AuxArrays, RunKey
+    from heldout_torch.zoo.base import Zoo
     from heldout_torch.zoo.open import Place
 
 
@@ -65,15 +66,15 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
 
 
 def read_aux(
-    zoo: "Place | None", experiment: str, subset_ratio: float, runs: Sequence[int] | None
+    zoo: "Place | None", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None
 ) -> "tuple[list[RunKey], Iterator[AuxArrays]]":
     """Find runs of one subset ratio, and read their aux arrays with a few threads, a few runs ahead of their use.
 
     Args:
         zoo: A place as in `heldout_torch.load_run`.
-        experiment: Such as `cifar10-inception`.
-        subset_ratio: Share of the training set that a run saw.
-        runs: Only these; all if None.
+        experiment: As in `find_runs`.
+        subset_ratio: As there.
+        runs: As there.
 
     Returns:
         The runs, and an iterator over their aux arrays.
@@ -84,7 +85,28 @@ def read_aux(
     from heldout_torch.zoo.open import open_zoo  # it needs torch
 
     opened = open_zoo(zoo)
-    keys = opened.keys(as_kind(experiment, str, "experiment"))
+    chosen = find_runs(opened, experiment, subset_ratio, runs)
+    return chosen, map_ahead(opened.aux, chosen, opened.threads)
+
+
+def find_runs(
+    zoo: "Zoo", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None = None
+) -> "list[RunKey]":
+    """Find runs of one subset ratio.
+
+    Args:
+        zoo: Where they are.
+        experiment: Such as `cifar10-inception`.
+        subset_ratio: Share of the training set that a run saw; the only one that is there if None.
+        runs: Only these; all if None.
+
+    Raises:
+        ZooError: If there is no such run, or no ratio is given and there are several.
+    """
+    from heldout_torch.zoo.find import only_ratio  # it needs torch
+
+    keys = zoo.keys(as_kind(experiment, str, "experiment"))
+    subset_ratio = only_ratio(zoo, experiment) if subset_ratio is None else subset_ratio
     ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
     wanted = sorted(found) if runs is None else as_runs(runs)
@@ -93,7 +115,6 @@ def read_aux(
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
         which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
-        there = described(keys or opened.keys(), experiment, [as_ratio(subset_ratio)], missing)
-        raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {opened.location}; {there}")
-    chosen = [found[run] for run in wanted]
-    return chosen, map_ahead(opened.aux, chosen, opened.threads)
+        there = described(keys or zoo.keys(), experiment, [as_ratio(subset_ratio)], missing)
+        raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {zoo.location}; {there}")
+    return [found[run] for run in wanted]

@@ -100,7 +100,9 @@ def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> R
         raise ZooError(f"{what} names no run, expected an experiment or a key, such as 'cifar10-inception/0.7/3'")
     if subset_ratio is None and run is None and "/" in experiment:
         return RunKey.parse(experiment)
-    if subset_ratio is None or run is None:
+    if subset_ratio is None and run is not None:
+        subset_ratio = only_ratio(zoo, experiment)
+    if run is None:
         lacks = " and ".join(["a subset ratio"] * (subset_ratio is None) + ["the number of a run"] * (run is None))
         there = zoo.keys(experiment) or zoo.keys()
         asked = () if subset_ratio is None else [as_ratio(subset_ratio)], () if run is None else as_runs(run)

@@ -78,7 +78,8 @@ def load_run(
     Args:
         experiment: Such as `cifar10-inception`; or the whole key, `"cifar10-inception/0.7/3"` or a `RunKey`, or a
             run.
-        subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float.
+        subset_ratio: Share of the training set that the run saw, such as 0.7: anything like a float. May be left out
+            if the zoo has runs of one ratio only.
         run: Number of the run: anything like an integer.
         zoo: Folder, URL or archive as in `heldout_torch.zoo.open_zoo`; by default the environment variable
             `HELDOUT_TORCH_ZOO`, else the bundled sample. From a zoo at a URL, only this run is fetched, into a cache.

@@ -456,3 +456,23 @@ def test_published_labels_of_another_data_set_are_refused_before_they_are_fetche
     words = ["--labels", "cifar100-influence", "--out", str(tmp_path / "out.npz")]
     assert main(["stats", "memorization", str(sample_zoo()), *words]) == 1
     assert "cifar100-influence: is about cifar100, the runs are about digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("statistic", ["pairs", "memorization", "consistency", "accuracy", "report"])
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["--experiment", "cifar10-inception"], "holds no runs of cifar10-inception; it has digits-mlp-tf/0.7"),
+        (["--experiment", "digits-mlp-tf", "--subset-ratio", "0.3"], "runs of digits-mlp-tf/0.3 are not in"),
+        (["--experiment", "digits-mlp-tf", "--runs", "7"], "runs 7 of digits-mlp-tf/0.7 are not in"),
+    ],
+)
+def test_runs_that_are_not_there_are_told_before_any_data_are_looked_for(tmp_path, capsys, statistic, asked, expected):
+    words = [statistic] if statistic == "report" else ["stats", statistic]
+    if statistic == "report" and len(asked) > 2:
+        return  # it is about all runs
+    command = [*words, str(sample_zoo()), *asked, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out.csv")]
+    if statistic == "report":
+        command[-1] = str(tmp_path / "out")
+    assert main(command) == 1
+    assert expected in capsys.readouterr().err

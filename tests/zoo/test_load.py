@@ -416,3 +416,20 @@ def test_no_runs_are_told(zoo):
     for other in (None, 3, [3], [None]):
         with pytest.raises(ZooError, match="names no run, expected an experiment or a key"):
             load_runs(other, zoo=zoo)
+
+
+def test_the_only_subset_ratio_need_not_be_named_and_several_are_listed(zoo, tmp_path):
+    assert load_run(EXPERIMENT, run=3, zoo=zoo).key == KEY
+    assert RunTable.from_zoo(zoo, EXPERIMENT).keys == RunTable.from_zoo(zoo, EXPERIMENT, 0.7).keys
+    assert RunTable.from_zoo(zoo, EXPERIMENT, runs=[3]).keys == (str(KEY),)
+    with pytest.raises(ZooError, match=r"digits-mlp-tf/0\.7/9 is not in .*; it has digits-mlp-tf/0\.7 runs 0-5$"):
+        load_run(EXPERIMENT, run=9, zoo=zoo)
+    for ask in (lambda name: load_run(name, run=0, zoo=zoo), lambda name: RunTable.from_zoo(zoo, name)):
+        with pytest.raises(ZooError, match=r"holds no runs of digits-mpl-tf; .*; did you mean 'digits-mlp-tf'\?$"):
+            ask("digits-mpl-tf")
+    tree = tmp_path / "several"
+    for ratio in ("0.5", "0.7"):
+        shutil.copytree(zoo / EXPERIMENT / "0.7" / "3", tree / EXPERIMENT / ratio / "3")
+    for ask in (lambda: load_run(EXPERIMENT, run=3, zoo=tree), lambda: RunTable.from_zoo(tree, EXPERIMENT)):
+        with pytest.raises(ZooError, match=r"give the subset ratio of digits-mlp-tf, one of 0\.5, 0\.7$"):
+            ask()

@@ -47,6 +47,6 @@ def _sentence(help_text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text in which nothing is Markdown but what stands between backticks, which is code there, too."""
-    parts = re.split(r"(`[^`]*`)", text)
+    """Return text in which nothing is Markdown but what stands between backticks, and options: these are code."""
+    parts = re.split(r"(`[^`]*`)", re.sub(r"(`[^`]*`)|(--[a-z][\w-]*)", lambda m: m[1] or f"`{m[2]}`", text))
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]])", r"\\\1", part) for part in parts)

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from gpu_experiments import experiments
 from gpu_frame import Bench, Row, Section, TimeIsOver, make_dataset
+from gpu_mlps import mnist_runs
 from gpu_sections import (
     against_cpu,
     products,
@@ -51,10 +52,11 @@ SECTIONS: dict[str, tuple[Section, float]] = {
     "against the CPU": (against_cpu, 4),
     "exact otherwise": (exact_otherwise, 3),
     "training faster": (training_faster, 4),
-    "evaluation": (small_inception, 2),
+    "evaluation": (small_inception, 1),
+    "MNIST": (mnist_runs, 2),
     "ResNet50": (resnet50, 3),
     "statistics": (statistics, 2),
-    "training otherwise": (training_otherwise, 2),
+    "training otherwise": (training_otherwise, 1),
     "trained twice": (trained_twice, 1),
     "experiments": (experiments, 3),
 }

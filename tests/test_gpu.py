@@ -136,7 +136,7 @@ def test_what_a_machine_cannot_try_is_told_and_no_failure(script):
 
 SECTIONS = {
     "matrix products", "training", "whole runs", "against the CPU", "exact otherwise", "training faster", "evaluation",
-    "ResNet50", "statistics", "training otherwise", "trained twice",
+    "MNIST", "ResNet50", "statistics", "training otherwise", "trained twice",
 }  # fmt: skip
 
 

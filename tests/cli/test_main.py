@@ -9,13 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 import heldout_torch
 from heldout_torch.cli import ACTIONS, VERBS, main
 from heldout_torch.zoo import list_runs, sample_zoo
+from tests.helpers.process import wait_for
 from tests.helpers.terminal import on_terminal
 
 COMMAND = [sys.executable, "-m", "heldout_torch"]
@@ -263,17 +263,11 @@ def start(*words, **options):
     )  # fmt: skip
 
 
-def wait_for(path):
-    deadline = time.monotonic() + 60
-    while not list(path.glob("*/*/*/model.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_being_terminated_or_hung_up_is_an_orderly_end(tmp_path, number, status):
     zoo = tmp_path / "zoo"
     with start("train", "digits-mlp", "--subset-ratio", 0.7, "--runs", "0-999", "--zoo", zoo) as process:
-        wait_for(zoo)
+        wait_for(lambda: list(zoo.glob("*/*/*/model.safetensors")))
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == status

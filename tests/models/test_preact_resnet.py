@@ -6,12 +6,8 @@ import torch
 
 from heldout_torch.models import build_model, list_models
 from heldout_torch.models.preact_resnet import PreactResNet
+from tests.helpers.layout import torch_layout
 from tests.reference import run_reference
-
-
-def torch_layout(array):
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)  # HWIO -> OIHW, (in, out) -> (out, in)
-    return torch.from_numpy(array.transpose(axes) if axes else array)
 
 
 @pytest.mark.slow

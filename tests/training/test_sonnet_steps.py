@@ -8,15 +8,11 @@ from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.models import build_model
 from heldout_torch.training.network import Network
 from heldout_torch.training.stacked_mlp import StackedMLP
+from tests.helpers.layout import torch_layout
 from tests.reference import run_reference
 
 STEPS, EVALUATED, TRIES = 50, 256, 3
 MOMENTUM, WEIGHT_DECAY = 0.9, 0.02
-
-
-def torch_layout(array):
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)  # HWIO -> OIHW, (in, out) -> (out, in)
-    return torch.from_numpy(array.transpose(axes) if axes else array).contiguous()
 
 
 def inputs(batch, size, channels, rate):

@@ -96,7 +96,11 @@ CALLS = {
     **{
         f"{name} of {place}": lambda name=name, place=place: getattr(open_zoo(place), name)(KEY)
         for place in (WEB, BUCKET, HUB)
-        for name in ("record", "metadata", "aux", "state", "files", "fetch", "__contains__")
+        for name in ("record", "metadata", "aux", "state", "files", "__contains__")
+    },
+    **{
+        f"fetch of {place}": lambda place=place: open_zoo(place).fetch(KEY, lambda count: None)
+        for place in (WEB, BUCKET, HUB)
     },
 }  # fmt: skip
 

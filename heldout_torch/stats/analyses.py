@@ -9,6 +9,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_count, as_fraction, as_kind, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
+from heldout_torch.stats.score_files import Scores
 from heldout_torch.stats.selection import selected
 from heldout_torch.stats.shown import short_repr
 
@@ -182,25 +183,25 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
     return edges, accuracy  # (bins + 1,), (bins, ratios)
 
 
-def keep_indices(scores: np.ndarray, fraction: float, highest: bool = True) -> np.ndarray:
+def keep_indices(scores: np.ndarray | Scores, fraction: float, highest: bool = True) -> np.ndarray:
     """Select the examples to keep when a training set is pruned by a score.
 
     Examples are ordered by score, and those of equal scores by index. The lowest are the first of this order, and the
     highest are the last, so that the lowest and the highest half have no example in common.
 
     Args:
-        scores: Float of shape (n,).
+        scores: Float of shape (n,), or `Scores`.
         fraction: Share of the examples to keep, 0 ... 1; the number of examples is rounded to the nearest integer.
         highest: Keep those of the highest scores, of equal scores those of higher index; else those of the lowest, of
             equal scores those of lower index.
 
     Returns:
-        Their positions in ascending order, int64, fit for `torch.utils.data.Subset`.
+        Their positions in ascending order, as the scores count examples, int64, fit for `torch.utils.data.Subset`.
 
     Raises:
         DataError: If the fraction is not in 0 ... 1, scores are missing, or they are not a row of numbers.
     """
-    scores = as_row_of_numbers(scores, "scores")
+    scores = as_row_of_numbers(scores.scores if isinstance(scores, Scores) else scores, "scores")
     fraction = as_fraction(fraction, "fraction")
     if missing := int(np.isnan(scores).sum()):
         raise DataError(

@@ -6,7 +6,7 @@ It is `published.toml`, or what `HELDOUT_TORCH_PUBLISHED_LIST` names, such as a 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Published:
     order: str
     file: PublishedFile
     index: PublishedFile | None
-    examples: Mapping[str, int]
+    examples: Mapping[str, int] = field(hash=False)
 
     @property
     def dataset(self) -> str:

@@ -1,6 +1,6 @@
 """`aux_arrays.npz`: which examples a run trained on, and which it classifies correctly."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,8 @@ class AuxArrays:
     Indices are published indices. The train and removed examples together are the whole training set.
 
     Attributes:
-        correctness_train: 0/1 of shape (train,), whether the run classifies each example that it trained on correctly.
+        correctness_train: 0/1 of shape (train,), whether the run classifies each example that it trained on correctly;
+            a bool mask if it was read from a file.
         correctness_removed: The same for the held-out examples, shape (removed,).
         correctness_test: The same for the test set, shape (test,).
         index_train: Indices of shape (train,) that `correctness_train` is about.
@@ -60,11 +61,15 @@ class AuxArrays:
             raise ZooError(f"{name}: holds only one of {' and '.join(_TEST)}")
         aux = cls(**{field.name: arrays.get(field.name, np.zeros(0, np.int64)) for field in fields(cls)})
         aux.validate(name)
-        return aux
+        # Numbers 0 and 1 would be taken for indices, not for a mask, wherever one chooses by them.
+        masks = {name: values.astype(bool) for name, values in vars(aux).items() if name.startswith("correct")}
+        return replace(aux, **masks)
 
     def to_bytes(self) -> bytes:
-        """Return the contents of an npz file; the same arrays give the same bytes."""
-        return npz_bytes({field.name: getattr(self, field.name) for field in fields(self)}, compress=True)
+        """Return the contents of an npz file; the same arrays give the same bytes. Booleans are written as 0 and 1."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        numbers = {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in arrays.items()}
+        return npz_bytes(numbers, compress=True)
 
     def write(self, path: Path) -> None:
         """Validate and write the file atomically.

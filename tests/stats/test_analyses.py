@@ -12,6 +12,7 @@ from heldout_torch.stats import (
     PUBLISHED_BINS,
     ConsistencyScores,
     InfluencePairs,
+    Scores,
     accuracy_by_ratio,
     histogram,
     keep_indices,
@@ -125,6 +126,11 @@ def test_scores_that_are_no_row_of_numbers_are_refused():
         with pytest.raises(DataError, match="expected a row of numbers"):
             keep_indices(scores, 0.5)
     assert keep_indices([1, 3, 2], 2 / 3).tolist() == [1, 2]
+
+
+def test_scores_are_kept_by_as_they_are_returned():
+    values = np.array([0.1, 0.9, 0.5, 0.7])
+    assert keep_indices(Scores(values, order="original"), 0.5).tolist() == keep_indices(values, 0.5).tolist() == [1, 3]
 
 
 def test_kept_examples_are_those_of_the_highest_or_lowest_scores():

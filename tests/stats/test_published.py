@@ -41,6 +41,7 @@ def assert_equal(one, other):
 
 def test_the_package_s_own_list_has_every_name():
     known = list_published()
+    assert len(set(known.values())) == len(known)
     assert list(known) == NAMES
     urls = {file.url for one in known.values() for file in (one.file, *one.file.parts)}
     assert len(urls - {None}) == 10

@@ -36,8 +36,22 @@ def test_arrays_survive_writing_and_reading(tmp_path):
     aux.write(tmp_path / "aux_arrays.npz")
     found = AuxArrays.read(tmp_path / "aux_arrays.npz")
     for key, array in asdict(aux).items():
-        assert getattr(found, key).dtype == array.dtype
+        assert getattr(found, key).dtype == (bool if key.startswith("correct") else array.dtype)
         np.testing.assert_array_equal(getattr(found, key), array)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64, bool])
+def test_correctness_that_was_read_is_a_mask(dtype, tmp_path):
+    """Of 0 and 1, as files hold them, NumPy would take the examples 0 and 1, and `~` would make 255 and 254."""
+    aux = replace(make_aux(), correctness_test=np.array([0, 1, 0, 1], dtype))
+    aux.write(tmp_path / "aux_arrays.npz")
+    found = AuxArrays.read(tmp_path / "aux_arrays.npz")
+    assert found.index_test[found.correctness_test].tolist() == aux.index_test[[1, 3]].tolist()
+    assert found.index_test[~found.correctness_test].tolist() == aux.index_test[[0, 2]].tolist()
+    with np.load(io.BytesIO(found.to_bytes())) as written:
+        assert written["correctness_test"].dtype == np.uint8
+    with np.load(tmp_path / "aux_arrays.npz") as written:
+        assert written["correctness_test"].dtype == (np.uint8 if dtype is bool else dtype)
 
 
 def test_equal_arrays_give_equal_bytes():

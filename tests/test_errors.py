@@ -1,5 +1,7 @@
 """Messages: one line, safe to show, without what URLs carry in secret."""
 
+import ast
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -7,6 +9,10 @@ from pathlib import Path
 import pytest
 
 import heldout_torch
+import hubconf
+from heldout_torch import load_run, stats
+from heldout_torch.archives.build_index import build_index
+from heldout_torch.data import load_dataset
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest, printable, warn
 
 
@@ -67,3 +73,36 @@ def test_a_misspelt_name_finds_its_nearest():
     assert nearest("cifar10-inceptio", known) == "; did you mean 'cifar10-inception'?"
     assert nearest("Digits-MLP", known) == "; did you mean 'digits-mlp'?"
     assert nearest("imagenet", known) == ""
+
+
+# What errors advise to pass in Python, and the functions that it must be an argument of.
+ADVISED = {
+    "allow_missing": [load_dataset],
+    "download": [load_dataset],
+    "empty": [stats.memorization, stats.consistency, stats.influence],
+    "mix_ratios": [stats.RunTable.from_arrays, stats.RunTable.from_aux, stats.RunTable.concat],
+    "order": [stats.load_indices, stats.load_published_indices, stats.Scores, stats.InfluencePairs],
+    "out": [build_index],
+    "penalty": [stats.datamodels],
+    "pretrained": [hubconf.digits_mlp_tf],
+    "verify_checksums": [load_dataset],
+    "zoo": [load_run],
+}
+
+
+def test_arguments_that_messages_advise_are_there():
+    """In the package but for the command line, whose messages tests of its own look at."""
+    advised = {}
+    for path in Path(heldout_torch.__file__).parent.rglob("*.py"):
+        if "cli" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if called and re.search(r"Error$|^warn$|^require$", node.func.id):
+                parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+                for part in filter(lambda part: isinstance(part, str), parts):
+                    advised |= dict.fromkeys(re.findall(r"\b([a-z_]+)=(?=[\w'])", part), path)
+    assert set(advised) - {"offline"} <= set(ADVISED), advised
+    for name, functions in ADVISED.items():
+        for function in functions:
+            assert name in inspect.signature(function).parameters, (name, function)

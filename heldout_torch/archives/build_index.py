@@ -52,7 +52,7 @@ def build_index(
         ZooError: If the archive cannot be read or is damaged, or holds no runs, or isal is missing.
     """
     if is_remote(archive) and out is None:
-        raise ZooError(f"{archive}: its seek index cannot be written next to it; name a file with --out")
+        raise ZooError(f"{archive}: its seek index cannot be written next to it; name a file for it, out=FILE")
     opened = open_stream(str(archive), tell)
     with opened.stream, IndexWriter(str(archive), out or Path(f"{archive}{INDEX_ENDING}"), spacing) as writer:
         source = HashedStream(opened.stream, progress)

@@ -60,7 +60,7 @@ class ExampleFacts:
         """
         if self.labels is None:
             raise DataError(
-                f"{why}: give the data set (--data), or files that have the labels (--labels), such as published "
+                f"{why}: give the data set, or files that have the labels, such as published "
                 "scores, class-wise influence or imagenet_index.npz"
             )
         return self.labels

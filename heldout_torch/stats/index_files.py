@@ -81,7 +81,7 @@ def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str,
         about = {name: str(arrays[name])[:80] for name in _OF if name in arrays}
     indices = _once(as_indices(array, None, str(path)), str(path))
     if order is None and said is None:
-        raise DataError(f"{path}: does not say how it counts examples; give --order {' or '.join(get_args(Order))}")
+        raise DataError(f"{path}: does not say how it counts examples; pass order='original' or order='published'")
     if None not in (order, said) and order != said:
         raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
     return indices, said or order or "published", about
@@ -130,14 +130,14 @@ def load_published_indices(
         if expected is not None and about.get(name, str(expected)) != str(expected):
             raise DataError(
                 f"{path}: is about a training set of {name} {about[name]}, not {expected}; to use it nevertheless, "
-                "save its indices as an npy file, and give --order"
+                "save its indices as an npy file, and say their order"
             )
     if len(indices) and indices.max() >= as_count(examples, "examples", least=0):
         raise DataError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
     if said == "published":
         return indices
     if original_index is None:
-        raise DataError(f"{path}: has original indices, which only the data set can map; give --data")
+        raise DataError(f"{path}: has original indices, which only the data set can map; pass its original_index")
     return to_original(np.arange(examples), original_index)[indices]
 
 

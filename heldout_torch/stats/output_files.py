@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heldout_torch.errors import DataError, one_line
-from heldout_torch.stats.table_files import MAX_KEYS
+from heldout_torch.stats.table_files import MAX_KEYS, folders_with
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.kinds import kind_of
@@ -177,6 +177,11 @@ def _read_layout(folder: Path) -> Layout:
         version = record["format_version"]
         sizes = int(record["train_examples"]), int(record["test_examples"])
         layout = Layout(tuple(map(str, record["keys"])), *sizes, dict(record["made_of"]))
+    except FileNotFoundError:
+        there = folders_with(RECORD, folder)
+        hint = "`heldout evaluate` and `heldout train` write them with --save outputs"
+        hint = f"there are outputs{there}" if there else hint
+        raise DataError(f"{folder}: holds no outputs, for it has no {RECORD}; {hint}") from None
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:

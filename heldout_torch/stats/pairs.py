@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from heldout_torch.errors import DataError
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_number
 from heldout_torch.stats.counting import kernels
@@ -77,6 +78,8 @@ class InfluencePairs:
         Raises:
             DataError: If it is none of these, or there is no such pair.
         """
+        if isinstance(part, int | np.integer):  # or a loop over pairs would not know where to end
+            raise DataError(f"pairs: expected a list of places, a slice or a mask, such as pairs[[{part}]]")
         places = selected(part, len(self), "pairs")
         return replace(self, **{name: row[places] for name, row in self._rows().items()})
 
@@ -166,7 +169,8 @@ class TopInfluences:
     """The most influential examples: for each example of one split, those of the other split, in descending order.
 
     Attributes:
-        index: Published indices in the other split, int64 of shape (examples, k); -1 where there are fewer than k.
+        index: Published indices in the other split, int64 of shape (examples, k); -1 where fewer than k have an
+            estimate. Leave these out, as by `index[index >= 0]`: NumPy takes -1 for the last example.
         influence: float32 of shape (examples, k); NaN where the index is -1.
         standard_error: float32 of shape (examples, k); NaN where the index is -1, and as in
             `uncertainty.influence_error`.
@@ -191,7 +195,7 @@ def top_influences(
 
     Args:
         table: At least two runs.
-        k: How many, at least 1.
+        k: How many, at least 1, and at most as many as there are to choose from.
         per: `test` gives k training examples for each test example, `train` k test examples for each training example.
         empty: As in `memorization`.
         device: `cpu`, or a CUDA device; the result is the same.
@@ -205,6 +209,9 @@ def top_influences(
     check_table(table)
     k = as_count(k, "k")
     as_choice(per, ("test", "train"), "per")
+    others = (table.train_examples, "training") if per == "test" else (table.test_examples, "test")
+    if k > others[0]:
+        raise DataError(f"k is {k}, expected at most {others[0]}, the number of {others[1]} examples")
     if isinstance(table, OutputTable):
         index, value = mean_differences.keep_best(table, k, per, device)
     else:

@@ -239,9 +239,7 @@ class RunTable:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)
 
-    def who_trained_on(
-        self, examples: int | Selection, how: Literal["all", "any", "none"] = "all"
-    ) -> "list[RunKey | str]":
+    def who_trained_on(self, examples: Selection, how: Literal["all", "any", "none"] = "all") -> "list[RunKey | str]":
         """Return the runs that trained on some training examples, or held them out.
 
         Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.run_table import RunTable
 
-Selection = np.ndarray | slice | list[int] | range | None
+Selection = int | np.ndarray | slice | list[int] | range | None  # a number selects one
 Runs = Selection | RunKey | str | Sequence[RunKey | str]  # of a table: by their place in it, or by their names
 
 
@@ -25,7 +25,8 @@ def selected(selection: Any, length: int, name: str) -> np.ndarray:
     """Return the positions, int64 of shape (k,), that a selection means.
 
     Args:
-        selection: Positions 0 ... length-1 in any order, a slice, a bool mask of shape (length,), or None for all.
+        selection: Positions 0 ... length-1 in any order, or one alone, a slice, a bool mask of shape (length,), or
+            None for all.
         length: How many there are.
         name: What errors call them.
 
@@ -86,6 +87,8 @@ def _as_index(selection: Any, length: int, name: str) -> Any:
     if selection is None or isinstance(selection, slice):
         return slice(None) if selection is None else selection
     index = as_array(selection, name)
+    if index.ndim == 0 and index.dtype.kind in "iu":
+        index = index[None]
     if index.size == 0:
         return index.astype(np.int64)
     if index.dtype.kind in "iu":

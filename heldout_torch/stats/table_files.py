@@ -16,6 +16,7 @@ from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
 RECORD = "table.json"
+_NAMED = 3  # folders in an error
 MAX_KEYS = 2**26  # bytes of a record that names runs: 200,000 have some 5 million
 
 
@@ -36,6 +37,10 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         arrays = {name: map_npy(folder / f"{name}.npy") for name in ARRAYS}
         version, keys = record["format_version"], tuple(map(str, record["keys"]))
         n, m = int(record["train_examples"]), int(record["test_examples"])
+    except FileNotFoundError as error:
+        there = folders_with(RECORD, folder)
+        hint = f"there are run tables{there}" if there else "RunTable.from_zoo makes one of the runs of a zoo"
+        raise DataError(f"{folder}: holds no run table, for it has no {Path(error.filename).name}; {hint}") from None
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as a run table ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -46,6 +51,18 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if (n, m) != (len(arrays["trained_on"]), len(arrays["correct_test"])):
         raise DataError(f"{folder}: its arrays are not about the {n} and {m} examples of its record; build it again")
     return keys, arrays
+
+
+def folders_with(record: str, folder: Path) -> str:
+    """Return ` in ONE, OTHER or 2 more` for folders below one that hold a record, such as those of a zoo, or nothing.
+
+    Args:
+        record: Name of the file.
+        folder: What a user gave; folders down to three levels below it are looked at.
+    """
+    found = sorted(str(path.parent) for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{record}"))
+    named = found[:_NAMED] + ([f"{len(found) - _NAMED} more"] if len(found) > _NAMED else [])
+    return f" in {' or '.join(filter(None, [', '.join(named[:-1]), named[-1]]))}" if found else ""
 
 
 def read_source(folder: Path) -> str | None:

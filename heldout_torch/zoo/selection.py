@@ -105,7 +105,7 @@ def described(
     asked = next(iter(runs), None)
     named = [f"{name}/{ratio!r} runs {_shortened(groups[name, ratio], asked)}" for name, ratio in first]
     more = f" and {len(away) - _NAMED} more subset ratios" if len(away) > _NAMED else ""
-    meant = alike(experiment, names) or alike(experiment, known_experiments())
+    meant = "" if experiment in names else alike(experiment, names) or alike(experiment, known_experiments())
     return f"it has {', '.join(named)}{more}{meant}"
 
 

@@ -95,7 +95,7 @@ def test_an_index_made_by_address_is_the_one_made_on_the_disk(shared, tmp_path):
     archive, index, _ = shared
     with Server(tmp_path).running() as server:
         url = f"{server.url}/{archive.name}"
-        with pytest.raises(ZooError, match="name a file with --out"):
+        with pytest.raises(ZooError, match="name a file for it, out=FILE"):
             build_index(url)
         build_index(url, spacing=2**16, out=tmp_path / "by-address.seek")
     assert (tmp_path / "by-address.seek").read_bytes() == index.read_bytes()

@@ -66,7 +66,7 @@ def test_files_about_other_examples_are_refused(tmp_path):
         find_facts("cifar10", "train", 3, [tmp_path / "objects.npz"])
     with pytest.raises(DataError, match="cannot be read"):
         find_facts("cifar10", "train", 49, [tmp_path / "none.npz"])
-    with pytest.raises(DataError, match=r"pairs need labels: give the data set \(--data\)"):
+    with pytest.raises(DataError, match="pairs need labels: give the data set, or files that"):
         ExampleFacts(3).needed_labels("pairs need labels")
 
 

@@ -35,7 +35,7 @@ def test_bare_arrays_need_to_be_told_how_they_count(tmp_path):
     np.save(tmp_path / "kept.npy", np.array([5, 2, 9]))
     np.savez(tmp_path / "kept.npz", indices=np.array([5, 2, 9]))
     for name in ("kept.npy", "kept.npz"):
-        with pytest.raises(DataError, match="does not say how it counts examples; give --order original or published"):
+        with pytest.raises(DataError, match="how it counts examples; pass order='original' or order='published'"):
             load_indices(tmp_path / name)
         assert load_indices(tmp_path / name, "original")[1] == "original"
         published = load_published_indices(tmp_path / name, 100, ORIGINAL_INDEX, "original")
@@ -62,7 +62,7 @@ def test_what_contradicts_itself_or_cannot_be_mapped_is_refused(tmp_path):
         load_indices(tmp_path / "kept.npz", "published")
     with pytest.raises(DataError, match=r"outside 0 ... 98"):
         load_published_indices(tmp_path / "kept.npz", 99, np.arange(99))
-    with pytest.raises(DataError, match="only the data set can map; give --data"):
+    with pytest.raises(DataError, match="only the data set can map; pass its original_index"):
         load_published_indices(tmp_path / "kept.npz", 100, None)
 
 

@@ -25,6 +25,7 @@ from heldout_torch.stats import (
     datamodels,
     false_discovery_rate,
     find_facts,
+    group_influence,
     histogram,
     influence,
     influence_pairs,
@@ -51,6 +52,7 @@ from heldout_torch.stats import (
     write_pairs,
     write_scores,
 )
+from heldout_torch.stats.output_files import start_outputs
 from tests.stats.reference import random_runs
 
 MASKS, CORRECT, CORRECT_TEST = random_runs(80, 10, 6, seed=0)
@@ -100,6 +102,60 @@ def test_what_is_no_array_is_one_line(wrong):
         with pytest.raises(DataError) as error:
             call(wrong)
         assert "\n" not in str(error.value)
+
+
+def test_one_number_selects_one():
+    calls = [
+        BITS.mask,
+        lambda some: BITS.correct("test", some),
+        OUTPUTS.mask,
+        lambda some: OUTPUTS.margins("test", some),
+    ]
+    calls += [lambda some: influence(BITS, some), lambda some: influence(OUTPUTS, None, some)]
+    calls += [lambda some: group_influence(BITS, some), lambda some: BITS.select_runs(some).mask(), BITS.who_trained_on]
+    calls += [
+        lambda some: datamodels(OUTPUTS, some).weights,
+        lambda some: lds(SCORES[:1], OUTPUTS, test=some).correlation,
+    ]
+    for call in calls:
+        for one in (3, np.int64(3), np.array(3), torch.tensor(3)):
+            np.testing.assert_array_equal(call(one), call([3]))
+        for wrong in (-1, 10**6, True, 3.0, "3.0"):
+            with pytest.raises(DataError):
+                call(wrong)
+    pairs = influence_pairs(BITS, same_class=False, min_influence=-1, min_memorization=None)
+    for call in (list, lambda pairs: pairs[0]):  # a loop over pairs would not know where to end
+        with pytest.raises(DataError, match=r"such as pairs\[\[0\]\]"):
+            call(pairs)
+
+
+def test_folders_of_something_else_are_answered_by_what_lies_in_them(tmp_path):
+    zoo = tmp_path / "ZOO"
+    (zoo / "e" / "0.7" / "0").mkdir(parents=True)
+    for folder in (zoo, zoo / "e", zoo / "e" / "0.7"):
+        with pytest.raises(
+            DataError, match=f"{folder}: holds no outputs, for it has no outputs.json; `heldout evaluate"
+        ):
+            OutputTable.load(folder)
+        with pytest.raises(
+            DataError, match=r"holds no run table, for it has no table\.json; RunTable.from_zoo makes one"
+        ):
+            RunTable.load(folder)
+    for ratio in ("0.5", "0.7"):
+        start_outputs(zoo / "e" / ratio / "outputs", [f"e/{ratio}/0"], 4, 2)
+        BITS.save(zoo / "tables" / "e" / ratio)
+    there = f"there are outputs in {zoo}/e/0.5/outputs or {zoo}/e/0.7/outputs$"
+    for folder in (zoo, zoo / "e"):
+        with pytest.raises(DataError, match=there):
+            OutputTable.load(folder)
+    with pytest.raises(DataError, match=f"there are outputs in {zoo}/e/0.7/outputs$"):
+        OutputTable.load(zoo / "e" / "0.7")
+    with pytest.raises(DataError, match=f"there are run tables in {zoo}/tables/e/0.5 or {zoo}/tables/e/0.7$"):
+        RunTable.load(zoo)
+    for ratio in ("0.1", "0.2"):
+        start_outputs(zoo / "e" / ratio / "outputs", [f"e/{ratio}/0"], 4, 2)
+    with pytest.raises(DataError, match=f"there are outputs in {zoo}/e/0.1/outputs, .*/0.5/outputs or 1 more$"):
+        OutputTable.load(zoo)
 
 
 def kinds(array, folder):

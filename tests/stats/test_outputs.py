@@ -213,8 +213,10 @@ def test_of_equal_influences_the_lower_index_comes_first():
     assert top.index.tolist() == [[7, 30, 100, 4500]] * 5
 
 
-def test_more_tops_than_examples_are_none(table):
-    top = top_influences(table, 30)
+def test_tops_without_an_estimate_are_none(table):
+    with pytest.raises(DataError, match=f"k is 30, expected at most {N}, the number of training examples"):
+        top_influences(table, 30)
+    top = top_influences(table, N)
     assert (top.index[:, N - 2 :] == -1).all()
     assert np.isnan(top.influence[:, N - 2 :]).all()
     assert (np.sort(top.index[:, : N - 2]) == np.arange(2, N)).all()

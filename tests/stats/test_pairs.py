@@ -112,7 +112,7 @@ def test_more_pairs_than_there_is_room_for_are_all_found(monkeypatch, table):
 
 
 @on_devices
-@pytest.mark.parametrize("k", [1, 5, 2000])
+@pytest.mark.parametrize("k", [1, 5, 301])
 @pytest.mark.parametrize("per", ["test", "train"])
 def test_top_influences_are_those_of_the_sorted_matrix(table, device, k, per):
     matrix = influence(table) if per == "test" else influence(table).T  # (examples, others)
@@ -157,6 +157,9 @@ def test_bad_arguments_are_refused(table, labels):
     for k in (0, 2.5, True):
         with pytest.raises(DataError, match="expected a number from 1"):
             top_influences(table, k)
+    for per, n, what in (("test", table.train_examples, "training"), ("train", table.test_examples, "test")):
+        with pytest.raises(DataError, match=f"k is {n + 1}, expected at most {n}, the number of {what} examples"):
+            top_influences(table, n + 1, per)
     np.testing.assert_array_equal(top_influences(table, np.int64(3)).index, top_influences(table, 3).index)
     with pytest.raises(DataError, match="expected 'test' or 'train'"):
         top_influences(table, 1, per="removed")

@@ -144,12 +144,12 @@ def test_masks_and_correctness_come_out_as_they_went_in(rows, monkeypatch):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda table: table.select_runs(2),
+        lambda table: table.select_runs(5),
         lambda table: table.select_runs("ab"),
         lambda table: table.select_runs([7]),
         lambda table: table.select_runs([[1]]),
         lambda table: table.select_runs(np.ones(4, bool)),
-        lambda table: table.mask(2),
+        lambda table: table.mask(-1),
         lambda table: table.mask([-6]),
         lambda table: table.mask([0.5]),
         lambda table: table.correct("trian"),
@@ -275,7 +275,10 @@ def test_saving_never_replaces_what_is_no_table(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "table.json").unlink(), "cannot be read as a run table"),
+        (
+            lambda folder: (folder / "table.json").unlink(),
+            "holds no run table, for it has no table.json; RunTable.from_zoo",
+        ),
         (lambda folder: (folder / "table.json").write_text("{"), "is not a run table"),
         (lambda folder: (folder / "correct_test.npy").write_bytes(b"no array"), "is not a readable npy file"),
         (

@@ -242,6 +242,9 @@ def test_what_is_not_there_is_answered_by_what_is_most_like_it():
     assert described(keys, "cifar10-inception", [], [1235]) == f"{whole}, nearest 1234)"
     assert described(keys, "cifar10-inceptoin", [0.7]).endswith("; did you mean 'cifar10-inception'?")
     assert described(keys, "cifar100-inceptoin").endswith("; did you mean 'cifar10-inception'?")  # which is there
+    half = RunKey("digits-half", 718 / 1437, 0)  # a name that is there is not doubted
+    assert described([half], "digits-half", [0.5]) == f"it has digits-half/{718 / 1437!r} runs 0"
+    assert described([half], "digits-half", [718 / 1437], [5]) == f"it has digits-half/{718 / 1437!r} runs 0"
     assert described([], "mnist-mpl") == "it has no runs; did you mean 'mnist-mlp'?"
 
 

@@ -129,7 +129,7 @@ def check_subset(first: str, expected: int, key: str, size: int) -> None:
     if size != expected:
         raise DataError(
             f"run {key} trained on {size} examples, run {first} on {expected}: runs of different subset ratios do not "
-            "mix; pass mix_ratios=True if you mean it"
+            "mix, but by mix_ratios=True of RunTable.from_arrays, from_aux and concat"
         )
 
 

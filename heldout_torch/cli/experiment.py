@@ -7,7 +7,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import Facts, read_tables
+from heldout_torch.cli.tables import Facts, check_estimates, read_tables, unscored
 from heldout_torch.cli.train import add_training_options, train, what_to_train
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
@@ -46,6 +46,10 @@ def configure(parser: Parser) -> None:
 def _experiment(arguments: argparse.Namespace) -> int:
     if arguments.out is None and is_remote(arguments.zoo):
         raise HeldoutError(f"{arguments.zoo} is a URL, but statistics are written into a folder; give --out DIR")
+    if arguments.subset is not None:
+        raise HeldoutError(
+            "runs that all train on one given subset say nothing of memorization and influence: use heldout train"
+        )
     dataset, works = what_to_train(arguments)
     name = works[0].experiment.name
     out = arguments.out or local_path(arguments.zoo) / name / "statistics"
@@ -53,7 +57,9 @@ def _experiment(arguments: argparse.Namespace) -> int:
     facts = facts_of(dataset, "train"), facts_of(dataset, "test")
     arguments.runs = None  # statistics are over all runs that are there
     tables = read_tables(arguments, open_zoo(arguments.zoo), name, [work.subset_ratio for work in works], facts)
+    missing = {}
     for ratio, table in tables.items():
+        missing[ratio] = check_estimates(table)
         scores = memorization_scores(table, facts[0])
         pairs = influence_pairs(table, facts[0].labels, facts[1].labels)
         write_scores(out / f"memorization-{ratio!r}.npz", scores, facts[0])
@@ -61,7 +67,11 @@ def _experiment(arguments: argparse.Namespace) -> int:
         if not arguments.quiet and not arguments.json:
             _tell_most(ratio, scores_for_file(scores, facts[0]), pairs, facts)
     write_scores(out / "cscores.npz", consistency_scores(tables, facts[0]), facts[0])
-    summarize(arguments, f"wrote memorization, pairs and C-scores to {out}", ratios=list(tables), out=out)
+    some = "".join(f"{unscored(n, facts[0].size)} at {ratio!r}" for ratio, n in missing.items() if n)
+    summarize(
+        arguments, f"wrote memorization, pairs and C-scores to {out}{some}",
+        ratios=list(tables), without_score=list(missing.values()), out=out,
+    )  # fmt: skip
     return 1 if failed else 0
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
@@ -63,7 +65,7 @@ def _report(arguments: argparse.Namespace) -> int:
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
     if not arguments.stats:
-        find_ratios(zoo, experiment.name, None)
+        find_ratios(zoo, experiment.name, arguments.subset_ratio, arguments.runs)
     dataset, facts = load_facts(arguments, zoo, experiment)
     names_of_classes(names, experiment.dataset, dataset, facts)  # before the statistics
     commands: list[str] = []
@@ -87,7 +89,14 @@ def _report(arguments: argparse.Namespace) -> int:
     commands = [printable(command) for command in (*commands, shlex.join(map(str, words)))]  # a page is shown to others
     page = write_report(statistics, experiment, dataset, out, names, commands)
     runs = sum(table.runs for table in tables.values())
-    summarize(arguments, f"wrote the report of {runs} runs: {page}", runs=runs, page=page)
+    missing = int(np.isnan(statistics.memorization).sum())
+    summarize(
+        arguments,
+        f"wrote the report of {runs} runs: {page}"
+        + ("; it has no images, which need --data" if dataset is None else "")
+        + (f"; {missing} of {len(statistics.memorization)} examples have no memorization (NaN)" if missing else ""),
+        runs=runs, without_memorization=missing, images=dataset is not None, page=page,
+    )  # fmt: skip
     return 0
 
 

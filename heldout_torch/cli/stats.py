@@ -2,12 +2,23 @@
 
 import argparse
 
+import numpy as np
+
 from heldout_torch.cli import options
 from heldout_torch.cli.keep import add_keep_options, keep
 from heldout_torch.cli.output import row, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, empty_means, needed_labels, one_table, statistic_tables
+from heldout_torch.cli.tables import (
+    add_facts_options,
+    check_estimates,
+    empty_means,
+    needed_labels,
+    one_table,
+    statistic_tables,
+    unscored,
+)
 from heldout_torch.devices import find_device
+from heldout_torch.errors import DataError
 from heldout_torch.stats import (
     accuracy_columns,
     classwise_influence,
@@ -105,12 +116,14 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 def _memorization(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
     table, facts = one_table(arguments)
+    missing = check_estimates(table, empty_means(arguments))
     write_scores(out, memorization_scores(table, facts[0], empty_means(arguments)), facts[0])
     bound = error_bound(table.runs, table.subset_ratio) ** 0.5
     summarize(
         arguments,
-        f"wrote memorization from {table.runs} runs to {out}; root mean squared error below {bound:.3f}",
-        runs=table.runs, order=facts[0].order, out=out,
+        f"wrote memorization from {table.runs} runs to {out}; root mean squared error below {bound:.3f}"
+        + unscored(missing, table.train_examples),
+        runs=table.runs, without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
     return 0
 
@@ -118,11 +131,15 @@ def _memorization(arguments: argparse.Namespace) -> int:
 def _consistency(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
     tables, facts = statistic_tables(arguments)
-    write_scores(out, consistency_scores(tables, facts[0], empty_means(arguments)), facts[0])
+    scores = consistency_scores(tables, facts[0], empty_means(arguments))
+    missing = int(np.isnan(scores.scores).sum())
+    if missing == len(scores.scores):
+        raise DataError("no example has a consistency score: every run trained on all examples, and none was held out")
+    write_scores(out, scores, facts[0])
     summarize(
         arguments,
-        f"wrote consistency scores over {len(tables)} subset ratios to {out}",
-        ratios=len(tables), order=facts[0].order, out=out,
+        f"wrote consistency scores over {len(tables)} subset ratios to {out}{unscored(missing, len(scores.scores))}",
+        ratios=len(tables), without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
     return 0
 
@@ -131,12 +148,14 @@ def _influence(arguments: argparse.Namespace) -> int:
     out, device = check_file(arguments.out, [".npz"]), find_device(arguments.device)
     table, (train, test) = one_table(arguments)
     labels = needed_labels("influences within classes", train, test)
+    missing = check_estimates(table, empty_means(arguments))
     matrices = classwise_influence(table, *labels, level=0.95, empty=empty_means(arguments), device=device)
     classes = write_classwise(out, matrices, memorization_scores(table, train, empty_means(arguments)), train, test)
     summarize(
         arguments,
-        f"wrote influence within {classes} classes from {table.runs} runs to {out}",
-        classes=classes, runs=table.runs, out=out,
+        f"wrote influence within {classes} classes from {table.runs} runs to {out}"
+        + unscored(missing, table.train_examples),
+        classes=classes, runs=table.runs, without_score=missing, out=out,
     )  # fmt: skip
     return 0
 
@@ -147,6 +166,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     labels = None, None
     if not arguments.any_class:
         labels = needed_labels("pairs within classes (without: --any-class)", train, test)  # type: ignore[assignment]
+    missing = check_estimates(table, empty_means(arguments))
     pairs = influence_pairs(
         table, *labels, arguments.min_influence, arguments.min_memorization, not arguments.any_class,
         empty=empty_means(arguments), device=device,
@@ -156,8 +176,9 @@ def _pairs(arguments: argparse.Namespace) -> int:
     found = int((pairs.false_discovery_rate <= 0.05).sum())
     summarize(
         arguments,
-        f"wrote {len(pairs)} pairs from {table.runs} runs to {out}; {found} at a false-discovery rate of 5 %",
-        pairs=len(pairs), pairs_at_5_percent=found, runs=table.runs, out=out,
+        f"wrote {len(pairs)} pairs from {table.runs} runs to {out}; {found} at a false-discovery rate of 5 %"
+        + unscored(missing, table.train_examples),
+        pairs=len(pairs), pairs_at_5_percent=found, runs=table.runs, without_score=missing, out=out,
     )  # fmt: skip
     return 0
 

@@ -13,7 +13,7 @@ from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.errors import DataError, ZooError, warn
 from heldout_torch.experiments import Experiment
-from heldout_torch.stats import ExampleFacts, RunTable, facts_of, find_facts
+from heldout_torch.stats import ExampleFacts, RunTable, example_counts, facts_of, find_facts
 from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
@@ -83,6 +83,33 @@ def needed_labels(what: str, train: ExampleFacts, test: ExampleFacts) -> tuple[n
         train.needed_labels(f"{what} need labels of the training set"),
         test.needed_labels(f"{what} need labels of the test set"),
     )
+
+
+def check_estimates(table: RunTable, empty: Literal["nan", "zero"] = "nan") -> int:
+    """Return how many training examples have no memorization and no influence: all runs trained on them, or none.
+
+    Args:
+        table: The runs.
+        empty: What a mean over no runs counts as; with `zero` all examples have estimates.
+
+    Raises:
+        DataError: If none has an estimate.
+    """
+    if empty == "zero" or table.runs < 2:  # of one run, the statistic itself says that it needs more
+        return 0
+    trained = example_counts(table).trained_on
+    missing = int(np.count_nonzero((trained == 0) | (trained == table.runs)))
+    if missing == table.train_examples:
+        raise DataError(
+            f"no example has memorization or influence: all {table.runs} runs, such as {table.keys[0]}, trained on the "
+            "same examples, and each example needs runs that trained on it and runs that did not"
+        )
+    return missing
+
+
+def unscored(missing: int, size: int) -> str:
+    """Return the end of a summary that says how many examples have no score, if any."""
+    return f"; {missing} of {size} examples have no score (NaN)" if missing else ""
 
 
 def empty_means(arguments: argparse.Namespace) -> Literal["nan", "zero"]:

@@ -186,7 +186,15 @@ def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[R
             yield Outcome(key, error=str(aux) if isinstance(aux, HeldoutError) else None)
 
     with Bar("outputs", "image", total) as bar:
-        return follow(outcomes(bar), bar, lambda outcome: 0).failed
+        counts = follow(outcomes(bar), bar, lambda outcome: 0)
+    skipped = len(there.intersection(mine)) - len(rest)
+    summarize(
+        arguments,
+        f"wrote outputs of {counts.done} runs into {zoo.location}, skipped {skipped} already there, "
+        f"{counts.failed} failed",
+        outputs=counts.done, skipped=skipped, failed=counts.failed, zoo=zoo.location,
+    )  # fmt: skip
+    return counts.failed
 
 
 def _training_devices(arguments: argparse.Namespace) -> str | list[str]:

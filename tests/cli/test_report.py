@@ -24,7 +24,8 @@ def table():
 def test_a_zoo_becomes_a_page(tmp_path, capsys, table):
     assert report("--out", tmp_path / "out") == 0
     page = tmp_path / "out" / "index.html"
-    assert f"report of 6 runs: {page}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"report of 6 runs: {page}; 168 of 1437 examples have no memorization (NaN)\n" in said
     text = page.read_text()
     assert f"heldout report {sample_zoo()} --experiment {EXPERIMENT} --out {tmp_path / 'out'}" in text
     written = read_examples(tmp_path / "out", 1437, 1000)["memorization"]

@@ -476,3 +476,36 @@ def test_runs_that_are_not_there_are_told_before_any_data_are_looked_for(tmp_pat
         command[-1] = str(tmp_path / "out")
     assert main(command) == 1
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("statistic", "missing"), [("memorization", 168), ("influence", 168), ("pairs", 168), ("consistency", 165)]
+)
+def test_examples_without_a_score_are_counted_and_said(tmp_path, capsys, statistic, missing):
+    command = ["stats", statistic, str(sample_zoo()), "--out", str(tmp_path / "out.npz")]
+    assert main(command) == 0
+    assert f"; {missing} of 1437 examples have no score (NaN)\n" in capsys.readouterr().out
+    if statistic in ("memorization", "consistency"):
+        assert np.isnan(load_scores(tmp_path / "out.npz").scores).sum() == missing
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["without_score"] == missing
+    assert main([*command, "--empty-zero"]) == 0
+    assert "have no score" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("statistic", ["memorization", "influence", "pairs"])
+def test_a_statistic_without_any_estimate_is_refused_before_it_is_written(tmp_path, capsys, statistic):
+    zoo = shutil.copytree(sample_zoo(), tmp_path / "zoo")
+    for number in range(1, 6):  # runs that all trained on the same examples
+        source, target = (zoo / "digits-mlp-tf/0.7" / str(run) / "aux_arrays.npz" for run in (0, number))
+        shutil.copyfile(source, target)
+    words = [str(zoo), "--out", str(tmp_path / "out.npz")]
+    assert main(["stats", statistic, *words]) == 1
+    assert "no example has memorization or influence: all 6 runs, such as digits-mlp-tf/0.7/0, trained on the same" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out.npz").exists()
+    assert main(["stats", "consistency", *words]) == 0  # what they held out has a score
+    assert "; 1005 of 1437 examples have no score (NaN)" in capsys.readouterr().out
+    assert main(["report", str(zoo), "--out", str(tmp_path / "report")]) == 0
+    assert "; 1437 of 1437 examples have no memorization (NaN)" in capsys.readouterr().out

@@ -114,6 +114,14 @@ def test_another_subset_is_not_filed_under_the_same_name(tmp_path, quick, capsys
     assert [key.run for key in list_runs(tmp_path / "zoo")] == [0, 1, 2]
 
 
+def test_an_experiment_on_one_given_subset_is_refused_before_any_training(tmp_path, quick, capsys):
+    save_indices(tmp_path / "subset.npz", np.arange(700), "original")
+    command = ["experiment", "digits-mlp", "--subset", str(tmp_path / "subset.npz"), "--name", "own", "--runs", "0-3"]
+    assert main([*command, "--recipe", quick, "--zoo", str(tmp_path / "zoo")]) == 1
+    assert "one given subset say nothing of memorization and influence: use heldout train" in capsys.readouterr().err
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_an_experiment_ends_in_statistics(tmp_path, quick, capsys):
     zoo, out = tmp_path / "zoo", tmp_path / "out"
     command = words(zoo, "0.5", "--recipe", quick, "--out", str(out), verb="experiment", ratio="0.7", runs="0-19")
@@ -321,7 +329,9 @@ def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path,
     zoo = str(tmp_path / "zoo")
     assert main(words(zoo, "--recipe", quick)) == 0
     trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("aux_arrays.npz")}
+    capsys.readouterr()
     assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    assert f"wrote outputs of 6 runs into {zoo}, skipped 0 already there, 0 failed\n" in capsys.readouterr().out
     assert trained == {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("aux_arrays.npz")}
     table = OutputTable.load(tmp_path / "zoo" / "digits-mlp" / "0.7" / "outputs")
     bits = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
@@ -332,6 +342,8 @@ def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path,
         assert not correct[margins < np.log(1 / 9)].any()  # less than one in ten classes has at least
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("*.npy")}
     assert main(words(zoo, "--recipe", quick, "--save", "outputs")) == 0
+    assert "wrote outputs of 0 runs into" in (said := capsys.readouterr().out)
+    assert "skipped 6 already there" in said
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "zoo").rglob("*.npy")}
     assert main(words("memory://bucket/zoo", "--recipe", quick, "--save", "outputs")) == 1
     assert "outputs are written into a folder on this machine" in capsys.readouterr().err

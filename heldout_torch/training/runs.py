@@ -124,12 +124,14 @@ def _trainer(
     dataset: Dataset, zoo: WritableZoo, device: str
 ) -> Callable[[RunBatch, Callable[[Any], object]], list[Trained]]:
     """Return what trains a batch on a device, and tells what it tells a `Watch`."""
+    with device_errors(device):
+        there = dataset.to(device)  # once for all batches
 
     def do(batch: RunBatch, tell: Callable[[Any], object]) -> list[Trained]:
         def watch(runs: float, loss: float | None) -> None:
             tell((runs, loss))
 
-        return _train_on(batch, dataset, zoo, device, watch)
+        return _train_on(batch, there, zoo, device, watch)
 
     return do
 
@@ -183,13 +185,15 @@ def _train_here(
         with lock:
             progress(runs, loss)
 
+    with device_errors(device):
+        there = dataset.to(device)  # once for all batches
     workers = min(threads * tasks_at_once(device), len(batches))
     # The products of a stack are too small to be worth waiting for a second thread, which a busy machine delays.
     threads_each = 1 if find_architecture(batches[0].experiment.architecture).stackable else max(1, threads // workers)
     threads_before = torch.get_num_threads()
     with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (threads_each,)) as pool:
         try:
-            futures = [pool.submit(_train_on, batch, dataset, zoo, device, watch) for batch in batches]
+            futures = [pool.submit(_train_on, batch, there, zoo, device, watch) for batch in batches]
             for future in as_completed(futures):
                 yield from future.result()
         finally:

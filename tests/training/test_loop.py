@@ -7,7 +7,7 @@ import torch
 
 from heldout_torch.data import arrays, load_digits
 from heldout_torch.experiments import find_experiment
-from heldout_torch.training import RunBatch, loop
+from heldout_torch.training import RunBatch, loop, train_runs
 from heldout_torch.training.network import Network
 from heldout_torch.training.stacked_mlp import StackedMLP
 from tests.helpers.devices import only_pretended
@@ -19,6 +19,7 @@ KINDS = {
     "stacked_mlp": (StackedMLP, "mlp", {"in_features": 64, "widths": [8], "num_classes": 10}, (0, 1)),
     "network": (Network, "small_inception", {"in_channels": 1}, (0,)),
 }
+SENT = "copy to the device", "data/arrays.py"
 of_all = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -83,3 +84,17 @@ def test_products_are_computed_in_what_the_recipe_says(kind, precision, expected
     monkeypatch.setattr(stack, "step", step)
     waits(kind, tmp_path, 48, precision)
     assert seen == {expected}
+
+
+@of_all
+def test_images_go_to_the_device_once_for_all_batches_of_runs(kind, tmp_path):
+    _, architecture, config, _ = KINDS[kind]
+    digits = find_experiment("digits-mlp")
+    experiment = replace(digits, name="own", architecture=architecture, config=config)
+    recipe = replace(digits.recipe, epochs=1)
+    for runs in ((0,), (0, 1, 2)):
+        with pretended_cuda() as journal:
+            work = RunBatch(experiment, recipe, 0.1, runs)
+            list(train_runs(work, load_digits(), tmp_path / str(len(runs)), "cuda", batch_of_runs=1))
+        sent = [count for (why, line), count in journal.syncs.items() if (why, line[:14]) == SENT]
+        assert sum(sent) == 4 + len(runs)  # images and labels of two splits; each batch's indices

@@ -5,6 +5,7 @@ applied, because experiments declare the preprocessing.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,22 +27,26 @@ _IN_MEMORY = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist"}
 _IN_FOLDERS = ("ImageFolder", "ImageNet")
 
 
-def as_dataset(data: AnyDataset) -> Dataset:
+def as_dataset(data: AnyDataset, splits: Collection[SplitName] = ()) -> Dataset:
     """Convert a data set that a user passes to a `Dataset`.
 
     Args:
         data: A `Dataset`, which is returned as it is, or what its `split` gives; torchvision's `CIFAR10`, `CIFAR100`
             or `MNIST`, or an `ImageFolder` of ImageNet with `imagenet_index.npz` in its root or up to two folders
             above; or a pair of torchvision's, `(train, test)`. One alone has only its own split.
+        splits: What is wanted of it. What `split` gives of a data set is none of its other splits.
 
     Raises:
-        DataError: If it is something else, both of a pair are the same split, its labels are not those of its files,
-            or as `ImageNet`.
+        DataError: If it is something else, or does not have the splits, both of a pair are the same split, its labels
+            are not those of its files, or as `ImageNet`.
     """
     if is_dataset(data):
         return data
     parts: list[Any] = list(data) if isinstance(data, tuple | list) else [data]
     if parts and all(isinstance(part, Examples) and part.dataset is parts[0].dataset for part in parts):
+        given = sorted({part.name for part in parts})
+        if lacking := [split for split in splits if split not in given]:
+            raise DataError(f"given is the split {given[0]} of {parts[0].dataset.name}, but {lacking[0]} is asked for")
         return parts[0].dataset  # type: ignore[no-any-return]
     kinds = [_kind(part) for part in parts]
     if len(parts) not in (1, 2) or len({kind in _IN_FOLDERS for kind in kinds}) > 1 or None in kinds:

@@ -60,7 +60,7 @@ def evaluate(
             or such as are not finite numbers, a label is none of the classes, or the data set does not do to its images
             what the run's did.
     """
-    dataset = as_dataset(dataset)
+    dataset = as_dataset(dataset, [check_split(split)])
     if not isinstance(model, nn.Module):
         run = as_loaded(model)
         check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.key}")
@@ -99,8 +99,8 @@ def evaluate_together(
     if precision not in (known := get_args(Precision)):
         hint = nearest(str(precision), known)
         raise DataError(f"precision {precision!r} is not known, expected {' or '.join(known)}{hint}")
-    dataset = as_dataset(dataset)
-    labels = dataset.labels(check_split(split))
+    dataset = as_dataset(dataset, [check_split(split)])
+    labels = dataset.labels(split)
     if bad := ((labels < 0) | (labels >= dataset.num_classes)).nonzero().flatten().tolist():
         raise DataError(
             f"{dataset.name}: example {bad[0]} of {split} has label {int(labels[bad[0]])}, expected 0 ... "

@@ -74,8 +74,8 @@ def verify_runs(
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
         )
-    dataset = as_dataset(dataset)
     needed = sorted({_dataset_split(part) for part in splits})
+    dataset = as_dataset(dataset, needed)
     prepared = [Prepared(run.model) for run in runs]
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}

@@ -85,7 +85,7 @@ def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
     """
     from heldout_torch.data import as_dataset  # imports torch, which what is known by name alone does not need
 
-    dataset = as_dataset(dataset)
+    dataset = as_dataset(dataset, [split])
     labels, names = dataset.labels(split).numpy(), dataset.file_names(split)
     order = dataset.original_index(split).numpy()
     return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))

@@ -1,5 +1,6 @@
 """Files that list training examples to keep or to train on. Each says its order; the order is never guessed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 from zipfile import is_zipfile
@@ -62,41 +63,58 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
         DataError: If the file is missing, damaged, names an example twice, or how it counts is not said or is said in
             two ways.
     """
-    return _load(local_path(path), order)[:2]
+    path = local_path(path)
+    found = _read(path, order)
+    return _once(as_indices(found.indices, None, str(path)), str(path)), found.order
 
 
-def _load(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
-    """Return indices, how they count, and what the file says of the training set that they are about."""
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a file holds, unchecked: indices, how they count, and what is said of the training set.
+
+    Attributes:
+        indices: As the file has them.
+        order: How they count.
+        about: `dataset` and `examples`, where the file says them.
+        other: The indices of the same examples in the other order, where a table has both.
+    """
+
+    indices: np.ndarray
+    order: Order
+    about: dict[str, str]
+    other: np.ndarray | None = None
+
+
+def _read(path: Path, order: Order | None) -> _Found:
     order = None if order is None else check_order(order, ORDER)
-    said, about = None, dict[str, str]()
+    said, about, other = None, dict[str, str](), None
     if path.suffix == ".npy":
         array = read_npy(path)
     elif path.suffix in SUFFIXES[1:]:
-        array, said, about = _read_column(path, order)
+        array, said, about, other = _read_columns(path, order)
     elif path.suffix != ".npz" and path.is_file() and not is_zipfile(path):
         raise DataError(f"{path}: is {kind_of(path)}, expected indices as .npz, .csv, .parquet or .npy")
     else:
         arrays = read_npz(path, wanted=[_INDICES], optional=[ORDER, *_OF])
         array, said = arrays[_INDICES], read_order(arrays, path)
         about = {name: str(arrays[name])[:80] for name in _OF if name in arrays}
-    indices = _once(as_indices(array, None, str(path)), str(path))
     if order is None and said is None:
         raise DataError(f"{path}: does not say how it counts examples; pass order='original' or order='published'")
     if None not in (order, said) and order != said:
         raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
-    return indices, said or order or "published", about
+    return _Found(array, said or order or "published", about, other)
 
 
-def _read_column(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str]]:
-    """Return the column of indices of a table, how it counts, and what the table says of the training set.
+def _read_columns(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str], np.ndarray | None]:
+    """Return the column of indices of a table, how it counts, what the table says, and the other such column.
 
-    Of two columns of indices it is the one asked for, or the first.
+    Of two columns of indices the first is the one asked for, or the original ones.
     """
     names = {f"{said}_index": said for said in get_args(Order)}
     columns, about = read_columns(path, dict.fromkeys(names, "i"), _OF)
     for name, said in names.items():
         if name in columns and (order in (None, said) or len(columns) == 1):
-            return columns[name], said, about
+            return columns.pop(name), said, about, next(iter(columns.values()), None)
     raise DataError(f"{path}: has no column {' or '.join(names)}")
 
 
@@ -122,23 +140,37 @@ def load_published_indices(
 
     Raises:
         DataError: As `load_indices`; if the file is about another training set, an example is outside it, original
-            indices cannot be mapped, or `original_index` is not 0 ... examples-1 in some order.
+            indices cannot be mapped, two columns of indices contradict each other, or `original_index` is not
+            0 ... examples-1 in some order.
     """
     path = local_path(path)
-    indices, said, about = _load(path, order)
+    found = _read(path, order)
     for name, expected in zip(_OF, (dataset, examples), strict=True):
-        if expected is not None and about.get(name, str(expected)) != str(expected):
+        if expected is not None and found.about.get(name, str(expected)) != str(expected):
             raise DataError(
-                f"{path}: is about a training set of {name} {about[name]}, not {expected}; to use it nevertheless, "
-                "save its indices as an npy file, and say their order"
+                f"{path}: is about a training set of {name} {found.about[name]}, not {expected}; to use it "
+                "nevertheless, save its indices as an npy file, and say their order"
             )
-    if len(indices) and indices.max() >= as_count(examples, "examples", least=0):
-        raise DataError(f"{path}: has indices outside 0 ... {examples - 1}, those of the training set")
-    if said == "published":
+    examples = as_count(examples, "examples", least=0)
+    indices = _once(as_indices(found.indices, None, str(path), examples), str(path))
+    if found.other is not None and original_index is not None:
+        other = as_indices(found.other, None, str(path), examples)
+        _check_both(path, *((indices, other) if found.order == "published" else (other, indices)), original_index)
+    if found.order == "published":
         return indices
     if original_index is None:
         raise DataError(f"{path}: has original indices, which only the data set can map; pass its original_index")
     return to_original(np.arange(examples), original_index)[indices]
+
+
+def _check_both(path: Path, published: np.ndarray, original: np.ndarray, original_index: np.ndarray) -> None:
+    """Refuse a table whose rows name, by their two indices, two different examples of the data set."""
+    if len(wrong := np.flatnonzero(original_index[published] != original)):
+        row = wrong[0]
+        raise DataError(
+            f"{path}: original index {original[row]} and published index {published[row]} of one row are different "
+            f"examples of this data set ({len(wrong)} such rows); keep only the column that is right"
+        )
 
 
 def _once(indices: np.ndarray, name: str) -> np.ndarray:

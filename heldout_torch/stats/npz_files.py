@@ -30,16 +30,23 @@ def as_row(array: Any, kinds: str, length: int | None, name: str) -> np.ndarray:
     return array
 
 
-def as_indices(array: Any, length: int | None, name: str) -> np.ndarray:
+def as_indices(array: Any, length: int | None, name: str, examples: int = 2**31) -> np.ndarray:
     """Return a row of indices as int64.
 
+    Args:
+        array: The row.
+        length: What its length must be; None for any.
+        name: What errors call it.
+        examples: Size of the training set that they are about; by default the largest that there may be.
+
     Raises:
-        DataError: If it is not a row of integers from 0 to 2^31 - 1, or not of that length.
+        DataError: If it is not a row of integers from 0 to `examples` - 1, or not of that length.
     """
     array = as_array(array, name)
     row = as_row(array if array.size else array.astype(np.int64), "iu", length, name)
-    if row.size and (row.min() < 0 or row.max() >= 2**31):
-        raise DataError(f"{name} has indices outside 0 ... 2^31-1")
+    if row.size and (row.min() < 0 or row.max() >= examples):
+        last = "2^31-1" if examples == 2**31 else f"{examples - 1}, those of the training set"
+        raise DataError(f"{name} has indices outside 0 ... {last}")
     return row.astype(np.int64)
 
 

@@ -155,4 +155,4 @@ def original_index(dataset: "AnyDataset", split: "SplitName") -> np.ndarray:
     """
     from heldout_torch.data import as_dataset  # imports torch, which scores do not need
 
-    return as_dataset(dataset).original_index(split).numpy()
+    return as_dataset(dataset, [split]).original_index(split).numpy()

@@ -221,3 +221,21 @@ def test_damaged_files_are_one_line(compressed, tmp_path):
         except DataError:
             refused += 1
     assert refused > 200
+
+
+@pytest.mark.parametrize(
+    ("most", "scale", "warned"), [(255, None, 1), (16, None, 1), (255, 255, 0), (255, 1, 0), (4, None, 0)]
+)
+def test_floats_that_nobody_scaled_are_warned_of(tmp_path, recwarn, most, scale, warned):
+    contents = arrays()
+    for split in ("train", "test"):
+        contents[f"{split}__image"] = contents[f"{split}__image"].astype(np.float32) * (most / 255)
+    contents["train__image"][0, 0, 0, 0] = most
+    load_dataset("mine", save(tmp_path, **contents, __data_scale=scale))
+    said = [str(warning.message) for warning in recwarn]
+    assert len(said) == warned
+    if warned:
+        assert (
+            f"train__image are floats up to {most}, and are not divided, since the file has no array __data_scale"
+            in said[0]
+        )

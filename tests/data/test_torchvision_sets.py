@@ -9,9 +9,10 @@ import torch
 import torchvision
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST, ImageFolder
 
+from heldout_torch import load_run
 from heldout_torch.data import as_dataset, load_dataset
 from heldout_torch.errors import DataError
-from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation import evaluate, verify
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.stats import RunTable, facts_of, original_index
@@ -173,6 +174,27 @@ def test_what_is_nearly_a_data_set_is_taken_or_told_what_to_do():
     for other in ((digits, digits), (train, load_dataset("digits").split("test")), []):
         with pytest.raises(DataError, match=r"or a pair of torchvision's, \(train, test\)$"):
             as_dataset(other)
+
+
+def test_one_split_is_not_taken_for_the_other():
+    digits, run = load_dataset("digits"), load_run("digits-mlp-tf", 0.7, 3)
+    train, test = digits.split("train"), digits.split("test")
+    wrong = r"given is the split train of digits, but test is asked for"
+    for ask in (
+        lambda part: evaluate(run, part, "test"),
+        lambda part: evaluate(run.model, part, "test"),
+        lambda part: verify(run, part, ["test"]),
+        lambda part: verify(run, part),
+        lambda part: facts_of(part, "test"),
+        lambda part: original_index(part, "test"),
+    ):
+        with pytest.raises(DataError, match=wrong):
+            ask(train)
+        ask((train, test))
+    assert len(evaluate(run, test, "test").correct) == 360
+    assert verify(run, train, ["train", "removed"]).examples == 1437
+    with pytest.raises(DataError, match="split 'tset' is not known"):
+        evaluate(run, test, "tset")
 
 
 def test_an_image_folder_of_imagenet_goes_by_names(folder):  # noqa: F811

@@ -136,7 +136,7 @@ def test_indices_of_another_training_set_are_refused(tmp_path, suffix):
     save_indices(path, np.array([5, 2]), "original", "cifar10", 100)
     assert load_indices(path)[0].tolist() == [5, 2]
     assert load_published_indices(path, 100, np.arange(100), dataset="cifar10").tolist() == [5, 2]
-    with pytest.raises(DataError, match=r"about a training set of dataset cifar10, not cifar100; .* bare npy"):
+    with pytest.raises(DataError, match=r"about a training set of dataset cifar10, not cifar100; .* as an npy file"):
         load_published_indices(path, 100, np.arange(100), dataset="cifar100")
     with pytest.raises(DataError, match="about a training set of examples 100, not 200"):
         load_published_indices(path, 200, np.arange(200))
@@ -146,3 +146,24 @@ def test_a_table_about_two_data_sets_is_about_none(tmp_path):
     (tmp_path / "kept.csv").write_text("original_index,dataset\n1,cifar10\n2,mnist\n")
     with pytest.raises(DataError, match="column dataset says cifar10 and mnist, expected the same in all rows"):
         load_indices(tmp_path / "kept.csv")
+
+
+def test_indices_outside_the_training_set_are_told_with_its_range(tmp_path):
+    for indices in ([3, -1], [3, 100], [2**40]):
+        np.save(tmp_path / "kept.npy", np.array(indices))
+        with pytest.raises(DataError, match=r"kept\.npy has indices outside 0 \.\.\. 99, those of the training set"):
+            load_published_indices(tmp_path / "kept.npy", 100, ORIGINAL_INDEX, "original")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_two_columns_of_indices_that_contradict_each_other_are_refused(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path, published = tmp_path / f"both{suffix}", np.array([5, 2, 9])
+    write_columns(path, {"original_index": ORIGINAL_INDEX[published], "published_index": published})
+    for order in (None, "original", "published"):
+        assert load_published_indices(path, 100, ORIGINAL_INDEX, order).tolist() == [5, 2, 9]
+    write_columns(path, {"original_index": ORIGINAL_INDEX[published], "published_index": published[[1, 0, 2]]})
+    for order in (None, "original", "published"):
+        with pytest.raises(DataError, match=r"of one row are different examples of this data set \(2 such rows\)"):
+            load_published_indices(path, 100, ORIGINAL_INDEX, order)

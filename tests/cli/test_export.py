@@ -83,5 +83,5 @@ def test_the_bundled_sample_is_exported_by_its_experiments_name(tmp_path, monkey
 def test_an_archive_that_is_not_there_is_no_misspelt_experiment(tmp_path, capsys):
     assert main(["export", str(tmp_path / "cifar10-inception.tar.gz"), "--zoo", str(tmp_path / "zoo")]) == 1
     error = capsys.readouterr().err
-    assert "cifar10-inception.tar.gz: is not there" in error
+    assert "cifar10-inception.tar.gz: does not exist" in error
     assert "did you mean" not in error

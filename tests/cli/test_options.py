@@ -86,7 +86,7 @@ def test_names_that_the_zoo_declares_may_have_been_meant(zoo, tmp_path, capsys):
     words = ["--subset-ratio", "0.7", "--runs", "0", "--zoo", zoo]
     assert error_of(capsys, "train", "shaeds", *words).endswith("; did you mean 'shades'?")
     assert error_of(capsys, "report", zoo, "--experiment", "shaeds", "--out", tmp_path / "r").endswith("'shades'?")
-    words = ["--out", tmp_path / "x.csv", "--labels", "cifar10-cscore"]
+    words = ["--subset-ratio", "0.7", "--out", tmp_path / "x.csv", "--labels", "cifar10-cscore"]
     line = error_of(capsys, "stats", "memorization", zoo, "--experiment", EXPERIMENT, *words)
     assert line.endswith("nor is it the name of a published one; did you mean 'cifar10-cscores'?")
 
@@ -141,7 +141,7 @@ def test_the_environment_names_the_zoo_that_is_read(zoo, tmp_path, monkeypatch, 
         ("cifar10: give the path of its folder", "--data"),
         ("pass allow_missing=True to go on", "--allow-missing"),
         ("how it counts examples: pass order='original' or order='published'", "give --order original or published"),
-        ("only the data set itself can map: pass its original_index", "can map: give --data"),
+        ("only the data set can map; pass its original_index", "can map; give --data"),
         (
             "labels: give the data set, or files that have the labels, such as",
             "(--data), or files (--labels) that",

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 from heldout_torch.cli import main
 from heldout_torch.storage.files import write_atomically
-from heldout_torch.zoo import sample_zoo
-from tests.helpers.zoos import export
 
 EXPERIMENT = "digits-mlp-tf"
 TRAIN = ["digits-mlp", "--runs", "0", "--subset-ratio", "0.5"]
@@ -42,14 +39,6 @@ FOLDERS = {
     "zoo push": ["zoo", "push", "ZOO", "X"],
     "zoo index": ["zoo", "index", "X"],
 }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    export(sample_zoo(), folder / "zoo")
-    shutil.copy(sorted((folder / "zoo").rglob("model.safetensors"))[0], folder / "model.safetensors")
-    return folder
 
 
 @pytest.fixture(autouse=True)

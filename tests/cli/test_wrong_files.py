@@ -5,15 +5,12 @@ Also of storage/kinds.py.
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 from heldout_torch.cli import main
 from heldout_torch.storage.kinds import kind_of
-from heldout_torch.zoo import sample_zoo
-from tests.helpers.zoos import export
 
 EXPERIMENT = "digits-mlp-tf"
 # What Python and libraries say of such files in words of their own.
@@ -76,14 +73,6 @@ READERS = {  # the words, and the endings under which the file is given
     "evaluate --subset": (["evaluate", "MODEL", "--out", "new.npz", "--experiment", EXPERIMENT, "--subset", "X"],
                           [".npz", ".npy", ".csv", ".txt"]),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    export(sample_zoo(), folder / "zoo")
-    shutil.copy(sorted((folder / "zoo").rglob("model.safetensors"))[0], folder / "model.safetensors")
-    return folder
 
 
 def wrong_files(folder, ending):

@@ -12,6 +12,7 @@ import numpy as np
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.optional import require
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
+from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import Location, local_path
 
 _MAX_BYTES = 10**9  # of a table that is read
@@ -84,6 +85,8 @@ def read_columns(
         HeldoutError: If pyarrow is needed and not installed.
     """
     try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, expected a table")
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table")
     except OSError as error:
@@ -92,7 +95,8 @@ def read_columns(
     try:
         return (_from_csv if path.suffix == ".csv" else _from_parquet)(path, kinds, set(same), said), said
     except (ValueError, TypeError, OverflowError, KeyError, OSError, NotImplementedError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({one_line(error)})") from None
+        why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
+        raise DataError(f"{path}: cannot be read as a table ({why})") from None
 
 
 def _as_csv(columns: Columns) -> bytes:

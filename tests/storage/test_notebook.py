@@ -21,7 +21,7 @@ def shown():
     return {
         "scores": Scores(many / 7, filenames=np.array([NAME] * 5000), order="original"),
         "empty scores": Scores(np.zeros(0)),
-        "pairs": InfluencePairs(many, many, many / 7, many / 7, many / 7, order=NAME),
+        "pairs": InfluencePairs(many, many, many / 7, many / 7, many / 7),
         "runs": RunList([RunKey(NAME, 0.7, run) for run in range(5000)]),
         "no runs": RunList(),
         "data": ArrayDataset(NAME, rows, rows, 10, 16.0),

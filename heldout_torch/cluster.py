@@ -1,4 +1,4 @@
-"""Work as tasks on a Ray cluster: one core or one GPU a task, tried again when its worker dies."""
+"""Run work as tasks on a Ray cluster, with one core or GPU for each task; tasks of a dead worker are repeated."""
 
 import logging
 import os
@@ -55,8 +55,8 @@ class Cluster:
     def map(self, work: Callable[..., T], items: Sequence[Any], *shared: Any) -> Iterator[T]:
         """Call `work(item, *shared)` for each item, each in a task.
 
-        A task whose worker dies is started again, anywhere: what it does must be as good when done twice. Workers
-        import the plugins of this process.
+        A task whose worker dies is started again on any machine, so its work must be repeatable. Workers import the
+        plugins of this process.
 
         Args:
             work: A function of a module.

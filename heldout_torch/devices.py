@@ -1,4 +1,4 @@
-"""Devices by their names: the CPU, and the accelerator that PyTorch has on this machine, such as CUDA.
+"""Find devices by name: the CPU, and the accelerators that PyTorch has on this machine, such as CUDA.
 
 Tests cover CUDA. Others are not forbidden, but what they compute has not been seen.
 """

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when first used, so that importing the package itself costs nothing."""
+"""Names of a package that are imported at their first use, so that importing the package is fast."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Packages that only some of the work needs, imported when it is done."""
+"""Imports of optional packages, with an error that says how to install a missing one."""
 
 import importlib
 from typing import Any

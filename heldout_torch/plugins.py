@@ -1,6 +1,6 @@
-"""Modules of a user's own, which register architectures and data sets (`--plugin MODULE`).
+"""Users' modules that register architectures and data sets (`--plugin MODULE`).
 
-Only a person names them, on the command line or in a program: never an environment variable, a file or a zoo.
+Only a user can name them, on the command line or in a program: never an environment variable, a file or a zoo.
 """
 
 import importlib

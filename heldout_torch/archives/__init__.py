@@ -1,1 +1,1 @@
-"""The published archives as zoos that are only read: unpacked, packed with a seek index, and in one pass."""
+"""The published archives as read-only zoos, unpacked or packed with a seek index, and their export in one pass."""

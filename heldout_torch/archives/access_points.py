@@ -1,9 +1,9 @@
-"""Points in a gzip stream where inflating can begin, found beside an inflater that does not tell where blocks begin.
+"""Find points in a gzip stream where inflating can begin, with an inflater that does not report block boundaries.
 
-What deflate (RFC 1951) packs is a sequence of blocks of some ten kilobytes. Inflating can begin at each, given the 32
-KiB inflated before it, which what follows refers to. Blocks end at any bit; those that end with a byte, an eighth of
-them, are enough, and no bits need be shifted. A block's header has few valid forms, so that one byte in some thousand
-looks like one. Inflating from there tells the true ones: they give the bytes that are known to follow.
+A deflate stream (RFC 1951) is a sequence of blocks of some ten kilobytes. Inflating can begin at any block, given the
+32 KiB of contents before it, to which the block may refer. Blocks may end at any bit. The eighth of them that ends at a
+byte boundary is enough, so no bits need to be shifted. A block header has few valid forms: about one byte in a thousand
+looks like one. Inflating from there shows which are blocks: they give the contents that are known to follow.
 """
 
 import zlib
@@ -27,7 +27,7 @@ _USED = np.where(_FOUR > 0, 128 >> _FOUR, 0).sum(axis=1)  # (4096,)
 
 
 class Point(NamedTuple):
-    """A place in an archive where reading can begin.
+    """An access point: a position in an archive where reading can begin.
 
     Attributes:
         packed: Byte of the archive.

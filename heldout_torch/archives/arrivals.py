@@ -1,8 +1,8 @@
-"""The files of an archive's runs as they come by, in any order; one rule says which of them make a run.
+"""Collect the files of runs while an archive is read, in any order; one rule decides which files make a run.
 
-A run's files lie in one folder, each once. As soon as they are all there, the run is whole: what comes for it after
-that counts no more. What comes twice, or under a second name of the folder, before that makes it a run that cannot be
-told, which is refused. So an export in one pass and a seek index, which both read in this way, hold the same runs.
+The files of a run are in one folder, each once. When all of them have come, the run is whole, and later files for it
+are ignored. If before that a file comes twice, or from a second folder, it is unclear which one counts, and the run is
+refused. An export in one pass and a seek index both use this rule, so they have the same runs.
 """
 
 from collections.abc import Collection

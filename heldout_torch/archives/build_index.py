@@ -1,4 +1,4 @@
-"""Making a seek index, in a pass of its own over an archive or in that of an export."""
+"""Make a seek index, in a separate pass over an archive or during an export."""
 
 import gzip
 import itertools
@@ -65,7 +65,7 @@ def build_index(
 
 
 class IndexWriter:
-    """Notes what an index says while an archive goes by, and writes it in the end.
+    """Collects the contents of a seek index while an archive is read, and writes it at the end.
 
     Attributes:
         spacing: Unpacked bytes between points, at least.

@@ -1,4 +1,4 @@
-"""One run of a TensorFlow tree, read and converted; nothing written."""
+"""Read and convert one run of a TensorFlow tree; nothing is written."""
 
 import fnmatch
 import functools

@@ -1,4 +1,4 @@
-"""What an archive's first bytes say that it is."""
+"""Recognize a file by its first bytes."""
 
 from heldout_torch.archives.tar_headers import is_header
 

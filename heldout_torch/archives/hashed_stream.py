@@ -1,4 +1,4 @@
-"""The bytes of an archive, hashed while they go by once."""
+"""A stream of an archive's bytes that are hashed while they are read."""
 
 import hashlib
 import io

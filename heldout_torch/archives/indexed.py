@@ -1,4 +1,4 @@
-"""A packed archive with a seek index as a zoo that is only read: one run is read out of it, on disk or over HTTP."""
+"""A packed archive with a seek index as a read-only zoo: single runs are read from it, on disk or over HTTP."""
 
 import threading
 from collections.abc import Sequence

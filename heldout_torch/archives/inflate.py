@@ -1,4 +1,4 @@
-"""The tar stream of an archive, inflated while its bytes go by once, from its beginning or from an access point."""
+"""Inflate the tar stream of an archive in one pass, from its beginning or from an access point."""
 
 import io
 import struct

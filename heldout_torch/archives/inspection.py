@@ -1,4 +1,4 @@
-"""A look at the beginning of an archive: what it holds, how it is spelled, and what an export would make of it."""
+"""Inspect the beginning of an archive: its contents, their names, and what an export would do with them."""
 
 import io
 import re
@@ -42,7 +42,7 @@ class ConvertedRun:
 
 @dataclass
 class Inspection:
-    """What was met.
+    """What was found.
 
     Attributes:
         archive: Its name.

@@ -1,7 +1,7 @@
-"""How much of an archive, or of what is said about one, is ever held in memory; what exceeds a bound is refused.
+"""Bounds on how much of an archive, or of its seek index, is held in memory; larger input is refused.
 
-An archive and its seek index are other people's files: a few bytes in them can declare, or inflate to, any number.
-Each bound follows from what the published archives hold, with room to spare.
+An archive and its seek index are other people's files: a few bytes in them can declare, or inflate to, any number. The
+bounds are larger than anything in the published archives.
 """
 
 import math

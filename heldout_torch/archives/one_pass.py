@@ -1,4 +1,4 @@
-"""The runs of an archive that goes by once: gathered from their files, converted beside the reading, put into a zoo."""
+"""Export an archive in one pass: collect the files of runs, convert them in threads, and put them into a zoo."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait

@@ -1,4 +1,4 @@
-"""One run out of an archive, through its seek index."""
+"""Read one run from an archive through its seek index."""
 
 import bisect
 import io

@@ -1,4 +1,4 @@
-"""A part of a file, perhaps far away, read from start to end by ranges."""
+"""Read a part of a local or remote file from start to end, by ranges."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""A file far away read once from start to end, whatever befalls the connection on the way."""
+"""Read a remote file once from start to end, reconnecting when the connection breaks."""
 
 import base64
 import http.client
@@ -102,7 +102,7 @@ def _version_in_bucket(location: str) -> tuple[int, str | None]:
 
 
 class HttpStream(io.RawIOBase):
-    """The bytes of a URL, in order; a connection that breaks is taken up at the byte where it broke.
+    """The bytes of a URL, in order. If the connection breaks, reading continues at the byte where it broke.
 
     Proxies are those of the environment variables. Reading raises ZooError when the server says no, when the file is
     another than it was, or when several tries in a row bring nothing.

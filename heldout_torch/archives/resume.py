@@ -1,8 +1,8 @@
-"""Where the export of an archive by its URL goes on after it was ended: a small file in the cache while it lasts.
+"""Marks where the export of an archive by URL continues after an interruption, kept in the cache until it is done.
 
-A mark is an access point of the archive that lies before every run that is not yet dealt with. It is taken only for the
-same version of the archive (size and ETag), the same target and the same options, and only while all runs that were
-exported before it are in the target. What lies between the mark and the end is read again.
+A mark is an access point before every run that is not yet exported. It is used only with the same version of the
+archive (size and ETag), the same target and the same options, and only while all runs that were exported before it are
+in the target. The bytes after the mark are read again.
 """
 
 import base64
@@ -30,7 +30,7 @@ _STEPS = 400  # marks in an archive, at least
 
 @dataclass(frozen=True)
 class Mark:
-    """Where to go on.
+    """Where to continue.
 
     Attributes:
         point: Where reading begins.

@@ -1,4 +1,4 @@
-"""A seek index beside an archive, `<archive>.seek`, through which one run is read without reading what lies before it.
+"""The seek index of an archive, `<archive>.seek`, with which one run is read without reading what precedes it.
 
 Format, numbers little-endian: the 8 bytes `HELDOUT3`, the length of the table (uint64), the table (compressed by gzip),
 then a window of 32 KiB for each point that has one. The table is lines of JSON: what the archive is, then its access
@@ -33,7 +33,7 @@ IndexedPoint = tuple[int, int, int | None]  # packed byte, unpacked byte, CRC-32
 
 @dataclass(frozen=True)
 class SeekIndex:
-    """What an index says, without its windows.
+    """The contents of a seek index, without its windows.
 
     Attributes:
         size: Bytes of the archive.

@@ -1,6 +1,6 @@
-"""A seek index that somebody else made, named by its path or URL, and by its SHA-256: `https://…/x.seek#sha256=…`.
+"""A seek index from somebody else, named by path or URL and its SHA-256: `https://…/x.seek#sha256=…`.
 
-An index is trusted as weights are: a forged one yields other bytes, and it can name bytes whose checksums are right.
+A seek index must be trusted like weights: a forged one can name other bytes, even bytes with valid checksums.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ _MARK = "#sha256="
 def checked_index(name: str) -> str:
     """Return where an index can be read.
 
-    One with a digest is read whole and compared; from a URL it is fetched into the cache once. One without is taken
-    at its word, of which a warning says whose it is.
+    If the name has a digest, the index is read and compared; from a URL it is fetched into the cache once. Without a
+    digest it is used unchecked, with a warning.
 
     Raises:
         ZooError: If the digest is none, the file cannot be read, or it is another.

@@ -1,4 +1,4 @@
-"""Runs of a published archive become runs of a zoo: one pass over its packed bytes, nothing unpacked to disk."""
+"""Export the runs of a published archive to a zoo in one pass over its packed bytes, without unpacking to disk."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
@@ -35,10 +35,10 @@ def export_archive(
     etag: str | None = None,
     marks: Marks | None = None,
 ) -> Iterator[Outcome]:
-    """Export runs out of an archive while its packed bytes go by.
+    """Export runs from an archive while its packed bytes are read.
 
     Members may come in any order. Each run appears in the zoo whole or not at all, so the work can be interrupted at
-    any moment; the next call reads the stream again but converts only what is missing. When the selection names
+    any moment. The next call reads the stream again, but converts only missing runs. When the selection names
     experiment, subset ratios and runs, and all of them have come, the rest is not read, nor the archive's MD5 known.
 
     Args:
@@ -48,7 +48,7 @@ def export_archive(
         selection: What to export; all by default.
         md5: The archive's expected MD5; by default the one published for its experiment, if there is one.
         workers: Number of threads that convert while another inflates and a third hashes.
-        overwrite: Export also what is in the zoo already.
+        overwrite: Also export runs that are in the zoo already.
         progress: Called with every number of packed bytes read.
         ignore: Patterns such as `model/ema/*` of variables that are left out though they lie under `model/`.
         tell: Called with a line when the work ends early.

@@ -1,7 +1,7 @@
 """The headers of a tar archive (POSIX.1-1988 ustar, POSIX.1-2001 pax, GNU), read from its stream one after another.
 
-Python's own reader keeps what it reads (members, global headers, maps of sparse files) for as long as an archive goes
-on, and takes a damaged header for its end. Here each header costs a bounded number of bytes, and is forgotten.
+Python's `tarfile` keeps everything that it reads (members, global headers, maps of sparse files) until the end of the
+archive, and treats a damaged header as the end. Here each header takes a bounded number of bytes, and is not kept.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""An unpacked TensorFlow archive as a zoo that is only read: `<experiment>/<subset_ratio>/<run>/checkpoints/...`."""
+"""An unpacked TensorFlow archive as a read-only zoo: `<experiment>/<subset_ratio>/<run>/checkpoints/...`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 class TensorFlowTree:
     """An unpacked archive: the folder of one experiment, or of several.
 
-    A run is there when its folder has checkpoints, which stand for the record; or aux arrays alone, for those who
-    unpacked no more, and then it can be counted and not loaded. Ratios may be spelled in any way.
+    A run is there when its folder has checkpoints, which take the place of the record. If only the aux arrays were
+    unpacked, statistics can use the run, but it cannot be loaded. Ratios may be written in any way, such as `0.70`.
 
     Args:
         root: The folder.

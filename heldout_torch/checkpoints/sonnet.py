@@ -1,4 +1,4 @@
-"""From the variables of a Sonnet network to the state dict of this package's."""
+"""Convert the variables of a Sonnet network to the state dict of this package's network."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`heldout <verb>`: a thin face over the package. One file a verb, each with `configure` and what it runs."""
+"""`heldout <verb>`, the command line. Each verb has a file with `configure` and the function that it runs."""
 
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""`heldout declare`: the file that makes a data set and a network of one's own an experiment."""
+"""`heldout declare`: write the file of an experiment with a user's own data set and network."""
 
 import argparse
 import inspect

@@ -1,4 +1,4 @@
-"""Work on many things as a command shows it: progress drawn, errors printed, and all counted."""
+"""Follow the work of a command: draw progress, print errors, and count outcomes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from heldout_torch.zoo.keys import RunKey
 
 
 class Followed(Protocol):
-    """What became of one run: see `heldout_torch.zoo.copy.Outcome`."""
+    """The outcome of one run: see `heldout_torch.zoo.copy.Outcome`."""
 
     @property
     def key(self) -> RunKey | None: ...  # noqa: D102

@@ -1,4 +1,4 @@
-"""What a command says: on standard output what was asked for, on standard error what went wrong."""
+"""Output of commands: results on standard output, errors on standard error."""
 
 import argparse
 import errno

@@ -1,4 +1,4 @@
-"""`heldout report`: an experiment as a page to look at."""
+"""`heldout report`: write a page that shows an experiment."""
 
 import argparse
 import shlex

@@ -1,4 +1,4 @@
-"""What `verify` and `evaluate` share: which runs are evaluated on what, and how."""
+"""Options that `verify` and `evaluate` share: which runs are evaluated, on which data, and how."""
 
 import argparse
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`heldout warm-up`: compile ahead what the first statistics and the first ImageNet images would wait for."""
+"""`heldout warm-up`: compile the kernels of statistics and ImageNet images in advance."""
 
 import argparse
 import time

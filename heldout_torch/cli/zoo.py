@@ -1,4 +1,4 @@
-"""`heldout zoo`: look after a zoo, and carry runs to and from remote ones."""
+"""`heldout zoo`: list, check and index a zoo, and copy runs to and from remote zoos."""
 
 import argparse
 

@@ -1,1 +1,1 @@
-"""Bytes and arrays at rest: atomic files, URLs, npz files, threads, progress. Knows no runs and no torch."""
+"""Stored bytes and arrays: atomic files, URLs, npz files, threads, progress; independent of runs and torch."""

@@ -1,6 +1,6 @@
-"""Writing so that a file, or a folder of files, is there whole or not at all.
+"""Write files and folders atomically: a file, or a folder of files, is there whole or not at all.
 
-Writers work under a temporary name, locked as long as they live. What a killed one leaves is removed by `remove_stale`.
+Writers use a temporary name, which is locked while they live. `remove_stale` removes what killed writers left.
 """
 
 import errno

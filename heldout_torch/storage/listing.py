@@ -1,4 +1,4 @@
-"""Which files lie below a folder, on a disk or far away, and what tells that one of them was replaced."""
+"""List the files below a folder, local or remote, with signatures that show whether a file was replaced."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One process at a time, where the file system can say so; where it cannot, nobody waits."""
+"""File locks between processes; on file systems without locks, nobody waits."""
 
 import os
 import time

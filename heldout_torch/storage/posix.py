@@ -1,4 +1,4 @@
-"""What operating and file systems can do or cannot: each call says so instead of failing where it is not there."""
+"""Calls that not every operating system or file system has: each returns whether it is available."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""What is tried again when something far away fails, how long is waited, and what is said meanwhile and in the end."""
+"""Repeat requests that fail: which failures are temporary, how long to wait, and what to report."""
 
 import logging
 import re

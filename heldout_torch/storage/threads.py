@@ -1,4 +1,4 @@
-"""Work on many things at once, a bounded number ahead of its use."""
+"""Do work in threads, a bounded number of items ahead of their use."""
 
 import os
 from collections import deque

@@ -1,4 +1,4 @@
-"""Bytes of files on disks, web servers and in buckets, named by path or URL, through fsspec."""
+"""Read and write files on disks, on web servers and in buckets, by path or URL, through fsspec."""
 
 import uuid
 from contextlib import suppress

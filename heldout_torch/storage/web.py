@@ -1,4 +1,4 @@
-"""Answers of web servers: as they were sent, no longer than what was asked for, and not for ever."""
+"""Read from web servers, with bounds on the size and the time of an answer."""
 
 import asyncio
 import re

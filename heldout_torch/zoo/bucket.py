@@ -16,9 +16,9 @@ from heldout_torch.zoo.writing import WritingZoo
 
 
 class BucketZoo(WebZoo, WritingZoo):
-    """A zoo in a bucket: read through the cache as one on a web server, listed, and written.
+    """A zoo in a bucket: read through the cache, as on a web server, and also listed and written.
 
-    What lies in it, and where, is the same as in a folder: the files of a run have the same bytes.
+    The files have the same names and bytes as in a folder.
     """
 
     def keys(self, experiment: str | None = None) -> list[RunKey]:

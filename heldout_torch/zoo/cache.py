@@ -1,7 +1,7 @@
-"""Where what was fetched from zoos on web servers and in buckets is kept, and how a file gets there.
+"""The cache of files that were fetched from zoos on web servers and in buckets.
 
-The cache lies in `HELDOUT_TORCH_CACHE`, else in `heldout_torch` in the folder of `torch.hub`. Each remote zoo has a
-folder there, which is itself a zoo. No file enters it, and none is used from it, without the recorded SHA-256.
+The cache is the folder `HELDOUT_TORCH_CACHE`, else `heldout_torch` in the folder of `torch.hub`. Each remote zoo has a
+folder there, which is itself a zoo. A file is put there, and used from there, only if it has the recorded SHA-256.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def unwritable(where: object, error: OSError, so: str = "") -> str:
 
 
 class Cache:
-    """What is kept of one remote zoo.
+    """The cache of one remote zoo.
 
     Args:
         location: The zoo's URL.

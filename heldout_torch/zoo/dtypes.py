@@ -1,4 +1,4 @@
-"""Models with half the bytes: which weights are stored in 16 bits, and which runs may not be mixed with others."""
+"""Models stored in 16 bits: which weights are rounded, and the names of the dtypes."""
 
 from collections.abc import Mapping
 

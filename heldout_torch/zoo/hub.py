@@ -1,8 +1,8 @@
 """A zoo in a data set of the Hugging Face Hub, `hf://datasets/USER/NAME`.
 
-It is read like one on a web server. Since the Hub allows about 128 commits an hour, what is put is held back until
-there are enough runs for a commit; large files are sent ahead of it, so that memory is bounded. A run's record is in
-the same commit as its files. The last commit of a `with` block has the manifest and the data set's card.
+It is read like a zoo on a web server. The Hub allows about 128 commits an hour, so runs are held back until there are
+enough for a commit. Large files are uploaded before the commit, so memory is bounded. The record of a run is in the
+same commit as its files. The last commit of a `with` block has the manifest and the data set's card.
 """
 
 import threading
@@ -27,9 +27,9 @@ HELD = 2**28  # bytes held before they are sent ahead of their commit
 
 
 class HubZoo(WebZoo, WritingZoo):
-    """A zoo on the Hub: read through the cache as one on a web server, and written by few commits.
+    """A zoo on the Hub: read through the cache, as on a web server, and written in few commits.
 
-    What lies in it, and where, is the same as in a folder: the files of a run have the same bytes.
+    The files have the same names and bytes as in a folder.
     """
 
     def __init__(self, location: str, offline: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is there is not always what would be written: whoever copies is told of runs of another dtype or model."""
+"""Find runs in a target that differ in dtype or model from what would be written there."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""A list of runs as people look at it."""
+"""A list of runs that a notebook shows as a table."""
 
 from collections.abc import Iterable
 from typing import Any, Self, SupportsIndex, overload

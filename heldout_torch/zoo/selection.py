@@ -1,4 +1,4 @@
-"""Which runs of a place are taken."""
+"""Select runs of a place."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""A zoo on a web server, which only serves.
+"""A zoo on a web server, which can only be read.
 
-A run is fetched once into a local cache, see `heldout_torch.zoo.cache`. To load one run, its record and its own files
-are asked for; the manifest is asked for once, by what needs to know all the runs, or if a run has no record.
+A run is fetched once into a local cache, see `heldout_torch.zoo.cache`. To load one run, only its record and its files
+are requested. The manifest is requested once, if all runs have to be known, or if a run has no record.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What folders and buckets that take runs have in common."""
+"""What writable folders and buckets have in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from heldout_torch.data import Dataset, load_dataset
 from heldout_torch.devices import all_devices, find_devices
 from heldout_torch.errors import HeldoutError
 from heldout_torch.storage.files import check_new_file, check_writable
-from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, local_path
+from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, environment, local_path
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
 from heldout_torch.zoo.selection import Selection
@@ -99,7 +98,7 @@ def folder_to_write(text: str) -> Path:
 
 def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE, optional: bool = False) -> None:
     """Add the place of runs that is read; the environment may name it."""
-    default = os.environ.get(ZOO_VARIABLE)
+    default = environment(ZOO_VARIABLE)
     how = {"nargs": "?", "default": default} if default or optional else {}
     parser.add_argument(name, metavar=name.upper(), help=f"{what} (default: ${ZOO_VARIABLE})", **how)  # type: ignore[arg-type]
 

@@ -1,14 +1,13 @@
 """The parser of every verb, and of every action of a verb."""
 
 import argparse
-import os
 import re
 from typing import Any, NoReturn
 
 from heldout_torch.cli.output import say
 from heldout_torch.errors import nearest
 from heldout_torch.plugins import load_plugins
-from heldout_torch.storage.paths import ZOO_VARIABLE
+from heldout_torch.storage.paths import ZOO_VARIABLE, environment
 
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
 _REQUIRED = re.compile(r"arguments are required: (.*)")
@@ -34,7 +33,7 @@ class HelpfulParser(argparse.ArgumentParser):
         for action in self._actions:
             if {action.metavar, *action.option_strings} & lacking and (found := _BY_DEFAULT.search(action.help or "")):
                 return f"; or set {found[1]}"
-        if lacking & {"ZOO", "--zoo", "REMOTE"} and os.environ.get(ZOO_VARIABLE):
+        if lacking & {"ZOO", "--zoo", "REMOTE"} and environment(ZOO_VARIABLE):
             return f"; {ZOO_VARIABLE} names only where runs are read; name where to write"
         return ""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
-from heldout_torch.data.checks import SplitName, as_index, check_split
+from heldout_torch.data.checks import SplitName, as_batch_size, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.data.rows import as_classes, as_divisor, as_tensor, check_rows
 from heldout_torch.devices import any_device
@@ -122,7 +122,7 @@ class ArrayDataset:
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
         """As in `Dataset`; the images are moved as they are stored, as a whole, and divided on the device."""
-        return _batches(self._rows(split).to(any_device(device)), batch_size, self.divide_by)
+        return _batches(self._rows(split).to(any_device(device)), as_batch_size(batch_size), self.divide_by)
 
     def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
         """As in `Dataset`, for `none` and `crop-flip`; the images move to the device as a whole."""

@@ -41,6 +41,21 @@ def as_index(index: Any) -> int:
     raise DataError(f"example {reprlib.repr(index)}: expected a published index, an integer{several}")
 
 
+def as_batch_size(size: Any) -> int:
+    """Return a number of examples from 1, given as anything like an integer.
+
+    Raises:
+        DataError: If it is none.
+    """
+    try:
+        number = 0 if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise DataError(f"batch_size is {reprlib.repr(size)}, expected a number from 1")
+    return number
+
+
 def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:
     """Check that labels (n,) are classes.
 

@@ -83,7 +83,11 @@ class Dataset(Protocol):
         ...
 
     def batches(self, split: SplitName, batch_size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Iterate over a split once, in order of published index; examples without an image are left out."""
+        """Iterate over a split once, in order of published index; examples without an image are left out.
+
+        Raises:
+            DataError: If there is no such split or device, or the batch size is no number from 1.
+        """
         ...
 
     def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.augment import random_box
-from heldout_torch.data.checks import SPLITS, SplitName, as_index, check_split
+from heldout_torch.data.checks import SPLITS, SplitName, as_batch_size, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.data.imagenet_files import FoundFiles, images_below, match_files
 from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
@@ -106,7 +106,7 @@ class ImageNet:
         Raises:
             DataError: As `paths`, and if an image cannot be decoded.
         """
-        return self._batches(check_split(split), batch_size, any_device(device))
+        return self._batches(check_split(split), as_batch_size(batch_size), any_device(device))
 
     def _batches(self, split: SplitName, batch_size: int, device: str | torch.device) -> Iterator[Batch]:
         there = torch.tensor([index for index, path in enumerate(self.paths(split)) if path], device="cpu")

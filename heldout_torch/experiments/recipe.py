@@ -2,6 +2,8 @@
 
 import reprlib
 from dataclasses import dataclass, fields
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +15,9 @@ _CHOICES = {
     "augmentation": ("none", "crop-flip", "resized-crop-flip"),
     "precision": ("float32", "tf32", "bf16"),
 }
+
+
+_NUMBERS = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "ramp")
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        """Check the values.
+        """Make numbers of NumPy's and others like them, and check the values.
 
         Raises:
             HeldoutError: If one is out of its range.
         """
+        for field in fields(self):
+            if field.name in _NUMBERS:
+                object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         for name in ("epochs", "batch_size"):
             _require(_is_number(getattr(self, name), int) and getattr(self, name) >= 1, self, name, "a number from 1")
         _require(_is_number(self.learning_rate) and self.learning_rate > 0, self, "learning_rate", "above 0")
@@ -113,6 +121,14 @@ def read_recipe(path: str | Path) -> Recipe:
         HeldoutError: If the file cannot be read, is not TOML, or is not a recipe.
     """
     return Recipe.from_record(read_toml(path), str(path))
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as an int or a float; of NumPy's short floats the shortest decimal. Other things stay as is."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in tuple("iuf") and getattr(value, "ndim", 1) == 0:
+        return float(str(value)) if kind == "f" else int(value)
+    return float(value) if isinstance(value, Decimal | Fraction) else value
 
 
 def _is_number(value: Any, kind: Any = (int, float)) -> bool:

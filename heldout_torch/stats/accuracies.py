@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError, warn
-from heldout_torch.stats.arguments import as_kind, as_number
+from heldout_torch.stats.arguments import as_kind, as_subset_ratio
 from heldout_torch.stats.columns import Columns
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
@@ -91,9 +91,8 @@ def accuracy_columns(accuracies: Mapping[float, Accuracies]) -> Columns:
     Args:
         accuracies: By subset ratio.
     """
-    for ratio, found in as_kind(accuracies, Mapping, "accuracies").items():  # type: ignore[type-abstract]
-        as_number(ratio, "subset ratio")
-        as_kind(found, Accuracies, "accuracies")
+    given = as_kind(accuracies, Mapping, "accuracies").items()  # type: ignore[type-abstract]
+    accuracies = {as_subset_ratio(ratio): as_kind(found, Accuracies, "accuracies") for ratio, found in given}
     ratios = sorted(accuracies)
     columns = {
         "subset_ratio": np.array(ratios),

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from heldout_torch.errors import DataError, nearest, one_line
+from heldout_torch.errors import DataError, ZooError, nearest, one_line
+from heldout_torch.zoo.keys import as_ratio
 
 T = TypeVar("T")
 
@@ -28,18 +29,31 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
 
 
 def as_number(value: Any, name: str, expected: str = "a number") -> float:
-    """Return a number that is not NaN.
+    """Return a number that is not NaN; a bool, which stands at a wrong place, is none.
 
     Raises:
         DataError: If it is none; `name` is what the error calls it, and `expected` what should have been there.
     """
+    none = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
     try:
-        number = float("nan") if isinstance(value, str | bytes) or np.ndim(value) else float(value)
+        number = float("nan") if none or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if np.isnan(number):
         raise DataError(f"{name} is {shortened(value)}, expected {expected}")
     return number
+
+
+def as_subset_ratio(value: Any) -> float:
+    """Return a subset ratio as `heldout_torch.load_run` takes it, or any other number, which some tables can have.
+
+    Raises:
+        DataError: If it is no number.
+    """
+    try:
+        return as_ratio(value)
+    except ZooError:
+        return as_number(value, "subset ratio", "a share such as 0.7, and a run table by it")
 
 
 def as_fraction(value: Any, name: str) -> float:

@@ -1,6 +1,5 @@
 """A checked copy of each published file on this machine: of a local folder, of the cache, or fetched."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from heldout_torch.storage.digests import digest_of, matches
 from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.offline import check_network
-from heldout_torch.storage.paths import Location, local_path
+from heldout_torch.storage.paths import Location, environment, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import read_range
 from heldout_torch.zoo.cache import cache_root, unwritable
@@ -39,7 +38,7 @@ def fetch_published(name: str, folder: Location | None = None) -> Path:
 
 def fetch_file(file: PublishedFile, folder: Location | None) -> Path:
     """Return the path of one file, as `fetch_published` does."""
-    copies = folder if folder is not None else os.environ.get(FOLDER_VARIABLE) or None
+    copies = folder if folder is not None else environment(FOLDER_VARIABLE) or None
     local = None if copies is None else local_path(copies)
     if local is not None and (local / file.name).is_file():
         if not matches(local / file.name, file.check):

@@ -3,7 +3,6 @@
 It is `published.toml`, or what `HELDOUT_TORCH_PUBLISHED_LIST` names, such as a list with the addresses of a mirror.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 from heldout_torch.errors import DataError, nearest
 from heldout_torch.experiments.toml_files import parse_toml, read_toml
-from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.paths import environment, local_path
 
 LIST_VARIABLE = "HELDOUT_TORCH_PUBLISHED_LIST"
 KINDS = ("scores", "memorization", "pairs", "classwise")
@@ -75,7 +74,7 @@ def list_published() -> dict[str, Published]:
     Raises:
         HeldoutError: If the list that `HELDOUT_TORCH_PUBLISHED_LIST` names is not readable.
     """
-    where = os.environ.get(LIST_VARIABLE) or ""
+    where = environment(LIST_VARIABLE)
     table = read_toml(local_path(where)) if where else parse_toml(_LIST.read_bytes(), _LIST.name)
     try:
         return {name: _published(name, entry, table["files"]) for name, entry in table["names"].items()}

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_number, shortened
+from heldout_torch.stats.arguments import as_subset_ratio, shortened
 from heldout_torch.stats.counting.bits import unpack
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
@@ -64,9 +64,10 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
         raise DataError("no tables given, expected a run table, or several in a dictionary by subset ratio")
     seen: dict[str, _Table] = {}
     first = next(iter(tables.values()))
-    for ratio, table in tables.items():
+    found: dict[float, _Table] = {}
+    for given, table in tables.items():
         if not isinstance(table, AnyTable):
-            raise DataError(f"{ratio!r}: {type(table).__name__}, expected a run table by subset ratio")
+            raise DataError(f"{given!r}: {type(table).__name__}, expected a run table by subset ratio")
         if isinstance(table, RunTable) != isinstance(first, RunTable):
             raise DataError("run tables and output tables cannot be mixed")
         sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
@@ -75,10 +76,13 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
                 f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
                 f"has {sizes[1][0]} and {sizes[1][1]}; all tables must be for one data set"
             )
-        as_number(ratio, "subset ratio", "a share such as 0.7, and a run table by it")
-        if not abs(float(ratio) - table.subset_ratio) <= _RATIO_APART:
+        ratio = as_subset_ratio(given)
+        if ratio in found:
+            raise DataError(f"two tables are given for subset ratio {ratio!r}; join them with concat")
+        found[ratio] = table
+        if not abs(ratio - table.subset_ratio) <= _RATIO_APART:
             raise DataError(
-                f"the table given for subset ratio {float(ratio)!r} has runs that trained on a share of "
+                f"the table given for subset ratio {ratio!r} has runs that trained on a share of "
                 f"{table.subset_ratio:.4g}, such as {table.keys[0]}"
             )
         if shared := [key for key in table.keys if key in seen]:
@@ -87,4 +91,4 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
             if key.count("/") == 2 or np.array_equal(mine, theirs):  # names such as `0` may be of different runs
                 raise DataError(f"run {key} is in two of the tables, and would count twice")
         seen |= dict.fromkeys(table.keys, table)
-    return {ratio: tables[ratio] for ratio in sorted(tables)}
+    return {ratio: found[ratio] for ratio in sorted(found)}

@@ -4,7 +4,6 @@ Files are read from the Hub's web server as from any other. Listing and committi
 The Hub limits commits an hour and requests in five minutes; it answers 429 and says how long to wait.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from heldout_torch.errors import ZooError
 from heldout_torch.optional import require
 from heldout_torch.storage.offline import check_network
+from heldout_torch.storage.paths import environment
 from heldout_torch.storage.retries import retried
 
 HUB = "hf://"
@@ -38,7 +38,7 @@ def split(location: str) -> tuple[str, str, str]:
 def address(location: str) -> str:
     """Return the `https://` address of a file on the Hub; `HF_ENDPOINT` may name another server."""
     name, revision, path = split(location)
-    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    endpoint = (environment("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     return f"{endpoint}/datasets/{name}/resolve/{revision}/{quote(path)}"
 
 
@@ -47,7 +47,7 @@ def token() -> str | None:
     try:
         from huggingface_hub import get_token
     except ImportError:
-        return os.environ.get("HF_TOKEN", "").strip() or None
+        return environment("HF_TOKEN") or None
     return get_token()
 
 

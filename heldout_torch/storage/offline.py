@@ -2,16 +2,18 @@
 included; a Ray cluster's own connections are the exception, since they are asked for by name and fetch nothing.
 """
 
-import os
-
 from heldout_torch.errors import ZooError
+from heldout_torch.storage.paths import environment
 
 OFFLINE_VARIABLE = "HELDOUT_TORCH_OFFLINE"
 
 
 def is_offline() -> bool:
-    """Return whether the environment variable `HELDOUT_TORCH_OFFLINE` forbids any use of the network."""
-    return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
+    """Return whether the environment variable `HELDOUT_TORCH_OFFLINE` forbids any use of the network.
+
+    It does unless it is empty, or `0`, `false`, `no` or `off`.
+    """
+    return environment(OFFLINE_VARIABLE).lower() not in ("", "0", "false", "no", "off")
 
 
 def why_offline(otherwise: str = "name a place on this machine") -> str:

@@ -76,6 +76,11 @@ def place(value: Location) -> Path | str:
         raise DataError(f"{text}: there is no such user, or no home folder") from None
 
 
+def environment(name: str) -> str:
+    """Return a variable of the environment without the spaces and quotes around it; nothing if it is not set."""
+    return _bare(os.environ.get(name, ""))
+
+
 def check_folder_name(folder: Path | str) -> None:
     """Check that what is to be a folder is not called like a file, which somebody expected there.
 

@@ -36,10 +36,8 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
         )
     check_complete(dataset, "new runs")
     check_preprocessing(dataset, experiment.preprocessing, experiment.name)
-    if not 0 < work.subset_ratio < 1:
-        raise HeldoutError(f"subset ratio {work.subset_ratio!r} is not between 0 and 1")
-    if not work.runs or min(work.runs) < 0 or max(work.runs) >= 2**32:
-        raise HeldoutError("expected at least one run, numbered from 0 to 2^32 - 1: the number is the seed")
+    if not work.runs:
+        raise HeldoutError("expected at least one run")
     size = len(work.subset_of(work.runs[0]))
     if size < recipe.batch_size:
         raise HeldoutError(f"the subset has {size} examples, fewer than one batch of {recipe.batch_size}")

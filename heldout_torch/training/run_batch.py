@@ -9,9 +9,10 @@ import numpy as np
 
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.training.subsets import draw_subset, epoch_orders
+from heldout_torch.zoo.keys import RunNumbers, as_ratio, as_runs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunBatch:
     """Runs that are trained together, and everything except the data set that determines the result.
 
@@ -19,8 +20,11 @@ class RunBatch:
         experiment: The experiment of the runs.
         recipe: How the runs are trained.
         subset_ratio: Share of the training set that each sees.
-        runs: Numbers of the runs.
+        runs: Numbers of the runs, given as `heldout_torch.load_runs` takes them.
         subset: Published indices that all runs train on, int64; None for a random subset for each run.
+
+    Raises:
+        ZooError: If the subset ratio is not between 0 and 1, or a run is not a number from 0 to 2^32 - 1.
     """
 
     experiment: Experiment
@@ -28,6 +32,17 @@ class RunBatch:
     subset_ratio: float
     runs: tuple[int, ...]
     subset: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Convert numbers of other types, such as NumPy's."""
+        object.__setattr__(self, "subset_ratio", as_ratio(self.subset_ratio))
+        object.__setattr__(self, "runs", tuple(as_runs(self.runs)))
+
+    def __repr__(self) -> str:
+        return (
+            f"RunBatch({self.experiment.name}/{self.subset_ratio!r}, runs {RunNumbers.of(self.runs)}, {self.recipe}"
+            + (")" if self.subset is None else f", on a subset of {len(self.subset)} examples)")
+        )
 
     def subset_of(self, run: int) -> np.ndarray:
         """Return the published indices that a run trains on, int64."""

@@ -17,7 +17,7 @@ from heldout_torch.errors import ZooError, warn
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.storage.locks import locked
-from heldout_torch.storage.paths import local_path
+from heldout_torch.storage.paths import environment, local_path
 from heldout_torch.storage.urls import read_file, read_range
 from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.keys import RunKey
@@ -34,7 +34,7 @@ def cache_root() -> Path:
     """Return the folder of everything that the package keeps."""
     import torch  # only for the folder of torch.hub
 
-    if named := os.environ.get(CACHE_VARIABLE):
+    if named := environment(CACHE_VARIABLE):
         return local_path(named)
     folder = Path(torch.hub.get_dir()) / "heldout_torch"
     # Of a user without a home (a container's, by number only) torch says ~, which would be a folder wherever one is.

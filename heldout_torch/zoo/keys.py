@@ -28,11 +28,21 @@ class RunKey:
         experiment: Such as `cifar10-inception`.
         subset_ratio: Share of the training set that the run saw, strictly between 0 and 1.
         run: Number of the run, from 0.
+
+    Raises:
+        ZooError: If ratio or run are given otherwise than as a float and an int, and are none.
     """
 
     experiment: str
     subset_ratio: float
     run: int
+
+    def __post_init__(self) -> None:
+        """Make numbers of what is like them, such as NumPy's, or the key would be written otherwise."""
+        if type(self.subset_ratio) is not float:
+            object.__setattr__(self, "subset_ratio", as_ratio(self.subset_ratio))
+        if type(self.run) is not int:
+            object.__setattr__(self, "run", _as_run(self.run))
 
     def __str__(self) -> str:
         return f"{self.experiment}/{self.subset_ratio!r}/{self.run}"
@@ -95,7 +105,7 @@ def as_runs(values: Any) -> list[int]:
     if isinstance(values, str):
         parse_runs(values)  # checks all of it
         return list(dict.fromkeys(run for part in values.split(",") for run in parse_runs(part)))
-    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+    if not isinstance(values, Iterable) or isinstance(values, bytes) or getattr(values, "ndim", 1) == 0:
         return [_as_run(values)]
     return list(map(_as_run, values))
 
@@ -120,7 +130,7 @@ def as_ratio(value: Any) -> float:
             import numpy as np  # there already, or there would be no such number
 
             ratio = float(str(np.dtype(dtype).type(ratio)))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         ratio = math.nan
     if not 0 < ratio < 1:
         raise ZooError(f"subset ratio {value!r} is not a number between 0 and 1")

@@ -9,7 +9,7 @@ from typing import Literal, cast
 from heldout_torch.errors import ZooError
 from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.hub import HUB
-from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name
+from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, environment
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
@@ -52,7 +52,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
         if not hasattr(place, "keys") or not hasattr(place, "location"):
             raise ZooError(f"{place!r} is not a place of runs, expected a path, a URL or a zoo")
         return place
-    location = as_meant(os.environ.get(ZOO_VARIABLE) or sample_zoo() if place is None else place)
+    location = as_meant(environment(ZOO_VARIABLE) or sample_zoo() if place is None else place)
     if is_archive(location):
         from heldout_torch.archives.indexed import IndexedArchive
 

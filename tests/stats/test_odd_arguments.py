@@ -339,12 +339,11 @@ def top_2(table):
 
 
 def test_text_is_no_number_and_none_is_no_name():
-    calls = [lambda it: consistency({it: BITS})]
-    calls += [lambda it: influence_pairs(BITS, None, None, it, same_class=False)]
-    calls += [lambda it: accuracy_columns({it: run_accuracies(BITS)})]
-    for call in calls:
-        with pytest.raises(DataError, match=r"is '0\.6', expected"):
-            call("0.6")
+    with pytest.raises(DataError, match=r"is '0\.6', expected"):
+        influence_pairs(BITS, None, None, "0.6", same_class=False)
+    for call in (lambda it: consistency({it: BITS}), lambda it: accuracy_columns({it: run_accuracies(BITS)})):
+        with pytest.raises(DataError, match="is 'half', expected"):
+            call("half")
     for keys in ([None] * 80, [b"a"] * 80, np.arange(80).astype("S")):
         with pytest.raises(DataError, match=r"keys hold .* expected a list of names"):
             RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, keys, mix_ratios=True)

@@ -351,7 +351,7 @@ def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"ratio": 1.0}, "subset ratio 1.0 is not between 0 and 1"),
+        ({"ratio": 1.0}, "subset ratio 1.0 is not a number between 0 and 1"),
         ({"ratio": 0.01}, "the subset has 14 examples, fewer than one batch of 64"),
         ({"runs": 0}, "at least one run"),
         ({"recipe": replace(SHORT, precision="bf16")}, "not in bf16"),

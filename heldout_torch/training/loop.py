@@ -21,6 +21,7 @@ from heldout_torch.training.stacked_mlp import StackedMLP
 from heldout_torch.training.state import load_state, save_state
 
 SAVE_SECONDS = 180.0  # how often the state of a long training is saved
+LOST_SECONDS = 2.0  # of training, that are not worth a state when it is interrupted
 _PASSES = 3  # what a step costs, in passes of evaluation: forward, and back for activations and for weights
 
 # Told as work is done: how many runs' worth of work it was, and at the end of an epoch its mean loss.
@@ -65,7 +66,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
         device: Where to train.
         state_file: Path or URL, where the state of a long training is saved every few minutes, and read from when the
             training was interrupted. Whoever writes the runs removes it.
-        watch: Called after each step; what it raises ends the training.
+        watch: Called after each step; what it raises ends the training, whose state is saved if that took seconds.
     """
     recipe, runs = batch.recipe, len(batch.runs)
     stack = make_stack(batch, device)
@@ -93,7 +94,12 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
             if step == 0:
                 first_loss.copy_(loss)
             ends = epoch_step == steps_per_epoch - 1
-            watch(step_share, float(epoch_loss.mean()) if ends else None)
+            try:
+                watch(step_share, float(epoch_loss.mean()) if ends else None)
+            except BaseException:  # whoever interrupts the training may want to continue it
+                if time.monotonic() - saved_at > LOST_SECONDS:
+                    save_state(state_file, {**stack.tensors(), "losses": losses}, step + 1)
+                raise
             if ends and not epoch_loss.isfinite().any():
                 watch(step_share * (steps - step - 1), None)
                 break

@@ -272,7 +272,7 @@ def ended_by(number, command, has_begun):
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
     assert "Traceback" not in errors
-    assert "call again to go on" in errors
+    assert "run the command again to continue" in errors
     return process.returncode
 
 

@@ -40,8 +40,8 @@ class KilledError(Exception):
     pass
 
 
-def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8):
-    """Train until a step is made, all steps but the last saved; return the file of the state."""
+def killed_at(steps):
+    """Return what is told of progress, and ends the training at a step."""
     seen = []
 
     def progress(runs, loss):
@@ -49,10 +49,15 @@ def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8):
         if len(seen) == steps:
             raise KilledError
 
+    return progress
+
+
+def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8):
+    """Train until a step is made, all steps but the last saved; return the file of the state."""
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_SECONDS", 0)
         with pytest.raises(KilledError):
-            list(train_runs(work(experiment), load_digits(), zoo, progress=progress))
+            list(train_runs(work(experiment), load_digits(), zoo, progress=killed_at(steps)))
     assert list_runs(zoo) == []
     (state,) = zoo.rglob(".training-*")
     return state
@@ -80,6 +85,23 @@ def test_a_long_training_goes_on_in_the_very_numbers_of_an_undisturbed_one(tmp_p
     resumed_from, found = finish(tmp_path / "b", experiment)
     assert resumed_from == 7
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_an_interruption_keeps_the_last_step(tmp_path, monkeypatch, experiment):
+    """However long ago a state was saved, if any was; a training of moments leaves none."""
+    _, expected = finish(tmp_path / "a", experiment)
+    for seconds, kept in ((0, 8), (60, 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "LOST_SECONDS", seconds)
+            zoo = tmp_path / str(seconds)
+            told = train_runs(work(experiment), load_digits(), zoo, progress=killed_at(8))
+            with pytest.raises(KilledError):
+                list(told)
+        assert len(list(zoo.rglob(".training-*"))) == (1 if kept else 0)
+        resumed_from, found = finish(zoo, experiment)
+        assert resumed_from == kept
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def train_until_killed(zoo, steps):

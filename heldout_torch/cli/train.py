@@ -39,8 +39,8 @@ def configure(parser: Parser) -> None:
     """Add what the verb takes to its parser."""
     parser.description = (
         "Train models on random subsets of a training set, and store them in a zoo. Runs that are in the zoo already "
-        "are skipped, so an interrupted training can be continued: run the same command again. An interruption (Ctrl-C, "
-        "SIGTERM) also keeps the state of the runs that are being trained. Otherwise, as with several devices, on a "
+        "are skipped, so an interrupted training can be continued: run the same command again. An interruption (Ctrl-C "
+        "or SIGTERM) also keeps the state of the runs that are being trained. Otherwise, as with several devices, on a "
         "cluster or at a power failure, these runs are continued from a state that is saved every three minutes."
     )
     add_training_options(parser)

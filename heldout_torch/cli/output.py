@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import json
 import math
 import os
@@ -100,10 +101,15 @@ def show_warning(message: Warning | str, *where: object, **more: object) -> None
 def started() -> Iterator[None]:
     """Begin a command, at whose end all is written, however it ends."""
     _lost.clear()
+    stream, errors = sys.stdout, getattr(sys.stdout, "errors", "strict")
+    if isinstance(stream, io.TextIOWrapper):  # as standard error: a terminal of ASCII is shown ± as \xb1
+        stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
         _flush()
+        if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+            stream.reconfigure(errors=errors)
 
 
 def status() -> int:

@@ -108,7 +108,7 @@ def open_writable(place: Place) -> WritableZoo:
         place: Folder, URL or zoo.
 
     Raises:
-        ZooError: If the place can only be read.
+        ZooError: If the place can only be read, or is the folder of an experiment in a zoo.
         DataError: If a folder would be made with a name that looks like a file's.
     """
     if not isinstance(place, str | os.PathLike):
@@ -121,6 +121,12 @@ def open_writable(place: Place) -> WritableZoo:
             raise ZooError(f"{location}: is a file, expected the folder of a zoo")
         elif location.is_dir() and _what_lies_in(location) == "checkpoints":
             raise ZooError(f"{location}: is a TensorFlow archive, which cannot be written; name the folder of a zoo")
+        elif location.is_dir() and location in experiment_folders(location).values():
+            # Its runs would be filed a second time below it, and its manifest would name none.
+            raise ZooError(
+                f"{location}: is the folder of one experiment; runs are written into the zoo that holds it, "
+                f"{location.absolute().parent}"
+            )
         else:
             zoo = FolderZoo(location)
         check_folder_name(location)

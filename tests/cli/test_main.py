@@ -239,6 +239,15 @@ def test_a_full_output_is_one_line_and_exit_status_1(zoo, words, unbuffered, mon
     assert process.returncode == 1
 
 
+def test_a_terminal_that_lacks_a_letter_is_shown_its_number(zoo):
+    words = f"heldout stats accuracy {zoo} --experiment digits-mlp-tf"
+    process = shell(f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {words}; PYTHONIOENCODING=ascii:strict {words}")
+    assert process.stderr == ""
+    first, second = process.stdout.splitlines()
+    assert first == second
+    assert "train 1.0000 \\xb1 0.0000" in first
+
+
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_standard_files_are_no_matter(tmp_path, closed):
     (tmp_path / "quick.toml").write_text(QUICK)

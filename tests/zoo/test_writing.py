@@ -13,7 +13,7 @@ import pytest
 import s3fs
 import torch
 
-from heldout_torch import AuxArrays, ZooError, build_model, load_run
+from heldout_torch import AuxArrays, ZooError, build_model, list_runs, load_run
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo import RunMetadata, known_experiments, model_file, web
@@ -258,6 +258,15 @@ def test_an_own_experiment_is_declared(zoo):
     write_file(f"{zoo.location}/mine/experiment.json", b"{")
     with pytest.raises(ZooError, match=r"mine/experiment.json: cannot be read as JSON"):
         open_zoo(zoo.location).experiment("mine") if isinstance(zoo, FolderZoo) else zoo.declare(mine)
+
+
+def test_runs_are_not_written_into_the_folder_of_an_experiment(tmp_path):
+    """They were filed below it once more, and `zoo index` there wrote a manifest that called every run damaged."""
+    with open_writable(tmp_path / "zoo") as zoo:
+        zoo.put(**a_run())
+    with pytest.raises(ZooError, match=rf"zoo/digits-mlp: is the folder of one experiment; .* {tmp_path}/zoo$"):
+        open_writable(tmp_path / "zoo/digits-mlp")
+    assert len(list_runs(tmp_path / "zoo/digits-mlp")) == 1
 
 
 @pytest.mark.parametrize("zoo", ["http://127.0.0.1:1/zoo", "https://example.org/zoo", "archive.tar.gz"])

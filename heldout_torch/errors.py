@@ -89,7 +89,12 @@ def of_run(key: object, message: str) -> str:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is."""
+    """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is.
+
+    A name that is only the first part of others, such as `cifar10` of `cifar10-inception`, means the shortest of them.
+    """
     names = {known_name.lower(): known_name for known_name in known}
-    found = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    word = str(name).lower()
+    whole = sorted((other for other in names if word and other.startswith((f"{word}-", f"{word}_"))), key=len)
+    found = whole or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {names[found[0]]!r}?" if found else ""

@@ -75,6 +75,13 @@ def test_a_misspelt_name_finds_its_nearest():
     assert nearest("imagenet", known) == ""
 
 
+def test_the_first_part_of_a_name_means_the_whole():
+    known = ["cifar100-pairs", "cifar10-cscores-long", "cifar10-cscores", "digits-mlp-tf", "digits-mlp"]
+    assert nearest("cifar10", known) == "; did you mean 'cifar10-cscores'?"
+    assert nearest("Digits", known) == "; did you mean 'digits-mlp'?"
+    assert nearest("", known) == ""
+
+
 # What errors advise to pass in Python, and the functions that it must be an argument of.
 ADVISED = {
     "allow_missing": [load_dataset],

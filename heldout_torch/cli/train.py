@@ -143,6 +143,8 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     dataset = options.load_data(arguments, experiment.dataset)
     index, shards = arguments.shard
     runs = tuple(islice(arguments.runs, index, None, shards))
+    if not runs:
+        raise HeldoutError(f"shard {index}/{shards} takes none of the {len(arguments.runs)} runs")
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is None and arguments.order is not None:
         raise HeldoutError("--order says how --subset counts examples; give --subset, too")

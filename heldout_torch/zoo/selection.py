@@ -52,7 +52,11 @@ class Selection:
         if not chosen:
             asked = self.experiment, self.subset_ratios, self.runs
             raise ZooError(f"{place}: holds no such run; {described(there, *asked)}")
-        return chosen[self.shard[0] :: self.shard[1]]
+        share = chosen[self.shard[0] :: self.shard[1]]
+        if not share:
+            index, shards = self.shard
+            raise ZooError(f"{place}: shard {index}/{shards} takes none of the {len(chosen)} selected runs")
+        return share
 
     def missing(self, keys: Iterable[RunKey]) -> Iterator[RunKey]:
         """Yield the runs that are asked for by number, and are not among some keys; those of this shard.

@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from heldout_torch import ZooError, copy_runs, list_runs, load_run
+from heldout_torch.cli import main
 from heldout_torch.experiments import Experiment, known_experiments
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
@@ -92,6 +93,19 @@ def test_selection(tree):
     for source, options in [(tree / "absent", {}), (tree, {"runs": [9]}), (renamed / "0.7" / "3", {})]:
         with pytest.raises(ZooError):
             chosen(source, **options)
+
+
+def test_a_shard_that_takes_no_run_is_one_line(tree, tmp_path, capsys):
+    for words in (
+        ["verify", tree],
+        ["evaluate", tree, "--out", tmp_path / "out"],
+        ["export", tree, "--zoo", tmp_path / "zoo"],
+        ["train", "digits-mlp", "--subset-ratio", "0.7", "--runs", "0-5", "--zoo", tmp_path / "zoo"],
+    ):
+        assert main([*map(str, words), "--shard", "6/7"]) == 1
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert "shard 6/7 takes none of the 6 " in said.err
 
 
 def test_shards_together_are_everything(tree, tmp_path):

@@ -32,7 +32,7 @@ def _verbs() -> Iterator[str]:
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield the usage of a verb or an action, and a list of what it takes."""
-    told = argparse.HelpFormatter(parser.prog, width=76)
+    told = parser.formatter_class(parser.prog, width=76)
     own = [action for action in parser._actions if not EVERYWHERE & {*action.option_strings}]
     told.add_usage(None, own, parser._mutually_exclusive_groups, prefix="")
     yield f"```text\n{told.format_help().strip()}\n```\n"

@@ -32,6 +32,8 @@ def lazy_names(
         raise AttributeError(f"module {package!r} has no attribute {name!r}{nearest(name, names_of_package())}")
 
     def names_of_package() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes, *modules})
+        there = vars(sys.modules[package])
+        public = there.get("__all__", ())  # what the package itself uses, such as TYPE_CHECKING, is not told
+        return sorted({*(name for name in there if name.startswith("__")), *public, *homes, *modules})
 
     return get, names_of_package

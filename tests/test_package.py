@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import types
 import venv
 import zipfile
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_everything_public_is_listed_and_found_without_another_import():
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout == "True [6 5 4] memorization\n"
+
+
+def test_what_the_package_itself_uses_is_not_listed():
+    names = {name for name in dir(heldout_torch) if not name.startswith("__")}
+    rooms = {name for name in names if isinstance(getattr(heldout_torch, name), types.ModuleType)}
+    assert names - rooms == {*heldout_torch.__all__}
+    assert not rooms & {"lazy", "optional", "sys"}
+    assert "data" in rooms
 
 
 @pytest.mark.parametrize("room", ["data", "evaluation", "experiments", "models", "report", "stats", "training", "zoo"])

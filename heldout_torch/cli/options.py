@@ -100,7 +100,8 @@ def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PL
     """Add the place of runs that is read; the environment may name it."""
     default = environment(ZOO_VARIABLE)
     how = {"nargs": "?", "default": default} if default or optional else {}
-    parser.add_argument(name, metavar=name.upper(), help=f"{what} (default: ${ZOO_VARIABLE})", **how)  # type: ignore[arg-type]
+    told = f"{what}; may be left out if the environment variable {ZOO_VARIABLE} names it"
+    parser.add_argument(name, metavar=name.upper(), help=told, **how)  # type: ignore[arg-type]
 
 
 def add_selection(parser: argparse.ArgumentParser, shards: bool = False) -> None:

@@ -11,8 +11,17 @@ from heldout_torch.storage.paths import ZOO_VARIABLE, environment
 
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
 _REQUIRED = re.compile(r"arguments are required: (.*)")
-_BY_DEFAULT = re.compile(r"default: \$(\w+)")
+_BY_DEFAULT = re.compile(r"environment variable (\w+) names it")  # as the help of such a place says
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
+
+
+class Formatter(argparse.HelpFormatter):
+    """A formatter whose usage has `[ZOO]` where the environment may name the place."""
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        words = super()._format_args(action, default_metavar)
+        by_variable = not action.option_strings and _BY_DEFAULT.search(action.help or "")
+        return f"[{words}]" if by_variable and action.nargs is None else words
 
 
 class HelpfulParser(argparse.ArgumentParser):
@@ -56,12 +65,13 @@ class Parser(HelpfulParser):
         return options, unknown
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(formatter_class=Formatter, **options)
         told = self.add_argument_group("what is told")
         # Suppressed defaults: an action's parser would write them over what stood before the action.
         told.add_argument(
-            "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress and no summary, only errors"
-        )
+            "--quiet", action="store_true", default=argparse.SUPPRESS,
+            help="no progress and no summary; lists that were asked for, warnings and errors are still written",
+        )  # fmt: skip
         told.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS,
             help="lists and summaries as JSON on standard output, one object per line",

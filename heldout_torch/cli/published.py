@@ -27,8 +27,9 @@ def configure(parser: Parser) -> None:
     fetch.set_defaults(run_verb=_fetch)
     path = actions.add_parser(
         "path",
-        help="print the path of a file",
-        description="Print the path of a published file; fetch it if necessary.",
+        help="print the path of a file, which is fetched first if it is not there",
+        description="Print the path of a published file on this machine. A file that is not in the cache, nor in the "
+        "folder that HELDOUT_TORCH_PUBLISHED names, is fetched from the network first.",
     )
     path.add_argument("name", metavar="NAME", help="such as cifar10-cscores")
     path.set_defaults(run_verb=_path)

@@ -33,10 +33,13 @@ from heldout_torch.stats import (
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.summary import write_classwise
 
-_ORIGINAL = (
-    "Examples are written in the order of the data set's own files, and the file says so. "
-    "The suffix of FILE decides its format: .npz, .csv or .parquet."
-)
+_ORIGINAL = "Examples are written in the order of the data set's own files, and the file says so."
+_FORMATS = "The suffix of FILE decides its format: .npz, .csv or .parquet."
+_ABOUT = {  # of those that differ
+    "accuracy": "Without --out, the table is printed. The suffix of FILE decides its format: .csv or .parquet.",
+    "influence": f"{_ORIGINAL} FILE is an npz file.",
+    "keep": f"The file says how it counts examples. {_FORMATS}",
+}
 
 
 def configure(parser: Parser) -> None:
@@ -79,9 +82,14 @@ def configure(parser: Parser) -> None:
 
 
 def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str, run: object) -> Parser:
-    parser = statistics.add_parser(name, help=f"write {what}", description=f"Write {what}. {_ORIGINAL}")
-    optional = name == "keep"  # by a published score
-    options.add_place(parser, what=f"{options.PLACE}; aux arrays are enough", optional=optional)
+    parser = statistics.add_parser(
+        name, help=f"write {what}", description=f"Write {what}. {_ABOUT.get(name, f'{_ORIGINAL} {_FORMATS}')}"
+    )
+    optional = name == "keep"  # by a published score, or those of a file
+    place = f"{options.PLACE}; aux arrays are enough"
+    if optional:
+        place += "; none is needed if --by names a published score or a file"
+    options.add_place(parser, what=place, optional=optional)
     parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one there")
     parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these runs, such as 0-9,42")
     add_facts_options(parser)
@@ -123,7 +131,7 @@ def _memorization(arguments: argparse.Namespace) -> int:
         arguments,
         f"wrote memorization from {table.runs} runs to {out}; root mean squared error below {bound:.3f}"
         + unscored(missing, table.train_examples),
-        runs=table.runs, without_score=missing, order=facts[0].order, out=out,
+        runs=table.runs, error_bound=bound, without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
     return 0
 

@@ -20,8 +20,10 @@ _AS_STORED = ("imagenet", "digits")  # that count as their files do
 def tfds_order(split: str, n: int) -> np.ndarray:
     """Return the original index of each published index: `tfds_order(split, n)[published]` is `original`.
 
-    For CIFAR and MNIST, whose published indices count in the order of tensorflow-datasets. A published index goes in, a
-    position in the original files (torchvision's) comes out. `original_order` is the inverse; `original_index` returns
+    Only for CIFAR and MNIST, whose published indices count in the order of tensorflow-datasets, and for the size of
+    their splits; another size gives the order of a split of that size. For any other data set use `original_index`, or
+    the method of that name of a loaded data set. A published index goes in, a position in the original files
+    (torchvision's) comes out. `original_order` is the inverse; `original_index` returns
     this array, too, given the name of such a data set.
 
     Source: tensorflow-datasets' shuffler, which sorts by `md5(split name + number)`; the same for `cifar10:3.0.2`,

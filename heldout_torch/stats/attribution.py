@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, warn
 from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
@@ -102,6 +102,12 @@ def lds(
             raise DataError(f"sums of scores of test example {example} are infinite, expected smaller scores")
         _correlate(predicted, table.margins("test", rows[part]).T, times, correlations[part])
     known = ~np.isnan(correlations)
+    if unknown := int((~known[:, 0]).sum()):
+        warn(
+            f"{unknown} of {len(rows)} test examples have no linear datamodeling score: their predictions, which are "
+            "sums of scores, or their margins are the same for all runs",
+            0,
+        )
     number = known.sum(0)  # (1 + resamples,); of few runs a resample may hold one alone, and rank nothing
     means = np.where(known, correlations, 0).sum(0) / np.where(number > 0, number, np.nan)
     found = means[1:][number[1:] > 0]

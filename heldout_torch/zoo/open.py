@@ -25,6 +25,7 @@ from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
 from heldout_torch.zoo.writing import WritingZoo
 
+_PLACES = "the folder or URL of a zoo, an unpacked TensorFlow archive, or a packed one (.tar.gz) with its seek index"
 Place = str | os.PathLike[str] | Zoo  # where a place that holds runs is asked for
 
 
@@ -65,9 +66,9 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: str | Non
         web = location.startswith(("http://", "https://"))
         return WebZoo(location, offline) if web else BucketZoo(location, offline)
     if location.is_file():
-        raise ZooError(f"{location}: is a file, expected the folder of a zoo, or an archive (.tar.gz)")
+        raise ZooError(f"{location}: is a file of another kind; runs are read from {_PLACES}")
     if not location.is_dir():
-        raise ZooError(f"{location}: there is no such folder, expected a zoo or an unpacked TensorFlow archive")
+        raise ZooError(f"{location}: there is no such folder; runs are read from {_PLACES}")
     return _folder(location)
 
 

@@ -3,6 +3,7 @@
 Also of cli/output.py.
 """
 
+import argparse
 import re
 import resource
 import tracemalloc
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heldout_torch.cli import main
+from heldout_torch.cli import VERBS, main, verb_parser
 from heldout_torch.cli.output import as_advised
 from heldout_torch.data import load_digits
 from heldout_torch.experiments import known_experiments
@@ -130,6 +131,49 @@ def test_the_environment_names_the_zoo_that_is_read(zoo, tmp_path, monkeypatch, 
         with pytest.raises(SystemExit) as stop:
             main(words)
         assert stop.value.code == 2
+
+
+def parsers():
+    """Yield the words and the parser of every verb, or of every action of one."""
+    for verb in VERBS:
+        parser = verb_parser(verb)
+        some = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        yield from ((f"{verb} {name}", action) for name, action in some[0].items()) if some else ((verb, parser),)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_every_place_that_the_environment_may_name_is_shown_so(named, monkeypatch):
+    if named:
+        monkeypatch.setenv("HELDOUT_TORCH_ZOO", "ZOO")
+    found = {}
+    for words, parser in parsers():
+        usage = parser.format_usage()
+        for action in parser._actions:
+            if action.metavar in ("ZOO", "SOURCE") and not action.option_strings:
+                by_variable = "may be left out if the environment variable HELDOUT_TORCH_ZOO names it" in action.help
+                assert (f" [{action.metavar}]" in usage) == by_variable, words
+                found.setdefault(by_variable, set()).add(words)
+    assert found.pop(False) == {"archive inspect", "zoo index"}  # an archive alone; it is written
+    assert found[True] >= {
+        "verify",
+        "evaluate",
+        "export",
+        "report",
+        "zoo list",
+        "zoo push",
+        "stats keep",
+        "stats pairs",
+    }
+
+
+def test_the_help_of_a_statistic_speaks_of_what_it_writes():
+    about = {words: parser.description for words, parser in parsers() if words.startswith("stats ")}
+    assert {words for words, text in about.items() if "order of the data set's own files" in text} == {
+        "stats memorization", "stats consistency", "stats influence", "stats pairs",
+    }  # fmt: skip
+    assert {words for words, text in about.items() if ".npz, .csv or .parquet" not in text} == {
+        "stats influence", "stats accuracy",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

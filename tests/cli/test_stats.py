@@ -184,6 +184,12 @@ def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, cap
     assert "nor a file that ends in .npz, .csv, .parquet, .npy; did you mean 'memorization'?" in capsys.readouterr().err
 
 
+def test_the_bound_of_the_error_is_a_number(zoo, tmp_path, capsys):
+    assert run(zoo, "memorization", tmp_path / "mem.npz", "--subset-ratio", "0.5", "--json") == 0
+    bound = json.loads(capsys.readouterr().out)["error_bound"]
+    assert bound == pytest.approx((2 / RUNS + 2 / RUNS + np.exp(-RUNS / 32) / 2) ** 0.5)
+
+
 def test_the_summary_says_how_many_examples_are_kept_by_their_index_alone(zoo, tmp_path, capsys):
     by = ["--subset-ratio", "0.5", "--by", "memorization", "--fraction", "0.5", "--empty-zero"]
     assert run(zoo, "keep", tmp_path / "kept.npz", *by, "--json") == 0

@@ -128,10 +128,12 @@ def test_constant_margins_have_no_score():
     table, weights = linear_world(30, 20, 4, seed=9)
     margins = table.margins_test.copy()
     margins[:, 2] = 1.5
-    found = lds(weights, OutputTable.from_arrays(table.mask(), margins))
+    with pytest.warns(UserWarning, match="1 of 4 test examples have no linear datamodeling score"):
+        found = lds(weights, OutputTable.from_arrays(table.mask(), margins))
     assert np.isnan(found.correlation[2])
     assert found.mean == pytest.approx(np.delete(found.correlation, 2).mean())
-    nothing = lds(np.zeros((4, 20)), table)
+    with pytest.warns(UserWarning, match="4 of 4 test examples have no linear datamodeling score: their predictions"):
+        nothing = lds(np.zeros((4, 20)), table)
     assert np.isnan(nothing.correlation).all()
     assert np.isnan([nothing.mean, *nothing.interval]).all()
 

@@ -69,6 +69,13 @@ def test_what_is_there_is_named_where_a_run_is_missing(zoo):
         load_run("cifar10-inception", 0.7, 123, zoo)
     with pytest.raises(ZooError, match="no such folder"):
         load_run(EXPERIMENT, 0.7, 0, zoo / "absent")
+    kinds = (
+        r"runs are read from the folder or URL of a zoo, an unpacked TensorFlow archive, or a packed one \(\.tar\.gz\)"
+    )
+    (zoo / "sample.zip").touch()
+    for name in ("absent.zip", "sample.zip"):
+        with pytest.raises(ZooError, match=kinds):
+            load_run(EXPERIMENT, 0.7, 0, zoo / name)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +319,7 @@ def test_an_empty_name_is_no_place_and_never_the_sample(monkeypatch):
 
 
 def test_a_file_is_no_zoo(zoo):
-    with pytest.raises(ZooError, match=r"manifest.json: is a file, expected the folder of a zoo"):
+    with pytest.raises(ZooError, match=r"manifest.json: is a file of another kind; runs are read from the folder"):
         open_zoo(zoo / "manifest.json")
 
 

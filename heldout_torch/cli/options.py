@@ -98,7 +98,7 @@ def folder_to_write(text: str) -> Path:
 
 def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PLACE, optional: bool = False) -> None:
     """Add the place of runs that is read; the environment may name it."""
-    default = environment(ZOO_VARIABLE)
+    default = environment(ZOO_VARIABLE) or None
     how = {"nargs": "?", "default": default} if default or optional else {}
     told = f"{what}; may be left out if the environment variable {ZOO_VARIABLE} names it"
     parser.add_argument(name, metavar=name.upper(), help=told, **how)  # type: ignore[arg-type]

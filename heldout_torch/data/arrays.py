@@ -174,9 +174,9 @@ class ArrayDataset:
 
     def _pixels(self, split: SplitName, index: int) -> Tensor:
         rows, index = self._rows(split), as_index(index)
-        if rows.row_of.get(index, len(rows.images)) >= len(rows.images):
+        if (row := rows.row_of.get(index)) is None:
             raise DataError(f"{self.name}: has no image of example {index} of {split}")
-        return rows.images[rows.row_of[index]].detach().cpu()
+        return rows.images[row].detach().cpu()
 
     _repr_html_ = as_code
 

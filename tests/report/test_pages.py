@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import torch
 
+from heldout_torch.data import ArrayDataset, as_stored
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.stats import (
@@ -148,9 +148,15 @@ def test_headings_descend_one_level_at_a_time(folder):
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
 
 
+class Incomplete(ArrayDataset):
+    def picture(self, split, index):
+        if split == "train" and index >= 1000:
+            raise DataError("the image is missing")
+        return super().picture(split, index)
+
+
 def test_missing_images_and_empty_classes_are_marked_gaps(tables, digits, experiment, tmp_path):
-    short = replace(digits.train, images=digits.train.images[:1000])
-    wide = replace(digits, train=short, num_classes=12)  # two classes without examples
+    wide = Incomplete("digits", digits.train, digits.test, 12, 16.0)  # two classes without examples
     page = write_report(gather_statistics(tables, wide), experiment, wide, tmp_path / "out")
     pictures = read_examples(page.parent, N, BLOCK)["picture"]
     assert min(pictures[:1000]) >= 0
@@ -196,7 +202,7 @@ def test_what_does_not_fit_together_is_refused(statistics, experiment, digits, t
         write_report(statistics, experiment, digits, tmp_path / "out", class_names=["a", "b", "c"])
     with pytest.raises(DataError, match="another experiment"):
         write_report(statistics, replace(experiment, train_examples=50000), digits, tmp_path / "out")
-    fewer = replace(digits, test=replace(digits.test, labels=torch.zeros(5, dtype=torch.int64)))
+    fewer = replace(digits, test=as_stored(digits.test.images[:5], digits.test.labels[:5]))
     with pytest.raises(DataError, match="digits has 1437 training and 5 test examples"):
         write_report(statistics, experiment, fewer, tmp_path / "out")
 

@@ -104,7 +104,7 @@ def spread(make: Make[Task, Result], tasks: Sequence[Task], devices: Sequence[st
                     device, _ = workers.pop(pipe)
                     waiting.extendleft(reversed(busy.pop(pipe).items()))
                     if not workers:
-                        raise DeviceError(f"{value}; no device is left: call again to go on")
+                        raise DeviceError(f"{value}; no device is left; run it again to continue")
                     warn(f"{value}; the other devices go on without {device}", stacklevel=2)
     finally:
         for _, process in workers.values():

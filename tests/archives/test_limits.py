@@ -101,7 +101,7 @@ def test_a_run_of_files_without_end_is_refused(tmp_path):
     write(tmp_path, (header(f"{EXPERIMENT}/0.7/1/checkpoints/{number}.index") for number in range(100_000)))
     prepare = "from heldout_torch.archives.build_index import build_index"
     megabytes, printed = growth(tmp_path, prepare, 'build_index(folder / "x.tar.gz")')
-    assert "holds no whole runs" in printed
+    assert "has no complete runs" in printed
     assert megabytes < 120
 
 

@@ -206,7 +206,7 @@ def test_ratios_outside_0_and_1_are_wrong_usage(tmp_path, capsys, ratio):
 @pytest.mark.parametrize(
     ("zoo", "expected"),
     [
-        ("http://127.0.0.1:1/zoo", "http://127.0.0.1:1/zoo: cannot be written"),
+        ("http://127.0.0.1:1/zoo", "http://127.0.0.1:1/zoo: is on a web server, which cannot be written"),
         ("nosuch://zoo", "nosuch://zoo: cannot be opened"),
         ("s3://no-such-server/zoo", "cannot be reached, tried 4 times"),
     ],

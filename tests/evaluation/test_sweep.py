@@ -132,7 +132,7 @@ def test_runs_of_a_device_that_fails_go_to_the_others(work, said, tmp_path):
 def test_a_sweep_ends_with_its_last_device(tmp_path):
     with pytest.warns(match="the other devices go on"), pytest.raises(HeldoutError) as error:
         results("cpu", "cpu", work=die)
-    assert str(error.value) == "a process died with exit code 7; no device is left: call again to go on"
+    assert str(error.value) == "a process died with exit code 7; no device is left; run it again to continue"
     with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA error: an illegal memory access"):
         results("cpu", work=partial(lose_the_device_once, tmp_path))
 

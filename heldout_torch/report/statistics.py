@@ -139,9 +139,9 @@ def extremes(values: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Choose the examples of the highest and of the lowest scores; NaN is never chosen, nor one twice.
 
     Returns:
-        Positions in `values`, the most extreme first, of equal ones the lower.
+        Positions in `values`, the most extreme first; of equal ones the lowest hold the first, the highest the last.
     """
     known = np.flatnonzero(~np.isnan(values))
-    half = min(most, len(known) // 2)
-    highest = known[np.argsort(-values[known], kind="stable")][:half]
-    return highest, known[np.argsort(values[known], kind="stable")][: min(most, len(known) - half)]
+    order = known[np.argsort(values[known], kind="stable")]  # one order for both, so that equal ones are not in both
+    half = min(most, len(order) // 2)
+    return order[::-1][:half], order[: min(most, len(order) - half)]

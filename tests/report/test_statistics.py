@@ -33,6 +33,8 @@ def test_extremes_never_name_an_example_twice_nor_one_without_a_score():
     assert highest.tolist() == [3]
     assert lowest.tolist() == [2, 0]
     assert [len(part) for part in extremes(np.empty(0), 5)] == [0, 0]
+    highest, lowest = extremes(np.array([1, 0, 1, np.nan, 1, 1, 1]), 3)  # as where most scores are equal
+    assert (highest.tolist(), lowest.tolist()) == ([6, 5, 4], [1, 0, 2])
 
 
 def test_statistics_of_another_experiment_are_refused(tables, digits):

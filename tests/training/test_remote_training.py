@@ -211,7 +211,7 @@ def test_what_cannot_be_written_is_one_line_before_any_training(monkeypatch):
     def trained(runs, loss):
         raise AssertionError("it trains")
 
-    with pytest.raises(ZooError, match=r"http://127.0.0.1:1/zoo: cannot be written"):
+    with pytest.raises(ZooError, match=r"http://127.0.0.1:1/zoo: is on a web server, which cannot be written"):
         train("http://127.0.0.1:1/zoo", progress=trained)
     with pytest.raises(ZooError, match="nosuch"):
         train("nosuch://zoo", progress=trained)

@@ -1,7 +1,7 @@
 """`heldout train`: new held-out runs."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -15,7 +15,7 @@ from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
-from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
+from heldout_torch.evaluation.save import check_all_outputs, check_folder, save_runs, start_all_outputs
 from heldout_torch.experiments import (
     check_known,
     find_experiment,
@@ -30,8 +30,9 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.training.subsets import read_subset
 from heldout_torch.training.worker import Trained
+from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import Outcome
-from heldout_torch.zoo.keys import make_key
+from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.open import open_writable
 
 
@@ -165,22 +166,27 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.save:
         check_folder(open_writable(arguments.zoo))
     dataset, works = what_to_train(arguments)
+    if arguments.save:
+        zoo = open_writable(arguments.zoo)
+        made = Provenance(zoo, zoo, dataset.digest(), flips=False)
+        check_all_outputs(zoo, _keys(works, arguments.runs), dataset, made.of_outputs)
     failed = train(arguments, dataset, works)
     if arguments.save:
-        failed += _save_outputs(arguments, dataset, works)
+        failed += _save_outputs(arguments, dataset, works, zoo, made)
     return 1 if failed else 0
 
 
-def _save_outputs(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]) -> int:
+def _keys(works: list[RunBatch], runs: Sequence[int] = ()) -> list[RunKey]:
+    """Return the runs of works, or those of other numbers that differ from them in nothing else."""
+    return [make_key(work.experiment.name, work.subset_ratio, run) for work in works for run in runs or work.runs]
+
+
+def _save_outputs(
+    arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch], zoo: WritableZoo, made: Provenance
+) -> int:
     """Evaluate the runs whose outputs are not there, or of a network that was replaced; return how many failed."""
-    zoo = open_writable(arguments.zoo)
-    mine, whole = (
-        [make_key(work.experiment.name, work.subset_ratio, run) for work in works for run in runs or work.runs]
-        for runs in ((), arguments.runs)
-    )
-    there = set(zoo.keys(works[0].experiment.name))
-    made = Provenance(zoo, zoo, dataset.digest(), flips=False)
-    filled = start_all_outputs(zoo, whole, dataset, made.of_outputs)
+    mine, there = _keys(works), set(zoo.keys(works[0].experiment.name))
+    filled = start_all_outputs(zoo, _keys(works, arguments.runs), dataset, made.of_outputs)
     rest = [key for key in mine if key in there and (key not in filled or made.differs(key))]
     total = len(rest) * (len(dataset.labels("train")) + len(dataset.labels("test")))
     work, sweep = partial(save_runs, out=zoo, made=made, aux=False, outputs=True), start_sweep(arguments)

@@ -1,6 +1,6 @@
 """Evaluations become `aux_arrays.npz` files, and rows of outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.result import Evaluation
 from heldout_torch.evaluation.verify import check_dataset
-from heldout_torch.stats.output_files import filled_rows, start_outputs, write_outputs
+from heldout_torch.stats.output_files import check_outputs, filled_rows, start_outputs, write_outputs
 from heldout_torch.zoo import AuxArrays, Run, RunKey
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.folder import FolderZoo
@@ -139,6 +139,20 @@ def check_folder(out: WritableZoo) -> None:
         raise DataError(f"{out.location}: outputs are written into a folder on this machine, not under a URL")
 
 
+def check_all_outputs(
+    out: WritableZoo, keys: Sequence[RunKey], dataset: Dataset, made_of: Mapping[str, object]
+) -> None:
+    """Check, before long work, that `start_all_outputs` will take what is there; nothing is written.
+
+    Raises:
+        DataError: If the zoo is not a folder, or has outputs of other runs, examples or data.
+    """
+    check_folder(out)
+    for folder, names in _rows(out, keys):
+        if folder.exists():
+            check_outputs(folder, names, len(dataset.labels("train")), len(dataset.labels("test")), made_of)
+
+
 def start_all_outputs(
     out: WritableZoo, keys: Sequence[RunKey], dataset: Dataset, made_of: Mapping[str, object]
 ) -> set[RunKey]:
@@ -158,11 +172,16 @@ def start_all_outputs(
     """
     check_folder(out)
     filled: set[str] = set()
-    for folder in sorted({outputs_folder(out, key) for key in keys}):
-        names = [str(key) for key in sorted(keys) if outputs_folder(out, key) == folder]
+    for folder, names in _rows(out, keys):
         start_outputs(folder, names, len(dataset.labels("train")), len(dataset.labels("test")), made_of)
         filled |= filled_rows(folder)
     return {key for key in keys if str(key) in filled}
+
+
+def _rows(out: WritableZoo, keys: Sequence[RunKey]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder of outputs, and the names of its runs in order of their rows."""
+    for folder in sorted({outputs_folder(out, key) for key in keys}):
+        yield folder, [str(key) for key in sorted(keys) if outputs_folder(out, key) == folder]
 
 
 def _write_outputs(folder: Path, key: RunKey, train: Evaluation, test: Evaluation, trained_on: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from heldout_torch.storage.npz import map_npy
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
+_ELSEWHERE = "write them elsewhere with `heldout evaluate ZOO --out OTHER --save outputs`, and train without --save"
 
 
 class Layout(NamedTuple):
@@ -74,15 +75,25 @@ def start_outputs(
                 write_plainly(temporary / RECORD, json.dumps(record).encode())
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
-    found = _read_layout(folder)
+    check_outputs(folder, *layout)
+
+
+def check_outputs(
+    folder: Path, keys: Sequence[str], train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
+) -> None:
+    """Check that a folder of outputs, which is there, is what `start_outputs` would make of the same arguments.
+
+    Raises:
+        DataError: If there are outputs of other runs, of other examples or made of something else, or none.
+    """
+    layout, found = Layout(tuple(keys), train_examples, test_examples, dict(made_of or {})), _read_layout(folder)
     if found[:3] != layout[:3]:
         raise DataError(
-            f"{folder}: has rows for {_sizes(found)}, not for {_sizes(layout)}; write elsewhere, or select the "
-            "same runs"
+            f"{folder}: has rows for {_sizes(found)}, not for {_sizes(layout)}; select the same runs, or {_ELSEWHERE}"
         )
     if found.made_of != layout.made_of:
         raise DataError(
-            f"{folder}: has outputs made with {found.made_of}, not {layout.made_of}; remove it, or write elsewhere"
+            f"{folder}: has outputs made with {found.made_of}, not {layout.made_of}; remove it, or {_ELSEWHERE}"
         )
 
 

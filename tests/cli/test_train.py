@@ -350,6 +350,21 @@ def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path,
     assert not fsspec.filesystem("memory").find("/bucket/zoo")  # nothing was trained in vain
 
 
+def test_outputs_of_other_runs_are_refused_before_training_and_can_be_written_elsewhere(tmp_path, quick, capsys):
+    zoo, other = tmp_path / "zoo", tmp_path / "other"
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="0-1")) == 0
+    capsys.readouterr()
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="0-2")) == 1
+    said = capsys.readouterr().err
+    assert "has rows for 2 runs" in said
+    advice = "`heldout evaluate ZOO --out OTHER --save outputs`, and train without --save"
+    assert said.endswith(f"{advice}\n")
+    assert len(list_runs(zoo)) == 2  # the third was not trained in vain
+    assert main(words(zoo, "--recipe", quick, runs="0-2")) == 0  # as advised
+    assert main(["evaluate", str(zoo), "--out", str(other), "--save", "outputs"]) == 0
+    assert len(OutputTable.load(other / "digits-mlp" / "0.7" / "outputs").keys) == 3
+
+
 def test_outputs_of_all_shards_lie_in_one_table(tmp_path, quick):
     for shard in ("0/2", "1/2"):
         assert main(words(tmp_path / "zoo", "--recipe", quick, "--save", "outputs", "--shard", shard)) == 0

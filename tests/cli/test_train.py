@@ -184,7 +184,7 @@ def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, ca
             "--name: cifar10-inception is an experiment of the package, whose dataset is",
         ),
         (["--name", "digits-mlp-tf"], {}, "whose config.widths is [64], not [128]; choose another name"),
-        (["--shard", "9/10"], {}, "expected at least one run"),
+        (["--shard", "9/10"], {}, "takes none of the 6 runs"),
         (["--data", "none.npz"], {}, "none.npz"),
     ],
 )

@@ -12,7 +12,7 @@ from heldout_torch.errors import DataError, warn
 from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
-_LARGEST_SCALED = 10  # images of mean 0 and variance 1 hardly have a larger value
+_BRIGHTEST = 10  # images of mean 0 and variance 1 hardly have a larger value
 _NEEDED = [f"{split}__{part}" for split in SPLITS for part in ("image", "label")]
 _OPTIONAL = ["train__index", "test__index", "__num_classes", "__data_scale"]
 
@@ -117,7 +117,7 @@ def _divisor(arrays: dict[str, np.ndarray], where: str) -> float:
     if divide_by < 1 and (bytes_stored or images.max() > divide_by):
         give = "255 for bytes, not 1/255" if bytes_stored else "1 for floats that are scaled already"
         raise DataError(f"{where}: __data_scale is {divide_by:.3g}, but pixel values are divided by it; give {give}")
-    if not bytes_stored and "__data_scale" not in arrays and (largest := float(images.max())) > _LARGEST_SCALED:
+    if not bytes_stored and "__data_scale" not in arrays and (largest := float(images.max())) > _BRIGHTEST:
         warn(
             f"{where}: train__image are floats up to {largest:.4g}, and are not divided, since the file has no array "
             "__data_scale, which says by what (255 for pixels of bytes; 1 if the values are meant so)",

@@ -129,21 +129,30 @@ class ScoreAgreement:
     examples: int
 
 
-def score_agreement(one: np.ndarray, other: np.ndarray) -> ScoreAgreement:
+def score_agreement(one: np.ndarray | Scores, other: np.ndarray | Scores) -> ScoreAgreement:
     """Compare memorization values or consistency scores from two sets of runs.
 
     Args:
-        one: The one set's scores, float of shape (n,); NaN where an example has none.
+        one: The one set's scores, float of shape (n,), or `Scores`; NaN where an example has none.
         other: The other set's, of the same examples in the same order. Arrays do not say their order, so another order
-            is not an error: the rank correlation is then near 0. `to_published` and `to_original` convert.
+            is not an error there: the rank correlation is then near 0. `to_published` and `to_original` convert.
 
     Returns:
         Rank correlation and mean absolute difference, over the examples that have both scores.
 
     Raises:
-        DataError: If shapes differ, a score is infinite or no number at all, or no example has both scores.
+        DataError: If shapes differ, two `Scores` count examples differently, a score is infinite or no number at all,
+            or no example has both scores.
     """
-    one, other = as_numbers(one, "scores"), as_numbers(other, "scores")
+    orders = {scores.order for scores in (one, other) if isinstance(scores, Scores)} - {None}
+    if len(orders) > 1:
+        raise DataError(
+            "scores in original and in published order cannot be compared; convert one of them with to_published or "
+            "to_original"
+        )
+    one, other = (
+        as_numbers(scores.scores if isinstance(scores, Scores) else scores, "scores") for scores in (one, other)
+    )
     if np.isinf(one).any() or np.isinf(other).any():
         raise DataError("scores are infinite, expected finite numbers, or NaN where an example has none")
     if one.shape != other.shape:

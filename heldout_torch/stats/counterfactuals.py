@@ -17,21 +17,29 @@ _PAIRS, _TESTS = 2**24, 256
 def group_influence(table: AnyTable, group: Selection, test: Selection = None) -> np.ndarray:
     """Estimate the mean influence of a set of training examples on test examples.
 
+    It is the mean of their single influences, not the effect of leaving out all of them at once, which is larger where
+    examples stand in for each other; compare the runs of `RunTable.who_trained_on` for that.
+
     Args:
         table: At least two runs, of bits or of outputs.
-        group: Training examples: published indices, a slice or a mask.
+        group: Training examples, at least one and each once: published indices, a slice or a mask.
         test: Test examples, in the same way; all by default.
 
     Returns:
         float64 of shape (test,), over the examples whose influence can be estimated; NaN if there is none.
 
     Raises:
-        DataError: If there is only one run, or examples are selected that do not exist.
+        DataError: If there is only one run, examples are selected that do not exist, or the group is empty or names an
+            example twice.
     """
     check_table(table)
     columns, rows = selected(group, table.train_examples, "group"), selected(test, table.test_examples, "test")
+    if not len(columns):
+        raise DataError("group names no example, expected at least one")
+    if len(np.unique(columns)) < len(columns):
+        raise DataError("group names an example twice, expected each once")
     means = np.full(len(rows), np.nan)
-    step = max(1, _PAIRS // max(1, len(columns)))
+    step = max(1, _PAIRS // len(columns))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = influence(table, columns, rows[part])  # (rows, group)
@@ -82,6 +90,8 @@ def class_summary(table: AnyTable, labels_train: np.ndarray, labels_test: np.nda
     means = np.full(len(classes), np.nan)
     for column, label in enumerate(classes):
         group = np.flatnonzero(labels_train == label)
+        if not len(group):  # a class of the test set alone
+            continue
         means[column] = _mean(memorized[group])
         influences = group_influence(table, group)  # (m,)
         matrix[:, column] = [_mean(influences[labels_test == other]) for other in classes]

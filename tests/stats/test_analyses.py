@@ -95,6 +95,9 @@ def test_agreement_of_scores_equals_scipy():
     assert agreement.mean_difference == pytest.approx(np.abs(one - other)[both].mean())
     assert agreement.examples == 198
     assert np.isnan(score_agreement(np.ones(5), np.arange(5.0)).rank_correlation)
+    assert score_agreement(Scores(one, order="published"), Scores(other)) == agreement  # not every file says its order
+    with pytest.raises(DataError, match="in original and in published order cannot be compared"):
+        score_agreement(Scores(one, order="published"), Scores(other, order="original"))
     with pytest.raises(DataError, match="not for the same examples"):
         score_agreement(np.ones(4), np.ones(5))
     with pytest.raises(DataError, match="no example has both scores"):

@@ -42,7 +42,10 @@ def test_group_influence_is_the_mean_of_influences(world):
     np.testing.assert_allclose(group_influence(table, group), expected, atol=1e-5)
     np.testing.assert_allclose(group_influence(table, group, [6, 2]), expected[[6, 2]], atol=1e-5)
     assert np.isnan(group_influence(table, [0])).all()
-    assert np.isnan(group_influence(table, [])).all()
+    with pytest.raises(DataError, match="group names no example"):
+        group_influence(table, [])
+    with pytest.raises(DataError, match="group names an example twice"):
+        group_influence(table, [3, 0, 3])
 
 
 def test_classes_are_means_over_their_examples(world):

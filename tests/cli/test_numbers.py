@@ -52,7 +52,7 @@ def options_of(parser, name):
         if isinstance(action, argparse._SubParsersAction):
             for word, one in action.choices.items():
                 yield from options_of(one, f"{name} {word}")
-        elif action.type is not None and action.type not in NOT_NUMBERS and action.dest != "plugin":
+        elif action.type is not None and action.type not in NOT_NUMBERS and action.dest not in ("plugin", "by"):
             yield name, action
 
 

@@ -22,7 +22,7 @@ def check_images(images: Any, kinds: str = "uint8 or floats") -> None:
         one = "; one image: images[None]" if getattr(images, "ndim", 0) == 3 else ""
         raise DataError(f"images are {_described(images)}, expected a tensor of {kinds} (n, c, h, w){one}")
     n, *shape = images.shape
-    if shape[0] > 4 >= shape[2] > 0:
+    if shape[0] > 4 and shape[1] > 4 >= shape[2] > 0:
         raise DataError(f"images are {tuple(images.shape)}, channels last; expected {(n, shape[2], *shape[:2])}")
 
 

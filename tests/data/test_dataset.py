@@ -239,3 +239,7 @@ def test_dividing_sends_nothing_to_the_device(dtype):
     assert "aten.lift_fresh" not in seen.names  # what `torch.tensor` does with a number of the host
     assert "aten.full" in seen.names
     assert images.unique().tolist() == [1]
+
+
+def test_many_channels_of_few_pixels_are_channels_first():
+    assert as_stored(torch.zeros(6, 8, 4, 4), torch.zeros(6, dtype=torch.int64)).images.shape == (6, 8, 4, 4)

@@ -3,14 +3,14 @@
 python examples/attribution.py ZOO      # ZOO has runs of digits-mlp; half of them make a ridge datamodel
 """
 
-import sys
+from sys import argv, exit
 
 import numpy as np
 
 import heldout_torch
 from heldout_torch.stats import OutputTable, datamodels, lds
 
-zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 digits = heldout_torch.load_dataset("digits")
 runs = list(heldout_torch.load_runs("digits-mlp", 0.7, zoo=zoo))
 margins = np.stack([heldout_torch.evaluate(run, digits, "test").log_odds for run in runs])  # (runs, test)

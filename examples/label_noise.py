@@ -3,8 +3,8 @@
 python examples/label_noise.py ZOO      # adds the runs to the zoo, as digits-noisy
 """
 
-import sys
 from dataclasses import replace
+from sys import argv, exit
 
 import torch
 
@@ -13,7 +13,7 @@ from heldout_torch.experiments import known_experiments
 from heldout_torch.stats import RunTable, memorization, mislabel_auc
 from heldout_torch.training import RunBatch, train_runs
 
-zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 digits, experiment = load_dataset("digits"), replace(known_experiments()["digits-mlp"], name="digits-noisy")
 wrong = torch.rand(1437, generator=torch.Generator().manual_seed(0)) < 0.1
 labels = (digits.train.labels + wrong * (1 + torch.arange(1437) % 9)) % 10

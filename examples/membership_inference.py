@@ -3,13 +3,13 @@
 python examples/membership_inference.py ZOO      # ZOO has runs of digits-mlp; lira.py is the full attack
 """
 
-import sys
+from sys import argv, exit
 
 import numpy as np
 
 import heldout_torch
 
-zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 digits = heldout_torch.load_dataset("digits")
 target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=zoo)
 score, *shadows = (heldout_torch.evaluate(run, digits, "train").log_odds for run in (target, *others))

@@ -3,7 +3,7 @@
 python examples/own_experiment.py ZOO      # docs/extend.md does the same on the command line
 """
 
-import sys
+from sys import argv, exit
 
 import torch
 
@@ -13,8 +13,8 @@ from heldout_torch.models import register_architecture
 from heldout_torch.stats import RunTable
 from heldout_torch.training import RunBatch, train_runs
 
-zoo, labels = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__), torch.arange(300) % 2
-images = (torch.randint(0, 256, (300, 1, 4, 4)) // (1 + labels[:, None, None, None])).byte()  # one class is darker
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
+images = (torch.randint(0, 256, (300, 1, 4, 4)) // (1 + (labels := torch.arange(300) % 2)[:, None, None, None])).byte()
 data = ArrayDataset("bands", as_stored(images[:200], labels[:200]), as_stored(images[200:], labels[200:]), 2, 255.0)
 register_dataset("bands", lambda path: data)
 register_architecture("tiny", lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)))

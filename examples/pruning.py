@@ -3,14 +3,14 @@
 python examples/pruning.py ZOO      # ZOO has runs of digits-mlp; the new runs are added to it
 """
 
-import sys
+from sys import argv, exit
 
 import numpy as np
 
 from heldout_torch import list_runs, load_run
 from heldout_torch.cli import main as heldout
 
-zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 accuracy = {}
 which = ["--experiment", "digits-mlp", "--subset-ratio", "0.7"]
 for end in ("highest", "lowest"):

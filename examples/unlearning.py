@@ -3,13 +3,13 @@
 python examples/unlearning.py ZOO      # ZOO has runs of digits-mlp: half choose the examples, half show the effect
 """
 
-import sys
+from sys import argv, exit
 
 import numpy as np
 
 from heldout_torch.stats import RunTable, memorization
 
-zoo = sys.argv[1] if len(sys.argv) == 2 and sys.argv[1][:1] != "-" else sys.exit(__doc__)
+zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 table = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
 half = table.runs // 2
 forget = np.argsort(-np.nan_to_num(memorization(table.select_runs(slice(half)))))[:20]

@@ -88,6 +88,12 @@ def of_run(key: object, message: str) -> str:
     return message if message.startswith((f"{name}:", f"{name} ")) else f"{name}: {message}"
 
 
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Return names as a list in an error, such as `a, b and 91 more`."""
+    texts = list(map(str, names))
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is.
 

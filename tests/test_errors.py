@@ -13,7 +13,8 @@ import hubconf
 from heldout_torch import load_run, stats
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.data import load_dataset
-from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest, printable, warn
+from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, nearest, printable, warn
+from heldout_torch.zoo import sample_zoo
 
 
 @pytest.mark.parametrize("error", [HeldoutError, ZooError, DataError])
@@ -66,6 +67,15 @@ def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(ZooError("s3://a:b@c/d\n")))
     assert type(error) is ZooError
     assert str(error) == r"s3://...@c/d\n"
+
+
+def test_a_long_list_says_how_much_is_left_out():
+    assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert listed(range(101)) == f"{listed(range(10))} and 91 more"
+    assert listed([]) == ""
+    some = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 84 more"
+    with pytest.raises(ZooError, match=f"runs {some} of digits-mlp-tf/0.7 are not in"):
+        stats.RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, range(100))
 
 
 def test_a_misspelt_name_finds_its_nearest():

@@ -39,7 +39,7 @@ _Found = tuple[Scores, Order, ExampleFacts, str | None]
 def add_keep_options(parser: argparse.ArgumentParser) -> None:
     """Add what `stats keep` takes besides the options of all statistics."""
     parser.add_argument(
-        "--fraction", type=options.share, required=True, metavar="F", help="share of examples to keep, 0 to 1"
+        "--fraction", type=options.share, required=True, metavar="F", help="share of examples to keep, above 0 to 1"
     )
     parser.add_argument(
         "--by", type=_by, required=True, metavar="SCORE",
@@ -67,6 +67,8 @@ def keep(arguments: argparse.Namespace) -> int:
     out = check_file(arguments.out)
     scores, order, train, dataset = _find(arguments)
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
+    if not len(kept):
+        raise HeldoutError(f"--fraction {arguments.fraction} keeps none of {len(scores.scores)} examples; give more")
     ties, alike = kept_ties(scores.scores, kept)
     if order == "published" and train.original_index is not None:
         kept = np.flatnonzero(np.isin(train.original_index, kept))
@@ -98,7 +100,7 @@ def _find(arguments: argparse.Namespace) -> _Found:
     if arguments.by in _ESTIMATED:
         return _estimated(arguments)
     if arguments.experiment or arguments.subset_ratio or arguments.runs or arguments.empty_zero:
-        what = "is a file of scores" if isinstance(arguments.by, Path) else "is a published score"
+        what = "is a file" if isinstance(arguments.by, Path) else "is a published score"
         names = "--experiment, --subset-ratio, --runs and --empty-zero"
         raise HeldoutError(f"{arguments.by} {what}; leave out {names}")
     if isinstance(arguments.by, Path):

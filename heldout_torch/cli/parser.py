@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from heldout_torch.cli.output import say
@@ -12,7 +13,8 @@ from heldout_torch.storage.paths import ZOO_VARIABLE, environment
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")  # in argparse's own words
 _REQUIRED = re.compile(r"arguments are required: (.*)")
 _BY_DEFAULT = re.compile(r"environment variable (\w+) names it")  # as the help of such a place says
-_UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
+_NUMBERS = re.compile(r"[0-9.,-]+")  # such as subset ratios and runs
+_UNKNOWN = re.compile(r"unrecognized arguments: (?:[^;]* )?(--[\w-]+)")
 
 
 class Formatter(argparse.HelpFormatter):
@@ -59,10 +61,20 @@ class Parser(HelpfulParser):
         """Parse words; those that an action does not know are told with the action's own usage."""
         options, unknown = super().parse_known_args(*given, **named)
         if unknown:
-            names = not unknown[0].startswith("-") and "--experiment" in self._option_string_actions
-            hint = f"; an experiment is named by --experiment {unknown[0]}" if names else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._of_word(unknown[0], given[0] or ())}")
         return options, unknown
+
+    def _of_word(self, unknown: str, words: Sequence[str]) -> str:
+        """Return what may have been meant by a word that is neither an option nor expected."""
+        if unknown.startswith("-"):
+            return ""
+        place = len(words) - 1 - words[::-1].index(unknown) if unknown in words else 0
+        before = [part for word in words[:place] for part in word.split("=", 1)][-2:]
+        option = self._option_string_actions.get(before[0]) if len(before) == 2 else None
+        if option is not None and option.nargs is None and all(map(_NUMBERS.fullmatch, [before[1], unknown])):
+            return f"; {before[0]} takes one value here"
+        by_option = "--experiment" in self._option_string_actions
+        return f"; an experiment is named by --experiment {unknown}" if by_option else ""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=Formatter, **options)

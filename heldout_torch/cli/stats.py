@@ -40,6 +40,7 @@ _ABOUT = {  # of those that differ
     "influence": f"{_ORIGINAL} FILE is an npz file.",
     "keep": f"The file says how it counts examples. {_FORMATS}",
 }
+_FILES = {"influence": "npz file", "accuracy": ".csv or .parquet file"}
 
 
 def configure(parser: Parser) -> None:
@@ -96,7 +97,8 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
     parser.add_argument(
         "--table", type=options.folder_to_write, metavar="DIR", help="folder that keeps the run table for the next time"
     )
-    parser.add_argument("--out", required=name != "accuracy", metavar="FILE", help="file to write")
+    file = _FILES.get(name, ".npz, .csv or .parquet file")
+    parser.add_argument("--out", required=name != "accuracy", metavar="FILE", help=f"{file} to write")
     parser.add_argument(
         "--empty-zero", action="store_true",
         help="let a mean over no runs be 0, as in the published demo; by default such an estimate is NaN",
@@ -146,7 +148,8 @@ def _consistency(arguments: argparse.Namespace) -> int:
     write_scores(out, scores, facts[0])
     summarize(
         arguments,
-        f"wrote consistency scores over {len(tables)} subset ratios to {out}{unscored(missing, len(scores.scores))}",
+        f"wrote consistency scores over {len(tables)} subset ratio{'s' * (len(tables) > 1)} to {out}"
+        + unscored(missing, len(scores.scores)),
         ratios=len(tables), without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
     return 0

@@ -61,7 +61,8 @@ def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
     pixels = _to_tensor(image)
     if divide_by != 1 and pixels.dtype != torch.uint8:  # floats may have been divided already
         raise DataError(
-            f"image is {pixels.dtype} {tuple(pixels.shape)}, expected a PIL image or a tensor of torch.uint8"
+            f"image is {pixels.dtype} {tuple(pixels.shape)}, expected a PIL image or a tensor of torch.uint8; "
+            "images of a data set's split are scaled already: give them to the network as they are"
         )
     return scaled(pixels, divide_by)
 

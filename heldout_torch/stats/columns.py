@@ -40,7 +40,7 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
     """
     file = local_path(path)
     if file.suffix not in suffixes:
-        raise DataError(f"{file}: the file name must end in one of {', '.join(suffixes)}")
+        raise DataError(f"{file}: the file name must end in {'one of ' * (len(suffixes) > 1)}{', '.join(suffixes)}")
     check_new_file(file)
     if file.suffix == ".parquet":
         _arrow("pyarrow")

@@ -91,6 +91,19 @@ def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
     return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))
 
 
+def as_facts(value: Any) -> ExampleFacts:
+    """Return what is known of examples, if it is that.
+
+    Raises:
+        DataError: If it is another thing, such as a data set.
+    """
+    if not isinstance(value, ExampleFacts):
+        raise DataError(
+            f"examples: given {type(value).__name__}, expected ExampleFacts, such as facts_of(dataset, 'train')"
+        )
+    return value
+
+
 def find_facts(
     dataset: str, split: "SplitName", size: int, files: Sequence[Location] = (), classes: int | None = None
 ) -> ExampleFacts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, listed
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
@@ -18,7 +18,7 @@ from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.result_tables import read_pair_table
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.storage.npz import read_npz
+from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 _ALSO = ("low", "high", "p_value", "false_discovery_rate")
@@ -39,6 +39,8 @@ def load_pairs(path: Location) -> InfluencePairs:
     if path.suffix in SUFFIXES[1:]:
         arrays = read_pair_table(path)
     else:
+        if "infl" not in (names := read_names(path)) and "scores" in names:
+            raise DataError(f"{path}: holds scores, not pairs")
         arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
     influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
     pairs = len(influence)
@@ -115,7 +117,7 @@ def load_classwise(path: Location, index: Location | None = None) -> ClasswiseIn
     if index is not None:
         arrays = {**read_npz(local_path(index), wanted=_OF_EXAMPLES), **arrays}
     if missing := set(_OF_EXAMPLES) - set(arrays):
-        raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {', '.join(sorted(arrays)[:10])}")
+        raise DataError(f"{path}: has no {', '.join(sorted(missing))}, only {listed(sorted(arrays))}")
     train, test = (as_row(arrays[name], "iu", None, f"{path}: {name}") for name in ("tr_labels", "tt_labels"))
     matches = (re.fullmatch(r"infl_matrix_class(0|[1-9][0-9]{0,8})", name) for name in arrays)
     labels = sorted(int(match[1]) for match in matches if match)

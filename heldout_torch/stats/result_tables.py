@@ -72,6 +72,10 @@ def _order(columns: dict[str, np.ndarray], sides: list[str], path: Path) -> Orde
     for order in _ORDERS:
         if all(_index(order, side) in columns for side in sides):
             return order
+    if sides == [""] and read_columns(path, {_PAIRS["infl"]: "f"})[0]:
+        raise DataError(f"{path}: holds pairs, not scores")
+    if sides != [""] and read_columns(path, {_SCORES["scores"]: "f"})[0]:
+        raise DataError(f"{path}: holds scores, not pairs")
     lacking = " or ".join(" and ".join(_index(order, side) for side in sides) for order in get_args(Order))
     raise DataError(f"{path}: has no column {lacking}")
 

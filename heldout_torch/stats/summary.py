@@ -13,7 +13,7 @@ from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import write_columns
 from heldout_torch.stats.estimators import Empty, consistency, memorization
-from heldout_torch.stats.example_facts import ExampleFacts
+from heldout_torch.stats.example_facts import ExampleFacts, as_facts
 from heldout_torch.stats.influence_files import save_classwise, save_pairs
 from heldout_torch.stats.intervals import consistency_interval, memorization_interval
 from heldout_torch.stats.orders import Order, to_original
@@ -45,7 +45,7 @@ def memorization_scores(table: RunTable, examples: ExampleFacts, empty: Empty = 
         examples: The training set.
         empty: As in `memorization`.
     """
-    as_kind(examples, ExampleFacts, "examples")
+    as_facts(examples)
     low, high = memorization_interval(table)
     error = memorization_error(table)
     return Scores(memorization(table, empty), examples.labels, examples.filenames, error, low, high, order="published")
@@ -59,7 +59,7 @@ def consistency_scores(tables: Mapping[float, RunTable], examples: ExampleFacts,
         examples: The training set.
         empty: As in `consistency`.
     """
-    as_kind(examples, ExampleFacts, "examples")
+    as_facts(examples)
     found = consistency(tables, empty)
     low, high = consistency_interval(tables)
     return Scores(found.scores, examples.labels, examples.filenames, found.standard_error, low, high, order="published")
@@ -120,7 +120,7 @@ def write_scores(path: Location, scores: Scores, examples: ExampleFacts) -> None
     Raises:
         DataError: If the file cannot be written, or scores are in another order or as many as other examples.
     """
-    ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_kind(examples, ExampleFacts, "examples"))
+    ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_facts(examples))
     path = local_path(path)
     if path.suffix == ".npz":
         return save_scores(path, ordered)
@@ -135,7 +135,7 @@ def write_pairs(path: Location, pairs: InfluencePairs, train: ExampleFacts, test
     """
     as_kind(pairs, InfluencePairs, "pairs")
     for facts in (train, test):
-        as_kind(facts, ExampleFacts, "examples")
+        as_facts(facts)
     ordered = pairs_for_file(pairs, train, test)
     path = local_path(path)
     if path.suffix == ".npz":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError, ZooError, of_run
+from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, of_run
 from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.counting.packing import Row, run_names
 from heldout_torch.storage.threads import map_ahead
@@ -114,7 +114,7 @@ def find_runs(
         raise ZooError(f"no runs of {experiment}/{subset_ratio!r} are selected, expected at least one number")
     missing = [run for run in wanted if run not in found]
     if missing or not wanted:
-        which = f"runs {', '.join(map(str, missing[:10]))} of " if missing else "runs of "
+        which = f"runs {listed(missing)} of " if missing else "runs of "
         there = described(keys or zoo.keys(), experiment, [as_ratio(subset_ratio)], missing)
         raise ZooError(f"{which}{experiment}/{subset_ratio!r} are not in {zoo.location}; {there}")
     return [found[run] for run in wanted]

@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError, one_line
+from heldout_torch.errors import DataError, HeldoutError, listed, one_line
 from heldout_torch.storage.kinds import HEAD, kind_of
 
 # How much arrays may take where the caller knows no better: deflated zeros shrink 1,000 times, real arrays never 64.
@@ -76,7 +76,7 @@ def read_npz(
         members = _members(archive)
         names = list(members) if wanted is None else list(wanted)
         if missing := [array for array in names if array not in members]:
-            there = ", ".join(sorted(members)[:10]) or "no array"
+            there = listed(sorted(members)) or "no array"
             raise error(f"{name}: has no {', '.join(sorted(missing))}, only {there}")
         names += [array for array in optional if array in members and array not in names]
         limit = max(_FREE_BYTES, _TIMES_FILE * file.seek(0, io.SEEK_END)) if max_bytes is None else max_bytes

@@ -316,7 +316,7 @@ def test_a_place_that_takes_no_files_is_noticed_before_anything_is_read(words, z
 def test_the_aux_arrays_of_a_network_have_the_name_of_an_npz_file(tmp_path, capsys):
     words = ["mine.safetensors", "--experiment", "digits-mlp", "--subset", "s.npy", "--out", str(tmp_path / "a.csv")]
     assert main(["evaluate", *words]) == 1
-    assert "a.csv: the file name must end in one of .npz" in capsys.readouterr().err
+    assert "a.csv: the file name must end in .npz\n" in capsys.readouterr().err
 
 
 @contextmanager

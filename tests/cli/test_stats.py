@@ -4,6 +4,7 @@ Also of cli/keep.py, cli/tables.py, stats/kept_tables.py.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 from heldout_torch import list_runs, load_dataset, load_run
 from heldout_torch.cli import main, options
 from heldout_torch.data import load_npz
+from heldout_torch.errors import DataError
 from heldout_torch.experiments import known_experiments
 from heldout_torch.stats import (
     RunTable,
@@ -171,7 +173,7 @@ def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, cap
         (
             "scores.npz",
             ["--runs", "0"],
-            "is a file of scores; leave out --experiment, --subset-ratio, --runs and --empty-zero",
+            "is a file; leave out --experiment, --subset-ratio, --runs and --empty-zero",
         ),
         ("none.npz", [], "none.npz: "),
     ):
@@ -182,6 +184,41 @@ def test_a_file_of_scores_says_what_is_kept_and_how_it_counts(zoo, tmp_path, cap
     with pytest.raises(SystemExit):
         main(["stats", "keep", "--by", "memorisation", *by[2:], "--out", str(tmp_path / "no.npz")])
     assert "nor a file that ends in .npz, .csv, .parquet, .npy; did you mean 'memorization'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0", "0.0001"])
+def test_to_keep_nothing_is_refused_before_it_is_written(zoo, tmp_path, capsys, share):
+    assert run(zoo, "keep", tmp_path / "kept.npz", "--by", "consistency", "--fraction", share, "--empty-zero") == 1
+    assert re.search(r"--fraction \S+ keeps none of \d+ examples; ", capsys.readouterr().err)
+    assert not (tmp_path / "kept.npz").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_pairs_are_not_scores(zoo, tmp_path, capsys, suffix):
+    pairs, scores = (str(tmp_path / f"{name}{suffix}") for name in ("pairs", "scores"))
+    words = ["--subset-ratio", "0.5", "--empty-zero"]
+    assert run(zoo, "pairs", pairs, *words, "--min-influence", "-1", "--min-memorization", "-1") == 0
+    assert run(zoo, "memorization", scores, *words) == 0
+    assert main(["stats", "keep", "--by", pairs, "--fraction", "0.5", "--out", str(tmp_path / "kept.npz")]) == 1
+    assert capsys.readouterr().err.endswith(f"{pairs}: holds pairs, not scores\n")
+    with pytest.raises(DataError, match="holds scores, not pairs"):
+        load_pairs(scores)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "told", "said"),
+    [
+        ("influence", "npz file", ".npz"),
+        ("accuracy", ".csv or .parquet file", "one of .csv, .parquet"),
+        ("pairs", ".npz, .csv or .parquet file", "one of .npz, .csv, .parquet"),
+    ],
+)
+def test_names_of_files_fit_what_the_help_of_a_statistic_says(zoo, tmp_path, capsys, statistic, told, said):
+    with pytest.raises(SystemExit):
+        main(["stats", statistic, "--help"])
+    assert f"FILE {told} to write" in " ".join(capsys.readouterr().out.split())
+    assert run(zoo, statistic, tmp_path / "x.txt") == 1
+    assert capsys.readouterr().err.endswith(f"the file name must end in {said}\n")
 
 
 def test_the_bound_of_the_error_is_a_number(zoo, tmp_path, capsys):
@@ -393,7 +430,11 @@ def test_examples_without_a_score_are_answered_by_an_option(tmp_path, capsys):
 def test_the_only_experiment_and_the_only_ratio_need_no_naming(zoo, tmp_path, capsys):
     where = [str(zoo[0]), "--data", str(zoo[0] / "tiny.npz"), "--out"]
     assert main(["stats", "consistency", *where, str(tmp_path / "a.npz")]) == 0
-    assert "taking tiny-mlp, the only one there" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "taking tiny-mlp, the only one there" in said.err
+    assert "over 2 subset ratios to" in said.out
+    assert main(["stats", "consistency", *where, str(tmp_path / "a.npz"), "--subset-ratio", "0.5"]) == 0
+    assert "over 1 subset ratio to" in capsys.readouterr().out
     assert main(["stats", "memorization", *where, str(tmp_path / "a.npz")]) == 1
     ratios = ", ".join(map(repr, sorted(zoo[1])))
     assert f"give --subset-ratio, one of {ratios}" in capsys.readouterr().err

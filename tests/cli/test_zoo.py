@@ -60,6 +60,17 @@ def test_an_experiment_as_a_bare_word_is_told_its_option(zoo, capsys):
     )
 
 
+def test_a_list_where_one_value_is_expected_is_told_so(tmp_path, capsys):
+    words = ["stats", "memorization", "ZOO", "--experiment", EXPERIMENT, "--out", str(tmp_path / "m.npz")]
+    for ratios in ("--subset-ratio 0.7 0.5", "--subset-ratio=0.7 0.7", "--subset-ratio 0.7 0.5 0.6"):
+        with pytest.raises(SystemExit):
+            main([*words, *ratios.split()])
+        assert capsys.readouterr().err.endswith("; --subset-ratio takes one value here\n")
+    with pytest.raises(SystemExit):
+        main(["zoo", "list", "ZOO", "--runs", "0-3", "digits"])
+    assert capsys.readouterr().err.endswith("digits; an experiment is named by --experiment digits\n")
+
+
 def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
     def listed(*options):
         capsys.readouterr()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from heldout_torch.data import imagenet_transform, load_imagenet_image, transforms, unit_range
+from heldout_torch.data import imagenet_transform, load_digits, load_imagenet_image, transforms, unit_range
 from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import DataError
@@ -94,6 +94,8 @@ def test_images_that_may_be_divided_already_are_refused(transform):
             DataError, match=r"image is torch\..* \(1, 8, 8\), expected a PIL image or a tensor of torch.uint8"
         ):
             transform(image)
+    with pytest.raises(DataError, match="split are scaled already: give them to the network as they are"):
+        transform(load_digits().split("train")[0][0])
     for image in (np.zeros((1, 8, 8), np.uint8), np.zeros(8, np.uint8), np.zeros((8, 8), bool), "x", None):
         with pytest.raises(DataError, match=r"expected a PIL image or a tensor"):
             transform(image)

@@ -5,7 +5,15 @@ import pytest
 
 from heldout_torch import DataError
 from heldout_torch.data import load_digits, load_npz, tfds_order
-from heldout_torch.stats import ExampleFacts, Scores, facts_of, find_facts, save_imagenet_index, save_scores
+from heldout_torch.stats import (
+    ExampleFacts,
+    Scores,
+    facts_of,
+    find_facts,
+    save_imagenet_index,
+    save_scores,
+    write_scores,
+)
 
 
 def test_the_order_is_known_by_name_alone():
@@ -68,6 +76,14 @@ def test_files_about_other_examples_are_refused(tmp_path):
         find_facts("cifar10", "train", 49, [tmp_path / "none.npz"])
     with pytest.raises(DataError, match="pairs need labels: give the data set, or files that"):
         ExampleFacts(3).needed_labels("pairs need labels")
+
+
+def test_a_data_set_in_place_of_its_facts_is_told_how_to_make_them(tmp_path):
+    digits = load_digits()
+    scores = Scores(np.zeros(1437, np.float32), order="published")
+    with pytest.raises(DataError, match=r"given \w+, expected ExampleFacts, such as facts_of\(dataset, 'train'\)"):
+        write_scores(tmp_path / "w.csv", scores, digits)
+    write_scores(tmp_path / "w.csv", scores, facts_of(digits, "train"))
 
 
 def test_columns_name_the_examples():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, listed
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.bits import WORD_BITS, pack_runs, word_count
 from heldout_torch.storage.progress import tracked
@@ -111,7 +111,7 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     if runs is not None and len(names) != runs:
         raise DataError(f"{len(names)} keys given for {runs} runs")
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"runs given twice: {', '.join(twice[:10])}; each run needs its own key")
+        raise DataError(f"runs given twice: {listed(twice)}; each run needs its own key")
     return names
 
 

@@ -83,7 +83,7 @@ def _compare(architecture: str, trained: Path | None, device: str) -> None:
         pixels = np.resize(found, (count, *found.shape[1:]))  # over and over
         experiment = Experiment("cifar10-tiny", "cifar10", architecture, {"num_classes": 10}, len(found), 0)
         run = next((trained / "cifar10-tiny" / "0.7").iterdir())
-        state, metadata = convert_run(run, experiment, RunKey("cifar10-tiny", 0.7, int(run.name)))
+        state, metadata = convert_run(run, experiment, RunKey("cifar10-tiny", 0.7, int(run.name)), ignore=[])
         model, precisions = model_from_state(state, metadata, str(run)), ["exact", "fast"]
     n = len(pixels)
     rows = Split(torch.from_numpy(pixels), torch.zeros(n, dtype=torch.int64), torch.arange(n), torch.arange(n))

@@ -128,7 +128,11 @@ def _fuse(model: nn.Module, fused: type[FusedConvolution] | None) -> nn.Module |
             graph = _Tracer().trace(model)
     except Exception:  # a network may do anything with what the tracer gives it
         return None
-    modules, places = dict(model.named_modules()), {node: place for place, node in enumerate(graph.nodes)}
+    modules = dict(model.named_modules())
+    for node in list(graph.nodes):  # or a shortcut through an identity would be read by something unknown
+        if node.op == "call_module" and type(modules[str(node.target)]) is nn.Identity and node.args:
+            _absorb(node.args[0], node)
+    places = {node: place for place, node in enumerate(graph.nodes)}
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in list(graph.nodes):
         conv = modules.get(node.target) if node.op == "call_module" else None

@@ -19,7 +19,7 @@ Precision = Literal["exact", "fast"]
 _CALIBRATION = 256  # images from which the mean error of 16 bits is learnt
 _ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
-_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 8, 64 * 64  # images that the CPU computes at once, and a copy is tried on
+_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 4, 64 * 64  # images that the CPU computes at once, and a copy is tried on
 
 
 class InferenceNetwork:

@@ -7,7 +7,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import Facts, check_estimates, read_tables, unscored
+from heldout_torch.cli.tables import Facts, check_estimates, find_ratios, read_tables, unscored
 from heldout_torch.cli.train import add_training_options, train, what_to_train
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
@@ -56,7 +56,9 @@ def _experiment(arguments: argparse.Namespace) -> int:
     failed = train(arguments, dataset, works)
     facts = facts_of(dataset, "train"), facts_of(dataset, "test")
     arguments.runs = None  # statistics are over all runs that are there
-    tables = read_tables(arguments, open_zoo(arguments.zoo), name, [work.subset_ratio for work in works], facts)
+    zoo = open_zoo(arguments.zoo)
+    ratios = find_ratios(zoo, name, [work.subset_ratio for work in works])
+    tables = read_tables(arguments, zoo, name, ratios, facts)
     missing = {}
     for ratio, table in tables.items():
         missing[ratio] = check_estimates(table)

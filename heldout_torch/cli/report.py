@@ -64,17 +64,18 @@ def _report(arguments: argparse.Namespace) -> int:
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
     experiment = zoo.experiment(which_experiment(arguments, zoo))
+    ratios = None
     if not arguments.stats:
-        find_ratios(zoo, experiment.name, arguments.subset_ratio, arguments.runs)
+        ratios = find_ratios(zoo, experiment.name, arguments.subset_ratio, arguments.runs)
     dataset, facts = load_facts(arguments, zoo, experiment)
     names_of_classes(names, experiment.dataset, dataset, facts)  # before the statistics
     commands: list[str] = []
-    if arguments.stats:
+    if ratios is None:
         tables = _saved_tables(arguments.stats, experiment.name)
         for table in tables.values():
             warn_of_fit(table)
     else:
-        tables = read_tables(arguments, zoo, experiment.name, arguments.subset_ratio, facts)
+        tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
         commands = _training_commands(zoo, tables)
     statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]

@@ -151,7 +151,7 @@ def _only(arguments: argparse.Namespace, there: list[T], location: str, option: 
 
 
 def read_tables(
-    arguments: argparse.Namespace, zoo: Zoo, experiment: str, ratios: list[float] | None, facts: Facts
+    arguments: argparse.Namespace, zoo: Zoo, experiment: str, ratios: list[float], facts: Facts
 ) -> dict[float, RunTable]:
     """Make the run tables of subset ratios, or take those that are kept, and warn where training did not fit.
 
@@ -159,7 +159,7 @@ def read_tables(
         arguments: With `runs`, and `table`, the folder where tables are kept.
         zoo: Where the runs are.
         experiment: Its name.
-        ratios: Those asked for; all that are there if None.
+        ratios: As `find_ratios` returns them.
         facts: Of the examples that the runs are about.
 
     Raises:
@@ -167,7 +167,7 @@ def read_tables(
         DataError: If runs are about other examples, or a kept table is of other runs.
     """
     tables = {}
-    for ratio in find_ratios(zoo, experiment, ratios, arguments.runs):
+    for ratio in ratios:
         if arguments.table is None:
             tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio, arguments.runs)
         else:

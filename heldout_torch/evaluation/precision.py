@@ -19,7 +19,7 @@ Precision = Literal["exact", "fast"]
 _CALIBRATION = 256  # images from which the mean error of 16 bits is learnt
 _ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
-_CHUNK, _CHUNK_OF_LARGE, _LARGE_PIXELS = 32, 4, 64 * 64  # images that the CPU computes at once, and a copy is tried on
+_CHUNK, _CHUNK_BYTES = 32, 2_500_000  # images that the CPU computes at once, at most
 
 
 class InferenceNetwork:
@@ -32,22 +32,21 @@ class InferenceNetwork:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
-        some = images[: _chunk(images)]
-        self._at_once = len(some) if images.device.type == "cpu" else len(images)
-        self._exact = inference_copy(model, some)
+        self._first = len(images)
+        self._exact = inference_copy(model, images[: _chunk(images, torch.float32)])
         # The copy in 16 bits, its type, and what its logits (k,) are off by in the mean.
         self._low: tuple[nn.Module, torch.dtype, Tensor] | None = None
         if precision == "fast" and has_bfloat16(images.device):
-            self._low = self._find_low(model, some, images)
+            self._low = self._find_low(model, images)
 
-    def _find_low(self, model: nn.Module, some: Tensor, images: Tensor) -> tuple[nn.Module, torch.dtype, Tensor] | None:
+    def _find_low(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, torch.dtype, Tensor] | None:
         """Make the copy in 16 bits; None if it is not faster, or the network has none.
 
         float16 keeps three bits more of a number than bfloat16, but no large numbers. On CPUs it is slow.
         """
         on_cpu, contest, images = images.device.type == "cpu", images[:_CONTEST], images[:_CALIBRATION]
         for dtype in (torch.bfloat16,) if on_cpu else (torch.float16, torch.bfloat16):
-            low = lower_copy(self._exact, model, some, dtype)
+            low = lower_copy(self._exact, model, images[: _chunk(images, dtype)], dtype)
             if low is None:
                 continue
             if on_cpu and not self.is_faster(low, contest):
@@ -77,11 +76,11 @@ class InferenceNetwork:
     @torch.inference_mode()
     def _forward(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         on_cpu = images.device.type == "cpu"
-        layout = layout_for(images.device, dtype)
+        layout, at_once = layout_for(images.device, dtype), _chunk(images, dtype) if on_cpu else self._first
         logits = []
-        for part in torch.split(images, self._at_once):
+        for part in torch.split(images, at_once):
             # Each size of a batch has its kernels sought once on a GPU, so only few sizes should occur.
-            missing = 0 if on_cpu else rounded_up(len(part), self._at_once) - len(part)
+            missing = 0 if on_cpu else rounded_up(len(part), at_once) - len(part)
             whole = F.pad(part, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else part
             logits.append(model(whole.to(dtype).contiguous(memory_format=layout))[: len(part)])
         return torch.cat(logits).float()
@@ -158,10 +157,10 @@ def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> 
         return float(logit_error(exact.to(place), double(images[:_ERROR_SAMPLE].to(place).double())).max())
 
 
-def _chunk(images: Tensor) -> int:
-    """Return how many images are computed at once."""
+def _chunk(images: Tensor, dtype: torch.dtype) -> int:
+    """Return how many images the CPU computes at once in a type, and how many a copy of that type is tried on."""
     # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
-    return _CHUNK_OF_LARGE if images[0, 0].numel() > _LARGE_PIXELS else _CHUNK
+    return max(1, min(_CHUNK, _CHUNK_BYTES // (images[0].numel() * dtype.itemsize)))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -132,7 +132,7 @@ class IndexWriter:
             ZooError: If it holds no whole runs, or the index cannot be written.
         """
         for key, parts in self._arrivals.parts.items():
-            self.problems.append(f"run {key}: incomplete: the archive has only {', '.join(sorted(parts))} came")
+            self.problems.append(f"run {key}: incomplete: the archive has only {', '.join(sorted(parts))}")
         if not self._lines:
             raise ZooError(f"{self._archive}: has no complete runs (<experiment>/<subset_ratio>/<run>/...)")
         for (_, before, _), (_, after, _) in itertools.pairwise([(0, 0, None), *self._points]):

@@ -14,7 +14,7 @@ import torch
 from heldout_torch.archives.arrivals import shard_names
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
-from heldout_torch.checkpoints.sonnet import unknown_variables
+from heldout_torch.checkpoints.sonnet import SUFFIX, unknown_variables
 from heldout_torch.errors import CheckpointError
 from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
@@ -81,8 +81,8 @@ def _convert(
     for shard in shards:
         digest.update(shard)
     epoch = _scalar(checkpoint, "epoch")
-    if epoch is None and (match := re.search(r"-(\d+)$", name)):
-        epoch = int(match[1])
+    if epoch is None:
+        epoch = epoch_of([f"{name}.index"])
     unknown = unknown_variables(checkpoint, experiment.architecture) if ignore else []
     metadata = RunMetadata.of(
         experiment,
@@ -142,7 +142,7 @@ def _prefix(folder: Path, names: Iterable[str]) -> Path:
 
 
 def _scalar(checkpoint: Checkpoint, name: str) -> int | None:
-    key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    key = name + SUFFIX
     if key not in checkpoint or not np.issubdtype(checkpoint[key].dtype, np.integer) or checkpoint[key].size != 1:
         return None
     return int(checkpoint[key].reshape(())[()])

@@ -16,7 +16,7 @@ from heldout_torch.archives.inflate import inflate
 from heldout_torch.archives.limits import HELD, run_limit
 from heldout_torch.archives.tar_stream import Member, read_members
 from heldout_torch.checkpoints import Checkpoint
-from heldout_torch.checkpoints.sonnet import unknown_variables
+from heldout_torch.checkpoints.sonnet import SUFFIX, unknown_variables
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.storage.npz import describe_npz
@@ -216,7 +216,7 @@ class _Look:
             checkpoint = Checkpoint(parts[index], shards, str(folder / CHECKPOINTS))
             for variable, entry in checkpoint.entries.items():
                 kind = entry.dtype or "no numbers"
-                _count(found.variables, f"{_kind(variable.removesuffix('/.ATTRIBUTES/VARIABLE_VALUE'))}: {kind}")
+                _count(found.variables, f"{_kind(variable.removesuffix(SUFFIX))}: {kind}")
             for variable in unknown_variables(checkpoint, experiment.architecture):
                 _count(found.unknown, variable)
             aux = read_aux(parts[AUX_FILE], experiment, f"{folder}/{AUX_FILE}")

@@ -7,6 +7,7 @@ bounds are larger than anything in the published archives.
 import math
 
 from heldout_torch.experiments import Experiment
+from heldout_torch.models import expected_tensors
 
 # A tar archive.
 EXTENDED_HEADER = 2**16  # bytes of a long name or a pax header; real ones have a few hundred
@@ -30,8 +31,6 @@ POINTS = 2**19  # a point every megabyte of half a terabyte
 
 def run_limit(experiment: Experiment) -> int:
     """Return the most bytes that a run's files can sensibly have together, unpacked."""
-    from heldout_torch.models import expected_tensors
-
     tensors = expected_tensors(experiment.architecture, experiment.config)
     network = sum(math.prod(shape) * dtype.itemsize for shape, dtype in tensors.values())
     examples = experiment.train_examples + experiment.test_examples

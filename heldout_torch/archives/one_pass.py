@@ -108,7 +108,7 @@ class OnePass:
         while self._working:
             yield from self._collect(wait_for_one=True)
         for key, parts in self._arrivals.parts.items():
-            yield Outcome(key, error=f"incomplete: the archive has only {', '.join(sorted(parts)) or 'nothing'} came")
+            yield Outcome(key, error=f"incomplete: the archive has only {', '.join(sorted(parts))}")
 
     def _meet(self, key: RunKey) -> Iterator[Outcome]:
         """Decide about a run of which the first part comes."""

@@ -17,6 +17,10 @@ _OF_ZOO = re.compile(rf"(?:^|/)([A-Za-z0-9][A-Za-z0-9_.-]*/0\.\d+/\d+/(?:{MODEL_
 _CHECKPOINT_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(index|data-\d{5}-of-\d{5})")
 
 
+class DamagedError(ZooError):
+    """An archive is none, or is damaged or cut off; reading it again gives the same."""
+
+
 class ZooInTarError(ZooError):
     """The archive is not a published one, but a zoo that somebody packed."""
 
@@ -46,10 +50,6 @@ class Member:
     part: str | None
     refused: str | None
     read: Callable[[], bytes]
-
-
-class DamagedError(ZooError):
-    """An archive is none, or is damaged or cut off; reading it again gives the same."""
 
 
 def read_members(stream: io.BufferedIOBase, archive: str, begins: int = 0, first: int = 0) -> Iterator[Member]:

@@ -65,9 +65,7 @@ class TensorFlowTree:
         return sorted(key for name in names for key in self._listed(name))
 
     def __contains__(self, key: RunKey) -> bool:
-        return (key.experiment in self._folders and self._direct(key) is not None) or key in self._listed(
-            key.experiment
-        )
+        return self._find(key) is not None
 
     def experiment(self, name: str) -> Experiment:
         """Return what an experiment's name means here, as `Zoo.experiment`."""
@@ -125,19 +123,18 @@ class TensorFlowTree:
         return None
 
     def _folder(self, key: RunKey) -> Path:
-        found = self._direct(key) or self._listed(key.experiment).get(key)
+        found = self._find(key)
         if found is None:
             raise ZooError(f"run {key} is not in {self.location}")
         return found
 
-    def _direct(self, key: RunKey) -> Path | None:
-        """Return a run's folder where it is spelled as a zoo would; a tree need not be listed for that."""
-        if key in self._runs.get(key.experiment, {}):
-            return self._runs[key.experiment][key]
-        if key.experiment not in self._folders or key.experiment in self._runs:
-            return None
-        folder = self._folders[key.experiment] / repr(key.subset_ratio) / str(key.run)
-        return folder if _holds_run(folder) else None
+    def _find(self, key: RunKey) -> Path | None:
+        """Return a run's folder; None if it is not there. One spelled as in a zoo is found without a listing."""
+        if key.experiment in self._folders and key.experiment not in self._runs:
+            folder = self._folders[key.experiment] / repr(key.subset_ratio) / str(key.run)
+            if _holds_run(folder):
+                return folder
+        return self._listed(key.experiment).get(key)
 
     def _listed(self, experiment: str) -> dict[RunKey, Path]:
         if experiment not in self._folders:

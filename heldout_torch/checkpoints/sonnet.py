@@ -7,12 +7,13 @@ from fnmatch import fnmatchcase
 import numpy as np
 import torch
 
-from heldout_torch.errors import CheckpointError
+from heldout_torch.errors import CheckpointError, listed
 from heldout_torch.models import find_architecture, list_models
 from heldout_torch.models.sonnet_rules import Rule
 
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of the key of every variable
 _ROOT = "model/"
+_NAMED = 5  # variables in an error
 
 
 def from_sonnet(
@@ -42,14 +43,14 @@ def from_sonnet(
     sources = [rule.source for rule in rules]
     targets = [rule.target for rule in rules if rule.target is not None]
     if twice := _named_twice(sources) + _named_twice(targets):
-        raise CheckpointError(f"the Sonnet names of {architecture} hold {_listed(twice)} more than once")
+        raise CheckpointError(f"the Sonnet names of {architecture} hold {listed(twice, _NAMED)} more than once")
     if missing := [source for source in sources if source not in keys]:
-        raise CheckpointError(f"{len(missing)} variables of {architecture} are missing: {_listed(missing)}")
+        raise CheckpointError(f"{len(missing)} variables of {architecture} are missing: {listed(missing, _NAMED)}")
     unknown = [_ROOT + name for name in sorted(keys.keys() - set(sources))]
     if unwanted := [name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in ignore)]:
         raise CheckpointError(
             f"{len(unwanted)} variables do not belong to {architecture}: "
-            f"{_listed([name.removeprefix(_ROOT) for name in unwanted])}; "
+            f"{listed((name.removeprefix(_ROOT) for name in unwanted), _NAMED)}; "
             f"to leave them out, give --ignore '{_pattern(unwanted)}'"
         )
 
@@ -78,7 +79,7 @@ def unknown_variables(variables: Iterable[str], architecture: str) -> list[str]:
 def _of_model(variables: Iterable[str]) -> dict[str, str]:
     """Return the keys of a model's variables by their names in it."""
     return {
-        key.removeprefix(_ROOT).removesuffix(_SUFFIX): key
+        key.removeprefix(_ROOT).removesuffix(SUFFIX): key
         for key in variables
         if key.startswith(_ROOT) and ".OPTIMIZER_SLOT/" not in key
     }
@@ -103,7 +104,3 @@ def _pattern(names: list[str]) -> str:
 
 def _named_twice(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -219,13 +219,16 @@ def _uploaded(
     runs: Sequence[int], steps: Iterable[Step], crop: bool, device: str | torch.device
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield each step's indices (runs, b) and draws (3, runs, b) on the device, sent there for many steps at once."""
+    on_cuda = torch.device(device).type == "cuda"
     for group in _groups(steps):
         sizes = [index.shape[1] for _, index in group]
         wanted = [torch.cat([index for _, index in group], dim=1)[None]]  # (1, runs, b of all steps)
         if crop:
             draws = [np.stack([draw_crop_flip(index.shape[1], run, step) for run in runs], 1) for step, index in group]
             wanted.append(torch.from_numpy(np.concatenate(draws, 2)))  # (3, runs, b of all steps)
-        there = torch.cat(wanted).to(device)
+        here = torch.cat(wanted)
+        # From pinned memory, or the host would wait for all steps before; those of many small networks are groups.
+        there = here.pin_memory().to(device, non_blocking=True) if on_cuda else here.to(device)
         for part in torch.split(there, sizes, dim=2):  # (1 or 4, runs, b)
             yield part[0], part[1:] if crop else None
 

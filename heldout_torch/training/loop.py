@@ -128,13 +128,21 @@ def _evaluation_share(batch: RunBatch, size: int) -> float:
 
 
 def _steps(batch: RunBatch, steps_per_epoch: int, first: int) -> Iterator[Step]:
-    """Yield the steps of a training from the first that is to be made."""
-    orders = [batch.orders(run) for run in batch.runs]
-    for epoch in range(batch.recipe.epochs):
-        order = torch.from_numpy(np.stack([next(order) for order in orders]))  # (runs, size)
-        for step, index in enumerate(torch.split(order, batch.recipe.batch_size, dim=1), epoch * steps_per_epoch):
-            if step >= first:
+    """Yield the steps of a training from the first that is to be made.
+
+    An order takes the host half a millisecond, so those of the next epoch are drawn a few after each step, while a GPU
+    still computes it.
+    """
+    orders, epochs = [batch.orders(run) for run in batch.runs], batch.recipe.epochs
+    drawn, runs = np.stack([next(order) for order in orders]), len(orders)  # (runs, size)
+    for epoch in range(epochs):
+        order, drawn = torch.from_numpy(drawn), np.empty_like(drawn)
+        for i, index in enumerate(torch.split(order, batch.recipe.batch_size, dim=1)):
+            if (step := epoch * steps_per_epoch + i) >= first:
                 yield step, index
+            if epoch < epochs - 1:
+                for run in range(i * runs // steps_per_epoch, (i + 1) * runs // steps_per_epoch):
+                    drawn[run] = next(orders[run])
 
 
 def _products(precision: str, device: str | torch.device) -> AbstractContextManager[None]:

@@ -68,8 +68,9 @@ class StackedMLP:
         # A last, smaller batch is filled up with empty rows: a product of other sizes would be summed in another order
         # for another number of runs, and what training makes of such a difference grows.
         count, missing = labels.shape[1], self.batch_size - labels.shape[1]
-        labels = F.pad(labels, (0, missing))
-        inputs = [F.pad(images.flatten(2), (0, 0, 0, missing))]  # what enters each layer, (runs, b, in)
+        inputs = [images.flatten(2)]  # what enters each layer, (runs, b, in)
+        if missing:  # or they would be copied
+            labels, inputs = F.pad(labels, (0, missing)), [F.pad(inputs[0], (0, 0, 0, missing))]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             inputs.append(torch.baddbmm(bias, inputs[-1], weight).relu_())
         logits = torch.baddbmm(self._biases[-1], inputs[-1], self._weights[-1])  # (runs, b, classes)
@@ -119,7 +120,7 @@ class StackedMLP:
         """Return the state dict of the i-th run's module, on the CPU."""
         state = {}
         for layer, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
-            state[f"layers.{layer}.weight"] = weight[i].T.cpu().contiguous()
+            state[f"layers.{layer}.weight"] = weight[i].T.contiguous().cpu()
             state[f"layers.{layer}.bias"] = bias[i, 0].cpu().clone()
         return state
 

@@ -132,7 +132,7 @@ def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -
 
 def _aux(batch: RunBatch, run: int, correct_train: np.ndarray, correct_test: np.ndarray) -> AuxArrays:
     subset = batch.subset_of(run)
-    removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset)
+    removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset, assume_unique=True)  # or it sorts
     return AuxArrays(
         correctness_train=correct_train[subset].astype(np.uint8),
         correctness_removed=correct_train[removed].astype(np.uint8),

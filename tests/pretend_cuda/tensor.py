@@ -99,6 +99,7 @@ class Mode(TorchDispatchMode):
         options = dict(options or {})
         leaves, device = tree_leaves((arguments, options)), options.get("device")
         concerned = any(isinstance(leaf, CudaTensor) for leaf in leaves) or options.get("pin_memory")
+        concerned = concerned or operation._schema.name in ("aten::_pin_memory", "aten::is_pinned")
         if concerned or is_pretended(device):
             return run(operation, arguments, options)
         return operation(*arguments, **options)

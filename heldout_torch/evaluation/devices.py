@@ -42,11 +42,17 @@ def lacks_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def device_errors(device: str | torch.device) -> Iterator[None]:
-    """Raise what the device does wrong while the block runs as a DeviceError, in one line."""
+def device_errors(device: str | torch.device, short_of_memory: str = "") -> Iterator[None]:
+    """Raise what the device does wrong while the block runs as a DeviceError, in one line.
+
+    Args:
+        device: The device.
+        short_of_memory: The end of the line where memory is what it lacks.
+    """
     try:
         yield
     except RuntimeError as error:
         if not is_device_fault(error):
             raise
-        raise DeviceError(f"{device} failed ({one_line(error)})") from None
+        hint = short_of_memory if lacks_memory(error) else ""
+        raise DeviceError(f"{device} failed ({one_line(error)}){hint}") from None

@@ -11,8 +11,9 @@ from heldout_torch.data.checks import check_split
 from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, nearest
-from heldout_torch.evaluation.devices import device_errors, lacks_memory, turn_on
+from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.evaluation.memory import Told, fitting, in_portions
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
@@ -21,8 +22,6 @@ from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
 Progress = Callable[[int], object]  # is told how many examples more are done
-
-_fitting: dict[tuple[torch.device, type[nn.Module]], int] = {}  # images that fit into memory, where more did not
 
 
 def evaluate(
@@ -108,42 +107,32 @@ def evaluate_together(
         )
     device, batch_size = find_device(device), None if batch_size is None else as_count(batch_size, "batch_size")
     prepared = [model if isinstance(model, Prepared) else Prepared(model) for model in models]
-    told = 0
+    if not prepared:
+        return []
+    told = Told(progress or (lambda count: None))
 
-    def evaluated(size: int) -> list[Evaluation | HeldoutError] | None:
-        """Return the evaluations, or None if memory does not suffice for so many images at once."""
-        done = 0
-
-        def tell(count: int) -> None:
-            nonlocal done, told
-            done += count
-            if progress and done > told:
-                progress(done - told)
-            told = max(done, told)
-
+    def evaluated(size: int) -> list[Evaluation | HeldoutError]:
+        told.done = 0
         passes = [Pass(one, dataset, split, precision, logits, flips) for one in prepared]
         try:
-            return _go(passes, dataset, split, size, device, tell)
-        except RuntimeError as error:
-            if size == 1 or not lacks_memory(error):
-                raise
-            return None
-
-    with device_errors(device), turn_on(device), float32_only():
-        while True:
-            size = batch_size_for(prepared[0], dataset, device, batch_size) if prepared else 1
-            if (found := evaluated(size)) is not None:
-                return found
+            return _go(passes, dataset, split, size, device, told.add)
+        except RuntimeError:
             for one in prepared:
                 one.forget()
-            _fitting[device, type(prepared[0].model)] = size // 2
+            raise
+
+    with device_errors(device), turn_on(device), float32_only():
+        return in_portions(evaluated, batch_size or _batch_size(dataset, device), *_kind(prepared[0], device))
 
 
 def batch_size_for(prepared: Prepared, dataset: Dataset, device: str | torch.device, wanted: int | None) -> int:
     """Return how many images are loaded at once: those wanted, or chosen for the device, if they fit its memory."""
     device = torch.device(device)
-    size = wanted or _batch_size(dataset, device)
-    return min(size, _fitting.get((device, type(prepared.model)), size))
+    return fitting(wanted or _batch_size(dataset, device), *_kind(prepared, device))
+
+
+def _kind(prepared: Prepared, device: torch.device) -> tuple[object, ...]:
+    return device, type(prepared.model)
 
 
 def _go(

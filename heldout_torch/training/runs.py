@@ -131,16 +131,9 @@ def _trainer(
         def watch(runs: float, loss: float | None) -> None:
             tell((runs, loss))
 
-        return _train_on(batch, there, zoo, device, watch)
+        return train_batch(batch, there, zoo, device, watch)
 
     return do
-
-
-def _train_on(
-    batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str | torch.device, watch: Watch
-) -> list[Trained]:
-    with device_errors(device):
-        return train_batch(batch, dataset, zoo, device, watch)
 
 
 def _train_task(batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
@@ -193,7 +186,7 @@ def _train_here(
     threads_before = torch.get_num_threads()
     with ThreadPoolExecutor(workers, "train", torch.set_num_threads, (threads_each,)) as pool:
         try:
-            futures = [pool.submit(_train_on, batch, there, zoo, device, watch) for batch in batches]
+            futures = [pool.submit(train_batch, batch, there, zoo, device, watch) for batch in batches]
             for future in as_completed(futures):
                 yield from future.result()
         finally:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.evaluation.memory import Told, in_portions
 from heldout_torch.training.initial import initial_state
 
 _EVALUATED_AT_ONCE = 1000  # images
@@ -109,12 +110,17 @@ class StackedMLP:
         In exact float32 as `heldout_torch.evaluation` does, and all of them together: one by one takes ten times as
         long, and as long as to train them.
         """
-        parts = []
-        with float32_only(), torch.inference_mode():
-            for batch in dataset.batches(split, _EVALUATED_AT_ONCE, self._weights[0].device):
+        device, told = self._weights[0].device, Told(progress)
+
+        def correct(size: int) -> np.ndarray:
+            told.done, parts = 0, []
+            for batch in dataset.batches(split, size, device):
                 parts.append(self.logits(batch.images).argmax(2) == batch.labels)  # (runs, b)
-                progress(len(batch.index))
-        return torch.cat(parts, dim=1).cpu().numpy()
+                told.add(len(batch.index))
+            return torch.cat(parts, dim=1).cpu().numpy()
+
+        with float32_only(), torch.inference_mode():
+            return in_portions(correct, _EVALUATED_AT_ONCE, device, *(weight.shape for weight in self._weights))
 
     def run_state(self, i: int) -> dict[str, Tensor]:
         """Return the state dict of the i-th run's module, on the CPU."""

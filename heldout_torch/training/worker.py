@@ -2,7 +2,7 @@
 
 import math
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.errors import HeldoutError, UnwritableError
-from heldout_torch.evaluation.devices import turn_on
+from heldout_torch.evaluation.devices import device_errors, turn_on
+from heldout_torch.evaluation.memory import Told, in_portions
 from heldout_torch.models import expected_tensors
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.loop import Fitted, Watch, fit
@@ -45,7 +46,8 @@ def train_batch(
 ) -> list[Trained]:
     """Train a batch of runs, and put those that did not diverge into a zoo.
 
-    A run that came there while it was trained, by another trainer or by this batch before its worker died, stays.
+    A run that came there while it was trained, by another trainer or by this batch before its worker died, stays. If
+    the device has too little memory, half of the runs are trained together, and then the others; so are later batches.
 
     Args:
         batch: The runs.
@@ -58,8 +60,27 @@ def train_batch(
         What became of the runs, in order.
 
     Raises:
+        DeviceError: If the device fails, or has too little memory for one run.
         ZooError: If the zoo cannot be written.
     """
+    runs, recipe, told, trained = batch.runs, batch.recipe, Told(watch), list[Trained]()
+
+    def next_runs(size: int) -> list[Trained]:
+        told.done = len(trained)
+        part = replace(batch, runs=runs[len(trained) :][:size])
+        return _train_together(part, dataset, zoo, device, told.add)
+
+    needs = f"; one run of {batch.experiment.name} with batch_size {recipe.batch_size} needs more"
+    with device_errors(device, f"{needs}: free the device, use another, or lower batch_size in the recipe"):
+        while len(trained) < len(runs):
+            left = len(runs) - len(trained)
+            trained += in_portions(next_runs, left, torch.device(device), batch.experiment.name, recipe.batch_size)
+    return trained
+
+
+def _train_together(
+    batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str | torch.device, watch: Watch
+) -> list[Trained]:
     name, ratio = batch.experiment.name, batch.subset_ratio
     data = dataset.digest()
     state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(data)}.safetensors"

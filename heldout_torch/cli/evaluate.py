@@ -19,8 +19,8 @@ from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import is_remote, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive
+from heldout_torch.zoo.aux_arrays import PARTS
 from heldout_torch.zoo.copy import Outcome
-from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 
 
@@ -77,9 +77,6 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         _, whole = chosen(argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}), arguments.source)
         lacking |= set(runs) - start_all_outputs(out, whole, dataset, made.of_outputs)
 
-    def is_done(key: RunKey) -> bool:
-        return key not in lacking and not made.differs(key)
-
     work = partial(
         save_runs, out=out, made=made, batch_size=arguments.batch_size, precision=arguments.precision,
         outputs=bool(arguments.save), flips=arguments.flips,
@@ -90,7 +87,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         rest = []
         for key in runs:
             try:
-                done = is_done(key)
+                done = key not in lacking and not made.differs(key)
             except HeldoutError as error:
                 yield Outcome(key, error=str(error))
                 continue
@@ -103,7 +100,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
             if isinstance(aux, HeldoutError):
                 yield Outcome(key, error=str(aux))
                 continue
-            means = {part: float(getattr(aux, f"correctness_{part}").mean()) for part in ("train", "removed", "test")}
+            means = {part: float(getattr(aux, f"correctness_{part}").mean()) for part in PARTS}
             shares = ", ".join(f"{part} {mean:.4f}" for part, mean in means.items())
             tell(arguments, bar, f"run {key}: correct on {shares}", run=str(key), **means)
             yield Outcome(key)

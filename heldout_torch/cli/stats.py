@@ -32,6 +32,7 @@ from heldout_torch.stats import (
 )
 from heldout_torch.stats.columns import SUFFIXES, check_file, write_columns
 from heldout_torch.stats.summary import write_classwise
+from heldout_torch.zoo.aux_arrays import PARTS
 
 _ORIGINAL = "Examples are written in the order of the data set's own files, and the file says so."
 _FORMATS = "The suffix of FILE decides its format: .npz, .csv or .parquet."
@@ -202,7 +203,7 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     if out is not None:
         write_columns(out, columns)
     line = "{subset_ratio!r}: {runs} runs" + "".join(
-        f", {part} {{{part}_mean:.4f}} ± {{{part}_deviation:.4f}}" for part in ("train", "removed", "test")
+        f", {part} {{{part}_mean:.4f}} ± {{{part}_deviation:.4f}}" for part in PARTS
     )
     for values in zip(*(column.tolist() for column in columns.values()), strict=True):
         facts = dict(zip(columns, values, strict=True))

@@ -17,6 +17,7 @@ from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
 from heldout_torch.evaluation.verify import verify_runs
 from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo.aux_arrays import PARTS
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
@@ -33,7 +34,7 @@ def configure(parser: Parser) -> None:
     options.add_place(parser)
     add_sweep_options(parser)
     parser.add_argument(
-        "--splits", nargs="+", choices=["train", "removed", "test"], default=["train", "removed", "test"],
+        "--splits", nargs="+", choices=PARTS, default=PARTS,
         help="compare only on these examples, default: all",
     )  # fmt: skip
     parser.add_argument(

@@ -9,6 +9,7 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.errors import HeldoutError, ZooError, of_run
 from heldout_torch.storage.progress import Bar, tracked
 from heldout_torch.storage.threads import map_ahead
+from heldout_torch.zoo.aux_arrays import PARTS
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_folder
 from heldout_torch.zoo.copy import check_runs, copy_runs, fetch_runs
@@ -16,8 +17,6 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.open import open_writable, open_zoo
 from heldout_torch.zoo.records import RunRecord
-
-_SPLITS = ("train", "removed", "test")
 
 
 def configure(parser: Parser) -> None:
@@ -104,7 +103,7 @@ def _list(arguments: argparse.Namespace) -> int:
         row(
             arguments, f"{key}\t{epoch}\t{accuracies}\t{record.size}",
             **vars(key), epoch=record.epoch, bytes=record.size,
-            **dict(zip(_SPLITS, record.accuracy, strict=True)),
+            **dict(zip(PARTS, record.accuracy, strict=True)),
         )  # fmt: skip
     if not listed and not failed:
         raise ZooError(f"{zoo.location}: none of {len(keys)} runs has {lowest:g} or more on the test set")

@@ -1,14 +1,11 @@
 """What an evaluation gives, and a verification."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from heldout_torch.stats.shown import short_repr
-
-Part = Literal["train", "removed", "test"]
-PARTS: tuple[Part, ...] = ("train", "removed", "test")
+from heldout_torch.zoo.aux_arrays import Part
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,10 +14,11 @@ import numpy as np
 
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation.provenance import run_digest
-from heldout_torch.evaluation.result import Part, SplitVerification, Verification
+from heldout_torch.evaluation.result import SplitVerification, Verification
 from heldout_torch.storage.files import check_new_file, read_bounded
 from heldout_torch.storage.locks import append_line
 from heldout_torch.storage.paths import is_remote
+from heldout_torch.zoo.aux_arrays import Part
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_root
 from heldout_torch.zoo.keys import RunKey

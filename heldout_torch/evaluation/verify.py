@@ -12,8 +12,9 @@ from heldout_torch.data.dataset import check_preprocessing, check_same_data
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
 from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
-from heldout_torch.evaluation.result import PARTS, Evaluation, Part, SplitVerification, Verification
+from heldout_torch.evaluation.result import Evaluation, SplitVerification, Verification
 from heldout_torch.zoo import AuxArrays, Run
+from heldout_torch.zoo.aux_arrays import PARTS, Part
 from heldout_torch.zoo.load import as_loaded
 
 

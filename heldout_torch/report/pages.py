@@ -16,12 +16,13 @@ from heldout_torch.report import figures, payload
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
-from heldout_torch.stats.accuracies import PARTS, fit_warning, spread
+from heldout_torch.stats.accuracies import fit_warning, spread
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.storage.progress import tracked
 from heldout_torch.zoo import Experiment
+from heldout_torch.zoo.aux_arrays import PARTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,12 +12,12 @@ from heldout_torch.stats.columns import Columns
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.bits import chunks, count_by_run, unpack
 from heldout_torch.stats.shown import short_repr
+from heldout_torch.zoo.aux_arrays import PARTS
 
 if TYPE_CHECKING:
     from heldout_torch.stats.run_table import RunTable
 
 _LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
-PARTS = ("train", "removed", "test")
 _FIT, _TOLD = "_fit", "_fit_told"  # what a table keeps: its accuracy, and the warnings that its users were given
 
 

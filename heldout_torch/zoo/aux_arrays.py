@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.npz import npz_bytes, read_npz
 
+Part = Literal["train", "removed", "test"]
+PARTS: tuple[Part, ...] = ("train", "removed", "test")  # of the examples: trained on, held out, and the test set
 _TEST = ("correctness_test", "index_test")
 
 
@@ -94,7 +96,7 @@ class AuxArrays:
             array = getattr(self, field.name)
             if array.ndim != 1 or array.dtype.kind not in "biuf":
                 raise ZooError(f"{name}: {field.name} is {array.dtype} {array.shape}, expected a row of numbers")
-        for split in ("train", "removed", "test"):
+        for split in PARTS:
             correctness, index = getattr(self, f"correctness_{split}"), getattr(self, f"index_{split}")
             if len(correctness) != len(index):
                 raise ZooError(f"{name}: correctness_{split} has {len(correctness)} values, index_{split} {len(index)}")
@@ -126,7 +128,7 @@ class AuxArrays:
 
     def __repr__(self) -> str:
         parts = []
-        for split in ("train", "removed", "test"):
+        for split in PARTS:
             correct = getattr(self, f"correctness_{split}")
             share = f", {correct.mean():.4f} correct" if len(correct) else ""
             parts.append(f"{split}: {len(correct)}{share}")

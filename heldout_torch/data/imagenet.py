@@ -110,13 +110,11 @@ class ImageNet:
 
     def _batches(self, split: SplitName, batch_size: int, device: str | torch.device) -> Iterator[Batch]:
         there = torch.tensor([index for index, path in enumerate(self.paths(split)) if path], device="cpu")
-        labels = self.labels(split)[there].to(device)
+        labels = torch.split(self.labels(split)[there].to(device), batch_size)
         parts = torch.split(there, batch_size)
         views = ([self._view(split, index) for index in part.tolist()] for part in parts)
-        first = 0
-        for part, images in zip(parts, load_views(views, device, self.workers), strict=True):
-            yield Batch(part, images, labels[first : first + len(part)])
-            first += len(part)
+        for part, images, found in zip(parts, load_views(views, device, self.workers), labels, strict=True):
+            yield Batch(part, images, found)
 
     def training_batches(self, augmentation: str, device: str | torch.device) -> BatchesOf:
         """As in `Dataset`, for `resized-crop-flip`; threads decode some steps ahead."""

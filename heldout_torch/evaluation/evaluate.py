@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
-from heldout_torch.data.checks import check_split
+from heldout_torch.data.checks import as_batch_size, check_split
 from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, nearest
@@ -17,7 +17,6 @@ from heldout_torch.evaluation.memory import Told, fitting, in_portions
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
-from heldout_torch.stats.arguments import as_count
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
@@ -105,7 +104,7 @@ def evaluate_together(
             f"{dataset.name}: example {bad[0]} of {split} has label {int(labels[bad[0]])}, expected 0 ... "
             f"{dataset.num_classes - 1}"
         )
-    device, batch_size = find_device(device), None if batch_size is None else as_count(batch_size, "batch_size")
+    device, batch_size = find_device(device), None if batch_size is None else as_batch_size(batch_size)
     prepared = [model if isinstance(model, Prepared) else Prepared(model) for model in models]
     if not prepared:
         return []

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from heldout_torch.data.checks import as_batch_size
 from heldout_torch.data.rows import as_tensor, check_images
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
-from heldout_torch.stats.arguments import as_count
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
@@ -45,7 +45,7 @@ def predict(
     """
     images = as_tensor(images)
     check_images(images, "floats")
-    batch_size, device = as_count(batch_size, "batch_size"), find_device(device)
+    batch_size, device = as_batch_size(batch_size), find_device(device)
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, expected float32 as run.transform gives it")
     images = images.float()

@@ -15,8 +15,6 @@ _CHOICES = {
     "augmentation": ("none", "crop-flip", "resized-crop-flip"),
     "precision": ("float32", "tf32", "bf16"),
 }
-
-
 _NUMBERS = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "ramp")
 
 
@@ -54,9 +52,8 @@ class Recipe:
         Raises:
             HeldoutError: If one is out of its range.
         """
-        for field in fields(self):
-            if field.name in _NUMBERS:
-                object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        for name in _NUMBERS:
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         for name in ("epochs", "batch_size"):
             _require(_is_number(getattr(self, name), int) and getattr(self, name) >= 1, self, name, "a number from 1")
         _require(_is_number(self.learning_rate) and self.learning_rate > 0, self, "learning_rate", "above 0")

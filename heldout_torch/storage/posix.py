@@ -1,4 +1,4 @@
-"""Calls that not every operating system or file system has: each returns whether it is available."""
+"""Calls that not every operating system or file system has; where one is missing, work goes on without it."""
 
 import ctypes
 import errno

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,15 +102,9 @@ def check_same(work: RunBatch, data: str, keys: Sequence[RunKey], zoo: Zoo) -> I
     return map_ahead(check, keys, zoo.threads)
 
 
-def _fields(work: RunBatch) -> dict[str, Any]:
-    """Return the recipe as metadata keep it."""
-    fields: dict[str, Any] = json.loads(json.dumps(asdict(work.recipe)))
-    return fields
-
-
 def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) -> None:
     other = None
-    if metadata.recipe != _fields(work):
+    if metadata.recipe != json.loads(json.dumps(asdict(work.recipe))):  # as metadata keep it
         other = "by another recipe"
     elif metadata.data_sha256 not in (None, data):
         other = "on other data (images, labels or their scale)"

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from heldout_torch.errors import warn
-from heldout_torch.storage.urls import read_range, remove_file, write_file
+from heldout_torch.storage.urls import read_range, write_file
 
 _STEP = "step"
 _LARGEST_HEADER = 1 << 20  # bytes; a state names a few hundred tensors
@@ -62,15 +62,6 @@ def load_state(location: str, like: Mapping[str, Tensor], steps: int) -> tuple[d
         warn(f"{location}: is not a state of this training ({error}); training starts from the beginning", stacklevel=2)
         return None
     return tensors, int(step)
-
-
-def remove_state(location: str) -> None:
-    """Remove a state, if there is one.
-
-    Raises:
-        ZooError: If it cannot be removed.
-    """
-    remove_file(location)
 
 
 def _check(tensors: dict[str, Tensor], step: Tensor, like: Mapping[str, Tensor], steps: int) -> None:

@@ -15,9 +15,9 @@ from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.memory import Told, in_portions
 from heldout_torch.models import expected_tensors
 from heldout_torch.storage.threads import map_ahead
+from heldout_torch.storage.urls import remove_file
 from heldout_torch.training.loop import Fitted, Watch, fit
 from heldout_torch.training.run_batch import RunBatch
-from heldout_torch.training.state import remove_state
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
 from heldout_torch.zoo.base import WritableZoo
 
@@ -113,7 +113,7 @@ def _train_together(
 
     if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
         raise failed[0]
-    remove_state(state_file)
+    remove_file(state_file)
     return [Trained(*one) for one in zip(keys, losses, errors, strict=True)]
 
 

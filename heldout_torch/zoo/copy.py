@@ -63,7 +63,7 @@ def copy_runs(
     if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
         raise ZooError(f"dtype is {dtype!r:.100}, expected {' or '.join(DTYPES)}, or none for float32")
     source, target = open_zoo(source), open_writable(target)
-    chosen = [as_key(source, key, None, None) for key in ([keys] if isinstance(keys, str | RunKey) else keys)]
+    chosen = [as_key(source, key) for key in ([keys] if isinstance(keys, str | RunKey) else keys)]
     experiments = {name: source.experiment(name) for name in sorted({key.experiment for key in chosen})}
     with target:
         for name, experiment in experiments.items():

@@ -84,7 +84,7 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
     return near
 
 
-def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any, run: Any) -> RunKey:
+def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any = None, run: Any = None) -> RunKey:
     """Return the key of a run out of what names it: an experiment, a ratio and a number, or the whole key.
 
     Raises:

@@ -143,7 +143,7 @@ def load_runs(
         some: Iterable[Any] = [experiment]
         if isinstance(experiment, Iterable) and not isinstance(experiment, str | bytes):
             some = experiment
-        keys = [as_key(opened, _named(key), None, None) for key in some]
+        keys = [as_key(opened, _named(key)) for key in some]
     elif runs is None or is_pattern(experiment):
         keys = list_runs(opened, experiment, subset_ratio, runs)
         if not keys:

@@ -1,4 +1,4 @@
-"""What writable folders and buckets have in common."""
+"""What folders, buckets and the Hub have in common as places to write."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from heldout_torch.zoo.records import RunFiles
 
 
 class WritingZoo(ABC):
-    """The part of a `WritableZoo` that is the same for a folder and a bucket."""
+    """The part of a `WritableZoo` that is the same for a folder, a bucket and the Hub."""
 
     location: str
     threads: int

@@ -133,7 +133,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
     axes.plot([low, 1], [low, 1], color=GRID, lw=1)
     axes.plot(one, other, ".", color=BLUE, alpha=0.5, markersize=3, markeredgewidth=0, rasterized=len(one) > 5000)
     title = f"rank correlation {agreement.rank_correlation:.2f}, mean difference {agreement.mean_difference:.3f}"
-    axes.set(xlabel=_literal(names[0]), ylabel=_literal(names[1]), aspect="equal")
+    axes.set(xlabel=literal(names[0]), ylabel=literal(names[1]), aspect="equal")
     axes.set_title(title, fontsize=8)
     return figure
 
@@ -172,5 +172,6 @@ def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, nam
     return figure
 
 
-def _literal(text: str) -> str:
-    return text.replace("$", r"\$")  # or Matplotlib would typeset what lies between two of them as mathematics
+def literal(text: str) -> str:
+    """Return a text as Matplotlib shows it; what lies between two $ it would typeset as mathematics."""
+    return text.replace("$", r"\$")

@@ -129,7 +129,7 @@ def _write_data(
         "pictures": len(tiles),
         "sprite": {"side": SIDE, "pixels": tiles.shape[1], "ending": ending},
         "ratios": statistics.consistency.ratios.tolist(),
-        "runs": payload.run_names(statistics.table.keys),
+        "runs": [key.rpartition("/")[2] for key in statistics.table.keys],
     }
     write_plainly(data / "setup.js", payload.script("setup", setup))
     for group, chosen in enumerate(groups):

@@ -6,7 +6,6 @@ back exactly; NaN becomes null.
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -176,11 +175,6 @@ def pair_script(
         },
     }
     return script("pairs", columns)
-
-
-def run_names(keys: Sequence[str]) -> list[str]:
-    """Shorten the names of runs to what follows experiment and ratio."""
-    return [key.rpartition("/")[2] for key in keys]
 
 
 def numbers(values: np.ndarray) -> list[float | None]:

@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
 from heldout_torch.optional import require
-from heldout_torch.report.figures import GRID, INK
+from heldout_torch.report.figures import GRID, INK, literal
 from heldout_torch.report.thumbnails import read_images
 from heldout_torch.stats import InfluencePairs
 
@@ -85,7 +85,7 @@ def _grid(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
 
 
 def _show(axes: "Axes", image: np.ndarray | None, caption: str) -> None:
-    axes.set_title(caption.replace("$", r"\$"), fontsize=6.5, color=INK, pad=2)
+    axes.set_title(literal(caption), fontsize=6.5, color=INK, pad=2)
     if image is None:
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.fill([0, 1, 1, 0], [0, 0, 1, 1], facecolor="none", edgecolor=GRID, hatch="///", linewidth=0.5)

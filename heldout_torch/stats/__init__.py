@@ -197,10 +197,7 @@ __getattr__, __dir__ = lazy_names(
             "pair_agreement",
             "score_agreement",
         ),
-        "heldout_torch.stats.attribution": (
-            "DatamodelingScores",
-            "lds",
-        ),
+        "heldout_torch.stats.attribution": ("DatamodelingScores", "lds"),
         "heldout_torch.stats.classwise": ("ClassInfluence", "classwise_influence"),
         "heldout_torch.stats.counterfactuals": (
             "ClassSummary",
@@ -242,17 +239,9 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.stats.published": ("load_published",),
         "heldout_torch.stats.published_files": ("fetch_published",),
         "heldout_torch.stats.published_list": ("list_published",),
-        "heldout_torch.stats.regressions": (
-            "Datamodels",
-            "datamodels",
-        ),
+        "heldout_torch.stats.regressions": ("Datamodels", "datamodels"),
         "heldout_torch.stats.run_table": ("RunTable",),
-        "heldout_torch.stats.score_files": (
-            "Scores",
-            "load_scores",
-            "original_index",
-            "save_scores",
-        ),
+        "heldout_torch.stats.score_files": ("Scores", "load_scores", "original_index", "save_scores"),
         "heldout_torch.stats.significance": ("false_discovery_rate", "pair_p_values"),
         "heldout_torch.stats.strata": (
             "StratifiedEstimate",

@@ -8,7 +8,6 @@ import numpy as np
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.order import original_index
 from heldout_torch.errors import DataError
-from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.influence_files import (
     ClasswiseInfluence,
     load_classwise,
@@ -102,17 +101,15 @@ def _reordered(loaded: AnyPublished, published: Published, order: Order) -> AnyP
     train = _original_index(published, "train", len(loaded.labels_train))
     test = _original_index(published, "test", len(loaded.labels_test))
     return ClasswiseInfluence(
-        [_class_renumbered(one, train, test, order) for one in loaded.classes],
+        [
+            one.renumbered(_renumbered(one.train_index, train, order), _renumbered(one.test_index, test, order))
+            for one in loaded.classes
+        ],
         _moved(loaded.labels_train, train, order),
         _moved(loaded.labels_test, test, order),
         _moved(loaded.memorization, train, order),
         order,
     )
-
-
-def _class_renumbered(one: ClassInfluence, train: np.ndarray, test: np.ndarray, order: Order) -> ClassInfluence:
-    rows, columns = _renumbered(one.train_index, train, order), _renumbered(one.test_index, test, order)
-    return one.renumbered(rows, columns)
 
 
 def _original_index(published: Published, split: str, examples: int) -> np.ndarray:

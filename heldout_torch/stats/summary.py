@@ -1,4 +1,4 @@
-"""Statistics of runs joined with facts about the examples, and their files; used by all verbs.
+"""Statistics of runs joined with facts about the examples, and their files, as the verbs write them.
 
 By default files are in the order of the data set's own files, as CIFAR's published files, and say so.
 """
@@ -76,7 +76,8 @@ def scores_for_file(scores: Scores, examples: ExampleFacts) -> Scores:
         DataError: If they are in another order, or as many as other examples.
     """
     _check_order(scores.order, "scores")
-    _check_size(len(scores.scores), examples, "scores")
+    if len(scores.scores) != examples.size:
+        raise DataError(f"{len(scores.scores)} scores are given for {examples.size} examples")
     if examples.original_index is None:
         return scores
     rows = {
@@ -175,11 +176,6 @@ def _check_order(order: Order | None, name: str) -> None:
     if order != "published":
         found = "do not say how they count examples" if order is None else f"count examples in {order} order"
         raise DataError(f"{name} {found}, expected published indices; convert them by to_published, and set order")
-
-
-def _check_size(found: int, examples: ExampleFacts, name: str) -> None:
-    if found != examples.size:
-        raise DataError(f"{found} {name} are given for {examples.size} examples")
 
 
 def _in_order(values: np.ndarray, facts: ExampleFacts) -> np.ndarray:

@@ -89,9 +89,7 @@ def read_aux(
     return chosen, map_ahead(opened.aux, chosen, opened.threads)
 
 
-def find_runs(
-    zoo: "Zoo", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None = None
-) -> "list[RunKey]":
+def find_runs(zoo: "Zoo", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None) -> "list[RunKey]":
     """Find runs of one subset ratio.
 
     Args:

@@ -4,7 +4,8 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
@@ -76,6 +77,21 @@ def warn(message: str, stacklevel: int = 1) -> None:
 def one_line(error: object) -> str:
     """Return all of an error's message as one line; the name of its class if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def os_errors(kind: type[HeldoutError], line: str) -> Iterator[None]:
+    """Raise what the system refuses while the block runs in one line, such as `x.npz: cannot be read (Is a directory)`.
+
+    Args:
+        kind: Of the error.
+        line: What is said before the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(error)  # NumPy, for one, says it in words of its own
+        raise kind(f"{line} ({reason})") from None
 
 
 def of_run(key: object, message: str) -> str:

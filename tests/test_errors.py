@@ -1,6 +1,7 @@
 """Messages: one line, safe to show, without what URLs carry in secret."""
 
 import ast
+import errno
 import inspect
 import pickle
 import re
@@ -13,7 +14,7 @@ import hubconf
 from heldout_torch import load_run, stats
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.data import load_dataset
-from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, nearest, printable, warn
+from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, nearest, os_errors, printable, warn
 from heldout_torch.zoo import sample_zoo
 
 
@@ -61,6 +62,21 @@ def test_what_a_terminal_shows_stays_as_it_is():
 def test_credentials_of_urls_are_not_shown(text, shown):
     assert str(HeldoutError(text)) == shown
     assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "x.npz"), "No such file"),
+        (OSError("5 requested and 3\nwritten"), "5 requested and 3 written"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_its_reason(error, reason):
+    with pytest.raises(DataError, match=rf"^x.npz: cannot be written \({reason}\)$"), os_errors(
+        DataError, "x.npz: cannot be written"
+    ):  # fmt: skip
+        raise error
 
 
 def test_an_error_survives_pickling():

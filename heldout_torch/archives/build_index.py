@@ -26,7 +26,7 @@ from heldout_torch.archives.seek_index import (
     run_line,
 )
 from heldout_torch.archives.tar_stream import Member, read_members
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.zoo.keys import RunKey
@@ -89,10 +89,8 @@ class IndexWriter:
         self._lines: dict[RunKey, bytes] = {}
         self.problems: list[str] = []
         self._arrivals = Arrivals[Place](archive)
-        try:
+        with os_errors(ZooError, f"{out}: cannot be written"):
             self._windows = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115 (closed by `__exit__`)
-        except OSError as error:
-            raise ZooError(f"{out}: cannot be written ({error.strerror})") from None
 
     def __enter__(self) -> Self:
         return self
@@ -151,12 +149,9 @@ class IndexWriter:
         packed = gzip.compress(table + b"".join(runs.values()), mtime=0)
         self._windows.seek(0)
         remove_stale(self._out.parent)
-        try:
-            with new_file(self._out) as file:
-                file.write(HEAD.pack(MAGIC, len(packed)) + packed)
-                shutil.copyfileobj(self._windows, file)
-        except OSError as error:
-            raise ZooError(f"{self._out}: cannot be written ({error.strerror})") from None
+        with os_errors(ZooError, f"{self._out}: cannot be written"), new_file(self._out) as file:
+            file.write(HEAD.pack(MAGIC, len(packed)) + packed)
+            shutil.copyfileobj(self._windows, file)
         return SeekIndex(
             **said, points=self._points, windows_at=HEAD.size + len(packed), problems=self.problems, _runs=runs
         )

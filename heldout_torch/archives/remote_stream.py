@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from heldout_torch.archives.ranges import READ, Ranges
-from heldout_torch.errors import ZooError, one_line
+from heldout_torch.errors import ZooError, one_line, os_errors
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import retried
@@ -56,12 +56,10 @@ def open_stream(location: str, tell: Callable[[str], object] = lambda line: None
         ZooError: If it cannot be opened, or the network may not be used.
     """
     if not is_remote(location):
-        try:
+        with os_errors(ZooError, f"{location}: cannot be read"):
             file = open(location, "rb")  # noqa: SIM115 (the caller closes it)
             size = file.seek(0, io.SEEK_END)
             file.seek(start)
-        except OSError as error:
-            raise ZooError(f"{location}: cannot be read ({error.strerror})") from None
         return Opened(file, size, None)
     check_network(location)
     if location.startswith(("http://", "https://")):

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from heldout_torch.archives.convert import checkpoint_files, convert_run
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import Experiment, declared_in, read_declaration
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
@@ -110,10 +110,8 @@ class TensorFlowTree:
     def files(self, key: RunKey) -> RunFiles:
         """Return a run converted, as `Zoo.files`; its aux arrays stay byte for byte."""
         path = self._folder(key) / AUX_FILE
-        try:
+        with os_errors(ZooError, f"{path}: cannot be read"):
             data = path.read_bytes()
-        except OSError as error:
-            raise ZooError(f"{path}: cannot be read ({error.strerror})") from None
         aux = read_aux(data, self.experiment(key.experiment), str(path))
         state = self.state(key)
         return RunFiles.of(self._metadata[key], state, aux, data)

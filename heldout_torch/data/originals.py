@@ -20,7 +20,7 @@ from heldout_torch.data.arrays import ArrayDataset, Split
 from heldout_torch.data.checks import SplitName, check_labels
 from heldout_torch.data.literals import as_bytes, read_literals
 from heldout_torch.data.order import tfds_order
-from heldout_torch.errors import DataError, one_line
+from heldout_torch.errors import DataError, one_line, os_errors
 from heldout_torch.storage import web
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.offline import check_network
@@ -181,10 +181,8 @@ def _missing(name: str, path: Path, base: str, file: str) -> DataError:
 
 
 def _read_checked(path: Path, md5: str | None, name: str) -> bytes:
-    try:
+    with os_errors(DataError, f"{path}: cannot be read"):
         data = read_bounded(path, _MAX_FILE)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if md5 is not None and found != md5:
         raise DataError(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from heldout_torch.data.arrays import scaled
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, os_errors
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.paths import Location, local_path
 
@@ -109,10 +109,8 @@ def load_imagenet_image(data: bytes | Location, name: str | None = None) -> torc
 
     if isinstance(data, str | os.PathLike):
         path = local_path(data)
-        try:
+        with os_errors(DataError, f"{path}: cannot be read"):
             data, name = read_bounded(path, MAX_IMAGE), name or path.name
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     name = name or "image"
     data = reencode(data, name) if is_reencoded(name) else data
     return preprocess_crop(decode_crop(data, center_box, name))

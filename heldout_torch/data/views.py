@@ -17,7 +17,7 @@ import torch
 
 from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.data.transforms import IMAGE_SIZE, center_box, preprocess_crop
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, os_errors
 from heldout_torch.storage.files import read_bounded
 
 _BATCHES_AHEAD = 2  # decoded or being decoded; what bounds the memory
@@ -83,10 +83,8 @@ def decode_view(view: View) -> np.ndarray:
     from heldout_torch.data.jpeg import MAX_IMAGE, decode_crop
     from heldout_torch.data.reencoded import is_reencoded, reencode
 
-    try:
+    with os_errors(DataError, f"{view.path}: cannot be read"):
         data = read_bounded(Path(view.path), MAX_IMAGE)
-    except OSError as error:
-        raise DataError(f"{view.path}: cannot be read ({error.strerror or error})") from None
     if is_reencoded(view.name):
         data = reencode(data, view.path)
     crop = decode_crop(data, view.box, view.path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, os_errors
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.result import SplitVerification, Verification
 from heldout_torch.storage.files import check_new_file, read_bounded
@@ -41,14 +41,12 @@ def check_log(path: Path) -> None:
         DataError: If it cannot be read or appended to, or holds something else.
         UnwritableError: If there is none, and none can be made.
     """
-    try:
+    with os_errors(DataError, f"{path}: cannot be written"):
         if not path.exists():
             check_new_file(path)
             return
         with open(path, "r+b") as file:
             lines = file.read(_LOOKED_AT).split(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
     written = [line for line in lines if line.strip()]
     if written and not any(line[: len(_LINE)] == _LINE[: len(line)] for line in written):
         raise DataError(f"{path}: holds something else than results of verify, which are appended; name another file")
@@ -103,10 +101,8 @@ class VerificationLog:
             "tie_margin": verification.tie_margin,
             "splits": {part: _split_to(split) for part, split in verification.splits.items()},
         }
-        try:
+        with os_errors(DataError, f"{self._path}: cannot be written"):
             append_line(self._path, json.dumps(record).encode())
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
 
     def read(self) -> dict[str, dict[str, Verification]]:
         """Return what is there by run and digest of its files, the last line of each.
@@ -119,10 +115,8 @@ class VerificationLog:
         found: dict[str, dict[str, Verification]] = defaultdict(dict)
         if self._path is None:
             return found
-        try:
+        with os_errors(DataError, f"{self._path}: cannot be read"):
             lines = read_bounded(self._path, MAX_LOG).split(b"\n") if self._path.exists() else []
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be read ({error.strerror})") from None
         for line in lines:
             try:
                 record = json.loads(line)

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.errors import HeldoutError, one_line, os_errors
 from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import local_path
 
@@ -18,11 +18,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         HeldoutError: If it cannot be read, is longer, or is not TOML.
     """
     path = local_path(path)
-    try:
-        with open(path, "rb") as file:
-            return parse_toml(file.read(MAX_BYTES + 1), str(path))
-    except OSError as error:
-        raise HeldoutError(f"{path}: cannot be read ({error.strerror})") from None
+    with os_errors(HeldoutError, f"{path}: cannot be read"), open(path, "rb") as file:
+        return parse_toml(file.read(MAX_BYTES + 1), str(path))
 
 
 def parse_toml(data: bytes, where: str) -> dict[str, Any]:

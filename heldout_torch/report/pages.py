@@ -10,7 +10,7 @@ import numpy as np
 
 import heldout_torch
 from heldout_torch.data import AnyDataset, as_dataset
-from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.errors import HeldoutError, os_errors
 from heldout_torch.optional import require
 from heldout_torch.report import figures, payload
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
@@ -72,14 +72,11 @@ def write_report(
     names = names_of_classes(class_names, experiment.dataset, dataset, (statistics.train, statistics.test))
     html = _render(statistics, experiment, dataset is not None, names, commands)
     remove_stale(out.parent)
-    try:
-        with new_folder(out, overwrite=True) as folder:
-            write_plainly(folder / "index.html", html.encode())
-            for name in ("report.css", "report.js"):
-                write_plainly(folder / name, _template_source(name))
-            _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
-    except OSError as error:
-        raise HeldoutError(f"{out}: cannot be written ({error.strerror or one_line(error)})") from None
+    with os_errors(HeldoutError, f"{out}: cannot be written"), new_folder(out, overwrite=True) as folder:
+        write_plainly(folder / "index.html", html.encode())
+        for name in ("report.css", "report.js"):
+            write_plainly(folder / name, _template_source(name))
+        _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
     return out / "index.html"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TextIO
 
 import numpy as np
 
-from heldout_torch.errors import DataError, one_line
+from heldout_torch.errors import DataError, one_line, os_errors
 from heldout_torch.optional import require
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
 from heldout_torch.storage.kinds import kind_of
@@ -58,10 +58,8 @@ def write_columns(path: Path, columns: Columns) -> None:
         raise DataError(f"{path}: expected a name ending in .csv or .parquet")
     remove_stale(path.parent)
     data = _as_csv(columns) if path.suffix == ".csv" else _as_parquet(columns)
-    try:
+    with os_errors(DataError, f"{path}: cannot be written"):
         write_atomically(path, data)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def read_columns(
@@ -84,13 +82,11 @@ def read_columns(
             column holds something else, or one that is to say the same does not.
         HeldoutError: If pyarrow is needed and not installed.
     """
-    try:
+    with os_errors(DataError, f"{path}: cannot be read"):
         if path.is_dir():
             raise DataError(f"{path}: is a folder, expected a table")
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     said: dict[str, str] = {}
     try:
         return (_from_csv if path.suffix == ".csv" else _from_parquet)(path, kinds, set(same), said), said

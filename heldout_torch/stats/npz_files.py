@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, os_errors
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.orders import Order, check_order
@@ -99,10 +99,8 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
     known = {name: _plain(array, f"{path}: {name}") for name, array in arrays.items() if array is not None}
     known[ORDER] = np.array(check_order(order, ORDER))
     remove_stale(path.parent)
-    try:
+    with os_errors(DataError, f"{path}: cannot be written"):
         write_atomically(path, npz_bytes(known))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _plain(array: Any, name: str) -> np.ndarray:

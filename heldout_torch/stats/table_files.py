@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, ZooError, one_line
+from heldout_torch.errors import DataError, ZooError, one_line, os_errors
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.kinds import kind_of
@@ -98,12 +98,8 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
     remove_stale(folder.parent)
     if source is not None:
         record["source"] = source
-    try:
-        with new_folder(folder, overwrite=True) as temporary:
-            for name, words in arrays.items():
-                np.save(temporary / f"{name}.npy", words, allow_pickle=False)
-                sync(temporary / f"{name}.npy")
-            write_plainly(temporary / RECORD, json.dumps(record).encode())
-    except OSError as error:
-        reason = error.strerror or one_line(error)  # NumPy says it in words of its own
-        raise DataError(f"{folder}: cannot be written ({reason})") from None
+    with os_errors(DataError, f"{folder}: cannot be written"), new_folder(folder, overwrite=True) as temporary:
+        for name, words in arrays.items():
+            np.save(temporary / f"{name}.npy", words, allow_pickle=False)
+            sync(temporary / f"{name}.npy")
+        write_plainly(temporary / RECORD, json.dumps(record).encode())

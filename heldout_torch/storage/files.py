@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from heldout_torch.errors import UnwritableError, ZooError
+from heldout_torch.errors import UnwritableError, ZooError, os_errors
 from heldout_torch.storage import posix
 
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
@@ -53,12 +53,10 @@ def check_writable(folder: Path) -> None:
     if not there.is_dir():
         raise UnwritableError(f"{there}: is a file, expected a folder")
     probe = _temporary(there / "any")
-    try:
+    with os_errors(UnwritableError, f"{folder}: cannot be written, {there} takes no files"):
         with open(probe, "xb"):
             pass
         probe.unlink()
-    except OSError as error:
-        raise UnwritableError(f"{folder}: cannot be written, {there} takes no files ({error.strerror})") from None
 
 
 def check_new_file(path: Path) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import ZooError, one_line
+from heldout_torch.errors import ZooError, one_line, os_errors
 from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, write_atomically
 from heldout_torch.storage.offline import check_network
@@ -102,10 +102,8 @@ def write_file(location: str, data: bytes) -> None:
     """
     found = place(location)
     if isinstance(found, Path):
-        try:
+        with os_errors(ZooError, f"{location}: cannot be written"):
             return write_atomically(found, data)
-        except OSError as error:
-            raise ZooError(f"{location}: cannot be written ({error.strerror})") from None
     filesystem, path = open_filesystem(found)
     folder, _, name = path.rpartition("/")
     put = _put_and_rename if _can_rename(filesystem) else _put
@@ -124,10 +122,8 @@ def remove_file(location: str) -> None:
     """
     found = place(location)
     if isinstance(found, Path):
-        try:
+        with os_errors(ZooError, f"{location}: cannot be removed"):
             return found.unlink(missing_ok=True)
-        except OSError as error:
-            raise ZooError(f"{location}: cannot be removed ({error.strerror})") from None
     filesystem, path = open_filesystem(found)
 
     def remove() -> None:

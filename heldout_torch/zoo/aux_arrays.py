@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import Experiment
 from heldout_torch.storage.files import write_atomically
 from heldout_torch.storage.notebook import as_code
@@ -80,10 +80,8 @@ class AuxArrays:
             ZooError: As `validate`, or if it cannot be written.
         """
         self.validate(str(path))
-        try:
+        with os_errors(ZooError, f"{path}: cannot be written"):
             write_atomically(path, self.to_bytes())
-        except OSError as error:
-            raise ZooError(f"{path}: cannot be written ({error.strerror})") from None
 
     def validate(self, name: str = "aux_arrays.npz") -> None:
         """Check that the arrays are consistent.

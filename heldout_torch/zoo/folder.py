@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
-from heldout_torch.errors import UnwritableError, ZooError
+from heldout_torch.errors import UnwritableError, ZooError, os_errors
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
 from heldout_torch.storage.files import (
     check_writable,
@@ -123,12 +123,9 @@ class FolderZoo(WritingZoo):
         filed = self._what_to_file(run, names if is_there(names) else None, overwrite)
         if filed is None:
             return False
-        try:
-            with new_folder(path, overwrite=path.exists()) as folder:
-                for name, data in filed.in_order():
-                    write_plainly(folder / name, data)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        with self._writing(), new_folder(path, overwrite=path.exists()) as folder:
+            for name, data in filed.in_order():
+                write_plainly(folder / name, data)
         return True
 
     def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
@@ -143,17 +140,13 @@ class FolderZoo(WritingZoo):
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the zoo, as `WritableZoo.write`."""
-        try:
+        with self._writing():
             write_atomically(self.root / name, data)
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def remove(self, name: str) -> None:
         """Remove a file of the zoo, if it is there."""
-        try:
+        with self._writing():
             (self.root / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def listing(self) -> dict[str, ListedFile]:
         """Return what is known of the runs' files, and of those beside the runs, by path below the root."""
@@ -171,10 +164,8 @@ class FolderZoo(WritingZoo):
     @contextmanager
     def space(self, size: int) -> Iterator[None]:
         """Hold space on the disk, as `WritableZoo.space`."""
-        try:
+        with self._writing():
             held = reserve(self.root, size)
-        except OSError as error:
-            raise self._unwritable(error) from None
         with held:
             yield
 
@@ -185,7 +176,7 @@ class FolderZoo(WritingZoo):
             ZooError: If the folder cannot be written.
         """
         self._made = not self.root.exists()
-        try:
+        with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)
             check_writable(self.root)
             remove_stale(self.root)
@@ -194,8 +185,6 @@ class FolderZoo(WritingZoo):
                 for ratio in {path.parent for _, path in run_folders(name, folder)}:
                     remove_stale(ratio)
                     remove_stale(ratio / "evaluations")
-        except OSError as error:
-            raise self._unwritable(error) from None
         return self
 
     def __exit__(self, *what: object) -> None:
@@ -259,8 +248,8 @@ class FolderZoo(WritingZoo):
             )
         return ZooError(f"{path}: is missing; {AGAIN}")
 
-    def _unwritable(self, error: OSError) -> ZooError:
-        return UnwritableError(f"{self.root}: cannot be written ({error.strerror or error})")
+    def _writing(self) -> AbstractContextManager[None]:
+        return os_errors(UnwritableError, f"{self.root}: cannot be written")
 
 
 def _names(path: Path) -> frozenset[str]:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, cast
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.hub import HUB
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, environment
@@ -158,10 +158,8 @@ def _folder(root: Path) -> Zoo:
 def _what_lies_in(root: Path) -> Literal["zoo", "checkpoints", "aux arrays", "other"]:
     """Return what a folder holds; the first run that is found says it. An empty folder is an empty zoo."""
     # Looked at before the experiments: others may be making the folders of the first one meanwhile.
-    try:
+    with os_errors(ZooError, f"{root}: is not a readable folder"):
         names = [path.name for path in root.iterdir() if not path.name.startswith(".") and not _is_begun(path)]
-    except OSError as error:
-        raise ZooError(f"{root}: is not a readable folder ({error.strerror})") from None
     for name, folder in experiment_folders(root).items():
         for _, path in run_folders(name, folder):
             if (path / RECORD_FILE).is_file() or (path / MODEL_FILE).is_file():

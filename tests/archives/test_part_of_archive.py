@@ -1,6 +1,5 @@
 """Runs of an archive by its address, and of an archive that need not be read to its end."""
 
-import json
 import random
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from heldout_torch.archives.remote_stream import HttpStream
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.selection import Selection
-from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.archives import EXPERIMENT, archive_record, contents, multiply, pack
 from tests.helpers.scripted import Script, serving
 
 
@@ -27,10 +26,6 @@ def export(script, zoo, **options):
         return [outcome.error for outcome in export_archive(stream, "runs.tar.gz", zoo, **options) if outcome.error]
 
 
-def record(zoo):
-    return json.loads((zoo / EXPERIMENT / "archive.json").read_bytes())
-
-
 def test_an_archive_by_its_address_gives_the_same_whatever_the_server_does(packed, tmp_path):
     data, expected = packed
     chance = random.Random(2)
@@ -41,7 +36,7 @@ def test_an_archive_by_its_address_gives_the_same_whatever_the_server_does(packe
         script.ranges = number % 5 != 0
         assert export(script, tmp_path / str(number)) == []
         assert contents(tmp_path / str(number)) == expected
-        assert record(tmp_path / str(number))["size"] == len(data)
+        assert archive_record(tmp_path / str(number))["size"] == len(data)
 
 
 def test_an_archive_that_is_replaced_on_the_way_is_an_error_and_what_came_stays(packed, tmp_path):
@@ -65,7 +60,7 @@ def test_the_end_is_not_read_when_all_runs_asked_for_have_come(packed, tmp_path)
     assert contents(tmp_path / "zoo").items() <= expected.items()
     assert len(told) == 1
     assert "all selected runs were read" in told[0]
-    assert record(tmp_path / "zoo") == {
+    assert archive_record(tmp_path / "zoo") == {
         "name": "runs.tar.gz", "size": None, "md5": None, "verified": None,
         "checked_by": "the CRC-32C of each tensor; it was not read to its end",
     }  # fmt: skip
@@ -85,15 +80,15 @@ def test_all_is_read_when_more_could_come(packed, tmp_path, chosen):
     told = []
     export(Script(data), tmp_path / "zoo", selection=chosen, tell=told.append)
     assert told == []
-    assert record(tmp_path / "zoo")["size"] == len(data)
+    assert archive_record(tmp_path / "zoo")["size"] == len(data)
 
 
 def test_what_a_whole_pass_found_is_kept(packed, tmp_path):
     data, _ = packed
     export(Script(data), tmp_path / "zoo")
-    before = record(tmp_path / "zoo")
+    before = archive_record(tmp_path / "zoo")
     export(Script(data), tmp_path / "zoo", selection=Selection(EXPERIMENT, [0.7], [3]), overwrite=True)
-    assert record(tmp_path / "zoo") == before
+    assert archive_record(tmp_path / "zoo") == before
 
 
 def test_runs_that_are_there_already_count_as_come(packed, tmp_path):

@@ -19,7 +19,7 @@ from heldout_torch.cli import main
 from heldout_torch.zoo.open import open_writable
 from heldout_torch.zoo.selection import Selection
 from tests.archives.test_unforeseen import EXTRA, add_variables, run_folder
-from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.archives import EXPERIMENT, archive_record, contents, multiply, pack
 from tests.helpers.scripted import Script, serving
 
 
@@ -84,10 +84,6 @@ def end_half_way(data, zoo, cache):
     raise AssertionError("no mark was left")
 
 
-def record(zoo):
-    return json.loads((zoo / EXPERIMENT / "archive.json").read_bytes())
-
-
 def errors(outcomes):
     return [outcome.error for outcome in outcomes if outcome.error is not None]
 
@@ -105,7 +101,7 @@ def test_ends_at_any_moment_cost_little_and_the_zoo_is_the_same(packed, tmp_path
     (error,) = errors(outcomes)  # in whatever call it came
     assert "2 variables do not belong to mlp" in error
     assert len(outcomes) == 200
-    assert record(tmp_path / "zoo") == {
+    assert archive_record(tmp_path / "zoo") == {
         "name": "runs.tar.gz", "size": len(data), "md5": None, "verified": None,
         "checked_by": "gzip's CRC-32; the CRC-32C of each tensor; no MD5, since it was read in several calls",
     }  # fmt: skip
@@ -134,7 +130,7 @@ def test_marks_count_only_while_the_runs_before_them_are_there(packed, tmp_path,
     assert len(errors(outcomes)) == 1
     assert f"lacks run {EXPERIMENT}/0.7/0, which was exported before; the archive is read from its start" in told[0]
     assert contents(tmp_path / "zoo") == expected
-    assert record(tmp_path / "zoo")["md5"] is not None
+    assert archive_record(tmp_path / "zoo")["md5"] is not None
 
 
 def test_runs_put_off_are_read_again(packed, tmp_path, monkeypatch):
@@ -246,7 +242,7 @@ def test_the_command_goes_on_and_says_so(packed, tmp_path, capsys, cache):
     assert "going on at byte" in err
     assert "2 variables do not belong to mlp" in err
     assert contents(zoo) == expected
-    assert record(zoo)["md5"] is None
+    assert archive_record(zoo)["md5"] is None
     skipped = int(out.splitlines()[-1].split("skipped ")[1].split(" ")[0])
     assert skipped > 5
 

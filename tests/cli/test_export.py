@@ -1,6 +1,5 @@
 """`heldout export` and `tools/export_weights.py`: what a user sees."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +8,9 @@ import pytest
 
 from heldout_torch import list_runs
 from heldout_torch.cli import main
-from heldout_torch.zoo import sample_zoo
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "export_weights.py"
 EXPERIMENT = "digits-mlp-tf"
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return Path(shutil.copytree(sample_zoo(), tmp_path / "tree"))
 
 
 def test_the_tool_exports_a_tree(tree, tmp_path):

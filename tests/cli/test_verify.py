@@ -4,7 +4,6 @@ Also of cli/sweeps.py.
 """
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +12,9 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.data import load_dataset
 from heldout_torch.evaluation import verify
-from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
+from heldout_torch.zoo import AuxArrays, load_run
 from tests.evaluation.trained import TEST, TRAIN, trained_run
 from tests.helpers.devices import on_cuda
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return shutil.copytree(sample_zoo(), tmp_path / "tree")
 
 
 def run_verify(tmp_path, source, *options):

@@ -1,7 +1,6 @@
 """Verifications in a file."""
 
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +10,6 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation import SplitVerification, Verification
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
-from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.zoos import export
@@ -20,11 +18,6 @@ ALL = ["train", "removed", "test"]
 
 
 DATA, FILES = "d" * 64, "f" * 64
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return shutil.copytree(sample_zoo(), tmp_path / "tree")
 
 
 def key(number=0):

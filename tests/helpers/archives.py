@@ -1,5 +1,6 @@
 """Archives for tests: the sample's runs under many numbers, packed by tar."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -33,3 +34,8 @@ def contents(zoo: Path) -> dict[str, bytes]:
     """Give the files of a zoo's runs; records beside them and leftovers of killed writers are not runs."""
     files = {str(path.relative_to(zoo)): path for path in sorted(zoo.glob("*/*/*/*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if "/." not in name}
+
+
+def archive_record(zoo: Path) -> dict:
+    """Return what a zoo says of the archive that its runs came from."""
+    return json.loads((zoo / EXPERIMENT / "archive.json").read_bytes())

@@ -11,7 +11,7 @@ from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, listed
 from heldout_torch.evaluation import Verification
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
@@ -135,6 +135,5 @@ def _line(key: RunKey, verification: Verification) -> str:
             for index, margin, tie in zip(split.mismatched, split.margins, split.ties, strict=True)
             if not tie
         ]
-        line += f"; mismatched: {', '.join(shown[:_SHOWN])}"
-        line += f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        line += f"; mismatched: {listed(shown, _SHOWN)}"
     return line

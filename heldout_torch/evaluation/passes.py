@@ -7,10 +7,9 @@ from torch import Tensor
 from heldout_torch.data import Batch, Dataset, SplitName
 from heldout_torch.errors import DataError, HeldoutError, one_line
 from heldout_torch.evaluation.devices import is_device_fault
-from heldout_torch.evaluation.precision import InferenceNetwork, Precision, Prepared, logit_error
+from heldout_torch.evaluation.precision import CALIBRATION, InferenceNetwork, Precision, Prepared, logit_error
 from heldout_torch.evaluation.result import Evaluation
 
-CALIBRATION = 256  # examples of the first batch that are done in both precisions
 CHECK_EVERY = 64  # and of all examples one in so many
 SAFE = 1.5  # a prediction counts if its margin exceeds the largest error seen so many times
 SAFE_SO_FAR = 2.0  # while images go by more is asked, so that they need not come again when a larger error is seen

@@ -16,7 +16,7 @@ from heldout_torch.evaluation.inference import inference_copy, layout_for, lower
 
 Precision = Literal["exact", "fast"]
 
-_CALIBRATION = 256  # images from which the mean error of 16 bits is learnt
+CALIBRATION = 256  # images of the first batch that are computed in both precisions
 _ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_BYTES = 32, 2_500_000  # images that the CPU computes at once, at most
@@ -44,7 +44,7 @@ class InferenceNetwork:
 
         float16 keeps three bits more of a number than bfloat16, but no large numbers. On CPUs it is slow.
         """
-        on_cpu, contest, images = images.device.type == "cpu", images[:_CONTEST], images[:_CALIBRATION]
+        on_cpu, contest, images = images.device.type == "cpu", images[:_CONTEST], images[:CALIBRATION]
         for dtype in (torch.bfloat16,) if on_cpu else (torch.float16, torch.bfloat16):
             low = lower_copy(self._exact, model, images[: _chunk(images, dtype)], dtype)
             if low is None:

@@ -200,11 +200,9 @@ class FolderZoo(WritingZoo):
     def _experiment_folder(self, name: str) -> Path:
         """Return an experiment's folder; the root itself where that is the experiment's own."""
         folder = self.root / name
-        return self.root if self.root.name == name and not folder.is_dir() and self._is_experiment else folder
-
-    @property
-    def _is_experiment(self) -> bool:
-        return self.root.is_dir() and list(experiment_folders(self.root).values()) == [self.root]
+        if self.root.name == name and not folder.is_dir() and list(self._experiments().values()) == [self.root]:
+            return self.root
+        return folder
 
     def _experiments(self) -> dict[str, Path]:
         return experiment_folders(self.root) if self.root.is_dir() else {}

@@ -96,7 +96,7 @@ def described(
         runs: Those asked for: of a long list the nearest is named.
     """
     if not keys:
-        return f"it has no runs{alike(experiment, known_experiments())}"
+        return f"it has no runs{_alike(experiment, known_experiments())}"
     names = {key.experiment for key in keys}
     groups: dict[tuple[str, float], list[int]] = {}
     for key in keys:
@@ -109,11 +109,11 @@ def described(
     asked = next(iter(runs), None)
     named = [f"{name}/{ratio!r} runs {_shortened(groups[name, ratio], asked)}" for name, ratio in first]
     more = f" and {len(away) - _NAMED} more subset ratios" if len(away) > _NAMED else ""
-    meant = "" if experiment in names else alike(experiment, names) or alike(experiment, known_experiments())
+    meant = "" if experiment in names else _alike(experiment, names) or _alike(experiment, known_experiments())
     return f"it has {', '.join(named)}{more}{meant}"
 
 
-def alike(experiment: str | None, names: Collection[str]) -> str:
+def _alike(experiment: str | None, names: Collection[str]) -> str:
     """Return `; did you mean 'NAME'?` for a misspelt experiment; nothing if it is among the names, or none is alike."""
     return "" if experiment is None or experiment in names else nearest(experiment, names)
 

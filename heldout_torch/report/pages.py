@@ -124,7 +124,7 @@ def _write_data(
         "examples": n,
         "block": payload.BLOCK,
         "pictures": len(tiles),
-        "sprite": {"side": SIDE, "pixels": tiles.shape[1], "ending": ending},
+        "sprite": {"side": SIDE, "ending": ending},
         "ratios": statistics.consistency.ratios.tolist(),
         "runs": [key.rpartition("/")[2] for key in statistics.table.keys],
     }

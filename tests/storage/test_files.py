@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from heldout_torch import ZooError
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_plainly
+from heldout_torch.storage.files import new_file, new_folder, read_bounded, remove_stale, write_atomically, write_plainly
 from tests.storage.test_posix import failing
 
 HOURS = 3600.0
@@ -37,6 +39,14 @@ def way(request, monkeypatch):
     if request.param == "two renames":
         monkeypatch.setattr(posix, "exchange", lambda one, other: False)
     return request.param
+
+
+def test_a_file_is_read_up_to_the_largest_size(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "file", 5) == b"12345"
+    for path, limit in ((tmp_path / "file", 4), (Path("/dev/null"), 5)):
+        with pytest.raises(ZooError, match=f"{path}: has more than {limit} bytes"):
+            read_bounded(path, limit)
 
 
 def test_a_second_writers_folder_stays(tmp_path):
@@ -125,6 +135,13 @@ def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(tmp_path, m
     assert contents(tmp_path) == {"run/file": b"old"}
 
 
+def test_a_folder_that_the_disk_does_not_move_is_an_error_not_a_second_writers(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "rename", failing("EIO"))
+    with pytest.raises(OSError, match="Input/output"):
+        write_run(tmp_path / "run", b"new", overwrite=False)
+    assert os.listdir(tmp_path) == []
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -168,7 +185,7 @@ def test_a_folder_of_a_containers_image_is_replaced(tmp_path, monkeypatch):
 
 def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
     new = f".partial-{2:032x}"
-    for name, seconds in ((f".partial-{1:032x}", 2 * HOURS), (new, 10), (".partial-of-others", 2 * HOURS)):
+    for name, seconds in ((f".partial-{1:032x}", 2 * HOURS), (new, 10), (f"{new}-of-others", 2 * HOURS)):
         (tmp_path / name).mkdir()
         age(tmp_path / name, seconds)
     file = tmp_path / f".partial-{3:032x}"
@@ -178,7 +195,7 @@ def test_leavings_of_killed_writers_go_after_an_hour(tmp_path):
     (tmp_path / ".replaced-run").mkdir()
     age(tmp_path / ".replaced-run", 2 * HOURS)
     remove_stale(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [new, ".partial-of-others", "run"]
+    assert sorted(os.listdir(tmp_path)) == [new, f"{new}-of-others", "run"]
     remove_stale(tmp_path / "missing")
 
 
@@ -200,6 +217,27 @@ def test_a_slow_writer_is_no_leaving(tmp_path):
     assert contents(tmp_path) == {"run/file": b"whole"}
 
 
+def test_a_slow_writer_of_a_file_is_none_either(tmp_path):
+    with new_file(tmp_path / "file") as file:
+        file.write(b"whole")
+        file.flush()
+        age(tmp_path / os.listdir(tmp_path)[0], 2 * HOURS)
+        remove_stale(tmp_path)
+    assert contents(tmp_path) == {"file": b"whole"}
+
+
+def test_where_there_are_no_locks_leavings_go_after_a_day(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", failing("ENOLCK"))
+    of_hours, of_days, in_use = (tmp_path / f".partial-{i:032x}" for i in range(3))
+    for folder, seconds in ((of_hours, 2 * HOURS), (of_days, 48 * HOURS), (in_use, 48 * HOURS)):
+        folder.mkdir()
+        (folder / "file").touch()
+        age(folder, seconds)
+    (in_use / "file").write_bytes(b"half")
+    remove_stale(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [of_hours.name, in_use.name]
+
+
 def test_leavings_that_may_not_be_removed_stay(tmp_path, monkeypatch):
     path = tmp_path / f".partial-{1:032x}"
     path.touch()
@@ -215,6 +253,15 @@ def test_a_place_without_locks_and_syncing_is_written(tmp_path, monkeypatch):
     write_run(tmp_path / "run", b"run")
     write_atomically(tmp_path / "run/other", b"file")
     assert contents(tmp_path) == {"run/file": b"run", "run/other": b"file"}
+
+
+def test_the_disk_has_all_of_a_file_before_it_appears(tmp_path, monkeypatch):
+    there = []
+    monkeypatch.setattr(os, "fsync", lambda file: there.append((os.fstat(file), (tmp_path / "file").exists())))
+    write_atomically(tmp_path / "file", b"whole")
+    (file, before), (folder, after) = there
+    assert (file.st_ino, file.st_size, before) == ((tmp_path / "file").stat().st_ino, 5, False)
+    assert (folder.st_ino, after) == (tmp_path.stat().st_ino, True)
 
 
 def test_the_disk_has_all_of_a_folder_before_it_appears(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ archives/hashed_stream.py.
 
 import gzip
 import hashlib
+import json
 import shutil
 import struct
 import subprocess
@@ -156,6 +157,52 @@ def test_an_index_of_another_archive_is_refused(indexed, tmp_path):
     pack(indexed[0], archive, seed=1)
     with pytest.raises(ZooError, match="is the index of another archive"):
         load_run(EXPERIMENT, 0.7, 9, archive)
+    shutil.copy(indexed[1], archive)
+    assert load_run(EXPERIMENT, 0.7, 9, archive)
+    with open(archive, "ab") as file:
+        file.write(b"\0")  # the bytes that were the last are where they were
+    with pytest.raises(ZooError, match="is the index of another archive"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
+
+
+# What somebody may put into the rows of a table: what the archive is, its points, its runs.
+FORGED = {
+    "a point behind the archive's end": lambda head, points, runs: points[-1].__setitem__(0, head["size"] + 1),
+    "points in no order": lambda head, points, runs: points.reverse(),
+    "two points at a byte of the archive": lambda head, points, runs: points[1].__setitem__(0, points[0][0]),
+    "two points at a byte of the contents": lambda head, points, runs: points[1].__setitem__(1, points[0][1]),
+    "a negative place": lambda head, points, runs: points[0].__setitem__(1, -1),
+    "half a place": lambda head, points, runs: points[0].__setitem__(0, 0.5),
+    "true for a place": lambda head, points, runs: points[0].__setitem__(0, True),
+    "no spacing": lambda head, points, runs: head.update(spacing=0),
+    "an archive of 7 bytes": lambda head, points, runs: (head.update(size=7, points=0), points.clear()),
+    "a run twice": lambda head, points, runs: runs.__setitem__(1, runs[0]),
+    "a run less": lambda head, points, runs: runs.pop(),
+    "a run more": lambda head, points, runs: head.update(runs=len(runs) - 1),
+    "a point more": lambda head, points, runs: head.update(points=len(points) - 1),
+    "a run of another place": lambda head, points, runs: runs[0].__setitem__(0, "../0.7/1"),
+    "a run of many files": lambda head, points, runs: runs[0][1].update({f"{i}.index": [0, 9] for i in range(64)}),
+    "a file before the beginning": lambda head, points, runs: runs[0][1].update({"aux_arrays.npz": [-1, 9]}),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_table_that_cannot_be_is_no_index(indexed, tmp_path, change):
+    path = copied(indexed, tmp_path).with_name("archive.tar.gz.seek")
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", data, 8)
+    head, *rows = map(json.loads, gzip.decompress(data[16 : 16 + length]).splitlines())
+    points, runs = rows[: head["points"]], rows[head["points"] :]
+    for changed, end in ((False, b"\n"), (False, b""), (True, b"\n")):
+        if changed:
+            change(head, points, runs)
+        packed = gzip.compress(b"\n".join(json.dumps(row).encode() for row in (head, *points, *runs)) + end)
+        path.write_bytes(data[:8] + struct.pack("<Q", len(packed)) + packed + data[16 + length :])
+        if not changed and end:
+            read_index(str(tmp_path / "archive.tar.gz"))
+            continue
+        with pytest.raises(ZooError, match="is not a readable seek index"):
+            read_index(str(tmp_path / "archive.tar.gz"))
 
 
 def test_damage_to_the_index_is_found_wherever_it_is(indexed, tmp_path):

@@ -3,6 +3,7 @@
 Also of archives/archive_record.py.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -158,6 +159,30 @@ def test_shards_count_the_same_runs_after_an_end(packed, tmp_path):
     assert {name: file for part in parts for name, file in part.items()} == expected
 
 
+def test_a_shard_goes_on_from_a_mark_of_its_own(packed, tmp_path, cache):
+    data, _ = packed
+    one, other = (Selection(shard=(share, 2)) for share in (0, 1))
+    for _ in range(20):
+        export(data, tmp_path / "zoo", len(data) // 2, selection=one)
+        if list(cache.glob("*.json")):
+            break
+    told = []
+    assert export(data, tmp_path / "zoo", told=told, selection=other)[1] == len(data)
+    assert export(data, tmp_path / "zoo", told=told, selection=one)[1] < len(data)
+    assert told == []
+
+
+def test_an_archive_is_the_same_however_its_url_is_signed_and_no_other_is(packed, tmp_path, cache):
+    data, _ = packed
+    end_half_way(data, tmp_path / "zoo", cache)
+
+    def start(url, more=0):
+        return Marks.of(url, len(data) + more, '"one"', open_writable(tmp_path / "zoo"), (0, 1), ()).start
+
+    assert start("http://me:secret@x/a?signature=2#part") is not None
+    assert [start("http://x/b"), start("http://y/a"), start("http://x/a", 1)] == [None] * 3
+
+
 @pytest.mark.parametrize("place", ["half", "end"])
 def test_damage_is_found_after_an_end_and_the_next_call_begins_anew(packed, tmp_path, cache, place):
     data, _ = packed
@@ -174,7 +199,7 @@ def test_damage_is_found_after_an_end_and_the_next_call_begins_anew(packed, tmp_
     assert not (tmp_path / "zoo" / EXPERIMENT / "archive.json").exists()
 
 
-def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
+def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache, monkeypatch):
     data, expected = packed
     end_half_way(data, tmp_path / "zoo", cache)
     (file,) = cache.iterdir()
@@ -188,6 +213,9 @@ def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
         json.dumps(record | {"failed": {f"{EXPERIMENT}/0.5/0": "x"}}).encode(),
         json.dumps(record | {"version": 1}).encode(),
         json.dumps(record | {"point": [record["point"][0], record["header"] + 1, 0, 0]}).encode(),
+        json.dumps(record | {"point": [*record["point"][:3], record["point"][1] + 1]}).encode(),
+        json.dumps(record | {"point": [True, *record["point"][1:]]}).encode(),
+        json.dumps(record | {"window": base64.b64encode(bytes(2**15 + 1)).decode()}).encode(),
         json.dumps(record | {"met": 3}).encode(),
     )  # fmt: skip
     for content in wrong:
@@ -195,6 +223,9 @@ def test_a_damaged_file_of_marks_is_none(packed, tmp_path, cache):
         assert Marks(file, len(data)).start is None
     file.write_bytes(kept)
     assert Marks(file, len(data)).start is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("heldout_torch.archives.resume.MARK", len(kept) - 1)
+        assert Marks(file, len(data)).start is None
     file.write_bytes(b"{}")
     _, read = export(data, tmp_path / "zoo")
     assert read == len(data)

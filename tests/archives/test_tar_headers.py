@@ -125,6 +125,7 @@ def with_sum(block):
         extended(b"x", b"9 a=b\n"),
         extended(b"x", b"99999 path=b\n"),
         extended(b"x", b"0 path=b\n"),
+        extended(b"x", record("a", "b") + b"0 path=b\n"),  # reading would never end
         extended(b"x", record("size", "-5")),
         extended(b"x", record("size", "9" * 30)),
         extended(b"x", record("size", "\uff11")),

@@ -5,15 +5,18 @@ Also of checkpoints/crc.py, checkpoints/table.py, checkpoints/wire.py.
 
 import io
 import json
+import runpy
 import shutil
+import sys
 
 import google_crc32c
 import numpy as np
 import pytest
 
 from heldout_torch import CheckpointError
-from heldout_torch.checkpoints import Checkpoint
+from heldout_torch.checkpoints import Checkpoint, crc
 from heldout_torch.checkpoints.wire import read_varint
+from tests.helpers.bundles import masked
 
 KINDS = ["one_shard", "several_shards", "many_variables", "every_dtype", "slots"]
 
@@ -112,3 +115,18 @@ def test_wrong_number_of_shards_is_refused(checkpoints):
     index = (checkpoints / "several_shards" / "ckpt-1.index").read_bytes()
     with pytest.raises(CheckpointError, match="3 data shards, but 1"):
         Checkpoint(index, [b""])
+
+
+def test_checksums_without_the_package_are_the_same(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    check = runpy.run_path(crc.__file__)["check_crc"]
+    for data in (b"", b"123456789", bytes(range(256)) * 5, np.arange(100, dtype=np.uint8)):
+        check(data, masked(bytes(data)), "it")
+        with pytest.raises(CheckpointError, match="it: checksum does not match"):
+            check(data, masked(bytes(data)) ^ 1, "it")
+
+
+def test_an_integer_has_64_bits():
+    assert read_varint(b"\xff" * 9 + b"\x7f", 0) == (2**64 - 1, 10)
+    with pytest.raises(CheckpointError, match="longer than 64 bits"):
+        read_varint(b"\xff" * 10 + b"\x01", 0)

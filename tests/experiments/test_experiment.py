@@ -88,6 +88,12 @@ def test_a_file_in_a_zoo_declares_an_experiment_of_a_users_own(tmp_path):
     assert declared_in("mine", tmp_path) == experiment
 
 
+def test_experiments_differ_in_what_only_one_of_them_says():
+    one, other = (Experiment.from_json("mine", RECORD | {"config": config}, "test") for config in ({"a": None}, {}))
+    assert one.difference(other) == "config.a is None, not absent"
+    assert (other.difference(one), one.difference(one)) == ("config.a is absent, not None", "")
+
+
 def test_unknown_experiments_are_refused(tmp_path):
     with pytest.raises(ZooError, match=r"'mine' is not known: expected one of .*cifar10-inception.*experiment.json"):
         declared_in("mine", tmp_path)
@@ -163,7 +169,17 @@ def test_bad_declarations_are_refused(tmp_path, change, message):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"dataset": "d"}', "\xff", "[" * 60_000, '{"a":' * 10_000, '{"config": ' + "[" * 30_000, " " * 70_000],
+    [
+        "{",
+        "[]",
+        '{"dataset": "d"}',
+        "\xff",
+        "[" * 60_000,
+        '{"a":' * 10_000,
+        '{"config": ' + "[" * 30_000,
+        " " * 70_000,
+        json.dumps(RECORD) + " " * 70_000,
+    ],
     ids=lambda text: text[:6],
 )
 def test_unreadable_declarations_are_refused(tmp_path, text):
@@ -177,6 +193,7 @@ def test_unreadable_declarations_are_refused(tmp_path, text):
     [
         ("own", OWN.replace("epochs = 2", "epochs = 0"), "'epochs' of a recipe is 0"),
         ("own", OWN.replace("size_gb = 1.5", "size = 1.5"), "'size' of [archive] is unknown"),
+        ("own", OWN.replace("size_gb = 1.5", "size_gb = true"), "'size_gb' of [archive] is unknown or of the wrong"),
         ("own", OWN.replace('"https://example.com/own.tar.gz"', "3"), "'url' of [archive]"),
         ("own", OWN.replace("widths = [16]", "widths = 2020-01-01"), "has values that JSON does not have"),
         ("own", OWN.replace("widths = [16]", "widths = " + DEEP), "is nested too deeply"),
@@ -196,6 +213,12 @@ def test_bad_files_of_a_person_are_one_line(tmp_path, name, text, message):
         find_experiment(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "experiment.json").mkdir()
+    with pytest.raises(ZooError, match=r"experiment\.json: cannot be read \(Is a directory"):
+        declared_in("mine", tmp_path)
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -75,6 +75,12 @@ def test_a_short_prefixed_table_that_asks_for_long_keys_is_refused():
     refused(table([block([HEADER]), body + bytes(4) + (1).to_bytes(4, "little")]), "too many keys, or too long ones")
 
 
+@pytest.mark.parametrize("restarts", [3, 2**32 - 1])
+def test_a_block_loses_no_entries_to_restart_points_that_do_not_fit(restarts):
+    body = block([(b"a", b"")])[:-4] + restarts.to_bytes(4, "little")
+    refused(table([block([HEADER]), body]), "restart points do not fit|runs past the end of its block")
+
+
 def test_names_that_are_no_text_do_not_hide_each_other():
     found = Checkpoint(table([block([HEADER, (b"\xfe", entry((), 4)), (b"\xff", entry((), 4))])]), [bytes(4)])
     assert len(found) == 2

@@ -12,7 +12,14 @@ import pytest
 
 from heldout_torch import ZooError
 from heldout_torch.storage import posix
-from heldout_torch.storage.files import new_file, new_folder, read_bounded, remove_stale, write_atomically, write_plainly
+from heldout_torch.storage.files import (
+    new_file,
+    new_folder,
+    read_bounded,
+    remove_stale,
+    write_atomically,
+    write_plainly,
+)
 from tests.storage.test_posix import failing
 
 HOURS = 3600.0

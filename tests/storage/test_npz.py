@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 
 from heldout_torch.errors import DataError, ZooError
-from heldout_torch.storage.npz import npz_bytes, read_npy, read_npz
+from heldout_torch.storage.npz import map_npy, npz_bytes, read_npy, read_npz
 from tests.soak.mutants import of_bytes
 
 ARRAYS = {
@@ -65,6 +65,14 @@ def test_what_numpy_writes_is_read(save, tmp_path):
             assert_equal(found[name], array)
 
 
+@pytest.mark.parametrize("name", ["numbers", "columns", "big_endian", "empty"])
+def test_a_mapped_array_is_the_one_of_the_file_and_only_read(name, tmp_path):
+    np.save(tmp_path / "a.npy", ARRAYS[name])
+    found = map_npy(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, ARRAYS[name], strict=True)
+    assert isinstance(found, np.memmap) == (not found.flags.writeable) == (name != "empty")
+
+
 @given(numpy_st.arrays(st.sampled_from("?bBhHiIqQefdFD"), numpy_st.array_shapes(min_dims=0, max_dims=4, min_side=0)))
 @settings(max_examples=50, deadline=None)
 def test_any_array_survives(array):
@@ -95,6 +103,15 @@ def test_only_what_is_wanted_is_read_whatever_lies_beside_it():
     assert read_npz(data, wanted=["c"], optional=["a", "z"]) == {"c": 3, "a": 1}
     with pytest.raises(DataError, match="file: has no d, e, only a, b, c, loss"):
         read_npz(data, "file", ["a", "e", "d"])
+
+
+def test_arrays_are_bounded_together(tmp_path):
+    data = npz_bytes({name: np.zeros(10) for name in "abc"})
+    each = len(npy(np.zeros(10)))
+    assert list(read_npz(data, max_bytes=3 * each)) == ["a", "b", "c"]
+    assert list(read_npz(data, wanted=["b"], optional=["c", "d"], max_bytes=2 * each)) == ["b", "c"]
+    with pytest.raises(DataError, match=f"unpacks to {3 * each} bytes, more than the largest size"):
+        read_npz(data, max_bytes=3 * each - 1)
 
 
 def test_objects_are_refused_or_given_as_bytes(tmp_path):

@@ -334,6 +334,20 @@ def replace_labels(digits):
     return ArrayDataset("digits", rows, digits.test, digits.num_classes, digits.divide_by)
 
 
+def test_a_batch_is_named_by_all_that_its_numbers_depend_on():
+    """Its state is found by that name when it was interrupted."""
+    some = RunBatch(DIGITS, SHORT, 0.5, (1, 2), np.arange(700))
+    others = [
+        replace(some, experiment=replace(DIGITS, name="mine")),
+        replace(some, experiment=replace(DIGITS, config={**DIGITS.config, "widths": [8]})),
+        replace(some, recipe=replace(SHORT, momentum=0.5)), replace(some, subset_ratio=0.4),
+        replace(some, runs=(1, 3)), replace(some, subset=np.arange(700) + 1), replace(some, subset=None),
+    ]  # fmt: skip
+    names = [some.digest("data"), some.digest("other"), *(other.digest("data") for other in others)]
+    assert len(set(names)) == len(names)
+    assert replace(some, subset=np.arange(700)).digest("data") == names[0]
+
+
 def test_convolutional_networks_are_not_stacked(tmp_path):
     with pytest.raises(HeldoutError, match="one at a time"):
         train(tmp_path, 4, CONVOLUTIONS, batch_of_runs=2)

@@ -11,7 +11,8 @@ import pytest
 
 from heldout_torch import AuxArrays, ZooError
 from heldout_torch.storage.npz import npz_bytes
-from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo import known_experiments, sample_zoo
+from heldout_torch.zoo.aux_arrays import read_aux
 from tests.soak.mutants import of_bytes
 
 SAMPLE = sample_zoo() / "digits-mlp-tf/0.7/0/aux_arrays.npz"
@@ -65,7 +66,7 @@ def test_numpy_reads_what_we_write():
 
 
 def test_masks_are_by_published_index():
-    aux = make_aux()
+    aux = replace(make_aux(), correctness_removed=np.array([1, 0, 1]))
     assert set(np.flatnonzero(aux.trained_on)) == set(aux.subsample_idx)
     for index, correct in zip(aux.index_removed, aux.correctness_removed, strict=True):
         assert not aux.trained_on[index]
@@ -82,23 +83,50 @@ def repeated(array):
     ("change", "message"),
     [
         (lambda a: {"correctness_train": a.correctness_train[1:]}, "correctness_train has 5 values, index_train 6"),
-        (lambda a: {"correctness_test": a.correctness_test + 0.5}, "correctness_test has values other than 0 and 1"),
+        (lambda a: {"correctness_test": np.full(4, 0.5)}, "correctness_test has values other than 0 and 1"),
         (lambda a: {"correctness_test": np.full(4, np.nan)}, "correctness_test has values other than 0 and 1"),
         (lambda a: {"index_train": repeated(a.index_train)}, "index_train names an example twice"),
         (lambda a: {"index_test": repeated(a.index_test)}, "index_test names an example twice"),
         (lambda a: {"index_removed": a.index_removed + 9}, "not together 0 ... 8"),
+        (lambda a: {"index_removed": a.index_train[:3]}, "not together 0 ... 8"),
+        (lambda a: {"index_test": a.index_test + 2**31 - 3}, "index_test has indices outside"),
         (lambda a: {"index_removed": a.index_removed - 20}, "index_removed has indices outside"),
         (lambda a: {"index_train": a.index_train.astype(float)}, "index_train is float64, expected integers"),
         (lambda a: {"index_test": a.index_test[:, None]}, "expected a row of numbers"),
         (lambda a: {"subsample_idx": repeated(a.subsample_idx)}, "subsample_idx names an example twice"),
         (lambda a: {"subsample_idx": a.subsample_idx[1:]}, "name different examples"),
+        (lambda a: {"subsample_idx": np.append(a.subsample_idx[1:], a.index_removed[0])}, "name different examples"),
     ],
 )
-def test_arrays_that_cannot_be_a_runs_are_refused(change, message):
+def test_arrays_that_cannot_be_a_runs_are_neither_read_nor_written(change, message, tmp_path):
     aux = make_aux()
     aux.validate()
-    with pytest.raises(ZooError, match=f"run-7: .*{message}"):
-        replace(aux, **change(aux)).validate("run-7")
+    bad = replace(aux, **change(aux))
+    for use in (
+        lambda: bad.validate("run-7"), lambda: AuxArrays.read(bad.to_bytes(), "run-7"),
+        lambda: bad.write(tmp_path / "run-7"),
+    ):  # fmt: skip
+        with pytest.raises(ZooError, match=f"run-7: .*{message}"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("part", "more"), [("removed", 1), ("test", 1), ("test", -1)])
+def test_arrays_of_another_data_set_are_refused(part, more):
+    digits = known_experiments()["digits-mlp"]
+    sizes = {"train": 1000, "removed": digits.train_examples - 1000, "test": digits.test_examples}
+    assert read_aux(make_aux(**sizes).to_bytes(), digits, "a.npz").train_examples == digits.train_examples
+    assert len(read_aux(make_aux(**sizes | {"test": 0}).to_bytes(), digits, "a.npz").index_test) == 0
+    sizes[part] += more
+    with pytest.raises(ZooError, match=r"a\.npz: is about .* is it another experiment's"):
+        read_aux(make_aux(**sizes).to_bytes(), digits, "a.npz")
+
+
+def test_a_part_of_a_test_set_makes_no_row_of_a_table():
+    aux = replace(make_aux(), index_test=np.array([0, 1, 2, 4]))
+    aux.validate()
+    with pytest.raises(ZooError, match=r"index_test is not 0 \.\.\. 3 in some order"):
+        _ = aux.correct_test
 
 
 def test_pickled_arrays_are_never_loaded(tmp_path):

@@ -9,7 +9,7 @@ from heldout_torch.zoo.keys import RunKey, make_key, nearest_ratio, parse_key, p
 
 BAD_KEYS = [
     ("../x", 0.7, 1), ("a/b", 0.7, 1), ("x", 1.0, 1), ("x", 0, 1), ("x", "1.7", 1), ("x", float("nan"), 1),
-    ("x", 0.7, -1), ("x", 0.7, 1.0), ("x", 0.7, True),
+    ("x", 0.7, -1), ("x", 0.7, 2**32), ("x", 0.7, 1.0), ("x", 0.7, True),
     ("x", 0.7, "1.0"), ("x", 0.7, ""), ("x", 0.7, "-1"), ("x", 0.7, "٣"), ("x", 0.7, b"1"),
 ]  # fmt: skip
 
@@ -28,12 +28,14 @@ def test_every_float_and_every_integer_is_taken(ratio, run):
 
 
 def test_double_precision_is_taken_as_it_is():
-    assert make_key("x", 0.1 * 7, 3).subset_ratio == 0.1 * 7 != 0.7
+    key = make_key("x", 0.1 * 7, 3)
+    assert key.subset_ratio == 0.1 * 7 != 0.7
+    assert RunKey.parse(str(key)) == key
 
 
 def test_a_key_is_read_as_it_is_written():
     assert RunKey.parse("cifar10-inception/0.7/3") == RunKey("cifar10-inception", 0.7, 3)
-    for text in ("", "x", "x/0.7", "x/0.7/3/4", "../x/0.7/3", "x/2/3", "x/0.7/-3", "x/0.7/٣"):
+    for text in ("", "x", "x/0.7", "x/0.7/3/4", "../x/0.7/3", "x/2/3", "x/0.7/-3", "x/0.7/٣", "x/0.7/" + "9" * 5000):
         with pytest.raises(ZooError):
             RunKey.parse(text)
 
@@ -41,14 +43,16 @@ def test_a_key_is_read_as_it_is_written():
 def test_the_nearest_existing_ratio_is_meant():
     there = [0.1, 0.3, 0.7]
     assert nearest_ratio(0.7, there) == nearest_ratio(0.1 * 7, there) == nearest_ratio(0.7 + 9e-7, there) == 0.7
-    assert nearest_ratio(0.7001, there) is None
+    assert nearest_ratio(0.7001, there) is nearest_ratio(0.70001, there) is None
+    assert nearest_ratio(0.7, [0.7, 0.7000005]) == 0.7
     with pytest.raises(ZooError, match=r"could be 0\.7 or 0\.7000005"):
         nearest_ratio(0.7000002, [0.7, 0.7000005])
 
 
 def test_paths_of_a_zoo_name_runs_in_one_way():
     assert parse_key("x/0.7/12/run.json") == (RunKey("x", 0.7, 12), "run.json")
-    for path in ("x/0.70/12/run.json", "x/7e-1/12/a", "x/0.7/012/a", "../0.7/1/a", "x/0.7/1", "x/0.7/1/a/b", "x/2/1/a"):
+    for path in ("x/0.70/12/run.json", "x/7e-1/12/a", "x/0.7/012/a", "../0.7/1/a", "x/0.7/1", "x/0.7/1/a/b", "x/2/1/a",
+                 "x/0.7/4294967296/a", "x/1.0/1/a"):  # fmt: skip
         assert parse_key(path) is None
 
 
@@ -62,6 +66,7 @@ def test_ratios(text, ratio):
 def test_lists_of_runs():
     runs = parse_runs("0-3,42, 2")
     assert (list(runs), str(runs), len(runs)) == ([0, 1, 2, 3, 42], "0-3,42", 5)
+    assert (str(parse_runs("0-9,2-3,10,4294967295")), len(parse_runs("0-9,2-3"))) == ("0-10,4294967295", 10)
     assert 42 in runs
     assert 41 not in runs
     for text in ("", "a", "3-1", "1,,2", "-1", "0-99999999999", "4294967296"):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from heldout_torch import ZooError
+from heldout_torch.zoo import manifest
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.records import FileRecord, RunRecord
@@ -22,9 +23,25 @@ def data(tree, tmp_path):
 
 
 def test_reading_gives_what_was_written(data):
-    manifest = Manifest.from_bytes(data, "manifest.json")
-    assert [key.run for key in manifest.runs] == list(range(6))
-    assert manifest.to_bytes() == data
+    found = Manifest.from_bytes(data, "manifest.json")
+    assert [key.run for key in found.runs] == list(range(6))
+    assert found.to_bytes() == data
+
+
+def test_equal_manifests_are_equal_bytes_in_whatever_order_they_were_made(data):
+    found = Manifest.from_bytes(data, "manifest.json")
+    found.runs = dict(reversed(found.runs.items()))
+    assert found.to_bytes() == data
+
+
+def test_what_cannot_be_read_may_as_well_not_be_there(data):
+    assert Manifest.if_readable(data) == Manifest.from_bytes(data, "manifest.json")
+    assert Manifest.if_readable(None) == Manifest.if_readable(data[:-9]) == Manifest()
+
+
+def renamed(table, old, new):
+    """Put what lies under a key under another."""
+    table[new] = table.pop(old)
 
 
 RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
@@ -35,11 +52,12 @@ RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
     [
         changed_at(("format_version",), 2),
         changed_at(("format_version",), None),
-        changed_at(("experiments", "../x"), {"archive": None, "declaration": None, "runs": {"0.7": {"1": {}}}}),
-        changed_at(("experiments", EXPERIMENT, "runs", "1.5"), {"1": {}}),
-        changed_at(("experiments", EXPERIMENT, "runs", "../.."), {"1": {}}),
-        changed_at(("experiments", EXPERIMENT, "runs", "0.7", "-1"), {}),
-        changed_at(("experiments", EXPERIMENT, "runs", "0.7", "../x"), {}),
+        lambda table: renamed(table["experiments"], EXPERIMENT, "../x"),
+        lambda table: renamed(table["experiments"], EXPERIMENT, "/x"),
+        lambda table: renamed(table["experiments"][EXPERIMENT]["runs"], "0.7", "1.5"),
+        lambda table: renamed(table["experiments"][EXPERIMENT]["runs"], "0.7", "../.."),
+        lambda table: renamed(table["experiments"][EXPERIMENT]["runs"]["0.7"], "1", "-1"),
+        lambda table: renamed(table["experiments"][EXPERIMENT]["runs"]["0.7"], "1", "../x"),
         changed_at((*RUN, "files", "../../x"), [1, "0" * 64]),
         changed_at((*RUN, "files", "aux_arrays.npz"), None),
         changed_at((*RUN, "files"), "x"),
@@ -47,9 +65,11 @@ RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
         changed_at((*RUN, "files", "aux_arrays.npz"), [True, "0" * 64]),
         changed_at((*RUN, "files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
         changed_at((*RUN, "files", "aux_arrays.npz"), [1, 7]),
+        changed_at((*RUN, "files", "aux_arrays.npz"), [1, "0" * 65]),
         changed_at((*RUN, "accuracy"), [1, 2, 3]),
         changed_at((*RUN, "accuracy"), ["a", None, None]),
         changed_at((*RUN, "epoch"), "x"),
+        changed_at((*RUN, "dtype"), "float64"),
         changed_at(("experiments",), []),
     ],
 )
@@ -60,6 +80,20 @@ def test_a_foreign_manifest_is_read_with_suspicion(data, change):
     change(changed)
     with pytest.raises(ZooError):
         Manifest.from_bytes(json.dumps(changed).encode(), "there")
+
+
+def test_a_foreign_state_of_a_runs_files_is_no_state(data):
+    table = json.loads(data)
+    changed_at((*RUN, "seen"), [1])(table)
+    assert len(Manifest.from_bytes(data, "there").seen) == 6
+    assert len(Manifest.from_bytes(json.dumps(table).encode(), "there").seen) == 5
+
+
+def test_a_manifest_larger_than_any_is_not_parsed(data, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_MANIFEST", len(data))
+    Manifest.from_bytes(data, "there")
+    with pytest.raises(ZooError, match=r"there: is not a readable manifest \(ValueError: more than"):
+        Manifest.from_bytes(data + b" ", "there")
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 10**6])

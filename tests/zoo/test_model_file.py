@@ -40,3 +40,14 @@ def test_every_tensor_is_kept_in_its_own_right():
 def test_what_cannot_be_kept_is_named():
     with pytest.raises(ZooError, match=r"digits-mlp/0\.7/3: phase of torch\.complex64 cannot be kept, expected one of"):
         model_bytes({"phase": torch.zeros(2, dtype=torch.complex64)}, METADATA)
+
+
+def test_a_file_that_was_cut_short_or_is_another_runs_is_one_line():
+    data = model_bytes({"a": NUMBERS}, METADATA)
+    for part, key, message in (
+        (data[:-1], KEY, "is not a readable safetensors file"), (data[:40], KEY, "is not a readable safetensors file"),
+        (data, RunKey("digits-mlp", 0.7, 4), "says that it is digits-mlp/0.7/3, but is in the folder of"),
+    ):  # fmt: skip
+        with pytest.raises(ZooError, match=f"^here: {message}") as error:
+            read_model(part, key, "here")
+        assert "\n" not in str(error.value)

@@ -14,7 +14,7 @@ from heldout_torch import ZooError, load_run
 from heldout_torch.zoo.copy import check_runs, copy_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
-from heldout_torch.zoo.records import read_record, record_bytes
+from heldout_torch.zoo.records import MAX_RECORD, read_record, record_bytes
 from tests.helpers.archives import EXPERIMENT
 from tests.helpers.changes import changed_at
 from tests.helpers.server import Server
@@ -40,6 +40,8 @@ def test_it_says_what_sha256sum_and_the_aux_arrays_say(folder):
         accuracy = [aux[f"correctness_{part}"].mean() for part in ("train", "removed", "test")]
     assert table["accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert table["metadata"]["epoch"] == 30
+    # Older versions read it: what there is nothing to say of is not there.
+    assert not table["metadata"].keys() & {"ignored", "data_sha256", "dtype", "archive"}
 
 
 def test_reading_gives_what_was_written(folder):
@@ -61,6 +63,7 @@ def test_reading_gives_what_was_written(folder):
         changed_at(("files", "aux_arrays.npz"), [2**63, "0" * 64]),
         changed_at(("files", "aux_arrays.npz"), [1, None]),
         changed_at(("files", "aux_arrays.npz"), [1, "../" + "0" * 61]),
+        changed_at(("files", "aux_arrays.npz"), [1, "0" * 65]),
         changed_at(("files", "aux_arrays.npz"), "xy"),
         changed_at(("files",), []),
         changed_at(("accuracy",), [1, 2, 3]),
@@ -73,8 +76,15 @@ def test_reading_gives_what_was_written(folder):
         changed_at(("metadata", "run"), "1"),
         changed_at(("metadata", "subset_ratio"), 7),
         changed_at(("metadata", "config"), "x"),
+        changed_at(("metadata", "config"), None),
         changed_at(("metadata", "epoch"), "x"),
+        changed_at(("metadata", "global_step"), True),
+        changed_at(("metadata", "dtype"), "float64"),
+        changed_at(("metadata", "data_sha256"), 1),
+        changed_at(("metadata", "archive"), {}),
+        changed_at(("metadata", "format_version"), 2),
         changed_at(("metadata", "nonsense"), 1),
+        changed_at(("x" * MAX_RECORD,), 1),
     ],
 )
 def test_a_foreign_record_is_read_with_suspicion(folder, change):

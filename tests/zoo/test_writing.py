@@ -16,7 +16,7 @@ import torch
 from heldout_torch import AuxArrays, ZooError, build_model, list_runs, load_run
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
-from heldout_torch.zoo import RunMetadata, known_experiments, model_file, web
+from heldout_torch.zoo import RunMetadata, folder, known_experiments, model_file, web
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
@@ -194,6 +194,14 @@ def test_a_run_of_the_old_format_is_there(zoo):
         pass
     assert sorted(name for name in list_files(zoo.location) if "0.7" in name) == [f"{KEY}/{name}" for name in NAMES]
     assert load_run(KEY, zoo=zoo.location).metadata == a_run()["metadata"]
+
+
+def test_what_is_known_of_an_old_run_is_read_from_a_header_of_any_length(tmp_path, monkeypatch):
+    zoo = FolderZoo(tmp_path)
+    zoo.put(**a_run())
+    remove_file(file_of(zoo, "run.json"))
+    monkeypatch.setattr(folder, "FIRST_BYTES", 100)
+    assert zoo.metadata(KEY) == a_run()["metadata"]
 
 
 def test_folders_of_other_names_are_no_runs(zoo):

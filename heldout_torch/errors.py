@@ -7,21 +7,27 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
+# Each takes time in proportion to the text, which may be a name of 64 kB that somebody else chose.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 _TOKEN = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[^\s'\"]+")
-_QUERY = re.compile(r"\?.*?(?=['\":;,)\]]*$)")
+_BEHIND = "'\":;,)]"  # what a URL's query is followed by in a sentence
+_LONGEST = 4000  # letters of a message
 
 
 class HeldoutError(Exception):
     """Base class of the errors that this package raises.
 
     The message is one line: what is wrong, in which file or run, what was expected, what to do.
-    The command line prints it without a traceback. It is `printable`, whatever names it contains.
+    The command line prints it without a traceback. It is `printable`, whatever names it contains; of a longer one than
+    4,000 letters, which quotes somebody's file, the middle is left out.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        line = printable(message)
+        if (more := len(line) - _LONGEST) > 0:
+            line = f"{line[: _LONGEST // 2]}... ({more} letters) ...{line[-_LONGEST // 2 :]}"
+        super().__init__(line)
 
 
 class CheckpointError(HeldoutError):
@@ -54,10 +60,15 @@ def printable(text: str) -> str:
     s3://...@bucket/zoo?...: holds \x1b[2J
     """
     text = _TOKEN.sub("...", text)
-    text = _URL.sub(lambda url: _QUERY.sub("?...", _CREDENTIALS.sub("...@", url[0])), text)
+    text = _URL.sub(_without_secrets, text)
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _without_secrets(found: re.Match[str]) -> str:
+    address, mark, query = _CREDENTIALS.sub("...@", found[0]).partition("?")
+    return f"{address}?...{query[len(query.rstrip(_BEHIND)) :]}" if mark else address
 
 
 def warn(message: str, stacklevel: int = 1) -> None:

@@ -8,7 +8,7 @@ refused. An export in one pass and a seek index both use this rule, so they have
 from collections.abc import Collection
 from typing import Generic, TypeVar
 
-from heldout_torch.archives.limits import RUN_FILES, RUNS
+from heldout_torch.archives.limits import NAME, RUN_FILES, RUNS
 from heldout_torch.archives.tar_stream import Member
 from heldout_torch.errors import ZooError
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
@@ -48,7 +48,7 @@ class Arrivals(Generic[T]):
             raise ZooError(f"{self._archive}: names more than {RUNS} runs, more than any archive has")
         parts = self.parts.get(key, {})
         if self._folders.setdefault(key, hash(member.folder)) != hash(member.folder):
-            why = f"the run lies under {member.folder!r}, too"
+            why = f"the run lies under {member.folder[:NAME]!r}, too"
         elif key in self.whole or part in parts:
             why = f"{part} comes after the run was complete, or twice"
         elif len(parts) >= RUN_FILES:

@@ -30,7 +30,7 @@ class Member:
     """One member of an archive.
 
     Attributes:
-        name: Its path as the archive spells it; never used as a path.
+        name: Its path as the archive spells it, for messages, so of a long one the beginning; never used as a path.
         size: Bytes it declares to have.
         begins: Where its headers begin in the tar stream.
         offset: Where its bytes begin there.
@@ -100,7 +100,7 @@ def _member(header: Header, tar: TarBytes, archive: str) -> Member:
         except Exception as error:  # as in read_members
             raise _damaged(archive, tar, error) from None
 
-    return Member(header.name, header.size, header.begins, tar.position, key, folder, part, refused, read)
+    return Member(header.name[:NAME], header.size, header.begins, tar.position, key, folder, part, refused, read)
 
 
 def _refusal(header: Header) -> str | None:
@@ -109,7 +109,7 @@ def _refusal(header: Header) -> str | None:
     if ".." in header.name.split("/"):
         return "the path leads out of its folder"
     if header.kind in _LINKS:
-        return f"link to {header.link!r}"
+        return f"link to {header.link[:NAME]!r}"
     if header.sparse:
         return "sparse file"
     if header.kind not in (b"0", b"5"):

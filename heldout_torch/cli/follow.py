@@ -47,15 +47,17 @@ def follow(outcomes: Iterable[T], bar: Bar, share: Callable[[T], float] = lambda
         share: By how much an outcome moves the bar.
     """
     counts = Counts()
-    told: dict[str, RunKey | None] = {}  # of many runs the same is wrong: one line says what, the others of which
+    told: dict[str, RunKey] = {}  # of many runs the same is wrong: one line says what, the others of which
     for outcome in outcomes:
         bar.add(share(outcome))
         if outcome.error is not None:
             counts.failed += 1
-            line = outcome.error if outcome.key is None else of_run(outcome.key, outcome.error)
-            first = told.setdefault(line.removeprefix(f"run {outcome.key}"), outcome.key)
-            if first != outcome.key:
-                line = of_run(outcome.key, f"the same as run {first}")
+            line = outcome.error
+            if outcome.key is not None:
+                line = of_run(outcome.key, outcome.error)
+                first = told.setdefault(line.removeprefix(f"run {outcome.key}"), outcome.key)
+                if first != outcome.key:
+                    line = of_run(outcome.key, f"the same as run {first}")
             bar.print(as_advised(f"error: {line}"))
         elif outcome.skipped:
             counts.skipped += 1

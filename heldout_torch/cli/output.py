@@ -18,8 +18,8 @@ from heldout_torch.storage.progress import Bar
 _ADVICE = (
     (r"once its module is imported", "with --plugin MODULE"),
     (r"or any name and the path of an npz file that holds it", "or give with --data the npz file that holds it"),
-    (r"\S+\(\) missing \d+ required [a-z -]*arguments?: ", "it needs "),
-    (r"\S+\(\) got an unexpected keyword argument ", "it has no option "),
+    (r"\S{1,99}\(\) missing \d+ required [a-z -]*arguments?: ", "it needs "),
+    (r"\S{1,99}\(\) got an unexpected keyword argument ", "it has no option "),
     (r"empty='zero'", "--empty-zero"),
     (r"pass order='original' or order='published'", "give --order original or published"),
     (r"pass its original_index", "give --data"),

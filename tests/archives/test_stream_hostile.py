@@ -73,6 +73,24 @@ def test_a_member_that_is_no_plain_file_of_its_place_is_refused_by_name(good, tm
     assert {p.name for p in (tmp_path / "inside").iterdir()} == {"zoo"}
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("../" + "x" * 60_000),
+        member("a", kind=tarfile.SYMTYPE, link="x" * 60_000),
+        member(f"{'x/' * 30_000}{RUN}/aux_arrays.npz", b"from a second folder"),
+    ],
+)
+def test_of_a_name_as_long_as_a_header_may_be_the_beginning_is_told(good, tmp_path, bad):
+    files, _, _ = good
+    first = member(f"{RUN}/checkpoints/ckpt-30.index", files["checkpoints/ckpt-30.index"])
+    write(tmp_path / "bad.tar.gz", [first, bad])
+    (error, *_), done = export(tmp_path / "bad.tar.gz", tmp_path / "zoo")
+    assert done == 0
+    assert "x" in error
+    assert len(error) < 500
+
+
 def test_a_member_that_declares_a_huge_size_is_refused_and_never_read(good, tmp_path):
     files, _, _ = good
     header, _ = member(f"{RUN}/checkpoints/ckpt-30.data-00000-of-00001", size=2**40)

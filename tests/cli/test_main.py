@@ -1,6 +1,6 @@
 """The command line as a program: its help, its guard, its signals, and what it does when nobody listens.
 
-Also of cli/follow.py, cli/parser.py, cli/process.py.
+Also of cli/follow.py, cli/output.py, cli/parser.py, cli/process.py.
 """
 
 import json
@@ -9,11 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import heldout_torch
 from heldout_torch.cli import ACTIONS, VERBS, main
+from heldout_torch.cli.output import complain
 from heldout_torch.zoo import list_runs, sample_zoo
 from tests.helpers.process import wait_for
 from tests.helpers.terminal import on_terminal
@@ -442,3 +444,10 @@ def test_every_verb_does_its_work_when_the_terminal_is_gone(verb, terminal, zoo,
     os.close(theirs)
     assert process.returncode == 0
     assert process.stdout
+
+
+def test_a_long_line_is_written_at_once(capsys):
+    start = time.monotonic()
+    complain("error: archive: member " + "x" * 2**18)
+    assert time.monotonic() - start < 3.0
+    assert capsys.readouterr().err.endswith("xxx\n")

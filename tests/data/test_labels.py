@@ -54,6 +54,7 @@ def test_labels_of_imagenet_come_from_its_index(tmp_path):
     [
         ("cifar10", {"scores": np.zeros(3)}, "has no labels of the train set .labels, tr_labels or train__label."),
         ("cifar10", {"labels": np.zeros(3)}, "labels is float64"),
+        ("cifar10", {"labels": np.zeros((3, 1), int)}, "labels is int64 .3, 1., expected a row of integers"),
         ("cifar10", {"labels": np.array([1, -1])}, "train: label -1 at position 1, expected 0 ... 999999"),
         (
             "mine",

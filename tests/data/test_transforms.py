@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from heldout_torch.data import imagenet_transform, load_digits, load_imagenet_image, transforms, unit_range
+from heldout_torch.data.reencoded import reencode
 from heldout_torch.data.resize_torch import resize_crops
 from heldout_torch.data.transforms import transform_of
 from heldout_torch.errors import DataError
@@ -41,6 +42,33 @@ def test_imagenet_transform_is_the_exact_path_after_decoding(image):
     assert expected.dtype == torch.float32
     assert torch.equal(imagenet_transform(image), expected)
     assert torch.equal(imagenet_transform(torch.from_numpy(np.array(image)).permute(2, 0, 1)), expected)
+
+
+def test_an_image_that_was_encoded_again_is_known_by_the_name_given_or_that_of_its_file(image, tmp_path):
+    name = "n02105855_2933.JPEG"  # a PNG
+    image.save(tmp_path / name, "PNG")
+    data = (tmp_path / name).read_bytes()
+    plain, again = load_imagenet_image(data), load_imagenet_image(reencode(data, name))
+    assert not torch.equal(plain, again)
+    (tmp_path / "other.JPEG").write_bytes(data)
+    for given, expected in (
+        ((tmp_path / name,), again),
+        ((data, f"train/{name}"), again),
+        ((tmp_path / "other.JPEG", name), again),
+        ((tmp_path / name, "other.JPEG"), plain),
+        ((tmp_path / "other.JPEG",), plain),
+    ):
+        assert torch.equal(load_imagenet_image(*given), expected), given
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "top", "left"), [(256, 320, 16, 48), (320, 256, 48, 16), (257, 301, 17, 39), (290, 257, 33, 17)]
+)
+def test_an_image_of_256_pixels_on_its_shorter_side_is_only_cropped_to_its_middle(height, width, top, left):
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, height, width), np.uint8))
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    expected = (pixels[:, top : top + 224, left : left + 224] / 255 - mean) / std
+    torch.testing.assert_close(imagenet_transform(pixels), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 100, 223, 224, 225, 600])

@@ -1,7 +1,4 @@
-"""The written report: its values, its gaps, its errors, and what it escapes.
-
-Also of report/payload.py.
-"""
+"""The written report: its values, its gaps, its errors, and what it escapes."""
 
 import base64
 import re
@@ -89,8 +86,10 @@ def test_the_pairs_are_those_of_the_statistics(folder, tables, digits):
 def test_galleries_hold_examples_of_their_class_and_level(folder, tables, digits):
     labels, values = digits.labels("train").numpy(), memorization(tables[0.7])
     group = read_script(folder, "group-3")
-    assert set(labels[group["level-2"]]) == {3}
-    assert (np.abs(values[group["level-2"]] - 1) <= 0.25).all()
+    for name, level in (("level-0", 0), ("level-1", 0.5), ("level-2", 1)):  # the titles on the page
+        assert set(labels[group[name]]) == {3}
+        assert (np.abs(values[group[name]] - level) <= 0.25).all()
+        assert np.abs(values[group[name][0]] - level) == np.nanmin(np.abs(values[labels == 3] - level))
     scores = consistency(tables).scores
     least = np.sort(scores[labels == 3])[: len(group["irregular"])]
     np.testing.assert_array_equal(scores[group["irregular"]], least)

@@ -6,7 +6,15 @@ import pytest
 from heldout_torch.errors import DataError
 from heldout_torch.report import gather_statistics
 from heldout_torch.report.statistics import extremes, near_level
-from heldout_torch.stats import RunTable, consistency, influence_pairs, memorization
+from heldout_torch.stats import (
+    ExampleFacts,
+    RunTable,
+    consistency,
+    facts_of,
+    influence_pairs,
+    memorization,
+    reliability,
+)
 
 
 def test_statistics_are_those_of_the_ratio_with_most_runs(tables, digits):
@@ -18,6 +26,21 @@ def test_statistics_are_those_of_the_ratio_with_most_runs(tables, digits):
     np.testing.assert_array_equal(gathered.pairs.influence, influence_pairs(tables[0.3], *labels).influence)
     np.testing.assert_array_equal(gathered.consistency.scores, consistency(fewer).scores)
     assert list(gathered.accuracies) == [0.3, 0.7]
+
+
+def test_labels_of_one_split_alone_give_no_pairs_and_the_rest_as_ever(tables, digits):
+    train, test = (facts_of(digits, split) for split in ("train", "test"))
+    for examples in ((train, ExampleFacts(test.size)), (ExampleFacts(train.size), test)):
+        gathered = gather_statistics(tables, examples=examples)
+        assert gathered.pairs is None
+        assert gathered.reliability == reliability(gathered.table, memorization)
+
+
+def test_runs_of_which_no_example_has_an_estimate_have_no_reliability():
+    everything = np.ones((4, 6), bool)
+    gathered = gather_statistics({1.0: RunTable.from_arrays(everything, everything, everything[:, :3])})
+    assert np.isnan(gathered.memorization).all()
+    assert gathered.reliability is None
 
 
 def test_examples_near_a_level_come_nearest_first_and_never_from_afar():

@@ -53,6 +53,8 @@ def test_histogram_takes_the_range_of_the_data_or_one_that_is_given():
         ([-2.0], 18, None, "values reach from -2.0 to -2.0, expected -1"),
         (np.array([-128], np.int8), 18, (0, 1), "values reach from -128"),
         ([0.5], 18, (0, np.inf), "expected the lowest and the highest edge"),
+        ([0.5], 18, (-np.inf, 1), "expected the lowest and the highest edge"),
+        ([0.5], 18, (0.5, 0.5), "expected the lowest and the highest edge"),
         ([0.5], 18, (0, 0.5, 1), "expected the lowest and the highest edge"),
         ([0.5], 0, (0, 1), "bins is 0, expected a number from 1"),
         ([0.5], 18.0, (0, 1), "bins is 18.0, expected a number from 1"),
@@ -75,6 +77,8 @@ def test_agreement_of_pairs():
     other = pairs_of([(7, 7, 0.25), (1, 2, 0.5), (1, 7, 0.5)])
     agreement = pair_agreement(one, other)
     assert (agreement.jaccard, agreement.shared, agreement.mean_difference) == (0.5, 2, 0.125)
+    narrow = replace(one, train_index=one.train_index.astype(np.int8), test_index=one.test_index.astype(np.uint16))
+    assert pair_agreement(narrow, other) == agreement
     nothing = pair_agreement(one, pairs_of([]))
     assert nothing.jaccard == 0
     assert np.isnan(nothing.mean_difference)

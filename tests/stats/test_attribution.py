@@ -146,6 +146,8 @@ def test_what_cannot_be_is_refused():
         lds(lambda test: weights[:1], table)
     with pytest.raises(DataError, match="score nan of test example 3"):
         lds(np.where(np.arange(4)[:, None] == 3, np.nan, weights), table)
+    with pytest.raises(DataError, match="sums of scores of test example 3 are infinite"):
+        lds(np.where(np.arange(4)[:, None] == 2, 1e308, weights)[:3], table, test=[0, 1, 3])
     with pytest.raises(DataError, match="three runs"):
         lds(weights, table.select_runs([0, 1]))
     with pytest.raises(DataError, match="level is 1, expected a share"):

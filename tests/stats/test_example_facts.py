@@ -44,6 +44,17 @@ def test_imagenet_s_index_gives_names_too(tmp_path):
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1], [1])
 
 
+def test_the_first_file_with_labels_counts_and_every_other_must_be_about_as_many(tmp_path):
+    names = [f"n0_{number}.JPEG" for number in range(3)]
+    save_scores(tmp_path / "scores.npz", Scores(np.zeros(3), np.array([4, 5, 6]), order="published"))
+    save_imagenet_index(tmp_path / "index.npz", names, [0, 1, 2], np.zeros(3), ["v.JPEG"], [1])
+    both = find_facts("imagenet", "train", 3, [tmp_path / "scores.npz", tmp_path / "index.npz"])
+    assert (both.labels.tolist(), both.filenames.tolist()) == ([4, 5, 6], names)
+    save_imagenet_index(tmp_path / "index.npz", names[:2], [0, 1], np.zeros(2), ["v.JPEG"], [1])
+    with pytest.raises(DataError, match=r"index\.npz: is about 2 examples of the train set, the runs are about 3"):
+        find_facts("imagenet", "train", 3, [tmp_path / "scores.npz", tmp_path / "index.npz"])
+
+
 @pytest.mark.parametrize("index", [None, [2, 0, 1]])
 def test_a_data_set_of_one_s_own_says_its_order_and_labels(tmp_path, index):
     arrays = {"train__label": np.array([5, 6, 7]), "test__label": np.array([0])}

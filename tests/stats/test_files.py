@@ -93,6 +93,9 @@ def test_orders_are_inverse():
     values = np.random.default_rng(0).random(100)
     np.testing.assert_array_equal(to_original(values, order)[order], values)
     np.testing.assert_array_equal(to_published(to_original(values, order), order), values)
+    for convert in (to_original, to_published):  # one example, and none
+        assert convert(np.array([0.5]), np.array([0])).tolist() == [0.5]
+        assert convert(np.zeros(0), np.zeros(0, int)).tolist() == []
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from heldout_torch import DataError
@@ -189,6 +191,11 @@ def test_tables_of_pairs_that_cannot_be_read_say_why(tmp_path):
         ({"test_original_index": ["2"]}, "column test_original_index holds other than integers"),
         ({"influence": [1]}, "column influence holds other than floats"),
         ({"train_original_index": [-1]}, "indices outside"),
+        (
+            {"train_original_index": np.array([2**63], np.uint64)},
+            "column train_original_index holds 9223372036854775808, expected numbers below 2.63",
+        ),
+        ({"test_original_index": np.array([2**31], np.uint64)}, "indices outside"),
     ):
         pandas.DataFrame(good | change).to_parquet(path)
         with pytest.raises(DataError, match=message):
@@ -202,6 +209,29 @@ def test_tables_of_pairs_that_cannot_be_read_say_why(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read as a table"):
         load_pairs(path)
+
+
+def test_tables_of_more_rows_than_any_data_set_has_are_refused_before_they_are_read(tmp_path):
+    column = pyarrow.repeat("a.JPEG", 2**21 + 1)  # all the same, which takes a few kilobytes
+    pyarrow.parquet.write_table(pyarrow.table({"filename": column}), tmp_path / "many.parquet")
+    assert (tmp_path / "many.parquet").stat().st_size < 10**5
+    (tmp_path / "many.csv").write_text("filename\n" + "a\n" * (2**21 + 1))
+    for suffix in (".parquet", ".csv"):
+        with pytest.raises(DataError, match=r"cannot be read as a table \(it has more than 2097152 rows"):
+            load_scores(tmp_path / f"many{suffix}")
+    (tmp_path / "wide.csv").write_text("original_index,score,filename\n0,1," + "n" * 2**16)
+    with pytest.raises(DataError, match="a line of 65536 letters or more"):
+        load_scores(tmp_path / "wide.csv")
+
+
+def test_tables_of_pairs_and_of_scores_are_not_taken_for_each_other(tmp_path):
+    for suffix in (".csv", ".parquet"):
+        write_scores(tmp_path / f"scores{suffix}", Scores(VALUES, order="published"), FACTS[0])
+        write_pairs(tmp_path / f"pairs{suffix}", PAIRS, FACTS[0], ExampleFacts(M))
+        with pytest.raises(DataError, match=rf"pairs\{suffix}: holds pairs, not scores"):
+            load_scores(tmp_path / f"pairs{suffix}")
+        with pytest.raises(DataError, match=rf"scores\{suffix}: holds scores, not pairs"):
+            load_pairs(tmp_path / f"scores{suffix}")
 
 
 @pytest.mark.parametrize("indices", [[5, 1, 3], range(4), np.array([7, 2], ">u4"), [], np.zeros(0, int)])

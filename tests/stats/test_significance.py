@@ -29,14 +29,17 @@ def test_p_values_of_many_runs_are_right_far_in_the_tail():
     assert expected[1] < 1e-200
 
 
-@pytest.mark.parametrize(("trained", "correct"), [(14, 9), (14, 0), (14, 20), (0, 9), (20, 9), (1, 1)])
-def test_p_values_of_every_outcome_are_the_upper_tail(trained, correct):
-    least, most = max(0, trained + correct - 20), min(trained, correct)
+@pytest.mark.parametrize(
+    ("runs", "trained", "correct"),
+    [(20, 14, 9), (20, 14, 0), (20, 14, 20), (20, 0, 9), (20, 20, 9), (20, 1, 1), (4, 3, 2), (5, 2, 3)],
+)
+def test_p_values_of_every_outcome_are_the_upper_tail(runs, trained, correct):
+    least, most = max(0, trained + correct - runs), min(trained, correct)
     common = np.arange(least, most + 1)
-    run = np.arange(20)[:, None]
+    run = np.arange(runs)[:, None]
     right = np.where(run < trained, run < common, run - trained < correct - common)  # (runs, outcomes)
     table = RunTable.from_arrays(run < trained, run < trained, right, mix_ratios=True)
-    expected = hypergeom.sf(common - 1, 20, trained, correct)
+    expected = hypergeom.sf(common - 1, runs, trained, correct)
     np.testing.assert_allclose(pair_p_values(table, np.zeros(len(common), int), np.arange(len(common))), expected)
 
 
@@ -93,8 +96,9 @@ def test_what_cannot_be_is_refused():
         pair_p_values(table, [0, 1], [0])
     with pytest.raises(DataError, match="test_index"):
         pair_p_values(table, [0], [3])
-    with pytest.raises(DataError, match="p-values"):
-        false_discovery_rate(np.array([0.5, np.nan]))
+    for wrong in (np.nan, 1.01, -0.01):
+        with pytest.raises(DataError, match=r"expected p-values in 0 \.\.\. 1"):
+            false_discovery_rate(np.array([0.5, wrong]))
     with pytest.raises(DataError, match="tests"):
         false_discovery_rate(np.array([0.5, 0.2]), tests=1)
     for tests in (float("nan"), float("inf"), "three"):

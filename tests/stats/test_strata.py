@@ -92,7 +92,9 @@ def test_weights_are_those_of_mantel_and_haenszel():
 def test_one_ratio_is_the_plain_estimate(kind):
     table = kind(*several_ratios({0.5: 60}, 30, 12, gain=0.2, seed=4))
     np.testing.assert_allclose(stratified_memorization(table).estimate, memorization(table), atol=1e-6)
-    np.testing.assert_allclose(stratified_influence(table).estimate, influence(table), atol=1e-5)
+    found = stratified_influence(table)
+    np.testing.assert_allclose(found.estimate, influence(table), atol=1e-5)
+    assert {found.estimate.dtype, found.standard_error.dtype} == {np.dtype(np.float32)}
 
 
 def test_a_table_is_split_by_size_of_subset(kind):

@@ -156,13 +156,8 @@ def simulated(published: np.ndarray, runs: int, ratios: list[float]) -> float:
 
 def compare_with_published(data: Path, scores: Path, zoo: Path, runs: int, device: str) -> None:
     """Train the missing runs, and print the rank correlation of our C-scores with the published ones."""
-    dataset, experiment, recipe = (
-        load_mnist(data),
-        known_experiments()["mnist-mlp"],
-        known_experiments()["mnist-mlp"].recipe,
-    )
-    published = np.load(scores)
-    works = [RunBatch(experiment, recipe, ratio, tuple(range(runs))) for ratio in RATIOS]
+    dataset, experiment, published = load_mnist(data), known_experiments()["mnist-mlp"], np.load(scores)
+    works = [RunBatch(experiment, experiment.recipe, ratio, tuple(range(runs))) for ratio in RATIOS]
     started, trained = time.perf_counter(), 0
     with tqdm(total=runs * len(RATIOS), unit="run", file=sys.stderr) as bar:
         for work in works:
@@ -198,14 +193,8 @@ def main() -> None:
         if path is None or not path.is_file():
             sys.exit(f"error: {path or 'a path'} is needed for {options.part} and is not there; see --help")
     if options.part == "digits":
-        compare(
-            "digits-mlp",
-            load_digits(),
-            known_experiments()["digits-mlp"].recipe,
-            runs=108,
-            plain_runs=2,
-            device=options.device,
-        )
+        recipe = known_experiments()["digits-mlp"].recipe
+        compare("digits-mlp", load_digits(), recipe, runs=108, plain_runs=2, device=options.device)
     elif options.part == "mnist":
         recipe = replace(known_experiments()["mnist-mlp"].recipe, epochs=1)
         rate = compare("mnist-mlp", load_mnist(options.data), recipe, runs=4, plain_runs=1, device=options.device)

@@ -115,7 +115,7 @@ def test_no_is_no_however_it_is_written(value, off, monkeypatch):
     assert is_offline() is off
 
 
-def test_variables_keep_no_quotes_and_an_empty_one_is_none(monkeypatch, tmp_path):
+def test_variables_keep_no_quotes_and_an_empty_one_is_none(monkeypatch):
     monkeypatch.setenv("X", ' "a b"\n')
     assert environment("X") == "a b"
     assert environment("NOT_THERE") == ""

@@ -197,7 +197,7 @@ class RunTable:
         Raises:
             DataError: If a run is selected that does not exist.
         """
-        return unpack_runs(self.packed_trained_on, self.runs, selected_runs(runs, self.keys))
+        return unpack_runs(self.packed_trained_on, selected_runs(runs, self.keys))
 
     def correct(self, split: "SplitName", runs: Runs = None) -> np.ndarray:
         """Return which examples runs classify correctly.
@@ -212,7 +212,7 @@ class RunTable:
         Raises:
             DataError: If there is no such split, or a run is selected that does not exist.
         """
-        return unpack_runs(self._packed[f"correct_{check_split(split)}"], self.runs, selected_runs(runs, self.keys))
+        return unpack_runs(self._packed[f"correct_{check_split(split)}"], selected_runs(runs, self.keys))
 
     @property
     def runs(self) -> int:

@@ -106,7 +106,7 @@ def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
             open_stream(location)
 
 
-def test_a_server_that_is_not_there_is_one_line(monkeypatch):
+def test_a_server_that_is_not_there_is_one_line():
     with serving(Script(DATA)) as url:
         pass
     with pytest.raises(ZooError, match="cannot be read at byte 0, tried 3 times"):

@@ -49,7 +49,7 @@ def test_what_is_written_is_what_tensorflow_recorded(tmp_path, capsys):
     assert "2 runs evaluated" in capsys.readouterr().out
 
 
-def test_outputs_of_all_shards_lie_in_one_table_and_lira_reads_them(tmp_path, capsys):
+def test_outputs_of_all_shards_lie_in_one_table_and_lira_reads_them(tmp_path):
     for shard in ("0/2", "1/2"):
         assert run_evaluate(sample_zoo(), tmp_path, "--save", "outputs", "--flips", "--shard", shard) == 0
     folder = tmp_path / RUNS / "outputs"

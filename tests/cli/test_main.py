@@ -355,7 +355,7 @@ def test_a_signal_that_is_ignored_stays_so(number):
     assert process.returncode == 0
 
 
-def test_handlers_of_the_caller_are_put_back(capsys):
+def test_handlers_of_the_caller_are_put_back():
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = [*map(signal.getsignal, numbers)]
     assert main(["zoo", "list", "/dev/null"]) == 1

@@ -99,7 +99,7 @@ def test_a_pipe_is_not_replaced_in_python_either(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_other_places_take_what_is_written(made, tmp_path, monkeypatch, capsys):
+def test_other_places_take_what_is_written(made, tmp_path, monkeypatch):
     """What the others refuse for another reason would prove nothing."""
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)

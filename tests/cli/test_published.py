@@ -14,7 +14,7 @@ from heldout_torch.zoo import sample_zoo
 from tests.helpers.published import N
 
 
-def test_the_verb_lists_fetches_and_gives_paths(published_server, tmp_path, capsys):
+def test_the_verb_lists_fetches_and_gives_paths(published_server, capsys):
     assert main(["published", "fetch", "cifar10-cscores", "cifar100-pairs"]) == 0
     capsys.readouterr()
     assert main(["published", "list"]) == 0

@@ -352,7 +352,7 @@ def test_table_is_kept_and_used_again(tmp_path, capsys):
     assert (tmp_path / "one.npz").read_bytes() != (tmp_path / "four.npz").read_bytes()
 
 
-def test_experiment_and_stats_write_equal_files(tmp_path, capsys):
+def test_experiment_and_stats_write_equal_files(tmp_path):
     zoo, out = tmp_path / "zoo", tmp_path / "experiment"
     ratios = ["--subset-ratio", "0.5", "0.7"]
     with mock.patch.object(options, "load_data", wraps=options.load_data) as load:

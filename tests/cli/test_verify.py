@@ -71,7 +71,7 @@ def test_mismatches_fail_unless_tolerated(tree, tmp_path, capsys):
     assert run_verify(tmp_path, tree, "--runs", "2", "--splits", "train", "removed") == 0
 
 
-def test_a_sweep_goes_on_where_it_stopped(tree, tmp_path, capsys, monkeypatch):
+def test_a_sweep_goes_on_where_it_stopped(tree, tmp_path, capsys):
     assert run_verify(tmp_path, tree, "--runs", "0-1") == 0
     lines = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "log.jsonl").write_bytes(lines[0] + lines[1][:50])  # as a killed process leaves it

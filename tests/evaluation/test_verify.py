@@ -41,7 +41,7 @@ def test_the_sample_is_what_its_networks_say(device, precision):
         }  # fmt: skip
 
 
-def test_mismatches_are_named_with_their_margins(tmp_path):
+def test_mismatches_are_named_with_their_margins():
     run = load_run("digits-mlp-tf", 0.7, 2)
     removed, test = run.aux.correctness_removed.copy(), run.aux.correctness_test.copy()
     removed[[3, 50]], test[7] = 1 - removed[[3, 50]], 1 - test[7]
@@ -58,7 +58,7 @@ def test_mismatches_are_named_with_their_margins(tmp_path):
     assert verify(changed, load_digits(), ["train"]).matches == 1005
 
 
-def test_a_mismatch_within_rounding_is_a_tie(tmp_path):
+def test_a_mismatch_within_rounding_is_a_tie():
     run, dataset = load_run("digits-mlp-tf", 0.7, 2), load_digits()
     # Move one bias so that test example 7's label and its rival come within one unit in the last place.
     image, label = dataset.test.images[7:8] / 16, int(dataset.labels("test")[7])
@@ -81,7 +81,7 @@ def test_a_mismatch_within_rounding_is_a_tie(tmp_path):
     assert 0 < verification.tie_margin < 1e-4
 
 
-def test_another_data_set_is_refused(tmp_path):
+def test_another_data_set_is_refused():
     run, dataset = load_run("digits-mlp-tf", 0.7, 0), load_digits()
     with pytest.raises(DataError, match="is about digits, the data set is mnist"):
         verify(run, replace(dataset, name="mnist"))
@@ -90,7 +90,7 @@ def test_another_data_set_is_refused(tmp_path):
         verify(run, replace(dataset, test=replace(dataset.test, **shorter)))
 
 
-def test_examples_that_the_data_lacks_are_counted(monkeypatch):
+def test_examples_that_the_data_lacks_are_counted():
     run, dataset = load_run("digits-mlp-tf", 0.7, 0), load_digits()
     kept = torch.arange(360)[torch.arange(360) % 10 > 0]
     lacking = {key: getattr(dataset.test, key)[kept] for key in ("images", "labels", "index", "original_index")}

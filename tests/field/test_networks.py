@@ -196,7 +196,7 @@ def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch, caplog):
     ]
 
 
-def test_a_server_that_asks_for_hours_is_not_waited_for(serve, monkeypatch):
+def test_a_server_that_asks_for_hours_is_not_waited_for(serve):
     server = serve(answer(b"", 429, Retry_After="99999"))
     refused(lambda: read_file(server.url), "429.*, and asks to wait 99999 seconds; call again later")
     assert len(server.asked) == 1
@@ -210,7 +210,7 @@ def test_a_server_that_stays_busy_is_given_up(serve, monkeypatch):
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_slow_bucket_is_given_up(serve, write, monkeypatch, tmp_path):
+def test_a_slow_bucket_is_given_up(serve, write, monkeypatch):
     import s3fs
 
     def slow(handler):

@@ -144,7 +144,7 @@ def test_two_users_fill_one_zoo(home, by_other):
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_anothers_cache_serves(offline, home, as_nobody, monkeypatch):
+def test_anothers_cache_serves(offline, home, as_nobody):
     export(sample_zoo(), home / "served")
     load_run(EXPERIMENT, 0.7, 0, home / "served")
 

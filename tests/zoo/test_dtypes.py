@@ -136,7 +136,7 @@ def test_export_and_push_and_the_archive_store_the_same(made, tmp_path, dtype):
     assert {record.dtype for record in with_records.runs.values()} == {dtype}
 
 
-def test_readers_see_float32(made, tmp_path, capsys):
+def test_readers_see_float32(made, tmp_path):
     zoo = tmp_path / "zoo"
     assert main(["export", str(made / "tree"), "--zoo", str(zoo), "--dtype", "float16", "--quiet"]) == 0
     runs = [load_run(EXPERIMENT, 0.7, 1, zoo=place) for place in (zoo, made / "zoo")]

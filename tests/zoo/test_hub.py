@@ -210,7 +210,7 @@ def test_a_hub_that_is_down_is_asked_a_bounded_number_of_times(zoo, hub, slept, 
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_bad_token_is_one_line_without_it(zoo, hub, slept, capsys, caplog, status, tmp_path):
+def test_a_bad_token_is_one_line_without_it(zoo, hub, slept, capsys, caplog, status):
     hub.refused = status
     assert push(zoo, hub) == 1
     error = capsys.readouterr().err

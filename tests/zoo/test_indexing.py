@@ -136,7 +136,7 @@ def test_a_model_that_was_replaced_by_one_of_the_same_size_gets_a_new_record(zoo
     assert [outcome.error for outcome in check_runs(fresh, fresh.keys())] == [None] * 6
 
 
-def test_a_copied_zoo_is_indexed_from_its_records(zoo, tmp_path, monkeypatch):
+def test_a_copied_zoo_is_indexed_from_its_records(zoo, tmp_path):
     if "://" in zoo.location:
         pytest.skip("about folders")
     copied = open_writable(shutil.copytree(zoo.location, tmp_path / "copied"))
@@ -165,7 +165,7 @@ def test_a_file_that_is_missing_is_named(zoo):
     assert error.endswith(f"mine/0.7/3/model.safetensors: is missing; {AGAIN}")
 
 
-def test_interrupting_leaves_the_manifest_as_it_was(zoo, monkeypatch):
+def test_interrupting_leaves_the_manifest_as_it_was(zoo):
     before = zoo.read("manifest.json")
     for run in (3, 4):
         data = zoo.read(f"mine/0.7/{run}/run.json")

@@ -219,7 +219,7 @@ def test_a_damaged_cached_file_is_fetched_again(server, published, name, damage)
     assert_cached_well(server, published)
 
 
-def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path, monkeypatch):
+def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path):
     (tmp_path / "served" / EXPERIMENT).rename(tmp_path / "served/mine")
     shutil.rmtree(tmp_path / "served")
     experiment = replace(find_experiment("digits-mlp-tf"), name="mine")

@@ -47,12 +47,11 @@ def count_by_run(words: np.ndarray, runs: int) -> np.ndarray:
     return counts
 
 
-def unpack_runs(words: np.ndarray, runs: int, rows: np.ndarray) -> np.ndarray:
+def unpack_runs(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Unpack some runs.
 
     Args:
         words: uint64 of shape (examples, words).
-        runs: Number of runs.
         rows: int64 of shape (k,), which of them.
 
     Returns:

@@ -98,13 +98,13 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
                 watch(step_share, float(epoch_loss.mean()) if ends else None)
             except BaseException:  # whoever interrupts the training may want to continue it
                 if time.monotonic() - saved_at > LOST_SECONDS:
-                    save_state(state_file, {**stack.tensors(), "losses": losses}, step + 1)
+                    save_state(state_file, {**stack.tensors(), "losses": losses}, step + 1, batch.runs)
                 raise
             if ends and not epoch_loss.isfinite().any():
                 watch(step_share * (steps - step - 1), None)
                 break
             if time.monotonic() - saved_at > SAVE_SECONDS:
-                save_state(state_file, {**stack.tensors(), "losses": losses}, step + 1)
+                save_state(state_file, {**stack.tensors(), "losses": losses}, step + 1, batch.runs)
                 saved_at = time.monotonic()
     return Fitted(stack, steps, first_loss.tolist(), epoch_loss.tolist(), evaluation_share)
 

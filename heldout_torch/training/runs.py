@@ -17,9 +17,11 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
+from heldout_torch.storage.urls import remove_file
 from heldout_torch.training.loop import Watch
 from heldout_torch.training.preflight import check_others, check_same, check_work
 from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.state import saved_states, state_file
 from heldout_torch.training.worker import Trained, train_batch
 from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.base import WritableZoo
@@ -86,6 +88,7 @@ def train_runs(
     with target:
         runs = [key.run for key in missing]
         yield from _train(work, runs, dataset, target, devices, batch_of_runs, cluster, progress)
+        _remove_states(work, target)
 
 
 def _train(
@@ -100,10 +103,12 @@ def _train(
 ) -> Iterator[Trained]:
     if not missing:
         return
+    interrupted = _interrupted(work, missing, zoo, dataset.digest())
     if cluster is not None:
         machines = Cluster(cluster, " ".join(map(str, devices)))
         zoo.declare(work.experiment)
-        batches = _batches(work, missing, batch_of_runs, machines.slots, _budget(machines.device, asks=False))
+        budget = _budget(machines.device, asks=False)
+        batches = _batches(work, missing, batch_of_runs, machines.slots, budget, interrupted)
         for done in machines.map(_train_task, batches, dataset, zoo, machines.device):
             yield from done
         return
@@ -111,12 +116,12 @@ def _train(
     device = devices[0]
     budget = _budget(device)
     if len(devices) > 1:
-        batches = _batches(work, missing, batch_of_runs, len(devices), budget)
+        batches = _batches(work, missing, batch_of_runs, len(devices), budget, interrupted)
         make = partial(_trainer, dataset, zoo)
         yield from spread(make, batches, [str(device) for device in devices], lambda told: progress(*told))
         return
     threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
-    batches = _batches(work, missing, batch_of_runs, threads, budget)
+    batches = _batches(work, missing, batch_of_runs, threads, budget, interrupted)
     yield from _train_here(batches, dataset, zoo, device, threads, progress)
 
 
@@ -140,10 +145,38 @@ def _train_task(batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str
     return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)
 
 
-def _batches(work: RunBatch, runs: list[int], size: int | None, workers: int, budget: int) -> list[RunBatch]:
-    """Divide runs into batches of a size, or such that all workers have one whose weights take so many bytes."""
+def _batches(
+    work: RunBatch, missing: list[int], size: int | None, workers: int, budget: int, interrupted: list[RunBatch]
+) -> list[RunBatch]:
+    """Divide runs into batches of a size, or such that all workers have one whose weights take so many bytes.
+
+    Those whose training was interrupted come first, and stay as they are: their states are of no other batches.
+    """
+    begun = {run for batch in interrupted for run in batch.runs}
+    runs = [run for run in missing if run not in begun]
     size = size or _auto_batch(work.experiment, len(runs), workers, budget)
-    return [replace(work, runs=tuple(runs[start : start + size])) for start in range(0, len(runs), size)]
+    others = [replace(work, runs=tuple(runs[start : start + size])) for start in range(0, len(runs), size)]
+    return [*interrupted, *others]
+
+
+def _interrupted(work: RunBatch, missing: list[int], zoo: WritableZoo, data: str) -> list[RunBatch]:
+    """Return the batches of missing runs of which there are states."""
+    if not find_architecture(work.experiment.architecture).stackable:
+        return []  # a run's batch is always that run
+    found, left = [], set(missing)
+    for location, runs in saved_states(work, zoo.location).items():
+        batch = replace(work, runs=runs)
+        if runs and left.issuperset(runs) and location == state_file(batch, zoo.location, data):
+            found.append(batch)
+            left.difference_update(runs)
+    return found
+
+
+def _remove_states(work: RunBatch, zoo: WritableZoo) -> None:
+    """Remove the states that nobody will go on from, as all of their runs are there."""
+    for location, runs in saved_states(work, zoo.location).items():
+        if runs and not zoo.missing(make_key(work.experiment.name, work.subset_ratio, run) for run in runs):
+            remove_file(location)
 
 
 def _budget(device: str | torch.device, asks: bool = True) -> int:

@@ -18,6 +18,7 @@ from heldout_torch.storage.threads import map_ahead
 from heldout_torch.storage.urls import remove_file
 from heldout_torch.training.loop import Fitted, Watch, fit
 from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.state import state_file
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
 from heldout_torch.zoo.base import WritableZoo
 
@@ -83,13 +84,13 @@ def _train_together(
 ) -> list[Trained]:
     name, ratio = batch.experiment.name, batch.subset_ratio
     data = dataset.digest()
-    state_file = f"{zoo.location}/{name}/{ratio!r}/.training-{batch.digest(data)}.safetensors"
+    saved = state_file(batch, zoo.location, data)
     guess = math.log(max(2, dataset.num_classes))
     allowed = 1.1 + 2 / math.sqrt(len(batch.subset_of(batch.runs[0])))
     # On a GPU the files of one batch are written while the next is trained.
     with ExitStack() as held, turn_on(device):
         held.enter_context(zoo.space(_size(batch, dataset)))
-        fitted = fit(batch, dataset, device, state_file, watch)
+        fitted = fit(batch, dataset, device, saved, watch)
         states, losses = [fitted.stack.run_state(i) for i in range(len(batch.runs))], fitted.last_losses
         errors = [_divergence(fitted, i, state, guess, allowed) for i, state in enumerate(states)]
         good = [i for i, error in enumerate(errors) if error is None]
@@ -113,7 +114,7 @@ def _train_together(
 
     if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
         raise failed[0]
-    remove_file(state_file)
+    remove_file(saved)
     return [Trained(*one) for one in zip(keys, losses, errors, strict=True)]
 
 

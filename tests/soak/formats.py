@@ -138,7 +138,7 @@ def _of_safetensors(data: bytes, chance: random.Random) -> bytes:
 
 
 def _state(folder: Path) -> bytes:
-    save_state(f"{folder}/state", _TENSORS, 7)
+    save_state(f"{folder}/state", _TENSORS, 7, [0])
     return (folder / "state").read_bytes()
 
 

@@ -71,6 +71,7 @@ def work(name, runs):
 
 def check_trained(zoo, expected, name, runs):
     assert [key.run for key in list_runs(zoo)] == list(range(runs))
+    assert list(Path(zoo).rglob(".training-*")) == []
     for run in range(runs):
         found, alone = (load_run(name, RATIO, run, place) for place in (zoo, expected))
         torch.testing.assert_close(found.model.state_dict(), alone.model.state_dict(), rtol=1e-3, atol=1e-4)

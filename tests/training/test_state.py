@@ -52,12 +52,12 @@ def killed_at(steps):
     return progress
 
 
-def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8):
+def interrupt(zoo, monkeypatch, experiment=DIGITS, steps=8, work=work, **options):
     """Train until a step is made, all steps but the last saved; return the file of the state."""
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_SECONDS", 0)
         with pytest.raises(KilledError):
-            list(train_runs(work(experiment), load_digits(), zoo, progress=killed_at(steps)))
+            list(train_runs(work(experiment), load_digits(), zoo, progress=killed_at(steps), **options))
     assert list_runs(zoo) == []
     (state,) = zoo.rglob(".training-*")
     return state
@@ -141,7 +141,7 @@ def test_after_its_last_step_a_state_is_only_evaluated(tmp_path, monkeypatch):
 def test_a_default_device_of_a_notebook_moves_no_state(tmp_path):
     file, tensors = str(tmp_path / "state"), {"a": torch.ones(2)}
     with torch.device("meta"):
-        save_state(file, tensors, 3)
+        save_state(file, tensors, 3, [0])
         found, steps = load_state(file, tensors, 5)
     assert (found["a"].tolist(), steps) == ([1, 1], 3)
 
@@ -208,3 +208,76 @@ def test_a_state_is_of_the_data_that_it_was_trained_on(tmp_path, monkeypatch):
     assert shares[0] == pytest.approx(shares[1])  # no step is left out
     found = load_run("digits-mlp", RATIO, 7, tmp_path / "b").model.state_dict()
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def several(runs, **changes):
+    return replace(work(), runs=tuple(runs), **changes)
+
+
+TOLD = STEPS + 3  # times that a batch of runs tells of itself; the last three when it is evaluated
+
+
+def networks(zoo, runs):
+    return {run: load_run("digits-mlp", RATIO, run, zoo).model.state_dict() for run in runs}
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_of_runs": 1}, {"batch_of_runs": 5}, {}, {"device": ["cpu", "cpu"]}], ids=str
+)
+def test_a_batch_of_runs_goes_on_whatever_size_others_would_have(tmp_path, monkeypatch, options):
+    """As free memory, the number of workers, and that of the runs that are left make it."""
+    together = {"batch_of_runs": 3}
+    list(train_runs(several([1, 2, 4]), load_digits(), tmp_path / "a", **together))
+    interrupt(tmp_path / "b", monkeypatch, work=lambda experiment: several([1, 2, 4]), **together)
+    shares = []
+    options = {**options, "progress": lambda runs, loss: shares.append(runs)}
+    list(train_runs(several([0, 1, 2, 3, 4]), load_digits(), tmp_path / "b", **options))
+    assert len(shares) % TOLD == 1 + 3 + 3  # of seven steps at once, of three more, and of the evaluation
+    assert sum(shares) == pytest.approx(5)
+    assert [key.run for key in list_runs(tmp_path / "b")] == [0, 1, 2, 3, 4]
+    assert list(tmp_path.rglob(".training-*")) == []
+    found, expected = (networks(tmp_path / zoo, [1, 2, 4]) for zoo in ("b", "a"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_state_stays_while_one_of_its_runs_may_be_trained_from_it(tmp_path, monkeypatch):
+    together, digits = {"batch_of_runs": 3}, load_digits()
+    state = interrupt(tmp_path, monkeypatch, work=lambda experiment: several([1, 2, 4]), **together)
+    before = state.read_bytes()
+    for runs in ([0, 1, 3], [5]):  # such as the shards of others
+        list(train_runs(several(runs), digits, tmp_path, **together))
+        assert state.read_bytes() == before
+    list(train_runs(several([2, 4]), digits, tmp_path, **together))  # another batch, as run 1 is there
+    assert list(tmp_path.rglob(".training-*")) == []
+
+
+def test_a_state_of_another_recipe_goes_when_its_runs_are_there(tmp_path, monkeypatch):
+    interrupt(tmp_path, monkeypatch, CONVOLUTIONS, steps=3)
+    other = replace(work(CONVOLUTIONS), recipe=Recipe(1, 24, 0.01))
+    list(train_runs(other, load_digits(), tmp_path))
+    assert list(tmp_path.rglob(".training-*")) == []
+
+
+def test_states_of_the_runs_that_are_there_go_too(tmp_path, monkeypatch):
+    state = interrupt(tmp_path, monkeypatch)
+    left = state.read_bytes()
+    finish(tmp_path)
+    state.write_bytes(left)  # as a trainer leaves it that is killed between its last run and this
+    assert [result.skipped for result in train_runs(work(), load_digits(), tmp_path)] == [True]
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    "runs",
+    ["[0, 1, 4]", "[1, 2]", "[]", "[1, 2, 99]", '"abc"', "{}", "[-1]", "[" * 9000, None],
+    ids=lambda runs: f"{str(runs)[:12]}",
+)
+def test_a_state_is_of_the_runs_that_its_name_says(tmp_path, monkeypatch, runs):
+    state = interrupt(tmp_path, monkeypatch, work=lambda experiment: several([1, 2, 4]), batch_of_runs=3)
+    state.write_bytes(save(load(state.read_bytes()), None if runs is None else {"runs": runs}))
+    shares = []
+    told = train_runs(
+        several(range(6)), load_digits(), tmp_path, batch_of_runs=6, progress=lambda runs, loss: shares.append(runs)
+    )
+    assert [result.error for result in told] == [None] * 6
+    assert len(shares) == TOLD  # all six from their beginning, in one batch

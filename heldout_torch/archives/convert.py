@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from heldout_torch.archives.arrivals import shard_names
+from heldout_torch.archives.limits import run_limit
 from heldout_torch.checkpoints import Checkpoint, from_sonnet
 from heldout_torch.checkpoints.bundle import Shard, shard_paths
 from heldout_torch.checkpoints.sonnet import SUFFIX, unknown_variables
-from heldout_torch.errors import CheckpointError
+from heldout_torch.errors import CheckpointError, os_errors
 from heldout_torch.experiments import Experiment
 from heldout_torch.models import expected_tensors
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.zoo.keys import CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 
@@ -38,13 +40,15 @@ def convert_run(
 
     Raises:
         CheckpointError: If the directory does not hold exactly one checkpoint, or it is damaged or of another network.
+        ZooError: If its files are larger than a run of the experiment can be.
     """
     index, paths, _ = checkpoint_files(folder)
-    try:
-        contents, *shards = [path.read_bytes() for path in (index, *paths)]
-    except OSError as error:
-        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return _convert(contents, shards, str(index.with_suffix("")), experiment, key, ignore)
+    contents, left = list[bytes](), run_limit(experiment)
+    for path in (index, *paths):
+        with os_errors(CheckpointError, f"{path}: cannot be read"):
+            contents.append(read_bounded(path, left))
+        left -= len(contents[-1])
+    return _convert(contents[0], contents[1:], str(index.with_suffix("")), experiment, key, ignore)
 
 
 def convert_parts(

@@ -12,7 +12,7 @@ from heldout_torch.archives.convert import convert_parts, epoch_of
 from heldout_torch.archives.packed import read_files
 from heldout_torch.archives.seek_index import SeekIndex, read_index
 from heldout_torch.archives.shared_index import checked_index, index_digest
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, printable
 from heldout_torch.experiments import Experiment, read_declaration
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
@@ -45,7 +45,7 @@ class IndexedArchive:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"IndexedArchive({self.location!r})"
+        return f"IndexedArchive({printable(self.location)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return IndexedArchive, (self.location, self.ignore, self.index)

@@ -4,6 +4,7 @@ An archive and its seek index are other people's files: a few bytes in them can 
 bounds are larger than anything in the published archives.
 """
 
+import functools
 import math
 
 from heldout_torch.experiments import Experiment
@@ -29,6 +30,7 @@ REACH = 2**30  # inflated bytes from an access point to the end of a file of a r
 POINTS = 2**19  # a point every megabyte of half a terabyte
 
 
+@functools.cache
 def run_limit(experiment: Experiment) -> int:
     """Return the most bytes that a run's files can sensibly have together, unpacked."""
     tensors = expected_tensors(experiment.architecture, experiment.config)

@@ -8,8 +8,10 @@ from torch import Tensor
 from heldout_torch.archives.convert import checkpoint_files, convert_run
 from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import Experiment, declared_in, read_declaration
+from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
+from heldout_torch.zoo.file_limits import MAX_AUX
 from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, RunKey
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.records import FileRecord, RunFiles, RunRecord
@@ -93,8 +95,7 @@ class TensorFlowTree:
 
     def aux(self, key: RunKey) -> AuxArrays:
         """Return the aux arrays of a run, as `Zoo.aux`."""
-        path = self._folder(key) / AUX_FILE
-        return read_aux(path, self.experiment(key.experiment), str(path))
+        return self._read_aux(key)[0]
 
     def state(self, key: RunKey) -> dict[str, Tensor]:
         """Return the tensors of a run's network, as `Zoo.state`.
@@ -109,16 +110,19 @@ class TensorFlowTree:
 
     def files(self, key: RunKey) -> RunFiles:
         """Return a run converted, as `Zoo.files`; its aux arrays stay byte for byte."""
-        path = self._folder(key) / AUX_FILE
-        with os_errors(ZooError, f"{path}: cannot be read"):
-            data = path.read_bytes()
-        aux = read_aux(data, self.experiment(key.experiment), str(path))
+        aux, data = self._read_aux(key)
         state = self.state(key)
         return RunFiles.of(self._metadata[key], state, aux, data)
 
     def read(self, name: str) -> bytes | None:
         """Return None: beside its runs a tree has no files of a zoo."""
         return None
+
+    def _read_aux(self, key: RunKey) -> tuple[AuxArrays, bytes]:
+        path = self._folder(key) / AUX_FILE
+        with os_errors(ZooError, f"{path}: cannot be read"):
+            data = read_bounded(path, MAX_AUX)
+        return read_aux(data, self.experiment(key.experiment), str(path)), data
 
     def _folder(self, key: RunKey) -> Path:
         found = self._find(key)

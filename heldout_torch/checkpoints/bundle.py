@@ -20,6 +20,7 @@ from heldout_torch.checkpoints.crc import check_crc
 from heldout_torch.checkpoints.table import MAX_BYTES, read_table
 from heldout_torch.checkpoints.wire import as_bytes, as_int, read_message
 from heldout_torch.errors import CheckpointError
+from heldout_torch.storage.files import open_plain
 
 # Numbers of tensorflow/core/framework/types.proto. NumPy has no bfloat16 and no 8-bit floats: those come as their bits.
 _DTYPES = {
@@ -105,9 +106,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
         paths = shard_paths(prefix)
         with ExitStack() as files:
             try:
-                with open(index, "rb") as file:
+                with open(index, "rb", opener=open_plain) as file:
                     table = file.read(MAX_BYTES + 1)
-                shards = [files.enter_context(open(path, "rb", buffering=0)) for path in paths]
+                shards = [files.enter_context(open(path, "rb", 0, opener=open_plain)) for path in paths]
             except OSError as error:
                 raise CheckpointError(f"{error.filename or index}: cannot be read ({error.strerror})") from None
             checkpoint = cls(table, shards, str(prefix))

@@ -10,6 +10,7 @@ from heldout_torch.errors import HeldoutError, ZooError, nearest
 from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment, is_experiment_name
 from heldout_torch.experiments.recipe import Recipe
 from heldout_torch.experiments.toml_files import MAX_BYTES, parse_toml, read_toml
+from heldout_torch.storage.files import open_plain
 from heldout_torch.storage.paths import local_path
 
 _SUFFIX = ".toml"
@@ -68,7 +69,7 @@ def declared_in(name: str, folder: Path) -> Experiment:
     """
     path = folder / DEFINITION_FILE
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_plain) as file:
             return read_declaration(name, file.read(MAX_BYTES + 1), str(path))
     except (FileNotFoundError, NotADirectoryError):
         if (known := known_experiments().get(name)) is not None:  # what else the zoo declares need not be looked for

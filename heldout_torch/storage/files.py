@@ -28,17 +28,30 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a whole file that may have so many bytes; a larger one, or one without end, is not read.
+    """Read a whole file that may have so many bytes; a larger one is not read, nor what `open_plain` refuses.
 
     Raises:
-        ZooError: If it has more, or is not a file of a disk.
+        ZooError: If it has more.
         OSError: If it cannot be read.
     """
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise ZooError(f"{path}: has more than {limit} bytes, the largest size expected, or is not a regular file")
+    with open(path, "rb", opener=open_plain) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise ZooError(f"{path}: has more than {limit} bytes, the largest size expected")
         return file.read()
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open a file of a disk, as the `opener` of `open`: a pipe would be waited for, and a device may have no end.
+
+    Raises:
+        OSError: If it is a pipe or a device, or cannot be opened.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # `open` refuses folders itself
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "It is a device or a pipe", path)
+    return descriptor
 
 
 def check_writable(folder: Path) -> None:

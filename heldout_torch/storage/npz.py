@@ -19,6 +19,7 @@ from typing import IO
 import numpy as np
 
 from heldout_torch.errors import DataError, HeldoutError, listed, one_line
+from heldout_torch.storage.files import open_plain
 from heldout_torch.storage.kinds import HEAD, kind_of
 
 # How much arrays may take where the caller knows no better: deflated zeros shrink 1,000 times, real arrays never 64.
@@ -166,7 +167,7 @@ def _errors_as(error: type[HeldoutError], name: str | Path, what: str) -> Iterat
 
 
 def _open(source: str | Path | bytes) -> IO[bytes]:
-    raw = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0)  # noqa: SIM115
+    raw = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", 0, opener=open_plain)  # noqa: SIM115
     return _BoundedReader(raw)  # type: ignore[arg-type]
 
 
@@ -200,7 +201,7 @@ def map_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: If it is missing, damaged, or holds something else than numbers or text.
     """
-    with _errors_as(DataError, path, "npy file"), open(path, "rb") as file:
+    with _errors_as(DataError, path, "npy file"), open(path, "rb", opener=open_plain) as file:
         size = os.fstat(file.fileno()).st_size
         shape, fortran, dtype, header = _read_header(file, path.name)
         _check_array(shape, dtype, size - header, path.name)

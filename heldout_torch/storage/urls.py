@@ -7,7 +7,7 @@ from typing import Any
 
 from heldout_torch.errors import ZooError, one_line, os_errors
 from heldout_torch.storage import hub, web
-from heldout_torch.storage.files import PARTIAL, write_atomically
+from heldout_torch.storage.files import PARTIAL, open_plain, write_atomically
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried, status_of
@@ -177,7 +177,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def _read_local(path: Path, start: int, end: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_plain) as file:
             file.seek(start)
             return file.read(max(end - start, 0))
     except FileNotFoundError:

@@ -109,8 +109,10 @@ class Cache:
             progress: Told every number of bytes fetched.
 
         Raises:
-            ZooError: If it cannot be fetched, or does not have the recorded bytes.
+            ZooError: If it cannot be fetched, does not have the recorded bytes, or is recorded with more than any has.
         """
+        if file.size > file_limit(name):
+            raise ZooError(f"{self._location}/{name}: cannot have {file.size} bytes, as it is recorded to have")
         try:
             with self._locked(name) as shared:
                 data = self.kept(name, file)

@@ -13,6 +13,7 @@ from heldout_torch.experiments import DEFINITION_FILE, Experiment, declared_in
 from heldout_torch.storage.files import (
     check_writable,
     new_folder,
+    open_plain,
     read_bounded,
     remove_stale,
     write_atomically,
@@ -81,7 +82,7 @@ class FolderZoo(WritingZoo):
             return recorded[1]
         path = self._path(key) / MODEL_FILE
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=open_plain) as file:
                 data = file.read(FIRST_BYTES)
                 data += file.read(max(0, header_size(data) - len(data)))
         except OSError as error:

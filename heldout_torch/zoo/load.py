@@ -10,7 +10,7 @@ from torch import nn
 
 from heldout_torch.data.transforms import transform_of
 from heldout_torch.devices import any_device
-from heldout_torch.errors import DataError, HeldoutError, ZooError
+from heldout_torch.errors import DataError, HeldoutError, ZooError, printable
 from heldout_torch.models import restore_model
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.progress import Bar
@@ -59,7 +59,7 @@ class Run:
         return self.zoo.aux(self.key)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.key)!r}, {self.metadata.architecture} from {self.zoo.location})"
+        return f"Run({str(self.key)!r}, {self.metadata.architecture} from {printable(self.zoo.location)})"
 
     _repr_html_ = as_code
 

@@ -71,10 +71,8 @@ class Manifest:
             if len(data) > MAX_MANIFEST:
                 raise ValueError(f"more than {MAX_MANIFEST} bytes")
             table = json.loads(data)
-            if table["format_version"] != FORMAT_VERSION:
-                raise ZooError(
-                    f"{name}: has format version {table['format_version']!r}, this package reads {FORMAT_VERSION}"
-                )
+            if (version := table["format_version"]) != FORMAT_VERSION:
+                raise ZooError(f"{name}: has format version {version!r:.100}, this package reads {FORMAT_VERSION}")
             for experiment, part in table["experiments"].items():
                 for ratio, runs in part["runs"].items():
                     for run, record in runs.items():

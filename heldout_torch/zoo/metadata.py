@@ -141,7 +141,7 @@ class RunMetadata:
             raise ZooError(f"{name}: holds no record of a run")
         if record["format_version"] != FORMAT_VERSION:
             found = record["format_version"]
-            raise ZooError(f"{name}: has format version {found!r}, this package reads {FORMAT_VERSION}; upgrade it")
+            raise ZooError(f"{name}: has format version {found!r:.99}, this package reads {FORMAT_VERSION}; upgrade it")
         known = {field.name: field for field in fields(cls) if field.name != "archive"}
         required = {name for name, field in known.items() if field.default is MISSING}
         if not required <= set(record) <= set(known):

@@ -250,7 +250,7 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         table = json.loads(data)
         version = table["format_version"]
         if version != _VERSION:
-            raise ZooError(f"{name}: has format version {version!r}, this package reads {_VERSION}; upgrade it")
+            raise ZooError(f"{name}: has format version {version!r:.100}, this package reads {_VERSION}; upgrade it")
         metadata = RunMetadata.from_record(table["metadata"], name)
         record = RunRecord.from_json({**table, "epoch": metadata.epoch, "dtype": metadata.dtype})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, printable
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
 from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
@@ -50,7 +50,7 @@ class WebZoo:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.location!r})"
+        return f"{type(self).__name__}({printable(self.location)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.location, self._offline)

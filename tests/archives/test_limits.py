@@ -48,6 +48,22 @@ def write(folder, pieces):
         file.write(bytes(1024))
 
 
+@pytest.mark.parametrize(
+    "name", ["checkpoints/ckpt-30.index", "checkpoints/ckpt-30.data-00000-of-00001", "aux_arrays.npz"]
+)
+def test_of_an_unpacked_archive_no_larger_files_are_read(name, tmp_path):
+    """They are holes: a terabyte of it takes no space on the disk."""
+    tree = multiply(tmp_path / "tree", 2)
+    with open(tree / EXPERIMENT / "0.7/0" / name, "r+b") as file:
+        file.truncate(2**40)
+    keys = [f"{EXPERIMENT}/0.7/{run}" for run in (0, 1)]
+    code = f"for outcome in copy_runs(folder / 'tree', folder / 'zoo', {keys}): print(outcome.error)"
+    megabytes, printed = growth(tmp_path, "from heldout_torch.zoo.copy import copy_runs", code)
+    assert "bytes, the largest size expected" in printed
+    assert printed.splitlines()[-1] == "None"
+    assert megabytes < 100
+
+
 def test_a_map_of_a_sparse_file_is_not_held(tmp_path):
     """0.1 MB of it took 1 GB."""
     said = record("GNU.sparse.major", 1) + record("GNU.sparse.minor", 0) + record("GNU.sparse.name", "x")

@@ -17,10 +17,25 @@ from heldout_torch.storage.files import new_folder, remove_stale, write_atomical
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
 from heldout_torch.zoo import sample_zoo
+from tests.helpers.archives import EXPERIMENT
 from tests.storage.test_files import HOURS, age, contents, write_run
 
 LEFT = f".partial-{1:032x}"
 BIG = bytes(2**21)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", f"{EXPERIMENT}/experiment.json", f"{EXPERIMENT}/archive.json", f"{EXPERIMENT}/0.7/3/run.json"],
+)
+def test_a_pipe_in_the_place_of_a_file_of_a_zoo_is_named_and_not_waited_for(name, tmp_path, capsys):
+    """An archive that somebody unpacks can hold one."""
+    zoo = tmp_path / "zoo"
+    assert main(["export", str(sample_zoo()), "--zoo", str(zoo)]) == 0
+    (zoo / name).unlink(missing_ok=True)
+    os.mkfifo(zoo / name)
+    assert main(["zoo", "index", str(zoo)]) == 1
+    assert f"{zoo / name}: cannot be read (It is a device or a pipe)" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_what_was_there(mounted):

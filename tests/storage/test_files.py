@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heldout_torch import ZooError
+from heldout_torch.errors import DataError, ZooError
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import (
     new_file,
@@ -20,6 +20,8 @@ from heldout_torch.storage.files import (
     write_atomically,
     write_plainly,
 )
+from heldout_torch.storage.npz import map_npy, read_npy, read_npz
+from heldout_torch.storage.urls import read_file
 from tests.storage.test_posix import failing
 
 HOURS = 3600.0
@@ -51,9 +53,22 @@ def way(request, monkeypatch):
 def test_a_file_is_read_up_to_the_largest_size(tmp_path):
     (tmp_path / "file").write_bytes(b"12345")
     assert read_bounded(tmp_path / "file", 5) == b"12345"
-    for path, limit in ((tmp_path / "file", 4), (Path("/dev/null"), 5)):
-        with pytest.raises(ZooError, match=f"{path}: has more than {limit} bytes"):
-            read_bounded(path, limit)
+    with pytest.raises(ZooError, match=r"file: has more than 4 bytes, the largest size expected"):
+        read_bounded(tmp_path / "file", 4)
+
+
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path):
+    """Nobody writes into the pipe: whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        for read in (read_bounded, lambda path, limit: read_file(str(path), limit)):
+            with pytest.raises((OSError, ZooError), match="It is a device or a pipe"):
+                read(path, 5)
+        for read in (read_npy, read_npz, map_npy):
+            with pytest.raises(DataError, match=r"cannot be read \(It is a device or a pipe\)"):
+                read(path)
+    with pytest.raises(IsADirectoryError):
+        read_bounded(tmp_path, 5)
 
 
 def test_a_second_writers_folder_stays(tmp_path):

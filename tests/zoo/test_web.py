@@ -3,6 +3,7 @@
 Also of zoo/cache.py.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch.archives.indexed import IndexedArchive
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.experiments import find_experiment
 from heldout_torch.storage import retries
@@ -111,6 +113,25 @@ def test_a_wrong_byte_is_never_kept(server, published):
     server.faults.clear()
     load(server)
     assert_cached_well(server, published)
+
+
+@pytest.mark.parametrize("name", [MODEL, AUX])
+def test_no_more_is_fetched_than_a_file_can_have(server, name):
+    """A server without end would fill the disk."""
+    record = server.folder / RECORD
+    table = json.loads(record.read_text())
+    table["files"][Path(name).name][0] = 2**40
+    record.write_text(json.dumps(table))
+    with pytest.raises(ZooError, match=rf"{name}: cannot have {2**40} bytes, as it is recorded to have"):
+        load(server)
+    assert server.sent[name] == 0
+
+
+def test_what_stands_for_a_zoo_and_a_run_shows_no_password(server):
+    server.login = "me:hush"
+    zoo = open_zoo(server.url.replace("http://", "http://me:hush@"))
+    shown = repr(zoo), repr(load_run(KEY, zoo=zoo)), repr(IndexedArchive(f"{zoo.location}/x.tar.gz"))
+    assert all("http://...@" in text and "hush" not in text for text in shown)
 
 
 def publish_anew(server):

@@ -1,6 +1,6 @@
 """One table of how fast a device is with this package, and the same as JSON.
 
-    python benchmarks/gpu.py [--device cuda] [--quick] [--minutes 6] [--out gpu.json]
+    python benchmarks/gpu.py [--device cuda] [--quick] [--minutes 6] [--only SECTION ...] [--out gpu.json]
 
 It makes its own data and needs torch, numpy, safetensors and numba; for decoding also simplejpeg. Each section has a
 share of the time; what it does not reach is listed as left out. `make gpu` runs the tests for CUDA before it.
@@ -68,6 +68,7 @@ def main() -> int:
     parser.add_argument("--device", help="such as cuda:1 or cpu, default: a GPU if there is one")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
     parser.add_argument("--minutes", type=float, default=6.0, help="when it ends, default: 6")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="these sections, in order")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the table is written as JSON")
     options = parser.parse_args()
     try:
@@ -81,11 +82,11 @@ def main() -> int:
     sizes = (96, 32) if options.quick or device.type == "cpu" else (50_000, 10_000)
     with tempfile.TemporaryDirectory(prefix="heldout-gpu-") as folder:
         bench = Bench(device, options.quick or device.type == "cpu", Path(folder), make_dataset(*sizes))
-        for name, (section, _) in SECTIONS.items():
+        for place, name in enumerate(options.only):
             print(f"{name}", flush=True)
             left = 60 * options.minutes - (time.monotonic() - start)
-            seconds = left if bench.quick else turn(name, left)
-            for row in guarded(section, bench, seconds):
+            seconds = left if bench.quick else turn(options.only[place:], left)
+            for row in guarded(SECTIONS[name][0], bench, seconds):
                 if row.value is None:
                     result["left_out"].append({"section": name, "name": row.name, "why": row.note})
                 else:
@@ -100,10 +101,9 @@ def main() -> int:
     return 1 if failed or differing else 0
 
 
-def turn(name: str, left: float) -> float:
-    """Return how many of the seconds that are left a section may take, those behind it having their shares."""
-    names = list(SECTIONS)
-    weights = [SECTIONS[one][1] for one in names[names.index(name) :]]
+def turn(names: list[str], left: float) -> float:
+    """Return how many of the seconds that are left the first of some sections may take, the others having theirs."""
+    weights = [SECTIONS[name][1] for name in names]
     return left * weights[0] / sum(weights)
 
 

@@ -34,8 +34,6 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     """
     if len(data) > MAX_BYTES:
         raise CheckpointError(f"a table of more than {MAX_BYTES} bytes is not a checkpoint's")
-    if len(data) < _FOOTER_SIZE:
-        raise CheckpointError(f"{len(data)} bytes are too few for a table")
     footer = data[-_FOOTER_SIZE:]
     if int.from_bytes(footer[-8:], "little") != _MAGIC:
         raise CheckpointError("the file does not end as a TensorFlow index does (truncated, or another format)")

@@ -16,7 +16,7 @@ from heldout_torch.zoo.keys import RunKey, make_key
 FORMAT_VERSION = 1
 _HEADER_KEY = "heldout_torch"
 _TYPES: dict[str, Any] = {
-    "experiment": str, "dataset": str, "subset_ratio": (int, float), "run": int, "architecture": str, "config": dict,
+    "experiment": str, "dataset": str, "subset_ratio": float, "run": int, "architecture": str, "config": dict,
     "preprocessing": dict, "epoch": int, "global_step": int, "source_sha256": str, "recipe": dict,
     "dtype": str, "data_sha256": str,
 }  # fmt: skip
@@ -155,7 +155,7 @@ class RunMetadata:
                 raise ZooError(f"{name}: field {entry!r} of the record is {value!r:.100}, which is of the wrong type")
         check_dtype(record.get("dtype"), name)
         try:
-            key = make_key(record["experiment"], record["subset_ratio"], record["run"])
+            make_key(record["experiment"], record["subset_ratio"], record["run"])
         except ZooError as error:
             raise ZooError(f"{name}: {error}") from None
-        return cls(**{**record, "subset_ratio": key.subset_ratio})
+        return cls(**record)

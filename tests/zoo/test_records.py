@@ -14,7 +14,7 @@ from heldout_torch import ZooError, load_run
 from heldout_torch.zoo.copy import check_runs, copy_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
-from heldout_torch.zoo.records import MAX_RECORD, read_record, record_bytes
+from heldout_torch.zoo.records import MAX_RECORD, FileRecord, read_record, record_bytes
 from tests.helpers.archives import EXPERIMENT
 from tests.helpers.changes import changed_at
 from tests.helpers.server import Server
@@ -36,6 +36,9 @@ def test_it_says_what_sha256sum_and_the_aux_arrays_say(folder):
     for name, (size, sha256) in table["files"].items():
         assert subprocess.check_output(["sha256sum", folder / name], text=True).split()[0] == sha256
         assert (folder / name).stat().st_size == size
+        file, data = FileRecord(size, sha256), (folder / name).read_bytes()
+        for other, good in ((data, True), (data + b"x", False), (data[:-1] + bytes([data[-1] ^ 1]), False)):
+            assert file.matches(other) is good
     with np.load(folder / "aux_arrays.npz") as aux:
         accuracy = [aux[f"correctness_{part}"].mean() for part in ("train", "removed", "test")]
     assert table["accuracy"] == pytest.approx(accuracy, abs=1e-6)

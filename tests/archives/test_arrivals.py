@@ -110,6 +110,14 @@ def test_a_file_that_comes_twice_before_the_run_is_whole_makes_it_no_run(runs, t
     assert len(errors) == len(problems) == 1
 
 
+def test_a_folder_of_two_checkpoints_is_no_run(runs, tmp_path):
+    more = {name.replace("30", "31"): data for name, data in runs[0].items() if "30" in name}
+    exported, indexed, errors, problems = export_and_index(tmp_path, members(RUN, {**runs[0], **more})[::-1])
+    assert exported == indexed == {}
+    assert "incomplete" in errors[0]
+    assert "no complete runs" in problems[0]
+
+
 def test_any_order_of_two_runs_files_and_spellings_agrees(runs, tmp_path):
     """Two spellings with three files each, in every order in which they can be shuffled (of one each: 20)."""
     one, two = members(RUN, runs[0]), members(f"{EXPERIMENT}/0.70/0", runs[1])

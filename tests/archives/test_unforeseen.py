@@ -3,6 +3,7 @@
 Also of archives/tree.py.
 """
 
+import hashlib
 import io
 import json
 import shutil
@@ -19,6 +20,7 @@ from heldout_torch.archives.tree import TensorFlowTree
 from heldout_torch.checkpoints import Checkpoint
 from heldout_torch.errors import CheckpointError
 from heldout_torch.zoo.keys import RunKey
+from tests.helpers import bundles
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.bundles import SUFFIX, write_bundle
 from tests.helpers.zoos import errors, export, files_below
@@ -48,6 +50,19 @@ def test_a_rewritten_checkpoint_is_the_same_run(tree):
     add_variables(run_folder(tree), {})
     after = load_run(KEY, zoo=tree).model.state_dict()
     assert all((after[name] == tensor).all() for name, tensor in before.items())
+
+
+def test_a_run_is_known_by_its_index_and_all_its_data_files(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "HEADER", (b"", b"\x08\x02"))  # two data files, of which the tensors lie in the first
+    add_variables(run_folder(tree), {})
+    folder = run_folder(tree) / "checkpoints"
+    (folder / "ckpt-30.data-00000-of-00001").rename(folder / "ckpt-30.data-00000-of-00002")
+    (folder / "ckpt-30.data-00001-of-00002").write_bytes(b"no tensor")
+    files = ("index", "data-00000-of-00002", "data-00001-of-00002")
+    expected = hashlib.sha256(b"".join((folder / f"ckpt-30.{file}").read_bytes() for file in files)).hexdigest()
+    archive = pack(tree, tmp_path / "x.tar.gz")
+    build_index(archive)
+    assert {load_run(KEY, zoo=place).metadata.source_sha256 for place in (tree, archive)} == {expected}
 
 
 def test_unknown_variables_are_named_with_the_option_that_leaves_them_out(tree, tmp_path):

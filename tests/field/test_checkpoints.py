@@ -39,6 +39,13 @@ def test_no_block_is_read_twice():
         refused(table([one, two], handles), "blocks are not in order")
 
 
+@pytest.mark.parametrize("second", [b"a", b"b"])
+def test_keys_come_in_order_and_once(second):
+    rows = [HEADER, (b"b", entry((), 4)), (second, entry((), 4))]
+    for blocks in ([block(rows)], [block(rows[:2]), block(rows[2:])]):
+        refused(table(blocks), "keys are not in order")
+
+
 @pytest.mark.parametrize(
     "shape", [(0, 2**62), (2**62, 0), (0, 2**61), (2**62, 2**62), (2**63 - 1,), (0,) * 65, (1,) * 65, (-1,), (3, -1)]
 )

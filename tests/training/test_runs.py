@@ -139,6 +139,11 @@ def test_only_missing_runs_are_trained(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def test_a_run_that_is_named_twice_is_trained_once(tmp_path):
+    results = list(train_runs(RunBatch(DIGITS, SHORT, 0.7, (1, 0, 1)), load_digits(), tmp_path))
+    assert sorted(result.key.run for result in results) == [0, 1]
+
+
 @pytest.mark.parametrize("rate", [5.0, 1e6, 1e30])
 def test_a_diverging_run_is_reported_and_not_written(tmp_path, rate):
     (result,) = train(tmp_path, 1, DIGITS, replace(SHORT, learning_rate=rate))

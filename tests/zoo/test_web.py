@@ -255,7 +255,7 @@ def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path):
     assert load_run(str(key), zoo=server.url).aux.train_examples == 1437
     whole = {name: (root / name).read_bytes() for name in ("mine/experiment.json", f"{key}/run.json", "manifest.json")}
     for name in whole:
-        for contents_now in (b"{broken", whole[name][:-9], b""):
+        for contents_now in (whole[name] + b" " * 2**16, b"{broken", whole[name][:-9], b""):
             (root / name).write_bytes(contents_now)
             assert load_run(str(key), zoo=server.url).aux.train_examples == 1437
             assert list_runs(server.url) == [key]
@@ -287,6 +287,15 @@ def test_a_zoo_without_manifest_cannot_be_listed_and_its_runs_are_there(server):
     with pytest.raises(ZooError, match=r"manifest.json: there is no such file; .*heldout zoo index"):
         list_runs(server.url)
     load(server)
+
+
+def test_every_zoo_has_a_folder_of_its_own_whose_name_tells_no_secret():
+    hosts = ["a/x/zoo", "b/x/zoo", "a/y/zoo", "a/x/zoo?signed=secret", "me:secret@a/x/zoo", "me:secret@zoo"]
+    folders = [remote.cache_folder(f"https://{host}") for host in hosts] + [remote.cache_folder("s3://a/x/zoo")]
+    assert len(set(folders)) == len(folders)
+    assert all(folder.name.startswith("zoo-") and "secret" not in folder.name for folder in folders)
+    assert remote.cache_folder("https://a/x/zoo/") == folders[0]
+    assert remote.cache_folder("https://a/..").parent == folders[0].parent
 
 
 def test_no_server_is_named():

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_it_can_be_sent_to_another_process(zoo):
     again = pickle.loads(pickle.dumps(zoo))
     assert again.keys() == [KEY]
     assert again.record(KEY) == zoo.record(KEY)
+
+
+def test_a_relative_folder_is_the_same_to_a_process_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    zoo = FolderZoo(Path("zoo"))
+    zoo.put(**a_run())
+    sent = pickle.dumps(zoo)
+    monkeypatch.chdir(tmp_path / "zoo")
+    assert pickle.loads(sent).keys() == [KEY]
 
 
 def test_a_bucket_holds_the_bytes_of_a_folder(bucket, tmp_path):

@@ -176,7 +176,7 @@ FORGED = {
     "true for a place": lambda head, points, runs: points[0].__setitem__(0, True),
     "no spacing": lambda head, points, runs: head.update(spacing=0),
     "an archive of 7 bytes": lambda head, points, runs: (head.update(size=7, points=0), points.clear()),
-    "a run twice": lambda head, points, runs: runs.__setitem__(1, runs[0]),
+    "a run twice": lambda head, points, runs: runs.append([runs[0][0], {}]),
     "a run less": lambda head, points, runs: runs.pop(),
     "a run more": lambda head, points, runs: head.update(runs=len(runs) - 1),
     "a point more": lambda head, points, runs: head.update(points=len(points) - 1),

@@ -14,11 +14,11 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.experiments import Experiment
 from heldout_torch.zoo.aux_arrays import read_aux
 from heldout_torch.zoo.base import WritableZoo
-from heldout_torch.zoo.copy import Outcome
+from heldout_torch.zoo.copy import Outcome, not_there
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
 from heldout_torch.zoo.mixing import refusals
 from heldout_torch.zoo.records import RunFiles
-from heldout_torch.zoo.selection import Selection
+from heldout_torch.zoo.selection import Selection, is_pattern
 
 
 class OnePass:
@@ -100,8 +100,13 @@ class OnePass:
     def has_all(self) -> bool:
         """Whether nothing that is asked for can still come."""
         chosen = self._selection
-        named = chosen.experiment is not None and len(chosen.subset_ratios) * len(chosen.runs)
+        one = chosen.experiment is not None and not is_pattern(chosen.experiment)
+        named = one and len(chosen.subset_ratios) * len(chosen.runs)
         return bool(named) and len(self._asked) == named and not self._arrivals.parts
+
+    def not_met(self) -> list[Outcome]:
+        """Return what is asked for by name and did not come, once the archive has ended."""
+        return not_there(self._selection, self._asked, self._archive)
 
     def finish(self) -> Iterator[Outcome]:
         """Wait for the runs being converted, and name those that are not whole."""

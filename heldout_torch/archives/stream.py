@@ -102,6 +102,8 @@ def export_archive(
                 yield Outcome(
                     None, error=f"{archive}: has none of the selected runs <experiment>/<subset_ratio>/<run>/"
                 )
+            elif how == "whole":
+                yield from export.not_met()
             if how == "in part":
                 record_part(archive, target, experiments)
             elif how == "whole" and start is not _START:

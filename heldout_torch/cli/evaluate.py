@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from heldout_torch.cli import options
@@ -10,7 +11,7 @@ from heldout_torch.cli.evaluate_file import add_file_options, evaluate_file
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize, tell
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
+from heldout_torch.cli.sweeps import add_sweep_options, open_place, start_sweep
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.evaluation.provenance import Provenance
@@ -67,14 +68,15 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
     out = open_writable(arguments.out)
     if arguments.save:
         check_folder(out)
-    zoo, runs = chosen(arguments, arguments.source)
+    zoo, keys = open_place(arguments, arguments.source)
+    runs, absent = options.choose(arguments, keys, zoo.location)
     sweep = start_sweep(arguments)
     dataset = load_data_of(arguments, zoo, runs)
     check_complete(dataset, "aux arrays")
     made = Provenance(zoo, out, dataset.digest(), arguments.flips if arguments.save else None)
     lacking = set(runs if arguments.overwrite else out.missing(runs, model=False))
     if arguments.save:
-        _, whole = chosen(argparse.Namespace(**{**vars(arguments), "shard": (0, 1)}), arguments.source)
+        whole = replace(options.selection(arguments), shard=(0, 1)).choose(keys, zoo.location)
         lacking |= set(runs) - start_all_outputs(out, whole, dataset, made.of_outputs)
 
     work = partial(
@@ -83,7 +85,7 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
-        yield from not_there(arguments, zoo)
+        yield from absent
         rest = []
         for key in runs:
             try:

@@ -7,7 +7,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import Facts, check_estimates, find_ratios, read_tables, unscored
+from heldout_torch.cli.tables import Facts, check_estimates, find_chosen, read_tables, unscored
 from heldout_torch.cli.train import add_training_options, train, what_to_train
 from heldout_torch.errors import HeldoutError
 from heldout_torch.stats import (
@@ -55,10 +55,9 @@ def _experiment(arguments: argparse.Namespace) -> int:
     out = arguments.out or local_path(arguments.zoo) / name / "statistics"
     failed = train(arguments, dataset, works)
     facts = facts_of(dataset, "train"), facts_of(dataset, "test")
-    arguments.runs = None  # statistics are over all runs that are there
     zoo = open_zoo(arguments.zoo)
-    ratios = find_ratios(zoo, name, [work.subset_ratio for work in works])
-    tables = read_tables(arguments, zoo, name, ratios, facts)
+    chosen = find_chosen(zoo, name, zoo.keys(name), [work.subset_ratio for work in works])  # all runs that are there
+    tables = read_tables(arguments, zoo, chosen, facts)
     missing = {}
     for ratio, table in tables.items():
         missing[ratio] = check_estimates(table)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from heldout_torch.storage.paths import file_name, is_remote, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
-from heldout_torch.zoo.copy import copy_runs
+from heldout_torch.zoo.copy import copy_runs, not_there
 from heldout_torch.zoo.keys import RunNumbers
 from heldout_torch.zoo.open import open_source, open_writable, sample_zoo
 from heldout_torch.zoo.selection import Selection
@@ -71,11 +72,11 @@ def _export(arguments: argparse.Namespace) -> int:
         raise ZooError(f"{location}: is not an archive that is read from its beginning, --index has no use there")
     else:
         source = open_source(location, selection, arguments.ignore)
-        keys = selection.choose(source.keys(), source.location)
-        with Bar("export", "run", len(keys)) as bar:
-            counts = follow(
-                copy_runs(source, target, keys, arguments.workers, arguments.overwrite, arguments.dtype), bar
-            )
+        there = source.keys()
+        keys, lacking = selection.choose(there, source.location), not_there(selection, there, source.location)
+        with Bar("export", "run", len(lacking) + len(keys)) as bar:
+            copied = copy_runs(source, target, keys, arguments.workers, arguments.overwrite, arguments.dtype)
+            counts = follow(chain(lacking, copied), bar)
     summarize(
         arguments,
         f"exported {counts.done} runs to {target.location}, skipped {counts.skipped} already there, "

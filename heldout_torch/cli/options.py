@@ -15,8 +15,9 @@ from heldout_torch.devices import all_devices, find_devices
 from heldout_torch.errors import HeldoutError
 from heldout_torch.storage.files import check_new_file, check_writable
 from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, environment, local_path
+from heldout_torch.zoo.copy import Outcome, not_there
 from heldout_torch.zoo.dtypes import DTYPES
-from heldout_torch.zoo.keys import as_ratio, parse_runs, parse_shard
+from heldout_torch.zoo.keys import RunKey, as_ratio, parse_runs, parse_shard
 from heldout_torch.zoo.selection import Selection
 
 T = TypeVar("T")
@@ -104,14 +105,25 @@ def add_place(parser: argparse.ArgumentParser, name: str = "zoo", what: str = PL
     parser.add_argument(name, metavar=name.upper(), help=told, **how)  # type: ignore[arg-type]
 
 
-def add_selection(parser: argparse.ArgumentParser, shards: bool = False) -> None:
-    """Add the options that choose among the runs of a place; `selection` reads them."""
+def add_selection(parser: argparse.ArgumentParser, shards: bool = False, filters: bool = False) -> None:
+    """Add the options that choose among the runs of a place; `selection` and `choose` read them.
+
+    Args:
+        parser: The verb's.
+        shards: Whether a share of the runs can be taken.
+        filters: Whether runs that are asked for may be missing.
+    """
     chosen = parser.add_argument_group("which runs")
-    chosen.add_argument("--experiment", metavar="E", help="only runs of this experiment, such as cifar10-inception")
+    chosen.add_argument(
+        "--experiment", metavar="E", help="only runs of this experiment, such as cifar10-inception or 'cifar*'"
+    )
     chosen.add_argument(
         "--subset-ratio", type=subset_ratio, nargs="+", default=[], metavar="R", help="only these ratios"
     )
-    chosen.add_argument("--runs", type=run_numbers, default=(), metavar="LIST", help="only these runs, such as 0-9,42")
+    lacking = "those that are there" if filters else "one that is not there is an error"
+    chosen.add_argument(
+        "--runs", type=run_numbers, default=(), metavar="LIST", help=f"only these runs, such as 0-9,42; {lacking}"
+    )
     if shards:
         add_shard(chosen)
 
@@ -125,6 +137,16 @@ def add_shard(parser: argparse._ActionsContainer) -> None:
         metavar="I/N",
         help="only every N-th run, starting with run I, from 0",
     )
+
+
+def choose(arguments: argparse.Namespace, keys: list[RunKey], place: str) -> tuple[list[RunKey], list[Outcome]]:
+    """Return what `add_selection` asked for: of the runs of a place those that are chosen, and what is not there.
+
+    Raises:
+        ZooError: If nothing is.
+    """
+    chosen = selection(arguments)
+    return chosen.choose(keys, place), not_there(chosen, keys, place)
 
 
 def selection(arguments: argparse.Namespace) -> Selection:

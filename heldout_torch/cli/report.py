@@ -11,7 +11,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.tables import add_facts_options, find_ratios, load_facts, read_tables, which_experiment
+from heldout_torch.cli.tables import add_facts_options, find_chosen, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output, names_of_classes
@@ -34,7 +34,9 @@ def configure(parser: Parser) -> None:
         "high-influence pairs, C-scores, and which runs held out each example. The page loads nothing from the network."
     )
     options.add_place(parser)
-    parser.add_argument("--experiment", metavar="E", help="such as digits-mlp, default: the only one in the zoo")
+    parser.add_argument(
+        "--experiment", metavar="E", help="such as digits-mlp or 'digits-*', default: the only one there"
+    )
     parser.add_argument(
         "--subset-ratio", type=options.subset_ratio, nargs="+", metavar="R", help="default: all that are there"
     )
@@ -63,19 +65,19 @@ def _report(arguments: argparse.Namespace) -> int:
         raise DataError("--stats says which runs are shown: --subset-ratio and --runs mean nothing to saved tables")
     names = _class_names(arguments.classes) if arguments.classes else None
     zoo = open_zoo(arguments.zoo)
-    experiment = zoo.experiment(which_experiment(arguments, zoo))
-    ratios = None
+    name, keys = which_experiment(arguments, zoo)
+    experiment, chosen = zoo.experiment(name), None
     if not arguments.stats:
-        ratios = find_ratios(zoo, experiment.name, arguments.subset_ratio, arguments.runs)
-    dataset, facts = load_facts(arguments, zoo, experiment)
+        chosen = find_chosen(zoo, name, keys, arguments.subset_ratio, arguments.runs)
+    dataset, facts = load_facts(arguments, zoo, experiment, keys)
     names_of_classes(names, experiment.dataset, dataset, facts)  # before the statistics
     commands: list[str] = []
-    if ratios is None:
+    if chosen is None:
         tables = _saved_tables(arguments.stats, experiment.name)
         for table in tables.values():
             warn_of_fit(table)
     else:
-        tables = read_tables(arguments, zoo, experiment.name, ratios, facts)
+        tables = read_tables(arguments, zoo, chosen, facts)
         commands = _training_commands(zoo, tables)
     statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]

@@ -92,7 +92,9 @@ def _add(statistics: "argparse._SubParsersAction[Parser]", name: str, what: str,
     if optional:
         place += "; none is needed if --by names a published score or a file"
     options.add_place(parser, what=place, optional=optional)
-    parser.add_argument("--experiment", metavar="E", help="such as cifar10-inception, default: the only one there")
+    parser.add_argument(
+        "--experiment", metavar="E", help="such as cifar10-inception or 'cifar10-*', default: the only one there"
+    )
     parser.add_argument("--runs", type=options.run_numbers, default=None, help="only these runs, such as 0-9,42")
     add_facts_options(parser)
     parser.add_argument(

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from heldout_torch.cli import options
@@ -12,14 +11,11 @@ from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.evaluation.cluster import sweep_on_cluster
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 
 # Takes the work, runs, zoo, data set and, by name, whom to tell of progress.
 Sweep = Callable[..., Iterator[tuple[RunKey, Any | HeldoutError]]]
-
-_NAMED = 20  # runs that are not there
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
@@ -52,23 +48,14 @@ def start_sweep(arguments: argparse.Namespace) -> Sweep:
     return partial(sweep_on_cluster, cluster=cluster)
 
 
-def chosen(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]]:
-    """Open a place, and choose this shard's runs of one experiment.
+def open_place(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]]:
+    """Open a place, and list its runs, of which those that are selected are of one experiment.
 
     Raises:
-        ZooError: If there is none, or they are of several experiments.
+        ZooError: If they are of several.
     """
     zoo, selection = open_zoo(place), options.selection(arguments)
     keys = zoo.keys()
     if len(experiments := sorted({key.experiment for key in keys if selection.holds(key)})) > 1:
         raise ZooError(f"{zoo.location}: holds runs of {', '.join(experiments)}; choose one with --experiment")
-    return zoo, selection.choose(keys, zoo.location)
-
-
-def not_there(arguments: argparse.Namespace, zoo: Zoo) -> Iterator[Outcome]:
-    """Yield the runs that are asked for by number and are not there."""
-    missing = options.selection(arguments).missing(zoo.keys(arguments.experiment))
-    for key in islice(missing, _NAMED):
-        yield Outcome(key, error=f"is not in {zoo.location}")
-    if rest := sum(1 for _ in missing):
-        yield Outcome(None, error=f"{rest} more of the selected runs are not in {zoo.location}")
+    return zoo, keys

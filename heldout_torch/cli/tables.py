@@ -18,13 +18,16 @@ from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
-from heldout_torch.stats.table_rows import find_runs
+from heldout_torch.stats.table_rows import find_runs, read_aux
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.find import ratios_of
+from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo.selection import Selection, is_pattern
 
 T = TypeVar("T")
 Facts = tuple[ExampleFacts, ExampleFacts]
+Chosen = dict[float, list[RunKey]]  # by subset ratio
 
 
 def add_facts_options(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +40,16 @@ def add_facts_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def load_facts(arguments: argparse.Namespace, zoo: Zoo, experiment: Experiment) -> tuple[Dataset | None, Facts]:
+def load_facts(
+    arguments: argparse.Namespace, zoo: Zoo, experiment: Experiment, keys: Sequence[RunKey]
+) -> tuple[Dataset | None, Facts]:
     """Return the data set, if it is there, and what is known of training and test examples.
+
+    Args:
+        arguments: As in `add_facts_options`.
+        zoo: Where the runs are.
+        experiment: What they are of.
+        keys: The runs.
 
     Raises:
         DataError: If a file is not there, bad, or about other examples, or the data set is not the one that the runs
@@ -53,9 +64,9 @@ def load_facts(arguments: argparse.Namespace, zoo: Zoo, experiment: Experiment) 
     dataset: Dataset | None = None
     if arguments.data is not None:
         dataset = options.load_data(arguments, name)
-        check_data_of(dataset, zoo, zoo.keys(experiment.name))
+        check_data_of(dataset, zoo, keys)
     elif not arguments.labels:
-        dataset = _data_without_path(zoo, experiment)
+        dataset = _data_without_path(zoo, experiment, keys)
     if dataset is not None:
         return dataset, (facts_of(dataset, "train"), facts_of(dataset, "test"))
     files = [as_file(text, name) for text in arguments.labels]
@@ -63,14 +74,14 @@ def load_facts(arguments: argparse.Namespace, zoo: Zoo, experiment: Experiment) 
     return None, (train, test)
 
 
-def _data_without_path(zoo: Zoo, experiment: Experiment) -> Dataset | None:
+def _data_without_path(zoo: Zoo, experiment: Experiment, keys: Sequence[RunKey]) -> Dataset | None:
     """Return the data set of runs, if it is there without a path, and is the one that they were trained on."""
     try:
         dataset = load_dataset(experiment.dataset)
     except DataError:  # only few are
         return None
     try:
-        check_data_of(dataset, zoo, zoo.keys(experiment.name))
+        check_data_of(dataset, zoo, keys)
     except DataError as error:
         warn(f"labels are left out: {error}; give that one with --data", stacklevel=0)
         return None
@@ -117,32 +128,23 @@ def empty_means(arguments: argparse.Namespace) -> Literal["nan", "zero"]:
     return "zero" if arguments.empty_zero else "nan"
 
 
-def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> str:
-    """Return the experiment asked for; without one, the only one that is there, which is said.
+def which_experiment(arguments: argparse.Namespace, zoo: Zoo) -> tuple[str, list[RunKey]]:
+    """Return the experiment asked for, without one the only one that is there, which is said; and its runs.
+
+    It may be asked for by a pattern. If it has no runs, that is no error yet.
 
     Raises:
         ZooError: If none is asked for, and there is none or several.
     """
-    if arguments.experiment is not None:
-        return str(arguments.experiment)
-    there = sorted({key.experiment for key in zoo.keys()})
-    return _only(arguments, there, zoo.location, "--experiment")
-
-
-def _which_ratio(arguments: argparse.Namespace, zoo: Zoo, experiment: str) -> float:
-    """Return the subset ratio asked for; without one, the only one that is there, which is said.
-
-    Raises:
-        ZooError: If none is asked for, and there is none or several.
-    """
-    if arguments.subset_ratio is not None:
-        return float(arguments.subset_ratio)
-    return _only(arguments, ratios_of(zoo, experiment), zoo.location, "--subset-ratio")
+    name = arguments.experiment
+    if name is not None and not is_pattern(name):
+        return name, zoo.keys(name)
+    keys = Selection(name).choose(zoo.keys(), zoo.location)
+    only = _only(arguments, sorted({key.experiment for key in keys}), zoo.location, "--experiment")
+    return only, [key for key in keys if key.experiment == only]
 
 
 def _only(arguments: argparse.Namespace, there: list[T], location: str, option: str) -> T:
-    if not there:
-        raise ZooError(f"{location}: holds no runs")
     if len(there) > 1:
         raise ZooError(f"{location}: give {option}, one of {', '.join(map(str, there))}")
     if not arguments.quiet:
@@ -150,66 +152,67 @@ def _only(arguments: argparse.Namespace, there: list[T], location: str, option: 
     return there[0]
 
 
-def read_tables(
-    arguments: argparse.Namespace, zoo: Zoo, experiment: str, ratios: list[float], facts: Facts
-) -> dict[float, RunTable]:
+def find_chosen(
+    zoo: Zoo, experiment: str, keys: Sequence[RunKey], ratios: Iterable[float] | None, runs: Sequence[int] | None = None
+) -> Chosen:
+    """Return the runs of each subset ratio, before any data set is loaded.
+
+    Args:
+        zoo: Where the runs are.
+        experiment: Its name.
+        keys: Its runs that are there.
+        ratios: Those asked for; all that are there if None.
+        runs: Numbers of the runs that each must have; all that are there if None.
+
+    Raises:
+        ZooError: If there are no such runs.
+    """
+    wanted = ratios_of(zoo, experiment, keys) if ratios is None else ratios
+    found = [find_runs(zoo, experiment, ratio, runs, keys) for ratio in wanted]
+    return {some[0].subset_ratio: some for some in found}
+
+
+def read_tables(arguments: argparse.Namespace, zoo: Zoo, chosen: Chosen, facts: Facts) -> dict[float, RunTable]:
     """Make the run tables of subset ratios, or take those that are kept, and warn where training did not fit.
 
     Args:
-        arguments: With `runs`, and `table`, the folder where tables are kept.
+        arguments: With `table`, the folder where tables are kept.
         zoo: Where the runs are.
-        experiment: Its name.
-        ratios: As `find_ratios` returns them.
+        chosen: As `find_chosen` returns them.
         facts: Of the examples that the runs are about.
 
     Raises:
-        ZooError: If there are no such runs.
+        ZooError: If aux arrays are missing, damaged, or cannot be fetched.
         DataError: If runs are about other examples, or a kept table is of other runs.
     """
     tables = {}
-    for ratio in ratios:
+    for ratio, keys in chosen.items():
+        name = keys[0].experiment
         if arguments.table is None:
-            tables[ratio] = RunTable.from_zoo(zoo, experiment, ratio, arguments.runs)
+            tables[ratio] = RunTable.from_aux(read_aux(zoo, keys), keys)
         else:
-            folder = arguments.table / experiment / repr(ratio)
-            tables[ratio] = kept_table(folder, zoo, experiment, ratio, arguments.runs)
-        check_examples(tables[ratio], *facts, f"data set of {experiment}")
+            tables[ratio] = kept_table(arguments.table / name / repr(ratio), zoo, keys)
+        check_examples(tables[ratio], *facts, f"data set of {name}")
         warn_of_fit(tables[ratio])
     return tables
-
-
-def find_ratios(
-    zoo: Zoo, experiment: str, ratios: Iterable[float] | None, runs: Sequence[int] | None = None
-) -> list[float]:
-    """Return subset ratios as a zoo has them, all that are there by default, before any data set is loaded.
-
-    Args:
-        zoo: Where the runs are.
-        experiment: Its name.
-        ratios: Those asked for; all that are there if None.
-        runs: Numbers of the runs that each must have; any if None.
-
-    Raises:
-        ZooError: If there are no such runs.
-    """
-    there = ratios_of(zoo, experiment)
-    wanted = there if ratios is None else ratios
-    return [find_runs(zoo, experiment, ratio, runs)[0].subset_ratio for ratio in wanted]
 
 
 def statistic_tables(arguments: argparse.Namespace, one: bool = False) -> tuple[dict[float, RunTable], Facts]:
     """Make the run tables that a statistic is about, and return what is known of their examples.
 
     Args:
-        arguments: With `zoo`, `experiment`, `subset_ratio`, and as in `load_facts` and `read_tables`.
+        arguments: With `zoo`, `experiment`, `subset_ratio`, `runs`, and as in `load_facts` and `read_tables`.
         one: Whether the statistic is about one subset ratio, which must be given if there are several.
     """
     zoo = open_zoo(arguments.zoo)
-    experiment = zoo.experiment(which_experiment(arguments, zoo))
-    asked = [_which_ratio(arguments, zoo, experiment.name)] if one else arguments.subset_ratio
-    ratios = find_ratios(zoo, experiment.name, asked, arguments.runs)
-    _, facts = load_facts(arguments, zoo, experiment)
-    return read_tables(arguments, zoo, experiment.name, ratios, facts), facts
+    name, keys = which_experiment(arguments, zoo)
+    experiment, ratios = zoo.experiment(name), arguments.subset_ratio
+    if one:
+        there = ratios_of(zoo, name, keys) if ratios is None else []
+        ratios = [_only(arguments, there, zoo.location, "--subset-ratio") if ratios is None else ratios]
+    chosen = find_chosen(zoo, name, keys, ratios, arguments.runs)
+    _, facts = load_facts(arguments, zoo, experiment, keys)
+    return read_tables(arguments, zoo, chosen, facts), facts
 
 
 def one_table(arguments: argparse.Namespace) -> tuple[RunTable, Facts]:

@@ -10,7 +10,7 @@ from heldout_torch.cli.data_of_runs import load_data_of
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.sweeps import add_sweep_options, chosen, not_there, start_sweep
+from heldout_torch.cli.sweeps import add_sweep_options, open_place, start_sweep
 from heldout_torch.errors import HeldoutError, listed
 from heldout_torch.evaluation import Verification
 from heldout_torch.evaluation.provenance import run_digest
@@ -52,7 +52,8 @@ def configure(parser: Parser) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     if arguments.results is not None:
         check_log(arguments.results)
-    zoo, runs = chosen(arguments, arguments.zoo)
+    zoo, keys = open_place(arguments, arguments.zoo)
+    runs, lacking = options.choose(arguments, keys, zoo.location)
     sweep = start_sweep(arguments)
     dataset = load_data_of(arguments, zoo, runs)
     log = VerificationLog(_log_file(arguments, zoo), arguments.splits, dataset.digest())
@@ -63,7 +64,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
         nonlocal bad
-        yield from not_there(arguments, zoo)
+        yield from lacking
         rest = []
         for key in runs:
             try:

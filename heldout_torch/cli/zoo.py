@@ -1,6 +1,7 @@
 """`heldout zoo`: list, check and index a zoo, and copy runs to and from remote zoos."""
 
 import argparse
+from itertools import chain
 
 from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
@@ -12,7 +13,7 @@ from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import PARTS
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_folder
-from heldout_torch.zoo.copy import check_runs, copy_runs, fetch_runs
+from heldout_torch.zoo.copy import Outcome, check_runs, copy_runs, fetch_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.open import open_writable, open_zoo
@@ -38,7 +39,7 @@ def configure(parser: Parser) -> None:
 
     for action in (check, listing, pull, push):
         options.add_place(action)
-        options.add_selection(action)
+        options.add_selection(action, filters=action is listing)
     listing.add_argument(
         "--min-accuracy", type=options.share, metavar="A", help="only runs with at least this on the test set, 0 to 1"
     )
@@ -74,18 +75,19 @@ def _index(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    zoo, keys = _chosen(arguments)
-    with Bar("check", "run", len(keys)) as bar:
-        counts = follow(check_runs(zoo, keys, arguments.workers), bar)
+    zoo, keys, lacking = _chosen(arguments)
+    with Bar("check", "run", len(lacking) + len(keys)) as bar:
+        counts = follow(chain(lacking, check_runs(zoo, keys, arguments.workers)), bar)
+    checked = counts.done + counts.failed
     summarize(
-        arguments, f"checked {len(keys)} runs of {zoo.location}, {counts.failed} wrong",
-        checked=len(keys), wrong=counts.failed, zoo=zoo.location,
+        arguments, f"checked {checked} runs of {zoo.location}, {counts.failed} wrong",
+        checked=checked, wrong=counts.failed, zoo=zoo.location,
     )  # fmt: skip
     return counts.status
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    zoo, keys = _chosen(arguments)
+    zoo, keys, _ = _chosen(arguments)
     failed = listed = 0
     lowest = arguments.min_accuracy
     for key, record in _records(zoo, keys):
@@ -111,9 +113,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    zoo, keys = _chosen(arguments)
+    zoo, keys, lacking = _chosen(arguments)
     with Bar("pull", "B") as bar:
-        counts = follow(fetch_runs(zoo, keys, arguments.workers, bar.add), bar, lambda outcome: 0)
+        fetched = fetch_runs(zoo, keys, arguments.workers, bar.add)
+        counts = follow(chain(lacking, fetched), bar, lambda outcome: 0)
     folder = cache_folder(zoo.location)
     summarize(
         arguments, f"{counts.done} runs are in {folder}, {counts.failed} failed",
@@ -124,9 +127,10 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 def _push(arguments: argparse.Namespace) -> int:
     target = open_writable(arguments.remote)
-    zoo, keys = _chosen(arguments)
-    with Bar("push", "run", len(keys)) as bar:
-        counts = follow(copy_runs(zoo, target, keys, arguments.workers, dtype=arguments.dtype), bar)
+    zoo, keys, lacking = _chosen(arguments)
+    with Bar("push", "run", len(lacking) + len(keys)) as bar:
+        copied = copy_runs(zoo, target, keys, arguments.workers, dtype=arguments.dtype)
+        counts = follow(chain(lacking, copied), bar)
     summarize(
         arguments, f"copied {counts.done} runs to {target.location}, {counts.skipped} were there, "
         f"{counts.failed} failed",
@@ -135,9 +139,9 @@ def _push(arguments: argparse.Namespace) -> int:
     return counts.status
 
 
-def _chosen(arguments: argparse.Namespace) -> tuple[Zoo, list[RunKey]]:
+def _chosen(arguments: argparse.Namespace) -> tuple[Zoo, list[RunKey], list[Outcome]]:
     zoo = open_zoo(arguments.zoo)
-    return zoo, options.selection(arguments).choose(zoo.keys(), zoo.location)
+    return zoo, *options.choose(arguments, zoo.keys(), zoo.location)
 
 
 def _records(zoo: Zoo, keys: list[RunKey]) -> list[tuple[RunKey, RunRecord | HeldoutError]]:

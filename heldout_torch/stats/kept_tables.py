@@ -8,11 +8,12 @@ from pathlib import Path
 from heldout_torch.errors import DataError
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.table_files import read_source
+from heldout_torch.stats.table_rows import read_aux
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
 
 
-def kept_table(folder: Path, zoo: Zoo, experiment: str, subset_ratio: float, runs: Sequence[int] | None) -> RunTable:
+def kept_table(folder: Path, zoo: Zoo, keys: Sequence[RunKey]) -> RunTable:
     """Return the table of runs of one subset ratio, out of a folder where it was kept, or made and kept there.
 
     A kept table is made anew when it is not of the runs as they are now. That is told by the hashes in their records;
@@ -21,17 +22,12 @@ def kept_table(folder: Path, zoo: Zoo, experiment: str, subset_ratio: float, run
     Args:
         folder: Where it is kept.
         zoo: Where the runs are.
-        experiment: As in `RunTable.from_zoo`.
-        subset_ratio: As in `RunTable.from_zoo`, as the zoo has it.
-        runs: As in `RunTable.from_zoo`.
+        keys: The runs.
 
     Raises:
         DataError: If the folder holds a table of other runs than those asked for, or something else.
         ZooError: As `RunTable.from_zoo`.
     """
-    keys = [
-        key for key in zoo.keys(experiment) if key.subset_ratio == subset_ratio and (runs is None or key.run in runs)
-    ]
     source = digest_of(zoo, keys)
     if folder.exists():
         table = RunTable.load(folder)
@@ -41,7 +37,7 @@ def kept_table(folder: Path, zoo: Zoo, experiment: str, subset_ratio: float, run
             )
         if source is not None and read_source(folder) == source:
             return table
-    table = RunTable.from_zoo(zoo, experiment, subset_ratio, runs)
+    table = RunTable.from_aux(read_aux(zoo, keys), keys)
     table.save(folder, source)
     return table
 

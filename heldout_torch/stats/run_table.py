@@ -15,7 +15,7 @@ from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
 from heldout_torch.stats.joining import joined_keys
 from heldout_torch.stats.selection import Runs, Selection, selected_runs
 from heldout_torch.stats.table_files import load_table, save_table
-from heldout_torch.stats.table_rows import array_rows, aux_rows, read_aux
+from heldout_torch.stats.table_rows import array_rows, aux_rows, find_runs, read_aux
 from heldout_torch.stats.who_trained_on import who_trained_on
 from heldout_torch.storage.notebook import as_code, data_frame
 from heldout_torch.storage.paths import Location, local_path
@@ -123,8 +123,11 @@ class RunTable:
                 damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        keys, aux = read_aux(zoo, experiment, subset_ratio, runs)
-        return cls.from_aux(aux, keys)
+        from heldout_torch.zoo.open import open_zoo  # it needs torch
+
+        opened = open_zoo(zoo)
+        keys = find_runs(opened, experiment, subset_ratio, runs)
+        return cls.from_aux(read_aux(opened, keys), keys)
 
     @classmethod
     def load(cls, path: Location) -> Self:

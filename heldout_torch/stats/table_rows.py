@@ -15,7 +15,6 @@ from heldout_torch.zoo.selection import described
 if TYPE_CHECKING:
     from heldout_torch.zoo import AuxArrays, RunKey
     from heldout_torch.zoo.base import Zoo
-    from heldout_torch.zoo.open import Place
 
 
 def array_rows(
@@ -65,31 +64,22 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
         raise DataError(f"{len(names)} keys given for {given} runs")
 
 
-def read_aux(
-    zoo: "Place | None", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None
-) -> "tuple[list[RunKey], Iterator[AuxArrays]]":
-    """Find runs of one subset ratio, and read their aux arrays with a few threads, a few runs ahead of their use.
-
-    Args:
-        zoo: A place as in `heldout_torch.load_run`.
-        experiment: As in `find_runs`.
-        subset_ratio: As there.
-        runs: As there.
-
-    Returns:
-        The runs, and an iterator over their aux arrays.
+def read_aux(zoo: "Zoo", keys: "Sequence[RunKey]") -> "Iterator[AuxArrays]":
+    """Read the aux arrays of runs with a few threads, a few runs ahead of their use.
 
     Raises:
-        ZooError: If there is no such run, or aux arrays are missing, damaged, or cannot be fetched.
+        ZooError: If aux arrays are missing, damaged, or cannot be fetched.
     """
-    from heldout_torch.zoo.open import open_zoo  # it needs torch
-
-    opened = open_zoo(zoo)
-    chosen = find_runs(opened, experiment, subset_ratio, runs)
-    return chosen, map_ahead(opened.aux, chosen, opened.threads)
+    return map_ahead(zoo.aux, keys, zoo.threads)
 
 
-def find_runs(zoo: "Zoo", experiment: str, subset_ratio: float | None, runs: Sequence[int] | None) -> "list[RunKey]":
+def find_runs(
+    zoo: "Zoo",
+    experiment: str,
+    subset_ratio: float | None,
+    runs: Sequence[int] | None,
+    keys: "Sequence[RunKey] | None" = None,
+) -> "list[RunKey]":
     """Find runs of one subset ratio.
 
     Args:
@@ -97,14 +87,15 @@ def find_runs(zoo: "Zoo", experiment: str, subset_ratio: float | None, runs: Seq
         experiment: Such as `cifar10-inception`.
         subset_ratio: Share of the training set that a run saw; the only one that is there if None.
         runs: Only these; all if None.
+        keys: The experiment's runs, if the place was listed already.
 
     Raises:
         ZooError: If there is no such run, or no ratio is given and there are several.
     """
     from heldout_torch.zoo.find import only_ratio  # it needs torch
 
-    keys = zoo.keys(as_kind(experiment, str, "experiment"))
-    subset_ratio = only_ratio(zoo, experiment) if subset_ratio is None else subset_ratio
+    keys = zoo.keys(as_kind(experiment, str, "experiment")) if keys is None else keys
+    subset_ratio = only_ratio(zoo, experiment, keys) if subset_ratio is None else subset_ratio
     ratio = nearest_ratio(as_ratio(subset_ratio), {key.subset_ratio for key in keys})
     found = {key.run: key for key in keys if key.subset_ratio == ratio}
     wanted = sorted(found) if runs is None else as_runs(runs)

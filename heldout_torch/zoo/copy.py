@@ -1,7 +1,8 @@
 """Copy runs from one place to another, for exporting, pushing and pulling."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.storage.threads import map_ahead
@@ -9,10 +10,13 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
-from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.keys import RunKey, nearest_ratio
 from heldout_torch.zoo.mixing import refusals
 from heldout_torch.zoo.open import Place, open_writable, open_zoo
+from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
+
+_NAMED = 20  # runs that are not there
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ def copy_runs(
             return Outcome(key, skipped=not written, size=run.record.size)
 
         yield from map_ahead(copy, rest, threads or min(source.threads, target.threads))
+
+
+def not_there(selection: Selection, keys: Collection[RunKey], place: str) -> list[Outcome]:
+    """Return errors about the subset ratios, and the numbers of runs, that are asked for and not there.
+
+    Args:
+        selection: What is asked for.
+        keys: The runs that are there.
+        place: What errors call the place.
+    """
+    there = {key.subset_ratio for key in keys if selection.holds(key)}
+    ratios = [] if selection.runs else [r for r in selection.subset_ratios if nearest_ratio(r, there) is None]
+    found = [Outcome(None, error=f"{place}: holds no such runs of subset ratio {ratio!r}") for ratio in ratios]
+    missing = selection.missing(keys)
+    found += [Outcome(key, error=f"is not in {place}") for key in islice(missing, _NAMED)]
+    if rest := sum(1 for _ in missing):
+        found.append(Outcome(None, error=f"{rest} more of the selected runs are not in {place}"))
+    return found
 
 
 def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> Iterator[Outcome]:

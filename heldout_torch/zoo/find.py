@@ -1,6 +1,7 @@
 """Find runs of a place by names and patterns."""
 
 import reprlib
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,7 +12,7 @@ from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key, nearest_ratio
 from heldout_torch.zoo.open import Place, open_zoo, sample_zoo
 from heldout_torch.zoo.run_list import RunList
-from heldout_torch.zoo.selection import described
+from heldout_torch.zoo.selection import described, is_pattern
 
 
 def list_runs(
@@ -110,34 +111,34 @@ def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any = None, run: An
     return make_key(experiment, subset_ratio, run)
 
 
-def only_ratio(zoo: Zoo, experiment: str) -> float:
-    """Return the subset ratio of an experiment of which a place has only one.
+def only_ratio(zoo: Zoo, experiment: str, keys: Sequence[RunKey] | None = None) -> float:
+    """Return the subset ratio of an experiment of which a place has only one; see `ratios_of`.
 
     Raises:
         ZooError: If there are several, or no runs.
     """
-    ratios = ratios_of(zoo, experiment)
+    ratios = ratios_of(zoo, experiment, keys)
     if len(ratios) > 1:
         listed = ", ".join(map(repr, ratios))
         raise ZooError(f"{zoo.location}: give the subset ratio of {experiment}, one of {listed}")
     return ratios[0]
 
 
-def ratios_of(zoo: Zoo, experiment: str) -> list[float]:
+def ratios_of(zoo: Zoo, experiment: str, keys: Sequence[RunKey] | None = None) -> list[float]:
     """Return the subset ratios at which a place has runs of an experiment, in ascending order.
+
+    Args:
+        zoo: The place.
+        experiment: Its name.
+        keys: Its runs, if the place was listed already.
 
     Raises:
         ZooError: If it has none; the line says what there is.
     """
-    ratios = sorted({key.subset_ratio for key in zoo.keys(experiment)})
+    ratios = sorted({key.subset_ratio for key in (zoo.keys(experiment) if keys is None else keys)})
     if not ratios:
         raise ZooError(f"{zoo.location}: holds no runs of {experiment}; {described(zoo.keys(), experiment)}")
     return ratios
-
-
-def is_pattern(experiment: str) -> bool:
-    """Return whether a name of experiments has letters that stand for any, such as `*`."""
-    return bool(set(experiment) & set("*?["))
 
 
 def _where_else(zoo: Zoo, key: RunKey) -> str:

@@ -17,11 +17,11 @@ from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.find import as_key, find_run, is_pattern, list_runs, only_ratio
+from heldout_torch.zoo.find import as_key, find_run, list_runs, only_ratio
 from heldout_torch.zoo.keys import RunKey, as_ratio, as_runs, make_key
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.open import Place, open_zoo
-from heldout_torch.zoo.selection import described
+from heldout_torch.zoo.selection import described, is_pattern
 from heldout_torch.zoo.web import WebZoo
 
 

@@ -21,7 +21,7 @@ from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, make_key
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.records import RECORD_FILE
 from heldout_torch.zoo.run_folders import experiment_folders, run_folders
-from heldout_torch.zoo.selection import Selection
+from heldout_torch.zoo.selection import Selection, is_pattern
 from heldout_torch.zoo.web import WebZoo
 from heldout_torch.zoo.writing import WritingZoo
 
@@ -96,8 +96,10 @@ def open_source(place: Place, selection: Selection, ignore: Sequence[str] = ()) 
             raise ZooError(f"{root}: is one run directory; name the run with --experiment, --subset-ratio and --runs")
         (ratio,), (run,) = selection.subset_ratios, selection.runs
         return TensorFlowTree.of_run(root, make_key(selection.experiment, ratio, run), ignore)
-    opened = open_zoo(root)
-    return TensorFlowTree(root, selection.experiment, ignore) if isinstance(opened, TensorFlowTree) else opened
+    opened, name = open_zoo(root), selection.experiment
+    if not isinstance(opened, TensorFlowTree):
+        return opened
+    return TensorFlowTree(root, None if name is None or is_pattern(name) else name, ignore)
 
 
 def open_writable(place: Place) -> WritableZoo:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import islice
 
 from heldout_torch.errors import ZooError, nearest
@@ -16,7 +17,7 @@ class Selection:
     """Which runs to take.
 
     Attributes:
-        experiment: Only this one; all if None.
+        experiment: Only this one, or those that fit a pattern with `*`; all if None.
         subset_ratios: Only these; all if empty.
         runs: Only these; all if empty.
         shard: (i, n) takes every n-th run from the i-th, in order.
@@ -30,7 +31,7 @@ class Selection:
     def holds(self, key: RunKey) -> bool:
         """Return whether a run is selected, before sharding."""
         return (
-            self.experiment in (None, key.experiment)
+            self._names(key.experiment)
             and (not self.subset_ratios or nearest_ratio(key.subset_ratio, self.subset_ratios) is not None)
             and (not self.runs or key.run in self.runs)
         )
@@ -66,7 +67,7 @@ class Selection:
         there = set(keys)
         ratios: dict[str, set[float]] = {}
         for key in there:
-            if self.experiment in (None, key.experiment):
+            if self._names(key.experiment):
                 ratios.setdefault(key.experiment, set()).add(key.subset_ratio)
         wanted = (
             RunKey(experiment, ratio, run)
@@ -77,8 +78,16 @@ class Selection:
         lacking = (key for key in wanted if key not in there)
         yield from islice(lacking, self.shard[0], None, self.shard[1])
 
+    def _names(self, experiment: str) -> bool:
+        return self.experiment is None or fnmatchcase(experiment, self.experiment)
+
     def _asked(self, found: Collection[float]) -> Collection[float]:
         return {nearest_ratio(ratio, found) or ratio for ratio in self.subset_ratios} or found
+
+
+def is_pattern(experiment: str) -> bool:
+    """Return whether a name of experiments has letters that stand for any, such as `*`."""
+    return bool(set(experiment) & set("*?["))
 
 
 def described(

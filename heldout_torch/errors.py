@@ -4,8 +4,11 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 # Each takes time in proportion to the text, which may be a name of 64 kB that somebody else chose.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
@@ -121,6 +124,15 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
+def counted(number: object, noun: str) -> str:
+    """Return how many of something there are; the number may be written already.
+
+    >>> counted(1, "run"), counted(2000, "run"), counted(2, "class")
+    ('1 run', '2000 runs', '2 classes')
+    """
+    return f"{number} {noun}" + ("" if str(number) == "1" else "es" if noun.endswith("s") else "s")
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return `; did you mean 'NAME'?` for the known name that is most like a misspelt one, or nothing if none is.
 
@@ -131,3 +143,20 @@ def nearest(name: object, known: Iterable[str]) -> str:
     whole = sorted((other for other in names if word and other.startswith((f"{word}-", f"{word}_"))), key=len)
     found = whole or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {names[found[0]]!r}?" if found else ""
+
+
+class Named(dict[str, T]):
+    """Things by name; to look up a name that is not there is an error of one line.
+
+    Args:
+        what: What such a name is not, such as `an experiment of the package`.
+        error: Its class.
+        things: All of them.
+    """
+
+    def __init__(self, what: str, error: type[HeldoutError], things: Mapping[str, T]) -> None:
+        super().__init__(things)
+        self._what, self._error = what, error
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise self._error(f"{name!r} is not {self._what}{nearest(name, self)} (there are {', '.join(self)})")

@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import heldout_torch
@@ -15,7 +16,10 @@ import hubconf
 from heldout_torch import load_run, stats
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.data import load_dataset
-from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, nearest, os_errors, printable, warn
+from heldout_torch.errors import (
+    DataError, HeldoutError, ZooError, counted, listed, nearest, os_errors, printable, warn,
+)
+from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo import sample_zoo
 
 
@@ -116,6 +120,35 @@ def test_the_first_part_of_a_name_means_the_whole():
     assert nearest("cifar10", known) == "; did you mean 'cifar10-cscores'?"
     assert nearest("Digits", known) == "; did you mean 'digits-mlp'?"
     assert nearest("", known) == ""
+
+
+@pytest.mark.parametrize(
+    ("mapping", "name", "meant", "error"),
+    [
+        (known_experiments, "cifar10", "cifar10-inception", ZooError),
+        (known_experiments, "digits_mlp", "digits-mlp", ZooError),
+        (stats.list_published, "cifar10", "cifar10-cscores", DataError),
+    ],
+)
+def test_a_name_that_is_looked_up_where_it_is_not_is_one_line(mapping, name, meant, error):
+    """It was a KeyError."""
+    with pytest.raises(error, match=rf"'{name}' is not an? .*; did you mean '{meant}'.*there are .*{meant}"):
+        mapping()[name]
+    assert mapping().get(name) is None
+    assert name not in mapping()
+    assert mapping()[meant].name == meant
+    assert pickle.loads(pickle.dumps(mapping())) == mapping()
+
+
+def test_one_of_something_is_told_as_one():
+    """There were "1 runs" in summaries, and where objects are shown."""
+    assert [counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+    assert [counted(number, "class") for number in ("1", "1,000")] == ["1 class", "1,000 classes"]
+    one = stats.RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, [3])
+    assert repr(one) == "RunTable(1 run: digits-mlp-tf/0.7/3; 1437 training, 360 test examples)"
+    assert repr(stats.Scores(np.ones(1))).startswith("Scores(1 example, ")
+    with pytest.raises(DataError, match="^2 keys given for 1 run$"):
+        stats.RunTable.from_arrays(*np.ones((3, 1, 2), bool), keys=["a", "b"])
 
 
 # What errors advise to pass in Python, and the functions that it must be an argument of.

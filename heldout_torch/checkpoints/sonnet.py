@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import torch
 
-from heldout_torch.errors import CheckpointError, listed
+from heldout_torch.errors import CheckpointError, counted, listed
 from heldout_torch.models import find_architecture, list_models
 from heldout_torch.models.sonnet_rules import Rule
 
@@ -45,11 +45,13 @@ def from_sonnet(
     if twice := _named_twice(sources) + _named_twice(targets):
         raise CheckpointError(f"the Sonnet names of {architecture} hold {listed(twice, _NAMED)} more than once")
     if missing := [source for source in sources if source not in keys]:
-        raise CheckpointError(f"{len(missing)} variables of {architecture} are missing: {listed(missing, _NAMED)}")
+        many, are = counted(len(missing), "variable"), "is" if len(missing) == 1 else "are"
+        raise CheckpointError(f"{many} of {architecture} {are} missing: {listed(missing, _NAMED)}")
     unknown = [_ROOT + name for name in sorted(keys.keys() - set(sources))]
     if unwanted := [name for name in unknown if not any(fnmatchcase(name, pattern) for pattern in ignore)]:
+        many, do = counted(len(unwanted), "variable"), "does" if len(unwanted) == 1 else "do"
         raise CheckpointError(
-            f"{len(unwanted)} variables do not belong to {architecture}: "
+            f"{many} {do} not belong to {architecture}: "
             f"{listed((name.removeprefix(_ROOT) for name in unwanted), _NAMED)}; "
             f"to leave them out, give --ignore '{_pattern(unwanted)}'"
         )

@@ -14,6 +14,7 @@ from heldout_torch.archives.seek_index import INDEX_ENDING
 from heldout_torch.cli import options
 from heldout_torch.cli.output import complain, say, say_json, summarize
 from heldout_torch.cli.parser import Parser
+from heldout_torch.errors import counted
 from heldout_torch.evaluation import verify
 from heldout_torch.storage.paths import file_name, place
 from heldout_torch.storage.progress import Bar
@@ -61,7 +62,7 @@ def _index(arguments: argparse.Namespace) -> int:
     for problem in index.problems:
         complain(f"error: {archive}: {problem}")
     summarize(
-        arguments, f"indexed {len(index.keys)} runs in {out or f'{archive}{INDEX_ENDING}'}",
+        arguments, f"indexed {counted(len(index.keys), 'run')} in {out or f'{archive}{INDEX_ENDING}'}",
         runs=len(index.keys), problems=len(index.problems), archive=archive,
     )  # fmt: skip
     return 1 if index.problems else 0
@@ -96,6 +97,6 @@ def _verified(arguments: argparse.Namespace, found: Inspection) -> Iterator[tupl
             result = verify(load_run(run.metadata.key, zoo=zoo), dataset)
             yield (
                 f"run {run.metadata.key}: {result.matches} out of {result.examples} predictions match, "
-                f"{result.ties} ties",
+                f"{counted(result.ties, 'tie')}",
                 not result.mismatches,
             )

@@ -14,7 +14,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset, list_datasets
-from heldout_torch.errors import DataError, HeldoutError, one_line
+from heldout_torch.errors import DataError, HeldoutError, counted, one_line
 from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
 from heldout_torch.models import build_model
 from heldout_torch.models.registry import find_architecture
@@ -81,8 +81,8 @@ def _declare(arguments: argparse.Namespace) -> int:
     how += f" --data {shlex.quote(str(arguments.data))}" if arguments.data else ""
     summarize(
         arguments,
-        f"wrote {out}: {sizes[0]} training and {sizes[1]} test examples, {dataset.num_classes} classes; next: "
-        f"heldout train {shlex.quote(str(out))} --subset-ratio 0.7 --runs 0-19 --zoo ZOO{how}",
+        f"wrote {out}: {sizes[0]} training and {sizes[1]} test examples, {counted(dataset.num_classes, 'class')}; "
+        f"next: heldout train {shlex.quote(str(out))} --subset-ratio 0.7 --runs 0-19 --zoo ZOO{how}",
         out=out, train_examples=sizes[0], test_examples=sizes[1], num_classes=dataset.num_classes, config=config,
     )  # fmt: skip
     return 0

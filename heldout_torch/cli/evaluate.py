@@ -13,7 +13,7 @@ from heldout_torch.cli.output import summarize, tell
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, open_place, start_sweep
 from heldout_torch.data.dataset import check_complete
-from heldout_torch.errors import DataError, HeldoutError
+from heldout_torch.errors import DataError, HeldoutError, counted
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_folder, save_runs, start_all_outputs
 from heldout_torch.storage.kinds import kind_of
@@ -111,7 +111,8 @@ def _evaluate_runs(arguments: argparse.Namespace) -> int:
         out.declare(zoo.experiment(runs[0].experiment))
         counts = follow(outcomes(bar), bar, lambda outcome: 0)
     summarize(
-        arguments, f"{counts.done} runs evaluated into {out.location}, {counts.skipped} were there, "
+        arguments,
+        f"{counted(counts.done, 'run')} evaluated into {out.location}, {counts.skipped} already there, "
         f"{counts.failed} failed",
         evaluated=counts.done, skipped=counts.skipped, failed=counts.failed, out=out.location,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from heldout_torch.cli.output import say, summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import Facts, check_estimates, find_chosen, read_tables, unscored
 from heldout_torch.cli.train import add_training_options, train, what_to_train
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, counted
 from heldout_torch.stats import (
     InfluencePairs,
     Scores,
@@ -82,7 +82,7 @@ def _tell_most(ratio: float, scores: Scores, pairs: InfluencePairs, facts: Facts
     memorized = scores.scores >= np.float32(0.25)
     most = np.argsort(-np.nan_to_num(scores.scores, nan=-1), kind="stable")[:_NAMED]
     named = ", ".join(f"{i} (label {scores.labels[i]}): {scores.scores[i]:.2f}" for i in most)
-    many = f"subset ratio {ratio!r}: {memorized.sum()} examples memorized at 0.25 or more"
+    many = f"subset ratio {ratio!r}: {counted(memorized.sum(), 'example')} memorized at 0.25 or more"
     say(f"{many}, most, by {scores.order} index: {named}")
     first = pairs[:_NAMED]
     labels = facts[1].needed_labels("pairs")[first.test_index]
@@ -92,6 +92,6 @@ def _tell_most(ratio: float, scores: Scores, pairs: InfluencePairs, facts: Facts
         for i, j, label, influence in zip(first.train_index, first.test_index, labels, first.influence, strict=True)
     )
     say(
-        f"subset ratio {ratio!r}: {len(pairs)} pairs of high influence"
+        f"subset ratio {ratio!r}: {counted(len(pairs), 'pair')} of high influence"
         + (f", strongest, by {first.order} index: {named}" if named else "")
     )

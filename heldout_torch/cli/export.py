@@ -17,7 +17,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import Counts, follow
 from heldout_torch.cli.output import complain, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import ZooError, nearest
+from heldout_torch.errors import ZooError, counted, nearest
 from heldout_torch.experiments import known_experiments
 from heldout_torch.storage.paths import file_name, is_remote, local_path
 from heldout_torch.storage.progress import Bar
@@ -79,7 +79,7 @@ def _export(arguments: argparse.Namespace) -> int:
             counts = follow(chain(lacking, copied), bar)
     summarize(
         arguments,
-        f"exported {counts.done} runs to {target.location}, skipped {counts.skipped} already there, "
+        f"exported {counted(counts.done, 'run')} to {target.location}, skipped {counts.skipped} already there, "
         f"{counts.failed} failed",
         exported=counts.done, skipped=counts.skipped, failed=counts.failed, zoo=target.location,
     )  # fmt: skip

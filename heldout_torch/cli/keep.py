@@ -8,7 +8,7 @@ import numpy as np
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.tables import empty_means, statistic_tables
-from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.errors import HeldoutError, counted, nearest
 from heldout_torch.stats import (
     ExampleFacts,
     Scores,
@@ -68,7 +68,9 @@ def keep(arguments: argparse.Namespace) -> int:
     scores, order, train, dataset = _find(arguments)
     kept = keep_indices(scores.scores, arguments.fraction, highest=not arguments.lowest)
     if not len(kept):
-        raise HeldoutError(f"--fraction {arguments.fraction} keeps none of {len(scores.scores)} examples; give more")
+        raise HeldoutError(
+            f"--fraction {arguments.fraction} keeps none of {counted(len(scores.scores), 'example')}; give more"
+        )
     ties, alike = kept_ties(scores.scores, kept)
     if order == "published" and train.original_index is not None:
         kept = np.flatnonzero(np.isin(train.original_index, kept))

@@ -12,7 +12,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, find_chosen, load_facts, read_tables, which_experiment
-from heldout_torch.errors import DataError, HeldoutError, printable
+from heldout_torch.errors import DataError, HeldoutError, counted, printable
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output, names_of_classes
 from heldout_torch.stats import RunTable
@@ -93,11 +93,12 @@ def _report(arguments: argparse.Namespace) -> int:
     page = write_report(statistics, experiment, dataset, out, names, commands)
     runs = sum(table.runs for table in tables.values())
     missing = int(np.isnan(statistics.memorization).sum())
+    have = "has" if missing == 1 else "have"
     summarize(
         arguments,
-        f"wrote the report of {runs} runs: {page}"
+        f"wrote the report of {counted(runs, 'run')}: {page}"
         + ("; it has no images, which need --data" if dataset is None else "")
-        + (f"; {missing} of {len(statistics.memorization)} examples have no memorization (NaN)" if missing else ""),
+        + (f"; {missing} of {len(statistics.memorization)} examples {have} no memorization (NaN)" if missing else ""),
         runs=runs, without_memorization=missing, images=dataset is not None, page=page,
     )  # fmt: skip
     return 0

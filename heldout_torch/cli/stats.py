@@ -18,7 +18,7 @@ from heldout_torch.cli.tables import (
     unscored,
 )
 from heldout_torch.devices import find_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats import (
     accuracy_columns,
     classwise_influence,
@@ -134,7 +134,7 @@ def _memorization(arguments: argparse.Namespace) -> int:
     bound = error_bound(table.runs, table.subset_ratio) ** 0.5
     summarize(
         arguments,
-        f"wrote memorization from {table.runs} runs to {out}; root mean squared error below {bound:.3f}"
+        f"wrote memorization from {counted(table.runs, 'run')} to {out}; root mean squared error below {bound:.3f}"
         + unscored(missing, table.train_examples),
         runs=table.runs, error_bound=bound, without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def _consistency(arguments: argparse.Namespace) -> int:
     write_scores(out, scores, facts[0])
     summarize(
         arguments,
-        f"wrote consistency scores over {len(tables)} subset ratio{'s' * (len(tables) > 1)} to {out}"
+        f"wrote consistency scores over {counted(len(tables), 'subset ratio')} to {out}"
         + unscored(missing, len(scores.scores)),
         ratios=len(tables), without_score=missing, order=facts[0].order, out=out,
     )  # fmt: skip
@@ -167,7 +167,7 @@ def _influence(arguments: argparse.Namespace) -> int:
     classes = write_classwise(out, matrices, memorization_scores(table, train, empty_means(arguments)), train, test)
     summarize(
         arguments,
-        f"wrote influence within {classes} classes from {table.runs} runs to {out}"
+        f"wrote influence within {counted(classes, 'class')} from {counted(table.runs, 'run')} to {out}"
         + unscored(missing, table.train_examples),
         classes=classes, runs=table.runs, without_score=missing, out=out,
     )  # fmt: skip
@@ -190,8 +190,8 @@ def _pairs(arguments: argparse.Namespace) -> int:
     found = int((pairs.false_discovery_rate <= 0.05).sum())
     summarize(
         arguments,
-        f"wrote {len(pairs)} pairs from {table.runs} runs to {out}; {found} at a false-discovery rate of 5 %"
-        + unscored(missing, table.train_examples),
+        f"wrote {counted(len(pairs), 'pair')} from {counted(table.runs, 'run')} to {out}; "
+        f"{found} at a false-discovery rate of 5 %" + unscored(missing, table.train_examples),
         pairs=len(pairs), pairs_at_5_percent=found, runs=table.runs, without_score=missing, out=out,
     )  # fmt: skip
     return 0
@@ -204,10 +204,11 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     )
     if out is not None:
         write_columns(out, columns)
-    line = "{subset_ratio!r}: {runs} runs" + "".join(
+    shares = "".join(
         f", {part} {{{part}_mean:.4f}} ± {{{part}_deviation:.4f}}" for part in PARTS
     )
     for values in zip(*(column.tolist() for column in columns.values()), strict=True):
         facts = dict(zip(columns, values, strict=True))
-        row(arguments, line.format(**facts), **facts)
+        runs = counted(facts["runs"], "run")
+        row(arguments, f"{facts['subset_ratio']!r}: {runs}{shares.format(**facts)}", **facts)
     return 0

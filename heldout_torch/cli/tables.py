@@ -120,7 +120,7 @@ def check_estimates(table: RunTable, empty: Literal["nan", "zero"] = "nan") -> i
 
 def unscored(missing: int, size: int) -> str:
     """Return the end of a summary that says how many examples have no score, if any."""
-    return f"; {missing} of {size} examples have no score (NaN)" if missing else ""
+    return f"; {missing} of {size} examples {'has' if missing == 1 else 'have'} no score (NaN)" if missing else ""
 
 
 def empty_means(arguments: argparse.Namespace) -> Literal["nan", "zero"]:

@@ -13,7 +13,7 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import start_sweep
 from heldout_torch.cluster import Cluster
 from heldout_torch.data import Dataset
-from heldout_torch.errors import HeldoutError
+from heldout_torch.errors import HeldoutError, counted
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import check_all_outputs, check_folder, save_runs, start_all_outputs
 from heldout_torch.experiments import (
@@ -123,7 +123,7 @@ def train(arguments: argparse.Namespace, dataset: Dataset, works: list[RunBatch]
         counts = follow(chain.from_iterable(results), bar, share)
     summarize(
         arguments,
-        f"trained {counts.done} runs into {zoo.location}, skipped {counts.skipped} already there, "
+        f"trained {counted(counts.done, 'run')} into {zoo.location}, skipped {counts.skipped} already there, "
         f"{counts.failed} failed",
         trained=counts.done, skipped=counts.skipped, failed=counts.failed, zoo=zoo.location,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     index, shards = arguments.shard
     runs = tuple(islice(arguments.runs, index, None, shards))
     if not runs:
-        raise HeldoutError(f"shard {index}/{shards} takes none of the {len(arguments.runs)} runs")
+        raise HeldoutError(f"shard {index}/{shards} takes none of {counted(len(arguments.runs), 'run')}")
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is None and arguments.order is not None:
         raise HeldoutError("--order says how --subset counts examples; give --subset, too")
@@ -200,7 +200,7 @@ def _save_outputs(
     skipped = len(there.intersection(mine)) - len(rest)
     summarize(
         arguments,
-        f"wrote outputs of {counts.done} runs into {zoo.location}, skipped {skipped} already there, "
+        f"wrote outputs of {counted(counts.done, 'run')} into {zoo.location}, skipped {skipped} already there, "
         f"{counts.failed} failed",
         outputs=counts.done, skipped=skipped, failed=counts.failed, zoo=zoo.location,
     )  # fmt: skip

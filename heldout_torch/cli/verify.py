@@ -11,7 +11,7 @@ from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, summarize, tell
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.sweeps import add_sweep_options, open_place, start_sweep
-from heldout_torch.errors import HeldoutError, listed
+from heldout_torch.errors import HeldoutError, counted, listed
 from heldout_torch.evaluation import Verification
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
@@ -96,7 +96,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         counts = follow(outcomes(bar), bar, lambda outcome: 0)
     verified = counts.done + counts.skipped - bad
     summarize(
-        arguments, f"{verified} runs verified, {bad} with mismatches, {counts.failed} failed",
+        arguments, f"{counted(verified, 'run')} verified, {bad} with mismatches, {counts.failed} failed",
         verified=verified, mismatched=bad, failed=counts.failed,
     )  # fmt: skip
     return 1 if bad else counts.status
@@ -128,7 +128,7 @@ def _line(key: RunKey, verification: Verification) -> str:
     if missing := sum(split.missing for split in verification.splits.values()):
         line += f", {missing} not in the data"
     if verification.ties:
-        line += f", {verification.ties} ties (margin up to {verification.tie_margin:.1e})"
+        line += f", {counted(verification.ties, 'tie')} (margin up to {verification.tie_margin:.1e})"
     if verification.mismatches:
         shown = [
             f"{part} {index} (margin {margin:.2g})"

@@ -7,7 +7,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import complain, row, say, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import HeldoutError, ZooError, of_run
+from heldout_torch.errors import HeldoutError, ZooError, counted, of_run
 from heldout_torch.storage.progress import Bar, tracked
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import PARTS
@@ -68,7 +68,7 @@ def _index(arguments: argparse.Namespace) -> int:
         complain(f"error: {of_run(key, str(error))}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)
     summarize(
-        arguments, f"indexed {runs} runs in the manifest {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",
+        arguments, f"indexed {counted(runs, 'run')} in the manifest {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",
         indexed=runs, damaged=damaged, zoo=zoo.location,
     )  # fmt: skip
     return 1 if damaged else 0
@@ -80,7 +80,7 @@ def _check(arguments: argparse.Namespace) -> int:
         counts = follow(chain(lacking, check_runs(zoo, keys, arguments.workers)), bar)
     checked = counts.done + counts.failed
     summarize(
-        arguments, f"checked {checked} runs of {zoo.location}, {counts.failed} wrong",
+        arguments, f"checked {counted(checked, 'run')} of {zoo.location}, {counts.failed} wrong",
         checked=checked, wrong=counts.failed, zoo=zoo.location,
     )  # fmt: skip
     return counts.status
@@ -108,7 +108,7 @@ def _list(arguments: argparse.Namespace) -> int:
             **dict(zip(PARTS, record.accuracy, strict=True)),
         )  # fmt: skip
     if not listed and not failed:
-        raise ZooError(f"{zoo.location}: none of {len(keys)} runs has {lowest:g} or more on the test set")
+        raise ZooError(f"{zoo.location}: none of {counted(len(keys), 'run')} has {lowest:g} or more on the test set")
     return 1 if failed else 0
 
 
@@ -119,7 +119,7 @@ def _pull(arguments: argparse.Namespace) -> int:
         counts = follow(chain(lacking, fetched), bar, lambda outcome: 0)
     folder = cache_folder(zoo.location)
     summarize(
-        arguments, f"{counts.done} runs are in {folder}, {counts.failed} failed",
+        arguments, f"{counted(counts.done, 'run')} in {folder}, {counts.failed} failed",
         fetched=counts.done, failed=counts.failed, folder=folder,
     )  # fmt: skip
     return counts.status
@@ -132,7 +132,8 @@ def _push(arguments: argparse.Namespace) -> int:
         copied = copy_runs(zoo, target, keys, arguments.workers, dtype=arguments.dtype)
         counts = follow(chain(lacking, copied), bar)
     summarize(
-        arguments, f"copied {counts.done} runs to {target.location}, {counts.skipped} were there, "
+        arguments,
+        f"copied {counted(counts.done, 'run')} to {target.location}, {counts.skipped} already there, "
         f"{counts.failed} failed",
         copied=counts.done, skipped=counts.skipped, failed=counts.failed, zoo=target.location,
     )  # fmt: skip

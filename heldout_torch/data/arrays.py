@@ -15,7 +15,7 @@ from heldout_torch.data.checks import SplitName, as_batch_size, as_index, check_
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
 from heldout_torch.data.rows import as_classes, as_divisor, as_tensor, check_rows
 from heldout_torch.devices import any_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.storage.notebook import as_code
 
 DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
@@ -58,7 +58,8 @@ class Split:
         return {index: row for row, index in enumerate(self.index.tolist())}
 
     def __repr__(self) -> str:
-        return f"<Split of {len(self.labels):,} images {tuple(self.images.shape[1:])} {self.images.dtype}>"
+        images = counted(f"{len(self.labels):,}", "image")
+        return f"<Split of {images} {tuple(self.images.shape[1:])} {self.images.dtype}>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,7 @@ class ArrayDataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train.labels):,} training and {len(self.test.labels):,} test images"
-        return f"<{self.name}: {sizes} {tuple(self.train.images.shape[1:])}, {self.num_classes} classes>"
+        return f"<{self.name}: {sizes} {tuple(self.train.images.shape[1:])}, {counted(self.num_classes, 'class')}>"
 
 
 def scaled(images: Tensor, divide_by: float) -> Tensor:

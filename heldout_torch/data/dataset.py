@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data.checks import SPLITS, SplitName, as_index, check_split
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.storage.notebook import as_code
 
 Step = tuple[int, Tensor]  # its number, and the indices (runs, b) of the examples that each run sees in it
@@ -32,7 +32,7 @@ class Batch:
     labels: Tensor
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self.index)} images {tuple(self.images.shape[1:])} on {self.images.device}>"
+        return f"<Batch of {counted(len(self.index), 'image')} {tuple(self.images.shape[1:])} on {self.images.device}>"
 
 
 class Dataset(Protocol):
@@ -159,7 +159,9 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
         """
         place = as_index(index)
         if not -len(self) <= place < len(self):
-            raise IndexError(f"{self.dataset.name} has {len(self)} examples in {self.name}, no index {place}")
+            raise IndexError(
+                f"{self.dataset.name} has {counted(len(self), 'example')} in {self.name}, no index {place}"
+            )
         place %= len(self)
         return self.dataset.image(self.name, place), int(self.labels[place])
 
@@ -169,7 +171,7 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
     _repr_html_ = as_code
 
     def __repr__(self) -> str:
-        return f"<{self.name} of {self.dataset.name}: {len(self):,} examples (image, label)>"
+        return f"<{self.name} of {self.dataset.name}: {counted(f'{len(self):,}', 'example')} (image, label)>"
 
 
 def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str) -> None:

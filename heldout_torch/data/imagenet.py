@@ -23,7 +23,7 @@ from heldout_torch.data.imagenet_index import NUM_CLASSES, read_imagenet_index
 from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, preprocess_crop
 from heldout_torch.data.views import View, decode_view, load_views
 from heldout_torch.devices import any_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
@@ -225,4 +225,4 @@ class ImageNet:
 
     def __repr__(self) -> str:
         sizes = " and ".join(f"{len(self._index[split].names):,} {split}" for split in SPLITS)
-        return f"<imagenet: {sizes} images in {self.folder}, {self.num_classes} classes>"
+        return f"<imagenet: {sizes} images in {self.folder}, {counted(self.num_classes, 'class')}>"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heldout_torch.data.imagenet_index import IndexedFiles
-from heldout_torch.errors import DataError, warn
+from heldout_torch.errors import DataError, counted, warn
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _WITH_CLASS = re.compile(r"(.+)_(n\d{8})", re.ASCII)
@@ -125,5 +125,6 @@ def _count(*problems: tuple[list[str], str]) -> str:
 
 def _hint(missing: list[str], unknown: list[str]) -> str:
     if missing and unknown:
-        return f"; {len(unknown)} images have names that are not in the index (such as {', '.join(unknown[:_NAMED])})"
+        images, such = counted(len(unknown), "image"), ", ".join(unknown[:_NAMED])
+        return f"; {images} with a name that is not in the index (such as {such})"
     return ""

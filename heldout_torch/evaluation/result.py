@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout_torch.errors import counted
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.zoo.aux_arrays import Part
 
@@ -85,7 +86,7 @@ class Verification:
     tie_margin: float
 
     def __repr__(self) -> str:
-        return f"Verification({self.matches} of {self.examples} match, {self.ties} ties)"
+        return f"Verification({self.matches} of {self.examples} match, {counted(self.ties, 'tie')})"
 
     @property
     def examples(self) -> int:

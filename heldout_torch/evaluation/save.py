@@ -7,7 +7,7 @@ import numpy as np
 
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import Dataset
-from heldout_torch.errors import DataError, HeldoutError, UnwritableError
+from heldout_torch.errors import DataError, HeldoutError, UnwritableError, counted
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.provenance import Provenance
@@ -35,8 +35,8 @@ def make_aux(train: Evaluation, test: Evaluation, subset: np.ndarray, dataset: D
     for name, size, evaluation in (("train", n, train), ("test", m, test)):
         if not np.array_equal(np.sort(evaluation.index), np.arange(size)):
             raise DataError(
-                f"{dataset.name}: {size - len(evaluation.index)} examples of {name} are missing, and aux arrays are "
-                "about all of them"
+                f"{dataset.name}: lacks {counted(size - len(evaluation.index), 'example')} of {name}, and aux arrays "
+                "are about all of them"
             )
     if subset.ndim != 1 or subset.dtype.kind not in "iu" or not len(subset):
         raise DataError(f"the subset is {subset.dtype} {subset.shape}, expected a row of published indices")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
-from heldout_torch.errors import HeldoutError, ZooError, nearest
+from heldout_torch.errors import HeldoutError, Named, ZooError, nearest
 from heldout_torch.experiments.experiment import DEFINITION_FILE, Experiment, is_experiment_name
 from heldout_torch.experiments.recipe import Recipe
 from heldout_torch.experiments.toml_files import MAX_BYTES, parse_toml, read_toml
@@ -18,13 +18,13 @@ _SUFFIX = ".toml"
 
 @functools.cache
 def known_experiments() -> dict[str, Experiment]:
-    """Return the experiments that the package itself declares, by name."""
+    """Return the experiments that the package itself declares, by name; another name is a ZooError."""
     known = {}
     for file in sorted(resources.files("heldout_torch.experiments").iterdir(), key=lambda file: file.name):
         if is_experiment_file(file.name):
             name = file.name.removesuffix(_SUFFIX)
             known[name] = Experiment.from_toml(name, parse_toml(file.read_bytes(), file.name), file.name)
-    return known
+    return Named("an experiment of the package", ZooError, known)
 
 
 def is_experiment_file(name_or_path: str | Path) -> bool:

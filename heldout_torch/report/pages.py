@@ -10,7 +10,7 @@ import numpy as np
 
 import heldout_torch
 from heldout_torch.data import AnyDataset, as_dataset
-from heldout_torch.errors import HeldoutError, os_errors
+from heldout_torch.errors import HeldoutError, counted, os_errors
 from heldout_torch.optional import require
 from heldout_torch.report import figures, payload
 from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
@@ -239,7 +239,7 @@ def names_of_classes(
         classes = 1 + max(int(_labels(split).max(initial=-1)) for split in examples)
     found = [str(label) for label in range(classes)] if names is None else list(names)
     if len(found) != classes and (classes or dataset is not None):
-        raise HeldoutError(f"{len(found)} class names given, {data} has {classes} classes")
+        raise HeldoutError(f"{counted(len(found), 'class name')} given, {data} has {counted(classes, 'class')}")
     return found
 
 

@@ -213,8 +213,9 @@ def keep_indices(scores: np.ndarray | Scores, fraction: float, highest: bool = T
     scores = as_row_of_numbers(scores.scores if isinstance(scores, Scores) else scores, "scores")
     fraction = as_fraction(fraction, "fraction")
     if missing := int(np.isnan(scores).sum()):
+        have = "has" if missing == 1 else "have"
         raise DataError(
-            f"{missing} of {len(scores)} examples have no score (NaN); estimate scores from more runs, or with "
+            f"{missing} of {len(scores)} examples {have} no score (NaN); estimate scores from more runs, or with "
             "empty='zero', or fill what is missing, as np.nan_to_num does"
         )
     order, kept = np.argsort(scores, kind="stable"), round(fraction * len(scores))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
-from heldout_torch.errors import DataError, warn
+from heldout_torch.errors import DataError, counted, warn
 from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
@@ -82,7 +82,7 @@ def lds(
     check_outputs(table)
     resamples, level = as_count(resamples, "resamples"), as_share(level, "level")
     if table.runs < 3:
-        raise DataError(f"{table.runs} runs ({', '.join(table.keys)}), expected three runs or more to rank")
+        raise DataError(f"{counted(table.runs, 'run')} ({', '.join(table.keys)}), expected three runs or more to rank")
     if not callable(scores):
         scores = as_array(scores, "scores")
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")

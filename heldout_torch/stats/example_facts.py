@@ -15,7 +15,7 @@ from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.labels import read_labels
 from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index as order_by_name
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -145,4 +145,4 @@ def find_facts(
 
 def _check(found: int, size: int, path: Any, split: str) -> None:
     if found != size:
-        raise DataError(f"{path}: is about {found} examples of the {split} set, the runs are about {size}")
+        raise DataError(f"{path}: is about {counted(found, 'example')} of the {split} set, the runs are about {size}")

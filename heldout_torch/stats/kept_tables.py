@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.table_files import read_source
 from heldout_torch.stats.table_rows import read_aux
@@ -33,7 +33,8 @@ def kept_table(folder: Path, zoo: Zoo, keys: Sequence[RunKey]) -> RunTable:
         table = RunTable.load(folder)
         if table.keys != tuple(map(str, keys)):
             raise DataError(
-                f"{folder}: holds {table.runs} runs, not the {len(keys)} asked for; remove it, or give another --table"
+                f"{folder}: holds {counted(table.runs, 'run')}, not the {len(keys)} asked for; remove it, or give "
+                "another --table"
             )
         if source is not None and read_source(folder) == source:
             return table

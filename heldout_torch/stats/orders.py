@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.arguments import as_array
 
 Order = Literal["original", "published"]
@@ -59,10 +59,10 @@ def _checked(values: np.ndarray, original_index: np.ndarray) -> tuple[np.ndarray
         raise DataError(f"values {values.shape} and an order {original_index.shape}, expected rows of one length")
     n = len(original_index)
     if len(values) != n:
-        raise DataError(f"{len(values)} values and an order of {n} examples differ in number")
+        raise DataError(f"{counted(len(values), 'value')} and an order of {counted(n, 'example')} differ in number")
     there = np.zeros(n, bool)
     if n and original_index.dtype.kind in "iu" and 0 <= original_index.min() <= original_index.max() < n:
         there[original_index] = True
     if not there.all():
-        raise DataError(f"the order of {n} examples is not 0 ... {n - 1} in some order")
+        raise DataError(f"the order of {counted(n, 'example')} is not 0 ... {n - 1} in some order")
     return values, original_index.astype(np.int64)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heldout_torch.errors import DataError, one_line
+from heldout_torch.errors import DataError, counted, one_line
 from heldout_torch.stats.table_files import MAX_KEYS, folders_with
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
@@ -203,4 +203,6 @@ def _read_layout(folder: Path) -> Layout:
 
 
 def _sizes(layout: Layout) -> str:
-    return f"{len(layout.keys)} runs, {layout.train_examples} training and {layout.test_examples} test examples"
+    return (
+        f"{counted(len(layout.keys), 'run')}, {layout.train_examples} training and {layout.test_examples} test examples"
+    )

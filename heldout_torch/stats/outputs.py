@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from heldout_torch.data.checks import check_split
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
@@ -213,7 +213,7 @@ class OutputTable:
     def __repr__(self) -> str:
         about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
         sizes = f"{self.train_examples} training, {self.test_examples} test examples"
-        return f"OutputTable({self.runs} runs: {about}; {sizes})"
+        return f"OutputTable({counted(self.runs, 'run')}: {about}; {sizes})"
 
     def _whole(self, split: "SplitName") -> np.ndarray:
         stored = self._stored(split)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_number
 from heldout_torch.stats.counting import kernels
@@ -70,7 +70,7 @@ class InfluencePairs:
         return len(self.train_index)
 
     def __repr__(self) -> str:
-        return f"InfluencePairs({len(self)} pairs, order {self.order})"
+        return f"InfluencePairs({counted(len(self), 'pair')}, order {self.order})"
 
     def __getitem__(self, part: Selection) -> Self:
         """Return some of the pairs, selected by a slice, a list of positions or a mask.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import DataError, nearest
+from heldout_torch.errors import DataError, Named
 from heldout_torch.experiments.toml_files import parse_toml, read_toml
 from heldout_torch.storage.paths import environment, local_path
 
@@ -69,7 +69,7 @@ class Published:
 
 
 def list_published() -> dict[str, Published]:
-    """Return everything that is published, by name.
+    """Return everything that is published, by name; another name is a DataError.
 
     Raises:
         HeldoutError: If the list that `HELDOUT_TORCH_PUBLISHED_LIST` names is not readable.
@@ -77,9 +77,10 @@ def list_published() -> dict[str, Published]:
     where = environment(LIST_VARIABLE)
     table = read_toml(local_path(where)) if where else parse_toml(_LIST.read_bytes(), _LIST.name)
     try:
-        return {name: _published(name, entry, table["files"]) for name, entry in table["names"].items()}
+        found = {name: _published(name, entry, table["files"]) for name, entry in table["names"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{where or _LIST.name}: is not a list of published files ({error})") from None
+    return Named("a published file", DataError, found)
 
 
 def find_published(name: str) -> Published:
@@ -88,10 +89,7 @@ def find_published(name: str) -> Published:
     Raises:
         DataError: If nothing is published by that name.
     """
-    known = list_published()
-    if not isinstance(name, str) or name not in known:
-        raise DataError(f"{name!r} is not a published file{nearest(name, known)} (there are {', '.join(known)})")
-    return known[name]
+    return list_published()[str(name)]
 
 
 def _published(name: str, entry: dict[str, Any], files: dict[str, Any]) -> Published:

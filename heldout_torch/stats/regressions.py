@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.optional import require
 from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
@@ -82,11 +82,14 @@ def datamodels(
     index = selected(targets, table.test_examples, "targets")
     folds = as_count(folds, "folds")
     if folds < 2 or table.runs < 2 * folds:
-        raise DataError(f"{table.runs} runs in {folds} folds: expected two folds or more, and two runs in each")
+        raise DataError(
+            f"{counted(table.runs, 'run')} in {counted(folds, 'fold')}: expected two folds or more, and two runs in "
+            "each"
+        )
     strengths = None if strengths is None else _as_strengths(strengths)
     first = table.mask([0])
     if all(np.array_equal(first, table.mask([run])) for run in range(table.runs)):
-        raise DataError(f"all {table.runs} runs trained on the same examples, so no datamodel can be fitted")
+        raise DataError(f"all {counted(table.runs, 'run')} trained on the same examples, so no datamodel can be fitted")
     out = as_output(out, (len(index), table.train_examples))
     if as_choice(penalty, ("ridge", "lasso"), "penalty") == "ridge":
         return _ridge(table, index, strengths, folds, out, float64_device(find_device(device)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from heldout_torch.data.checks import check_split
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.accuracies import run_columns, share_warnings
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
@@ -53,7 +53,7 @@ class RunTable:
     def __post_init__(self) -> None:
         if not isinstance(self.keys, tuple) or packing.run_names(self.keys) != self.keys:
             raise DataError("keys are not a tuple of names, expected such as ('e/0.7/0', 'e/0.7/1')")
-        packing.check_packed(self.runs, self._packed, f"table of {self.runs} runs")
+        packing.check_packed(self.runs, self._packed, f"table of {counted(self.runs, 'run')}")
 
     @classmethod
     def from_arrays(
@@ -265,9 +265,8 @@ class RunTable:
 
     def __repr__(self) -> str:
         about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
-        return (
-            f"RunTable({self.runs} runs: {about}; {self.train_examples} training, {self.test_examples} test examples)"
-        )
+        sizes = f"{self.train_examples} training, {self.test_examples} test examples"
+        return f"RunTable({counted(self.runs, 'run')}: {about}; {sizes})"
 
     _repr_html_ = as_code
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.data.literals import read_file_names
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
@@ -58,7 +58,7 @@ class Scores:
         also = [
             name for name in ("labels", "filenames", "standard_error", "low", "high") if getattr(self, name) is not None
         ]
-        return f"Scores({len(self.scores)} examples, order {self.order}; {', '.join(also) or 'scores only'})"
+        return f"Scores({counted(len(self.scores), 'example')}, order {self.order}; {', '.join(also) or 'scores only'})"
 
     def _repr_html_(self) -> str:
         return as_table(repr(self), self.columns())

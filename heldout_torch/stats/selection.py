@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.arguments import as_array, shortened
 from heldout_torch.zoo.keys import RunKey
 
@@ -58,7 +58,9 @@ def selected_runs(runs: Any, keys: tuple[str, ...]) -> np.ndarray:
         return selected(runs, len(keys), "runs")
     places = {key: place for place, key in enumerate(keys)}
     if absent := [str(run) for run in some if str(run) not in places]:
-        raise DataError(f"run {absent[0]} is not in this table of {len(keys)} runs, {keys[0]} ... {keys[-1]}")
+        raise DataError(
+            f"run {absent[0]} is not in this table of {counted(len(keys), 'run')}, {keys[0]} ... {keys[-1]}"
+        )
     return np.array([places[str(run)] for run in some], np.int64)
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.arguments import as_number, as_row_of_numbers
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.uncertainty import pair_counts
@@ -65,7 +65,8 @@ def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.n
     number = len(p_values) if tests is None else as_number(tests, "tests")
     if not ((p_values >= 0) & (p_values <= 1)).all() or not len(p_values) <= number < math.inf:
         raise DataError(
-            f"expected p-values in 0 ... 1, and at least as many tests; got {len(p_values)} values and {tests} tests"
+            f"expected p-values in 0 ... 1, and at least as many tests; got {counted(len(p_values), 'value')} and "
+            f"{counted(tests, 'test')}"
         )
     order = np.argsort(-p_values)
     ranks = np.arange(len(p_values), 0, -1)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, HeldoutError, ZooError, listed, of_run
+from heldout_torch.errors import DataError, HeldoutError, ZooError, counted, listed, of_run
 from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.counting.packing import Row, run_names
 from heldout_torch.storage.threads import map_ahead
@@ -52,7 +52,7 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
         raise DataError(f"aux arrays: given {type(aux).__name__}, expected a list of AuxArrays, one a run")
     for given, arrays in enumerate(aux, start=1):
         if names is not None and given > len(names):
-            raise DataError(f"{len(names)} keys given for more runs")
+            raise DataError(f"{counted(len(names), 'key')} given for more runs")
         key = str(given - 1) if names is None else names[given - 1]
         if not hasattr(arrays, "trained_on"):
             raise DataError(f"run {key}: given {type(arrays).__name__}, expected AuxArrays, such as `run.aux`")
@@ -61,7 +61,7 @@ def aux_rows(aux: "Iterable[AuxArrays]", names: tuple[str, ...] | None) -> Itera
         except HeldoutError as error:
             raise type(error)(of_run(key, str(error))) from None
     if names is not None and given < len(names):
-        raise DataError(f"{len(names)} keys given for {given} runs")
+        raise DataError(f"{counted(len(names), 'key')} given for {counted(given, 'run')}")
 
 
 def read_aux(zoo: "Zoo", keys: "Sequence[RunKey]") -> "Iterator[AuxArrays]":

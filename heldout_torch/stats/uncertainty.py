@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, counted
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.arguments import as_array, as_count, as_share, shortened
 from heldout_torch.stats.counting import kernels
@@ -177,7 +177,9 @@ def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) ->
             f"the statistic is {shortened(statistic)}, expected a function of a table, such as memorization"
         )
     if table.runs < 4:
-        raise DataError(f"{table.runs} runs ({', '.join(table.keys)}) cannot be halved, expected at least four")
+        raise DataError(
+            f"{counted(table.runs, 'run')} ({', '.join(table.keys)}) cannot be halved, expected at least four"
+        )
     halves = [table.select_runs(slice(start, None, 2)) for start in (0, 1)]
     found = [as_array(statistic(half), "the statistic") for half in halves]
     if found[0].shape != found[1].shape or any(values.dtype.kind not in "biuf" for values in found):

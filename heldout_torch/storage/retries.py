@@ -66,11 +66,11 @@ def retried(
             left, asked = busy if status in _BUSY else usual, _asked_wait(error) if status in _BUSY else 0.0
             if not left or silent == _SILENT_TRIES or asked > longest:
                 times = f", tried {tries} times" if tries > 1 else ""
-                more = f", and asks to wait {asked:.0f} seconds; call again later" if asked > longest else ""
+                more = f", and asks to wait {asked:.0f} s; call again later" if asked > longest else ""
                 raise ZooError(f"{location}: cannot be reached{times} ({reason}){more}") from None
             wait = max(left.pop(0), asked)
             if time.monotonic() - begin + wait >= TOLD:
-                _log.warning("%s", printable(f"{location}: {reason}; waiting {wait:.0f} seconds, then again"))
+                _log.warning("%s", printable(f"{location}: {reason}; waiting {wait:.0f} s, then again"))
             time.sleep(wait)
 
 

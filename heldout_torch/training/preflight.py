@@ -9,7 +9,7 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
-from heldout_torch.errors import HeldoutError, ZooError, one_line
+from heldout_torch.errors import HeldoutError, ZooError, counted, one_line
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.run_batch import RunBatch
@@ -39,7 +39,7 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
         raise HeldoutError("expected at least one run")
     size = len(work.subset_of(work.runs[0]))
     if size < recipe.batch_size:
-        raise HeldoutError(f"the subset has {size} examples, fewer than one batch of {recipe.batch_size}")
+        raise HeldoutError(f"the subset has {counted(size, 'example')}, fewer than one batch of {recipe.batch_size}")
     if find_architecture(experiment.architecture).stackable and recipe.precision == "bf16":
         raise HeldoutError(f"{experiment.architecture} is trained in float32 or tf32, not in bf16")
     _check_shapes(experiment, dataset)
@@ -138,5 +138,6 @@ def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
         ) from None
     if dataset.num_classes > classes:
         raise HeldoutError(
-            f"{dataset.name} has {dataset.num_classes} classes, the network of {experiment.name} only {classes}"
+            f"{dataset.name} has {counted(dataset.num_classes, 'class')}, the network of {experiment.name} only "
+            f"{classes}"
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from heldout_torch.errors import counted
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.training.subsets import draw_subset, epoch_orders
 from heldout_torch.zoo.keys import RunNumbers, as_ratio, as_runs
@@ -41,7 +42,7 @@ class RunBatch:
     def __repr__(self) -> str:
         return (
             f"RunBatch({self.experiment.name}/{self.subset_ratio!r}, runs {RunNumbers.of(self.runs)}, {self.recipe}"
-            + (")" if self.subset is None else f", on a subset of {len(self.subset)} examples)")
+            + (")" if self.subset is None else f", on a subset of {counted(len(self.subset), 'example')})")
         )
 
     def subset_of(self, run: int) -> np.ndarray:

@@ -73,7 +73,7 @@ def read_subset(
     """
     subset = load_published_indices(path, examples, original_index, order, dataset)
     if len(subset) in (0, examples):
-        raise HeldoutError(f"{path}: names {len(subset)} examples of {examples}, expected some but not all")
+        raise HeldoutError(f"{path}: names {len(subset)} of {examples} examples, expected some but not all")
     return subset
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.data.checks import SPLITS
-from heldout_torch.errors import HeldoutError, UnwritableError
+from heldout_torch.errors import HeldoutError, UnwritableError, counted
 from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.memory import Told, in_portions
 from heldout_torch.models import expected_tensors
@@ -146,7 +146,7 @@ def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -
     correct = fitted.stack.correct(dataset, split, lambda count: watch(share * count, None))
     if correct.shape[1] != len(dataset.labels(split)):
         raise HeldoutError(
-            f"{dataset.name}: only {correct.shape[1]} images of {split} are there, expected "
+            f"{dataset.name}: only {counted(correct.shape[1], 'image')} of {split} are there, expected "
             f"{len(dataset.labels(split))}; new runs need all of them"
         )
     return correct

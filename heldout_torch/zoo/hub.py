@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Self
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, counted
 from heldout_torch.storage import hub
 from heldout_torch.storage.listing import ListedFile
 from heldout_torch.storage.offline import check_network
@@ -153,7 +153,9 @@ class HubZoo(WebZoo, WritingZoo):
             files = [hub.addition(self.location, name, data) for name, data in self._files.items()]
             if not self._additions and not files:
                 return
-            summary = f"Add {len(self._runs)} runs" if self._runs else f"Update {', '.join(self._files)}"[:100]
+            summary = (
+                f"Add {counted(len(self._runs), 'run')}" if self._runs else f"Update {', '.join(self._files)}"[:100]
+            )
             self._try(lambda: hub.commit(self.location, [*self._additions, *files], summary))
             self._begin_batch()
         with self._lock:

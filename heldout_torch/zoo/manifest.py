@@ -19,7 +19,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from heldout_torch.errors import ZooError, one_line
+from heldout_torch.errors import ZooError, counted, one_line
 from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.records import RunRecord
 
@@ -45,7 +45,7 @@ class Manifest:
     archives: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Manifest of {len(self.runs):,} runs>"
+        return f"<Manifest of {counted(f'{len(self.runs):,}', 'run')}>"
 
     @classmethod
     def if_readable(cls, data: bytes | None) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Self, SupportsIndex, overload
 
+from heldout_torch.errors import counted
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.zoo.keys import RunKey
 
@@ -48,4 +49,4 @@ class RunList(list[RunKey]):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        return as_table(f"{len(self):,} runs", self.columns())
+        return as_table(counted(f"{len(self):,}", "run"), self.columns())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from heldout_torch.errors import ZooError, nearest
+from heldout_torch.errors import ZooError, counted, nearest
 from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo.keys import NEAR, RunKey, RunNumbers, nearest_ratio
 
@@ -117,7 +117,7 @@ def described(
     first = sorted(away, key=away.__getitem__)[:_NAMED]
     asked = next(iter(runs), None)
     named = [f"{name}/{ratio!r} runs {_shortened(groups[name, ratio], asked)}" for name, ratio in first]
-    more = f" and {len(away) - _NAMED} more subset ratios" if len(away) > _NAMED else ""
+    more = f" and {counted(len(away) - _NAMED, 'more subset ratio')}" if len(away) > _NAMED else ""
     meant = "" if experiment in names else _alike(experiment, names) or _alike(experiment, known_experiments())
     return f"it has {', '.join(named)}{more}{meant}"
 

@@ -50,13 +50,13 @@ def test_what_belongs_to_no_model_is_left_out(mlp):
 
 def test_missing_variables_are_named(inception):
     lacking = {key: value for key, value in inception.items() if "stage2/_downsample/conv/w" not in key}
-    with pytest.raises(CheckpointError, match="1 variables of small_inception are missing: stage2/_downsample/conv/w"):
+    with pytest.raises(CheckpointError, match="1 variable of small_inception is missing: stage2/_downsample/conv/w"):
         from_sonnet(lacking, "small_inception")
 
 
 def test_unknown_variables_are_named(inception):
     more = inception | {f"model/stage4/w{SUFFIX}": np.zeros(3, np.float32)}
-    with pytest.raises(CheckpointError, match="1 variables do not belong to small_inception: stage4/w"):
+    with pytest.raises(CheckpointError, match="1 variable does not belong to small_inception: stage4/w"):
         from_sonnet(more, "small_inception")
 
 

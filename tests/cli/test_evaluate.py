@@ -43,7 +43,7 @@ def test_what_is_written_is_what_tensorflow_recorded(tmp_path, capsys):
     assert "4 runs evaluated" in capsys.readouterr().out
     before = (tmp_path / RUNS / "0" / "aux_arrays.npz").stat()
     assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-4") == 0
-    assert "1 runs evaluated" in capsys.readouterr().out
+    assert "1 run evaluated" in capsys.readouterr().out
     assert (tmp_path / RUNS / "0" / "aux_arrays.npz").stat() == before
     assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--overwrite") == 0
     assert "2 runs evaluated" in capsys.readouterr().out

@@ -223,21 +223,21 @@ def test_evaluations_of_other_data_or_of_a_run_that_changed_are_made_again(zoo, 
     words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1"]
     assert "2 runs evaluated" in summary(capsys, *words)
     assert "0 runs evaluated" in (line := summary(capsys, *words))
-    assert "2 were there" in line
+    assert "2 already there" in line
     assert "2 runs evaluated" in summary(capsys, *words, *shifted(tmp_path))
     assert "2 runs evaluated" in summary(capsys, *words)
     one, other = (RunKey(EXPERIMENT, 0.7, run) for run in (1, 3))
     with open_writable(zoo) as place:
         place.put(place.metadata(one), place.state(other), place.aux(one), overwrite=True)
     line = summary(capsys, *words)
-    assert "1 runs evaluated" in line
-    assert "1 were there" in line
+    assert "1 run evaluated" in line
+    assert "1 already there" in line
 
 
 def test_outputs_of_other_data_or_with_flips_are_refused(zoo, tmp_path, capsys):
     words = ["evaluate", zoo, "--out", tmp_path / "out", "--runs", "0-1", "--save", "outputs"]
     assert "2 runs evaluated" in summary(capsys, *words)
-    assert "2 were there" in summary(capsys, *words)
+    assert "2 already there" in summary(capsys, *words)
     for other in (["--flips"], shifted(tmp_path)):
         assert "has outputs made with" in error_of(capsys, *words, *other)
 

@@ -65,7 +65,7 @@ def test_mismatches_fail_unless_tolerated(tree, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "run digits-mlp-tf/0.7/1: 1797 out of 1797 predictions match\n" in output
     assert "run digits-mlp-tf/0.7/2: 1790 out of 1797 predictions match; mismatched: test 0 (margin " in output
-    assert "and 2 more\n1 runs verified, 1 with mismatches, 0 failed" in output
+    assert "and 2 more\n1 run verified, 1 with mismatches, 0 failed" in output
     assert run_verify(tmp_path, tree, "--runs", "1-2", "--tolerance", 6) == 1
     assert run_verify(tmp_path, tree, "--runs", "1-2", "--tolerance", 7) == 0
     assert run_verify(tmp_path, tree, "--runs", "2", "--splits", "train", "removed") == 0
@@ -173,7 +173,7 @@ def test_a_model_changed_on_the_disk_is_no_known_run(tree, tmp_path, capsys):
         output = capsys.readouterr()
         assert "run digits-mlp-tf/0.7/1: " in output.err
         assert "model.safetensors not as recorded" in output.err
-        assert "1 runs verified, 0 with mismatches, 1 failed" in output.out
+        assert "1 run verified, 0 with mismatches, 1 failed" in output.out
 
 
 def test_a_file_of_something_else_is_told_before_anything_is_read(tmp_path, capsys):

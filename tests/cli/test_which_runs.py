@@ -94,7 +94,7 @@ def test_a_pattern_names_several_experiments(zoo, tree, tmp_path, capsys):
     for words, line in (
         (["zoo", "list", zoo], None),
         (["zoo", "check", zoo], f"checked 11 runs of {zoo}, 0 wrong"),
-        (["zoo", "push", zoo, new], f"copied 11 runs to {new}, 0 were there, 0 failed"),
+        (["zoo", "push", zoo, new], f"copied 11 runs to {new}, 0 already there, 0 failed"),
         (["export", zoo, "--zoo", new], f"exported 0 runs to {new}, skipped 11 already there, 0 failed"),
     ):
         assert main([*map(str, words), "--experiment", "digits-*"]) == 0

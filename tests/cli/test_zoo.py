@@ -88,15 +88,31 @@ def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
     assert 0 < len(listed("--min-accuracy", str(best[3]))) < 6
 
 
+def test_a_summary_tells_one_run_as_one(zoo, tmp_path, capsys):
+    """There were "1 runs"."""
+    new, one = str(tmp_path / "new"), ["--runs", "0"]
+    for words, line in (
+        (["zoo", "push", zoo, new, *one], f"copied 1 run to {new}, 0 already there, 0 failed"),
+        (["zoo", "index", new], f"indexed 1 run in the manifest {new}/manifest.json, 0 damaged"),
+        (["zoo", "check", new], f"checked 1 run of {new}, 0 wrong"),
+        (["export", zoo, "--zoo", f"{new}er", *one], f"exported 1 run to {new}er, skipped 0 already there, 0 failed"),
+        (["verify", zoo, *one], "1 run verified, 0 with mismatches, 0 failed"),
+        (["stats", "accuracy", zoo, *one], "0.7: 1 run, train "),
+        (["evaluate", zoo, "--out", f"{new}est", *one], f"1 run evaluated into {new}est, 0 already there, 0 failed"),
+    ):
+        assert main([*map(str, words)]) == 0
+        assert lines(capsys)[-1].startswith(line)
+
+
 def test_push_then_pull(zoo, tmp_path, capsys):
     served = tmp_path / "served"
     assert main(["zoo", "push", str(zoo), str(served)]) == 0
-    assert lines(capsys)[-1] == f"copied 6 runs to {served}, 0 were there, 0 failed"
+    assert lines(capsys)[-1] == f"copied 6 runs to {served}, 0 already there, 0 failed"
     with Server(served).running() as server:
         assert main(["zoo", "list", server.url]) == 0
         assert len(lines(capsys)) == 7
         assert main(["zoo", "pull", server.url, "--experiment", EXPERIMENT, "--runs", "0-3"]) == 0
-        assert "4 runs are in" in lines(capsys)[-1]
+        assert "4 runs in" in lines(capsys)[-1]
         assert len(contents(cache_folder(server.url))) == 12
         server.faults[f"{EXPERIMENT}/0.7/5/model.safetensors"] = ["wrong"] * 9
         assert main(["zoo", "pull", server.url]) == 1

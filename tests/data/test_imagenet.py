@@ -227,7 +227,7 @@ def test_names_that_cannot_be_matched_are_counted_and_named(folder):
     root, train, _ = folder
     path = root / "train" / train[4].split("_")[0] / train[4]
     path.rename(path.with_name("cat.JPEG"))
-    with pytest.raises(DataError, match=r"1 missing .*; 1 images have names that are not in the index .*cat.JPEG"):
+    with pytest.raises(DataError, match=r"1 missing .*; 1 image with a name that is not in the index .*cat.JPEG"):
         ImageNet(root).paths("train")
 
 

@@ -80,13 +80,13 @@ def test_nothing_is_done_again_or_stale_by_a_clock(hours, tmp_path, monkeypatch,
     with Server(zoo).running() as server:
         commands = {
             f"export {sample_zoo()} --zoo {zoo}": "skipped 6 already there",
-            f"evaluate {zoo} --out {out}": "6 were there",
+            f"evaluate {zoo} --out {out}": "6 already there",
             f"verify {zoo} --results {tmp_path}/log.jsonl": "6 runs verified",
             f"zoo index {zoo}": "6 runs",
             f"zoo check {zoo}": "0 wrong",
-            f"zoo pull {server.url}": "6 runs are in",
+            f"zoo pull {server.url}": "6 runs in",
             f"zoo list {server.url}": "digits-mlp-tf/0.7/5",
-            f"zoo push {zoo} {out}": "6 were there",
+            f"zoo push {zoo} {out}": "6 already there",
         }
         for words in commands:
             assert main(words.split()) == 0

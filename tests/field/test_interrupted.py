@@ -48,7 +48,7 @@ def test_an_evaluation_of_another_run_that_was_interrupted_is_made_again(tmp_pat
             assert main(words) == 130
     capsys.readouterr()
     assert main(words) == 0
-    assert "1 runs evaluated" in capsys.readouterr().out
+    assert "1 run evaluated" in capsys.readouterr().out
 
 
 def test_a_declaration_that_was_interrupted_after_its_file_is_done(tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def test_kept_examples_are_those_of_the_highest_or_lowest_scores():
     for fraction in (-0.1, 1.1, np.nan):
         with pytest.raises(DataError, match="expected 0"):
             keep_indices(scores, fraction)
-    with pytest.raises(DataError, match="1 of 2 examples have no score"):
+    with pytest.raises(DataError, match="1 of 2 examples has no score"):
         keep_indices(np.array([np.nan, 1]), 0.5)
 
 

@@ -63,7 +63,7 @@ def push(zoo, hub, *options):
 
 def test_what_is_pushed_is_pulled(zoo, hub, capsys):
     assert push(zoo, hub) == 0
-    assert f"copied 6 runs to {hub.location}, 0 were there, 0 failed" in capsys.readouterr().out
+    assert f"copied 6 runs to {hub.location}, 0 already there, 0 failed" in capsys.readouterr().out
     assert {name: data for name, data in hub.files.items() if name.count("/") == 3} == contents(zoo)
     assert main(["zoo", "pull", hub.location, "--quiet"]) == 0
     assert contents(cache_folder(hub.location)) == contents(zoo)

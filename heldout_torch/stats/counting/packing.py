@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.errors import DataError, listed
+from heldout_torch.errors import DataError, counted, listed
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.bits import WORD_BITS, pack_runs, word_count
 from heldout_torch.storage.progress import tracked
@@ -45,7 +45,9 @@ def pack_rows(
         bits = {name: _bits(array, key, name) for name, array in zip(ARRAYS, arrays, strict=True)}
         lengths = len(bits["correct_train"]), len(bits["correct_test"])
         if len(bits["trained_on"]) != lengths[0]:
-            raise DataError(f"run {key}: trained_on has {len(bits['trained_on'])} values, correct_train {lengths[0]}")
+            raise DataError(
+                f"run {key}: trained_on has {counted(len(bits['trained_on']), 'value')}, correct_train {lengths[0]}"
+            )
         if not keys:
             buffers = {name: np.empty((WORD_BITS, len(row)), bool) for name, row in bits.items()}
             size = int(bits["trained_on"].sum())
@@ -109,7 +111,7 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     if not names:
         raise DataError("no runs given, a run table needs at least one")
     if runs is not None and len(names) != runs:
-        raise DataError(f"{len(names)} keys given for {runs} runs")
+        raise DataError(f"{counted(len(names), 'key')} given for {counted(runs, 'run')}")
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise DataError(f"runs given twice: {listed(twice)}; each run needs its own key")
     return names
@@ -128,8 +130,8 @@ def check_subset(first: str, expected: int, key: str, size: int) -> None:
     """Raise DataError if two runs trained on different numbers of examples."""
     if size != expected:
         raise DataError(
-            f"run {key} trained on {size} examples, run {first} on {expected}: runs of different subset ratios do not "
-            "mix, but by mix_ratios=True of RunTable.from_arrays, from_aux and concat"
+            f"run {key} trained on {counted(size, 'example')}, run {first} on {expected}: runs of different subset "
+            "ratios do not mix, but by mix_ratios=True of RunTable.from_arrays, from_aux and concat"
         )
 
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported at their first use, so that importing the package is fast."""
+"""Names and modules that are imported at their first use, so that importing the package is fast."""
 
 import importlib
 import sys
@@ -37,3 +37,19 @@ def lazy_names(
         return sorted({*(name for name in there if name.startswith("__")), *public, *homes, *modules})
 
     return get, names_of_package
+
+
+def lazy_module(name: str) -> Any:
+    """Return what stands for a module, which is imported when something of it is asked for.
+
+    Annotations as text name it where the import would be heavy, and `typing.get_type_hints` can evaluate them.
+    """
+    return _LazyModule(name)
+
+
+class _LazyModule:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)

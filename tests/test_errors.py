@@ -132,7 +132,7 @@ def test_the_first_part_of_a_name_means_the_whole():
 )
 def test_a_name_that_is_looked_up_where_it_is_not_is_one_line(mapping, name, meant, error):
     """It was a KeyError."""
-    with pytest.raises(error, match=rf"'{name}' is not an? .*; did you mean '{meant}'.*there are .*{meant}"):
+    with pytest.raises(error, match=rf"'{name}' is not .*; did you mean '{meant}'\? \(there are "):
         mapping()[name]
     assert mapping().get(name) is None
     assert name not in mapping()
@@ -147,7 +147,7 @@ def test_one_of_something_is_told_as_one():
     one = stats.RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7, [3])
     assert repr(one) == "RunTable(1 run: digits-mlp-tf/0.7/3; 1437 training, 360 test examples)"
     assert repr(stats.Scores(np.ones(1))).startswith("Scores(1 example, ")
-    with pytest.raises(DataError, match="^2 keys given for 1 run$"):
+    with pytest.raises(DataError, match=r"^2 keys given for 1 run$"):
         stats.RunTable.from_arrays(*np.ones((3, 1, 2), bool), keys=["a", "b"])
 
 

@@ -3,11 +3,14 @@
 Also of lazy.py.
 """
 
+import importlib
+import inspect
 import shutil
 import subprocess
 import sys
 import sysconfig
 import types
+import typing
 import venv
 import zipfile
 from pathlib import Path
@@ -18,6 +21,10 @@ import heldout_torch
 
 REPOSITORY = Path(__file__).parent.parent
 HEAVY = ["tensorflow", "torchvision", "matplotlib", "ray", "sklearn"]
+ROOMS = [
+    f"heldout_torch.{room}"
+    for room in ("data", "evaluation", "experiments", "models", "report", "stats", "training", "zoo")
+]
 
 
 def modules_after(code: str) -> set[str]:
@@ -74,11 +81,30 @@ def test_what_the_package_itself_uses_is_not_listed():
     assert "data" in rooms
 
 
-@pytest.mark.parametrize("room", ["data", "evaluation", "experiments", "models", "report", "stats", "training", "zoo"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_what_a_room_offers_is_listed_before_it_is_used(room):
     """Of `report` nothing was."""
-    code = f"import heldout_torch.{room} as room; print(set(room.__all__) - set(dir(room)))"
+    code = f"import {room} as room; print(set(room.__all__) - set(dir(room)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("package", ["heldout_torch", *ROOMS])
+def test_the_types_of_everything_public_can_be_asked_for(package):
+    """Names of `stats`, of figures and of transforms were known to type checkers alone."""
+    module = importlib.import_module(package)
+    for name in getattr(module, "__all__", ()):
+        thing = getattr(module, name)
+        if not inspect.isclass(thing) and not inspect.isfunction(thing):
+            continue  # an alias of types
+        typing.get_type_hints(thing)
+        for own, member in vars(thing).items() if inspect.isclass(thing) else ():
+            function = next((getattr(member, of) for of in ("__func__", "fget", "func") if hasattr(member, of)), member)
+            if inspect.isfunction(function) and not own.startswith("_"):
+                typing.get_type_hints(function)
+
+
+def test_tables_are_made_without_torch():
+    assert "torch" not in modules_after("import heldout_torch.stats.run_table, heldout_torch.stats.pairs")
 
 
 def test_ipython_completes_names():

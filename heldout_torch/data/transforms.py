@@ -15,11 +15,14 @@ import torch
 
 from heldout_torch.data.arrays import scaled
 from heldout_torch.errors import DataError, os_errors
+from heldout_torch.lazy import lazy_module
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL import Image as pil_image  # noqa: N813
+else:
+    pil_image = lazy_module("PIL.Image")
 
 IMAGE_SIZE = 224
 CROP_FRACTION = 0.875  # 224 / 256
@@ -27,7 +30,7 @@ MEAN = (0.485, 0.456, 0.406)  # red, green, blue
 STD = (0.229, 0.224, 0.225)
 
 
-def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
+def unit_range(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
     """Scale an image to [0, 1], the evaluation transform of CIFAR and MNIST.
 
     Args:
@@ -42,7 +45,7 @@ def unit_range(image: "Image | torch.Tensor") -> torch.Tensor:
     return _divided(image, 255)
 
 
-def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.Tensor], torch.Tensor]":
+def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[pil_image.Image | torch.Tensor], torch.Tensor]":
     """Return the evaluation transform that an experiment declares, `unit_range` or `imagenet_transform`.
 
     Args:
@@ -57,7 +60,7 @@ def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[Image | torch.T
     return partial(_divided, divide_by=divide_by)  # unlike a lambda it can be pickled, for workers of a DataLoader
 
 
-def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
+def _divided(image: "pil_image.Image | torch.Tensor", divide_by: float) -> torch.Tensor:
     pixels = _to_tensor(image)
     if divide_by != 1 and pixels.dtype != torch.uint8:  # floats may have been divided already
         raise DataError(
@@ -67,7 +70,7 @@ def _divided(image: "Image | torch.Tensor", divide_by: float) -> torch.Tensor:
     return scaled(pixels, divide_by)
 
 
-def imagenet_transform(image: "Image | torch.Tensor") -> torch.Tensor:
+def imagenet_transform(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
     """Crop, scale, resize and normalise an image, the evaluation transform of ImageNet after decoding.
 
     A JPEG decoded by PIL or torchvision differs a little from one decoded by the published pipeline.
@@ -140,7 +143,7 @@ def preprocess_crop(crop: np.ndarray, out: np.ndarray | None = None) -> torch.Te
     return torch.from_numpy(out)
 
 
-def _to_tensor(image: "Image | torch.Tensor") -> torch.Tensor:
+def _to_tensor(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
     if isinstance(image, torch.Tensor):
         return image[None] if image.ndim == 2 else image
     if (mode := getattr(image, "mode", "RGB")) not in ("L", "RGB"):  # values of mode P are places in a palette

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heldout_torch.errors import DataError, nearest
+from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
 from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
 
 if TYPE_CHECKING:
+    from matplotlib import figure as mpl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+else:
+    mpl = lazy_module("matplotlib.figure")
 
 INK, GRID, BLUE, RED = "#20242a", "#d5d9de", "#3d74b0", "#c5543a"
 _BANDS = ("#7d4fa0", "#4a6fb5", "#2d939c", "#5d9f4c", "#c08a1e")  # low scores to high, apart also in gray
@@ -38,7 +41,7 @@ _STYLE: dict[str, Any] = {
 
 def plot_memorization_histogram(
     memorization: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-memorization"
-) -> "Figure":
+) -> "mpl.Figure":
     """Plot a histogram of memorization over training examples, on a logarithmic scale.
 
     Args:
@@ -56,7 +59,7 @@ def plot_memorization_histogram(
 
 def plot_influence_histogram(
     influence: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-influence"
-) -> "Figure":
+) -> "mpl.Figure":
     """Plot a histogram of the influence of selected pairs, on a logarithmic scale.
 
     Args:
@@ -67,7 +70,7 @@ def plot_influence_histogram(
     return _histogram(influence, figure, standard_error, "influence", "pairs")
 
 
-def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "Figure":
+def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "mpl.Figure":
     """Show the accuracy on held-out examples against the subset ratio, for five bands of consistency scores.
 
     Source: Jiang et al. (2021).
@@ -92,7 +95,7 @@ def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "Figure":
     return figure
 
 
-def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np.ndarray) -> "Figure":
+def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np.ndarray) -> "mpl.Figure":
     """Plot the test accuracy without the most memorized examples, and without random ones.
 
     Args:
@@ -116,7 +119,7 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
     return figure
 
 
-def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = ("one", "other")) -> "Figure":
+def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = ("one", "other")) -> "mpl.Figure":
     """Plot estimates from two sets of runs against each other, such as of two architectures or two halves.
 
     Args:
@@ -138,7 +141,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
     return figure
 
 
-def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]":
+def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[mpl.Figure, Axes]":
     """Make an empty figure in the package's style, in inches."""
     matplotlib, figures = require("matplotlib", "a figure"), require("matplotlib.figure", "a figure")
     with matplotlib.rc_context(_STYLE):  # read when axes are made; legends read theirs later
@@ -146,7 +149,7 @@ def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[Figure, Axes]
         return figure, figure.add_subplot()
 
 
-def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "Figure":
+def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "mpl.Figure":
     if published not in PUBLISHED_BINS:
         raise DataError(
             f"{published!r} is not a published figure, expected one of {', '.join(PUBLISHED_BINS)}"

@@ -7,19 +7,22 @@ import numpy as np
 
 from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
+from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
 from heldout_torch.report.figures import GRID, INK, literal
 from heldout_torch.report.thumbnails import read_images
 from heldout_torch.stats import InfluencePairs
 
 if TYPE_CHECKING:
+    from matplotlib import figure as mpl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+else:
+    mpl = lazy_module("matplotlib.figure")
 
 _INCHES = 0.9  # side of an image
 
 
-def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], columns: int = 8) -> "Figure":
+def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], columns: int = 8) -> "mpl.Figure":
     """Plot images in a grid.
 
     Args:
@@ -39,7 +42,7 @@ def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], 
     return figure
 
 
-def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, columns: int = 5) -> "Figure":
+def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, columns: int = 5) -> "mpl.Figure":
     """Plot the training examples of strongest influence, each next to the test examples that it helps most.
 
     Args:
@@ -74,7 +77,7 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
     return figure
 
 
-def _grid(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
+def _grid(rows: int, columns: int) -> "tuple[mpl.Figure, np.ndarray]":
     figure = require("matplotlib.figure", "a figure").Figure(
         figsize=(columns * _INCHES + 0.1, rows * (_INCHES + 0.32)), layout="constrained"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heldout_torch.errors import DataError, warn
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.arguments import as_kind, as_subset_ratio
 from heldout_torch.stats.columns import Columns
 from heldout_torch.stats.counting import kernels
@@ -15,7 +16,9 @@ from heldout_torch.stats.shown import short_repr
 from heldout_torch.zoo.aux_arrays import PARTS
 
 if TYPE_CHECKING:
-    from heldout_torch.stats.run_table import RunTable
+    from heldout_torch.stats import run_table
+else:
+    run_table = lazy_module("heldout_torch.stats.run_table")
 
 _LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
 _FIT, _TOLD = "_fit", "_fit_told"  # what a table keeps: its accuracy, and the warnings that its users were given
@@ -55,7 +58,7 @@ class Spread:
     most: float
 
 
-def run_accuracies(table: "RunTable") -> Accuracies:
+def run_accuracies(table: "run_table.RunTable") -> Accuracies:
     """Compute the accuracies of each run.
 
     Raises:
@@ -105,7 +108,7 @@ def accuracy_columns(accuracies: Mapping[float, Accuracies]) -> Columns:
     return columns
 
 
-def run_columns(table: "RunTable") -> Columns:
+def run_columns(table: "run_table.RunTable") -> Columns:
     """Return a row for each run of a table: its name, the size of its subset, and its accuracies."""
     accuracies = run_accuracies(table)
     return {
@@ -130,7 +133,7 @@ def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
     )
 
 
-def warn_of_fit(table: "RunTable", counted: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+def warn_of_fit(table: "run_table.RunTable", counted: tuple[np.ndarray, np.ndarray] | None = None) -> None:
     """Warn, once for a table and those of some of its runs, if runs did not fit what they trained on.
 
     Args:
@@ -152,6 +155,6 @@ def warn_of_fit(table: "RunTable", counted: tuple[np.ndarray, np.ndarray] | None
         warn(line, stacklevel=0)
 
 
-def share_warnings(table: "RunTable", part: "RunTable") -> None:
+def share_warnings(table: "run_table.RunTable", part: "run_table.RunTable") -> None:
     """Let a table of some of another's runs count as warned of where the other is."""
     vars(part)[_TOLD] = vars(table).setdefault(_TOLD, [])

@@ -14,6 +14,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError, counted, warn
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.arguments import as_array, as_count, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
@@ -24,6 +25,8 @@ from heldout_torch.storage.threads import processors
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
 
 _SCORES, _TRAIN, _ROWS = 2**26, 8192, 64  # scores and training examples at once; test examples a thread ranks at once
 

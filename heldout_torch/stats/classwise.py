@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.arguments import as_labels, as_share
 from heldout_torch.stats.estimators import Empty, influence
 from heldout_torch.stats.intervals import influence_interval
@@ -17,6 +18,8 @@ from heldout_torch.stats.tables import check_table
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from heldout_torch.errors import DataError
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.arguments import as_choice, as_output
@@ -26,6 +27,8 @@ from heldout_torch.stats.tables import by_ratio, check_bits, check_table
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
 
 Empty = Literal["nan", "zero"]
 

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heldout_torch.data.checks import check_labels, check_split
+from heldout_torch.data.checks import SplitName, check_labels, check_split
 from heldout_torch.data.imagenet_index import read_imagenet_index
 from heldout_torch.data.labels import read_labels
 from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index as order_by_name
 from heldout_torch.errors import DataError, counted
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
-    from heldout_torch.data import AnyDataset, SplitName
+    from heldout_torch import data
+else:
+    data = lazy_module("heldout_torch.data")
 
 _LABELS: dict[str, set[str]] = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
 _WITH_LABELS = {*_LABELS["train"], *_LABELS["test"], "tr_filenames"}
@@ -77,7 +80,7 @@ class ExampleFacts:
         return {f"{prefix}{name}": values for name, values in {"published_index": published, **columns}.items()}
 
 
-def facts_of(dataset: "AnyDataset", split: "SplitName") -> ExampleFacts:
+def facts_of(dataset: "data.AnyDataset", split: SplitName) -> ExampleFacts:
     """Return what a data set says of the examples of a split.
 
     Raises:
@@ -105,7 +108,7 @@ def as_facts(value: Any) -> ExampleFacts:
 
 
 def find_facts(
-    dataset: str, split: "SplitName", size: int, files: Sequence[Location] = (), classes: int | None = None
+    dataset: str, split: SplitName, size: int, files: Sequence[Location] = (), classes: int | None = None
 ) -> ExampleFacts:
     """Return what is known of a split by the name of its data set, and by files that hold labels.
 

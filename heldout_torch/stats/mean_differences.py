@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.storage.progress import tracked
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from heldout_torch.stats.run_table import RunTable
+else:
+    torch = lazy_module("torch")
 
 Precision = Literal["float32", "float64"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
-from heldout_torch.data.checks import check_split
+from heldout_torch.data.checks import SplitName, check_split
 from heldout_torch.errors import DataError, counted
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.packing import run_names
@@ -15,10 +15,7 @@ from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.paths import Location, local_path
-
-if TYPE_CHECKING:
-    from heldout_torch.data import SplitName
-    from heldout_torch.zoo import RunKey
+from heldout_torch.zoo.keys import RunKey
 
 _LARGEST = 1e30  # size of a margin: sums over runs are float32
 
@@ -55,7 +52,7 @@ class OutputTable:
         masks: np.ndarray,
         margins_test: np.ndarray,
         margins_train: np.ndarray | None = None,
-        keys: "Sequence[str | RunKey] | None" = None,
+        keys: Sequence[str | RunKey] | None = None,
     ) -> Self:
         """Make a table of arrays, which may be memory maps and are not copied.
 
@@ -89,7 +86,7 @@ class OutputTable:
         masks: Location,
         margins_test: Location,
         margins_train: Location | None = None,
-        keys: "Sequence[str | RunKey] | None" = None,
+        keys: Sequence[str | RunKey] | None = None,
     ) -> Self:
         """Open npy files, as datamodels are published: masks, bool (runs, n), and margins, float (runs, m).
 
@@ -172,7 +169,7 @@ class OutputTable:
         bits = np.unpackbits(_cut(masks, rows, byte), axis=1, bitorder="little")
         return bits[:, 8 * place + (index & 7)].view(bool)
 
-    def margins(self, split: "SplitName", examples: Selection = None) -> np.ndarray:
+    def margins(self, split: SplitName, examples: Selection = None) -> np.ndarray:
         """Read the margins on some examples of all runs, and check them.
 
         Args:
@@ -215,11 +212,11 @@ class OutputTable:
         sizes = f"{self.train_examples} training, {self.test_examples} test examples"
         return f"OutputTable({counted(self.runs, 'run')}: {about}; {sizes})"
 
-    def _whole(self, split: "SplitName") -> np.ndarray:
+    def _whole(self, split: SplitName) -> np.ndarray:
         stored = self._stored(split)
         return stored if np.array_equal(self.rows, np.arange(len(stored))) else stored[self.rows]
 
-    def _stored(self, split: "SplitName") -> np.ndarray:
+    def _stored(self, split: SplitName) -> np.ndarray:
         if (name := f"margins_{check_split(split)}") not in self.stored:
             raise DataError(
                 "this table has no margins on the training set, which memorization needs; pass margins_train"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from heldout_torch.errors import DataError, counted
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats import mean_differences
 from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_number
 from heldout_torch.stats.counting import kernels
@@ -27,6 +28,8 @@ from heldout_torch.storage.notebook import as_table, data_frame
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

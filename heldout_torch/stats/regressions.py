@@ -13,6 +13,7 @@ import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError, counted
+from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
 from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
@@ -23,6 +24,8 @@ from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
 
 _TRAIN, _TARGETS = 8192, 2048  # training examples, and test examples, of a block
 _RELATIVE_STRENGTHS = np.logspace(-2, 3, 16)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from heldout_torch.data.checks import check_split
+from heldout_torch.data.checks import SplitName, check_split
 from heldout_torch.errors import DataError, counted
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.accuracies import run_columns, share_warnings
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
@@ -19,12 +20,13 @@ from heldout_torch.stats.table_rows import array_rows, aux_rows, find_runs, read
 from heldout_torch.stats.who_trained_on import who_trained_on
 from heldout_torch.storage.notebook import as_code, data_frame
 from heldout_torch.storage.paths import Location, local_path
+from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.keys import RunKey
 
 if TYPE_CHECKING:
-    from heldout_torch.data import SplitName
-    from heldout_torch.zoo import AuxArrays
-    from heldout_torch.zoo.open import Place
+    from heldout_torch.zoo import open as places
+else:
+    places = lazy_module("heldout_torch.zoo.open")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +63,7 @@ class RunTable:
         trained_on: np.ndarray,
         correct_train: np.ndarray,
         correct_test: np.ndarray,
-        keys: "Sequence[str | RunKey] | None" = None,
+        keys: Sequence[str | RunKey] | None = None,
         mix_ratios: bool = False,
     ) -> Self:
         """Make a table from arrays in memory.
@@ -84,8 +86,8 @@ class RunTable:
     @classmethod
     def from_aux(
         cls,
-        aux: "Iterable[AuxArrays]",
-        keys: "Sequence[str | RunKey] | None" = None,
+        aux: Iterable[AuxArrays],
+        keys: Sequence[str | RunKey] | None = None,
         mix_ratios: bool = False,
     ) -> Self:
         """Make a table from the aux arrays of runs in one pass; at most 64 are held in memory.
@@ -105,7 +107,7 @@ class RunTable:
     @classmethod
     def from_zoo(
         cls,
-        zoo: "Place | None",
+        zoo: "places.Place | None",
         experiment: str,
         subset_ratio: float | None = None,
         runs: Sequence[int] | None = None,
@@ -123,9 +125,7 @@ class RunTable:
                 damaged, or cannot be fetched.
             DataError: As `from_arrays`.
         """
-        from heldout_torch.zoo.open import open_zoo  # it needs torch
-
-        opened = open_zoo(zoo)
+        opened = places.open_zoo(zoo)
         keys = find_runs(opened, experiment, subset_ratio, runs)
         return cls.from_aux(read_aux(opened, keys), keys)
 
@@ -202,7 +202,7 @@ class RunTable:
         """
         return unpack_runs(self.packed_trained_on, selected_runs(runs, self.keys))
 
-    def correct(self, split: "SplitName", runs: Runs = None) -> np.ndarray:
+    def correct(self, split: SplitName, runs: Runs = None) -> np.ndarray:
         """Return which examples runs classify correctly.
 
         Args:
@@ -242,7 +242,7 @@ class RunTable:
         """Mean share of the training set that the runs trained on."""
         return float(self.subset_sizes.mean() / self.train_examples)
 
-    def who_trained_on(self, examples: Selection, how: Literal["all", "any", "none"] = "all") -> "list[RunKey | str]":
+    def who_trained_on(self, examples: Selection, how: Literal["all", "any", "none"] = "all") -> list[RunKey | str]:
         """Return the runs that trained on some training examples, or held them out.
 
         Args:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heldout_torch.data.checks import SplitName
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError, counted
+from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
@@ -21,7 +23,9 @@ from heldout_torch.storage.npz import read_names, read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
-    from heldout_torch.data import AnyDataset, SplitName
+    from heldout_torch import data
+else:
+    data = lazy_module("heldout_torch.data")
 
 
 _KINDS = {"labels": "iu", "standard_error": "f", "low": "f", "high": "f"}
@@ -149,7 +153,7 @@ def save_scores(path: Location, scores: Scores) -> None:
     write_npz(path, rows, scores.order)
 
 
-def original_index(dataset: "AnyDataset", split: "SplitName") -> np.ndarray:
+def original_index(dataset: "data.AnyDataset", split: SplitName) -> np.ndarray:
     """Return the position in the data set's original files of each published index, int64 of shape (n,).
 
     Raises:

@@ -47,7 +47,7 @@ def raising(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("heldout_torch.cli.verify.chosen", fail)
+    monkeypatch.setattr("heldout_torch.cli.verify.open_place", fail)
     return main(["verify", "zoo"])
 
 

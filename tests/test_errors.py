@@ -17,7 +17,15 @@ from heldout_torch import load_run, stats
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.data import load_dataset
 from heldout_torch.errors import (
-    DataError, HeldoutError, ZooError, counted, listed, nearest, os_errors, printable, warn,
+    DataError,
+    HeldoutError,
+    ZooError,
+    counted,
+    listed,
+    nearest,
+    os_errors,
+    printable,
+    warn,
 )
 from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo import sample_zoo

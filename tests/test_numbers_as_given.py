@@ -1,4 +1,7 @@
-"""Numbers as people have them, and variables of the environment as shells leave them, mean what they look like."""
+"""Numbers as people have them, and variables of the environment as shells leave them, mean what they look like.
+
+Also of storage/counts.py.
+"""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -8,9 +11,31 @@ import pandas
 import pytest
 import torch
 
-from heldout_torch import DataError, HeldoutError, RunKey, list_runs, load_dataset, load_run
+from heldout_torch import (
+    DataError,
+    HeldoutError,
+    RunKey,
+    copy_runs,
+    evaluate,
+    list_runs,
+    load_dataset,
+    load_run,
+    predict,
+)  # fmt: skip
+from heldout_torch.data import tfds_order
 from heldout_torch.experiments import known_experiments
-from heldout_torch.stats import RunTable, accuracy_columns, consistency, influence_pairs, run_accuracies
+from heldout_torch.stats import (
+    OutputTable,
+    RunTable,
+    accuracy_columns,
+    consistency,
+    datamodels,
+    histogram,
+    influence_pairs,
+    lds,
+    run_accuracies,
+    top_influences,
+)  # fmt: skip
 from heldout_torch.storage.offline import is_offline
 from heldout_torch.storage.paths import environment
 from heldout_torch.training import Recipe, RunBatch
@@ -94,6 +119,29 @@ def test_recipes_take_what_a_loop_over_numbers_gives():
     for wrong in (True, np.True_, 3.0, "3", np.float64(3)):
         with pytest.raises(HeldoutError, match="field 'epochs' of a recipe is"):
             Recipe(wrong, 8, 0.1)
+
+
+def test_more_than_there_can_be_of_anything_is_one_line(table, tmp_path):
+    """It was an OverflowError or a ValueError of a library, or had no end."""
+    huge, digits, run = 2**70, load_dataset("digits"), load_run(EXPERIMENT, 0.7, 3, sample_zoo())
+    outputs = OutputTable.from_arrays(table.mask(), table.correct("test").astype(np.float32))
+    scores = np.zeros((table.test_examples, table.train_examples))
+    for call in (
+        lambda: top_influences(table, huge),
+        lambda: histogram(np.zeros(3), huge),
+        lambda: lds(scores, outputs, resamples=huge),
+        lambda: datamodels(outputs, folds=huge),
+        lambda: predict(run, torch.zeros(2, 1, 8, 8), batch_size=huge),
+        lambda: evaluate(run, digits, "test", batch_size=huge),
+        lambda: digits.batches("test", huge),
+        lambda: list(copy_runs(sample_zoo(), tmp_path / "zoo", list_runs(sample_zoo()), threads=huge)),
+        lambda: tfds_order("test", huge),
+        lambda: list_runs(sample_zoo(), runs=huge),
+    ):
+        with pytest.raises(HeldoutError, match="expected at most|an integer from 0 to|expected a number from 1 to"):
+            call()
+    with pytest.raises(HeldoutError, match="threads is -1, expected a number from 1"):
+        list(copy_runs(sample_zoo(), tmp_path / "zoo", list_runs(sample_zoo()), threads=-1))
 
 
 def test_batches_of_no_size_are_refused():

@@ -204,9 +204,7 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     )
     if out is not None:
         write_columns(out, columns)
-    shares = "".join(
-        f", {part} {{{part}_mean:.4f}} ± {{{part}_deviation:.4f}}" for part in PARTS
-    )
+    shares = "".join(f", {part} {{{part}_mean:.4f}} ± {{{part}_deviation:.4f}}" for part in PARTS)
     for values in zip(*(column.tolist() for column in columns.values()), strict=True):
         facts = dict(zip(columns, values, strict=True))
         runs = counted(facts["runs"], "run")

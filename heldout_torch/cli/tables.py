@@ -167,8 +167,8 @@ def find_chosen(
     Raises:
         ZooError: If there are no such runs.
     """
-    wanted = ratios_of(zoo, experiment, keys) if ratios is None else ratios
-    found = [find_runs(zoo, experiment, ratio, runs, keys) for ratio in wanted]
+    there = ratios_of(zoo, experiment, keys)
+    found = [find_runs(zoo, experiment, ratio, runs, keys) for ratio in (there if ratios is None else ratios)]
     return {some[0].subset_ratio: some for some in found}
 
 

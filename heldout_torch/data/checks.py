@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from heldout_torch.errors import DataError, nearest
+from heldout_torch.storage.counts import as_count
 
 SplitName = Literal["train", "test"]
 MAX_CLASSES = 1_000_000  # a larger label is a mistake, and networks for it would fill the memory
@@ -47,13 +48,7 @@ def as_batch_size(size: Any) -> int:
     Raises:
         DataError: If it is none.
     """
-    try:
-        number = 0 if isinstance(size, bool) else operator.index(size)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise DataError(f"batch_size is {reprlib.repr(size)}, expected a number from 1")
-    return number
+    return as_count(size, "batch_size")
 
 
 def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:

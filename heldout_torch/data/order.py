@@ -12,6 +12,7 @@ import numpy as np
 
 from heldout_torch.data.checks import check_split
 from heldout_torch.errors import DataError
+from heldout_torch.storage.counts import MOST
 
 _HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
 _AS_STORED = ("imagenet", "digits")  # that count as their files do
@@ -43,8 +44,8 @@ def tfds_order(split: str, n: int) -> np.ndarray:
         size = operator.index(n)
     except TypeError:
         size = 0
-    if size < 1:
-        raise DataError(f"a split of {n!r} examples has no order, expected a number from 1")
+    if not 1 <= size <= MOST:
+        raise DataError(f"a split of {n!r} examples has no order, expected a number from 1 to {MOST}")
     return _tfds_order(check_split(split), size)
 
 

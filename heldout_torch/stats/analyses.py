@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count, as_fraction, as_kind, as_numbers, as_row_of_numbers
+from heldout_torch.stats.arguments import as_fraction, as_kind, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.score_files import Scores
 from heldout_torch.stats.selection import selected
 from heldout_torch.stats.shown import short_repr
+from heldout_torch.storage.counts import as_count
 
 # Bins of the histograms on the project page of Feldman and Zhang, as arguments of `histogram`; read from its figures,
 # and those of influence found again in the published pairs.

@@ -1,6 +1,5 @@
 """What functions of statistics are given: numbers, shares, rows of numbers, labels, arrays to write into; checked."""
 
-import operator
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -11,21 +10,6 @@ from heldout_torch.errors import DataError, ZooError, nearest, one_line
 from heldout_torch.zoo.keys import as_ratio
 
 T = TypeVar("T")
-
-
-def as_count(value: Any, name: str, least: int = 1) -> int:
-    """Return an integer from 1, or from another least, given as anything like an integer, such as a NumPy one.
-
-    Raises:
-        DataError: If it is none; `name` is what the error calls it.
-    """
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise DataError(f"{name} is {shortened(value)}, expected a number from {least}")
-    return number
 
 
 def as_number(value: Any, name: str, expected: str = "a number") -> float:

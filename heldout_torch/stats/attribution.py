@@ -15,11 +15,12 @@ import numpy as np
 from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError, counted, warn
 from heldout_torch.lazy import lazy_module
-from heldout_torch.stats.arguments import as_array, as_count, as_share
+from heldout_torch.stats.arguments import as_array, as_share
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import check_outputs
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.progress import tracked
 from heldout_torch.storage.threads import processors
 
@@ -91,7 +92,7 @@ def lds(
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     if isinstance(scores, np.ndarray) and scores.shape != (len(rows), len(columns)):
         raise DataError(f"scores have shape {scores.shape}, expected (test, train) {(len(rows), len(columns))}")
-    random = np.random.default_rng(as_count(seed, "seed", least=0))
+    random = np.random.default_rng(as_count(seed, "seed", least=0, most=2**128))
     drawn = random.multinomial(table.runs, np.full(table.runs, 1 / table.runs), resamples)
     times = np.concatenate([np.ones((1, table.runs), np.int64), drawn])  # the first is the runs themselves
     correlations = np.empty((len(rows), len(times)))

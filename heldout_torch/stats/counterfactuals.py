@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_array, as_count, as_kind, as_labels, as_number, as_row_of_numbers
+from heldout_torch.stats.arguments import as_array, as_kind, as_labels, as_number, as_row_of_numbers
 from heldout_torch.stats.estimators import influence, memorization
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
+from heldout_torch.storage.counts import as_count
 
 _PAIRS, _TESTS = 2**24, 256
 

@@ -8,10 +8,10 @@ from zipfile import is_zipfile
 import numpy as np
 
 from heldout_torch.errors import DataError
-from heldout_torch.stats.arguments import as_count
 from heldout_torch.stats.columns import SUFFIXES, read_columns, write_columns
 from heldout_torch.stats.npz_files import ORDER, as_indices, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order, to_original
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path

@@ -12,7 +12,7 @@ import numpy as np
 from heldout_torch.errors import DataError, counted
 from heldout_torch.lazy import lazy_module
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_choice, as_count, as_labels, as_number
+from heldout_torch.stats.arguments import as_choice, as_labels, as_number
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
 from heldout_torch.stats.intervals import pair_interval
@@ -24,6 +24,7 @@ from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
 from heldout_torch.stats.tables import check_table
 from heldout_torch.stats.uncertainty import pair_error
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.notebook import as_table, data_frame
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from heldout_torch.devices import find_device, float64_device
 from heldout_torch.errors import DataError, counted
 from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
-from heldout_torch.stats.arguments import as_choice, as_count, as_output, shortened
+from heldout_torch.stats.arguments import as_choice, as_output, shortened
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import check_outputs
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:

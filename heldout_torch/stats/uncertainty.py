@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError, counted
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_array, as_count, as_share, shortened
+from heldout_torch.stats.arguments import as_array, as_share, shortened
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
 from heldout_torch.stats.estimators import example_counts, squared_error
@@ -19,6 +19,7 @@ from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
 from heldout_torch.stats.tables import check_bits, check_table
+from heldout_torch.storage.counts import as_count
 
 
 def memorization_error(table: RunTable | OutputTable) -> np.ndarray:

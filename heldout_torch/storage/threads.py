@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from heldout_torch.storage.counts import as_count
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -66,10 +68,11 @@ def map_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: i
         ahead: Number of results ahead; twice the number of threads by default.
 
     Raises:
+        DataError: If the number of threads is none.
         Exception: What `work` raises, at the item's place.
     """
     rest = iter(items)
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(as_count(threads, "threads"))
     try:
         pending: deque[Future[B]] = deque(pool.submit(work, item) for item in islice(rest, ahead or 2 * threads))
         while pending:

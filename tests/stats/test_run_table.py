@@ -369,7 +369,7 @@ def test_runs_that_do_not_go_together_are_refused():
         RunTable.from_aux([])
     aux = [aux_of(*rows) for rows in zip(trained_on[:2], correct_train, correct_test, strict=False)]
     for keys in (["a"], ["a", "b", "c"]):
-        with pytest.raises(DataError, match="keys given for"):
+        with pytest.raises(DataError, match=r"keys? given for"):
             RunTable.from_aux(aux, keys=keys)
     with pytest.raises(DataError, match=r"runs: cannot select \[2\] from 0 ... 1"):
         RunTable.from_aux(aux).select_runs([2])

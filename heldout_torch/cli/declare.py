@@ -15,7 +15,7 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset, list_datasets
 from heldout_torch.errors import DataError, HeldoutError, counted, one_line
-from heldout_torch.experiments import Experiment, Recipe, check_name, known_experiments, read_recipe
+from heldout_torch.experiments import Experiment, Recipe, check_name, is_experiment_file, known_experiments, read_recipe
 from heldout_torch.models import build_model
 from heldout_torch.models.registry import find_architecture
 from heldout_torch.plugins import loaded_plugins
@@ -51,10 +51,8 @@ def _declare(arguments: argparse.Namespace) -> int:
     check_name(arguments.name)
     if arguments.name in known_experiments():
         raise HeldoutError(f"{arguments.name} is an experiment of this package; take another name")
-    if arguments.name.endswith(".toml"):
-        raise HeldoutError(
-            f"NAME is the name of the experiment, not of its file: {arguments.name.removesuffix('.toml')}"
-        )
+    if is_experiment_file(arguments.name):
+        raise HeldoutError(f"NAME is the name of the experiment, not of its file: {arguments.name[:-5]}")
     out = arguments.out or options.file_to_write(f"{arguments.name}.toml")
     if out.name != f"{arguments.name}.toml":
         raise HeldoutError(f"{out}: the file of an experiment has the experiment's name, {arguments.name}.toml")

@@ -47,7 +47,7 @@ def configure(parser: Parser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.flips and not arguments.save:
         raise DataError("--flips changes only outputs; give --save outputs, too")
-    if arguments.source.endswith(".safetensors"):
+    if arguments.source.lower().endswith(".safetensors"):
         if arguments.cluster is not None:
             raise DataError("--cluster is for the runs of a zoo: a .safetensors file is one network")
         return evaluate_file(arguments)

@@ -90,7 +90,7 @@ def _by(text: str) -> str | Path:
     known = [*_ESTIMATED, *published_scores()]
     if text in known:
         return text
-    if Path(text).suffix in _FILES:
+    if Path(text).suffix.lower() in _FILES:
         return local_path(text)
     raise argparse.ArgumentTypeError(
         f"{text!r} is neither {', '.join(_ESTIMATED)}, the name of a published score, nor a file that ends in "

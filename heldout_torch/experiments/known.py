@@ -29,7 +29,7 @@ def known_experiments() -> dict[str, Experiment]:
 
 def is_experiment_file(name_or_path: str | Path) -> bool:
     """Whether a person means a file of his own by it: it ends in `.toml`."""
-    return str(name_or_path).rstrip("/'\" \n").endswith(_SUFFIX)
+    return str(name_or_path).rstrip("/'\" \n").lower().endswith(_SUFFIX)
 
 
 def find_experiment(name_or_path: str | Path) -> Experiment:
@@ -52,7 +52,7 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
             )
         return read_declaration(str(name_or_path), None)
     path = local_path(name_or_path)
-    experiment = Experiment.from_toml(path.name.removesuffix(_SUFFIX), read_toml(path), str(path))
+    experiment = Experiment.from_toml(path.name[: -len(_SUFFIX)], read_toml(path), str(path))
     check_known(experiment, str(path))
     return experiment
 

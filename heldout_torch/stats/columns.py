@@ -39,10 +39,10 @@ def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
             written, or the package that writes it is not installed.
     """
     file = local_path(path)
-    if file.suffix not in suffixes:
+    if file.suffix.lower() not in suffixes:
         raise DataError(f"{file}: the file name must end in {'one of ' * (len(suffixes) > 1)}{', '.join(suffixes)}")
     check_new_file(file)
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         _arrow("pyarrow")
     return file
 
@@ -54,10 +54,10 @@ def write_columns(path: Path, columns: Columns) -> None:
         DataError: If the suffix is another one, or the file cannot be written.
         HeldoutError: If pyarrow is needed and not installed.
     """
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{path}: expected a name ending in .csv or .parquet")
     remove_stale(path.parent)
-    data = _as_csv(columns) if path.suffix == ".csv" else _as_parquet(columns)
+    data = _as_csv(columns) if path.suffix.lower() == ".csv" else _as_parquet(columns)
     with os_errors(DataError, f"{path}: cannot be written"):
         write_atomically(path, data)
 
@@ -89,7 +89,7 @@ def read_columns(
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table")
     said: dict[str, str] = {}
     try:
-        return (_from_csv if path.suffix == ".csv" else _from_parquet)(path, kinds, set(same), said), said
+        return (_from_csv if path.suffix.lower() == ".csv" else _from_parquet)(path, kinds, set(same), said), said
     except (ValueError, TypeError, OverflowError, KeyError, OSError, NotImplementedError, csv.Error) as error:
         why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
         raise DataError(f"{path}: cannot be read as a table ({why})") from None

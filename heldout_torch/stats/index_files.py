@@ -42,7 +42,7 @@ def save_indices(
     path, order = local_path(path), check_order(order, ORDER)
     row = _once(as_indices(indices, None, _INDICES), _INDICES)
     about = {name: np.array(value) for name, value in zip(_OF, (dataset, examples), strict=True) if value is not None}
-    if path.suffix in SUFFIXES[1:]:
+    if path.suffix.lower() in SUFFIXES[1:]:
         same = {name: np.broadcast_to(value, len(row)) for name, value in about.items()}
         return write_columns(path, {f"{order}_index": row, **same})
     return write_npz(path, {_INDICES: row, **about}, order)
@@ -88,11 +88,11 @@ class _Found:
 def _read(path: Path, order: Order | None) -> _Found:
     order = None if order is None else check_order(order, ORDER)
     said, about, other = None, dict[str, str](), None
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         array = read_npy(path)
-    elif path.suffix in SUFFIXES[1:]:
+    elif path.suffix.lower() in SUFFIXES[1:]:
         array, said, about, other = _read_columns(path, order)
-    elif path.suffix != ".npz" and path.is_file() and not is_zipfile(path):
+    elif path.suffix.lower() != ".npz" and path.is_file() and not is_zipfile(path):
         raise DataError(f"{path}: is {kind_of(path)}, expected indices as .npz, .csv, .parquet or .npy")
     else:
         arrays = read_npz(path, wanted=[_INDICES], optional=[ORDER, *_OF])

@@ -36,7 +36,7 @@ def load_pairs(path: Location) -> InfluencePairs:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.
     """
     path = local_path(path)
-    if path.suffix in SUFFIXES[1:]:
+    if path.suffix.lower() in SUFFIXES[1:]:
         arrays = read_pair_table(path)
     else:
         if "infl" not in (names := read_names(path)) and "scores" in names:

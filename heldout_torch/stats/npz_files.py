@@ -88,7 +88,7 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
             or the file cannot be written.
     """
     path = local_path(path)
-    if path.suffix in (*SUFFIXES[1:], ".npy"):
+    if path.suffix.lower() in (*SUFFIXES[1:], ".npy"):
         others = "write_scores, write_pairs and to_pandas make tables"
         raise DataError(f"{path}: is written as an npz file, expected a name ending in .npz; {others}")
     if order is None:

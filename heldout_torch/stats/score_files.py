@@ -114,9 +114,9 @@ def load_scores(path: Location) -> Scores:
         DataError: If the file is missing, damaged, or arrays are not as in `Scores`.
     """
     path = local_path(path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return Scores(as_row(read_npy(path), "f", None, f"{path}"))
-    if path.suffix in SUFFIXES[1:]:
+    if path.suffix.lower() in SUFFIXES[1:]:
         arrays = read_score_table(path)
     else:
         if "scores" not in (names := read_names(path)) and "infl" in names:

@@ -123,7 +123,7 @@ def write_scores(path: Location, scores: Scores, examples: ExampleFacts) -> None
     """
     ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_facts(examples))
     path = local_path(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return save_scores(path, ordered)
     return write_columns(path, _published_index(examples) | ordered.columns())
 
@@ -139,7 +139,7 @@ def write_pairs(path: Location, pairs: InfluencePairs, train: ExampleFacts, test
         as_facts(facts)
     ordered = pairs_for_file(pairs, train, test)
     path = local_path(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return save_pairs(path, ordered)
     about = train.columns(pairs.train_index, "train_") | test.columns(pairs.test_index, "test_")
     figures = {name: values for name, values in pairs.columns().items() if not name.endswith("index")}

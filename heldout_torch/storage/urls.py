@@ -20,7 +20,7 @@ MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
 def is_archive(location: object) -> bool:
     """Return whether a location, path or URL, is an archive's by its ending; a URL may be signed after that."""
-    return str(location).partition("?")[0].endswith((".tar.gz", ".tgz"))
+    return str(location).partition("?")[0].lower().endswith((".tar.gz", ".tgz"))
 
 
 def open_filesystem(location: str) -> tuple[Any, str]:

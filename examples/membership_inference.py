@@ -11,7 +11,10 @@ import heldout_torch
 
 zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 digits = heldout_torch.load_dataset("digits")
-target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=zoo)
+try:
+    target, *others = heldout_torch.load_runs("digits-mlp", 0.7, range(30), zoo=zoo)
+except heldout_torch.HeldoutError as error:
+    exit(f"error: {error}")
 score, *shadows = (heldout_torch.evaluate(run, digits, "train").log_odds for run in (target, *others))
 held_out = np.stack([~run.aux.trained_on for run in others])  # (shadow runs, examples)
 outside = np.where(held_out, np.stack(shadows), np.nan)

@@ -7,10 +7,14 @@ from sys import argv, exit
 
 import numpy as np
 
+from heldout_torch import HeldoutError
 from heldout_torch.stats import RunTable, memorization
 
 zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
-table = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
+try:
+    table = RunTable.from_zoo(zoo, "digits-mlp", 0.7)
+except HeldoutError as error:
+    exit(f"error: {error}")
 half = table.runs // 2
 forget = np.argsort(-np.nan_to_num(memorization(table.select_runs(slice(half)))))[:20]
 others = table.select_runs(slice(half, None))

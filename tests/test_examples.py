@@ -72,6 +72,19 @@ def test_an_example_says_how_it_is_used(name, words, tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["attribution", "membership_inference", "pruning", "unlearning"])
+@pytest.mark.parametrize("place", ["nowhere", "a file"])
+def test_a_place_without_runs_is_one_line(name, place, tmp_path, monkeypatch, capsys):
+    """It was a traceback, and pruning went on without runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", place])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    line = capsys.readouterr().err if stop.value.code == 1 else f"{stop.value.code}\n"
+    assert re.fullmatch(f"error: .*{place}.*\n", line)
+
+
 def test_influence_in_60_lines_is_the_packages(capsys):
     path = FOLDER / "influence_in_60_lines.py"
     found = runpy.run_path(str(path))

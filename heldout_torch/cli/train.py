@@ -145,7 +145,7 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
     index, shards = arguments.shard
     runs = tuple(islice(arguments.runs, index, None, shards))
     if not runs:
-        raise HeldoutError(f"shard {index}/{shards} takes none of {counted(len(arguments.runs), 'run')}")
+        raise HeldoutError(f"shard {index}/{shards} takes none of the {counted(len(arguments.runs), 'run')}")
     subset, ratios = None, arguments.subset_ratio
     if arguments.subset is None and arguments.order is not None:
         raise HeldoutError("--order says how --subset counts examples; give --subset, too")

@@ -94,17 +94,22 @@ def save_runs(
     """
     results: list[AuxArrays | HeldoutError] = []
     unwritable: UnwritableError | None = None
-    models = [Prepared(run.model) for run in runs]
-    trains, tests = (
+    refused = [_other_data(run, dataset) for run in runs]
+    models = [Prepared(run.model) for run, error in zip(runs, refused, strict=True) if error is None]
+    evaluations = (
         evaluate_together(
             models, dataset, split,
             batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,
         )
-        for split in SPLITS
+        for split in SPLITS if models
     )  # fmt: skip
-    for run, train, test in zip(runs, trains, tests, strict=True):
+    pairs = zip(*evaluations, strict=True)
+    for run, wrong in zip(runs, refused, strict=True):
+        if wrong is not None:
+            results.append(wrong)
+            continue
+        train, test = next(pairs)
         try:
-            check_dataset(run, dataset)
             for evaluation in (train, test):
                 if isinstance(evaluation, HeldoutError):
                     raise evaluation
@@ -126,6 +131,15 @@ def save_runs(
     if unwritable is not None:  # evaluating more would be in vain
         raise unwritable
     return results
+
+
+def _other_data(run: Run, dataset: Dataset) -> HeldoutError | None:
+    """Return why a run cannot be evaluated on a data set, if so."""
+    try:
+        check_dataset(run, dataset)
+    except HeldoutError as error:
+        return error
+    return None
 
 
 def outputs_folder(out: WritableZoo, key: RunKey) -> Path:

@@ -91,6 +91,20 @@ def test_rows_of_outputs_are_by_published_index_whatever_the_order_of_images(tmp
     np.testing.assert_allclose(table.margins_train[0], evaluations[0].log_odds, atol=1e-4)
 
 
+def test_a_run_of_other_data_is_refused_before_it_is_evaluated(tmp_path, run):
+    """It was evaluated on all images first."""
+    digits, out = load_digits(), open_writable(tmp_path)
+    other = replace(run, metadata=replace(run.metadata, dataset="mnist"))
+    made, images = Provenance(open_zoo(sample_zoo()), out, "0" * 64, flips=False), []
+    (wrong,) = save_runs([other], digits, "cpu", images.append, out=out, made=made)
+    assert str(wrong) == f"run {run.key} is about mnist, the data set is digits"
+    assert images == []
+    wrong, aux = save_runs([other, run], digits, "cpu", images.append, out=out, made=made)
+    assert isinstance(wrong, DataError)
+    np.testing.assert_array_equal(aux.correct_test, run.aux.correct_test)
+    assert sum(images) == 1437 + 360
+
+
 @pytest.mark.parametrize("flips", [False, True])
 def test_flips_are_means_over_mirror_images(tmp_path, run, evaluations, flips):
     digits, out = load_digits(), open_writable(tmp_path)

@@ -20,10 +20,10 @@ _blocks = 0
 
 @contextmanager
 def float32_only() -> Iterator[None]:
-    """Make float32 mean float32 while the block runs: no TF32, no bfloat16 in its place.
+    """Make float32 mean float32 while the block runs: no TF32, no bfloat16 in its place, no autocast of the caller.
 
     On a GPU cuDNN's fastest kernels are sought. Blocks may run within each other and in several threads: the last that
-    ends puts everything back.
+    ends puts everything back; but for autocast, which is each thread's own.
     """
     global _blocks
     with _lock:
@@ -31,8 +31,12 @@ def float32_only() -> Iterator[None]:
             _changed.enter_context(products_in("ieee"))
             _changed.enter_context(_fastest_kernels())
         _blocks += 1
+    accelerator = torch.accelerator.current_accelerator()
     try:
-        yield
+        with ExitStack() as own:
+            for kind in {"cpu", accelerator.type if accelerator else "cpu"}:
+                own.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
         with _lock:
             _blocks -= 1

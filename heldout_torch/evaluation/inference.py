@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 
 from heldout_torch.devices import float64_device
 from heldout_torch.evaluation.convolutions import FusedConvolution, fused_convolution
+from heldout_torch.evaluation.devices import is_device_fault, lacks_memory
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 
@@ -41,12 +42,25 @@ def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
 
     Returns:
         The copy, in eval mode, on the images' device.
+
+    Raises:
+        RuntimeError: What the network raises for such images.
+        ValueError: If it gives something else than a tensor.
     """
     device = images.device
     images = images[:_CHECKED].contiguous(memory_format=layout_for(device, torch.float32))
     with torch.inference_mode(), float32_only():  # or a GPU's TF32 would make the copy differ too much
-        copied = _plain_copy(model, device, torch.float32)
-        expected = copied(images)
+        try:
+            copied = _plain_copy(model, device, torch.float32)
+            expected = copied(images)
+        except RuntimeError as error:
+            if is_device_fault(error):
+                raise
+            usual = _UsualLayout(bare_copy(model).to(device).to(torch.float32))
+            usual(images)
+            return usual
+        if not isinstance(expected, Tensor):
+            raise ValueError(f"it gives {type(expected).__name__}, expected a tensor of logits")
         fused = _fuse(copied, fused_convolution(device))
         if fused is not None and _same(_logits(fused, images), expected):
             return fused
@@ -80,18 +94,42 @@ def layout_for(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
     return torch.channels_last if device.type == "cpu" or dtype != torch.float32 else torch.contiguous_format
 
 
+def bare_copy(model: nn.Module) -> nn.Module:
+    """Copy a network, in eval mode, without what spreads it over GPUs or compiles it.
+
+    Tensors that it computed for itself, such as pruned weights, which PyTorch does not copy, are copied without their
+    history: it computes them anew.
+    """
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module  # type: ignore[assignment]
+    attributes = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    computed = {id(value): value.detach().clone() for value in attributes if not value.is_leaf}
+    return copy.deepcopy(model, computed).eval()
+
+
+class _UsualLayout(nn.Module):
+    """A network that works only on images in the usual layout, such as one that makes views of its activations."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model.to(memory_format=torch.contiguous_format)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Of images of one channel `contiguous` leaves strides that convolutions take for another layout.
+        return self._model(x.clone(memory_format=torch.contiguous_format))
+
+
 def _plain_copy(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    copied = copy.deepcopy(model).eval().requires_grad_(False).to(device).to(dtype)
-    return copied.to(memory_format=layout_for(device, dtype))
+    return bare_copy(model).to(device).to(dtype).to(memory_format=layout_for(device, dtype))
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor | None:
     """Return what a copy gives; None if it cannot, such as for what is added in another shape than a convolution's."""
     try:
         return model(images)
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except RuntimeError:
+    except Exception as error:  # a hook may expect another module in a convolution's place
+        if isinstance(error, torch.AcceleratorError) or lacks_memory(error):
+            raise
         return None
 
 

@@ -1,6 +1,5 @@
 """Two ways through a data set that give the same predictions: all in float32, or mostly in 16 bits."""
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -10,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heldout_torch.devices import float64_device
-from heldout_torch.evaluation.devices import turn_on
+from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
-from heldout_torch.evaluation.inference import inference_copy, layout_for, lower_copy
+from heldout_torch.evaluation.inference import bare_copy, inference_copy, layout_for, lower_copy
 
 Precision = Literal["exact", "fast"]
 
@@ -151,8 +150,8 @@ def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> 
         precision: Of the pass.
     """
     place = float64_device(images.device)
-    with turn_on(images.device), torch.inference_mode(), float32_only():
-        double = copy.deepcopy(prepared.model).eval().to(place, torch.float64)
+    with device_errors(images.device), turn_on(images.device), torch.inference_mode(), float32_only():
+        double = bare_copy(prepared.model).to(place, torch.float64)
         exact = prepared.network(images, precision).exact(images)[:_ERROR_SAMPLE]
         return float(logit_error(exact.to(place), double(images[:_ERROR_SAMPLE].to(place).double())).max())
 

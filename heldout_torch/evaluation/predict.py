@@ -1,10 +1,9 @@
 """Compute logits of many runs on given images."""
 
-import copy
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heldout_torch.data.checks import as_batch_size
 from heldout_torch.data.rows import as_tensor, check_images
@@ -12,6 +11,8 @@ from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.evaluation.inference import bare_copy
+from heldout_torch.evaluation.memory import in_portions
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 
@@ -27,7 +28,7 @@ def predict(
         runs: One run, or runs of one experiment, such as `load_runs` yields; only a few are held in memory at once.
             Their networks are copied, not changed.
         images: Floats of shape (n, c, h, w), a tensor or NumPy array, as `run.transform` returns them.
-        batch_size: Images computed at once.
+        batch_size: Images computed at once; fewer if a GPU has too little memory.
         device: Where to compute.
 
     Returns:
@@ -62,21 +63,32 @@ def predict(
     return torch.stack(logits)  # (runs, n, num_classes)
 
 
-def _logits(runs: list[Run], images: Tensor, batch_size: int, device: str | torch.device) -> list[Tensor]:
-    parts: list[list[Tensor]] = [[] for _ in runs]
+def _logits(runs: list[Run], images: Tensor, batch_size: int, device: torch.device) -> list[Tensor]:
+    if not runs:
+        return []
     with device_errors(device), torch.inference_mode(), float32_only():
-        models = [copy.deepcopy(run.model).eval().to(device) for run in runs]
-        for batch in torch.split(images, batch_size):
-            on_device = batch.to(device)
-            for run, model, part in zip(runs, models, parts, strict=True):
-                try:
-                    logits = model(on_device)
-                    if not isinstance(logits, Tensor):
-                        raise DataError(f"run {run.key} gives {type(logits).__name__}, expected a tensor of logits")
-                    part.append(logits.float().cpu())  # (b, num_classes)
-                except (RuntimeError, ValueError) as error:
-                    if is_device_fault(error):
-                        raise
-                    reason, shape = one_line(error), tuple(images.shape)
-                    raise DataError(f"run {run.key} cannot take images of shape {shape} ({reason})") from None
-    return [torch.cat(part) for part in parts]
+        models = [bare_copy(run.model).to(device, torch.float32) for run in runs]
+
+        def logits(size: int) -> list[Tensor]:
+            parts: list[list[Tensor]] = [[] for _ in runs]
+            for batch in torch.split(images, size):
+                on_device = batch.to(device)
+                for run, model, part in zip(runs, models, parts, strict=True):
+                    part.append(_logits_of(run, model, on_device))  # (b, num_classes)
+            return [torch.cat(part) for part in parts]
+
+        return in_portions(logits, batch_size, device, type(runs[0].model))
+
+
+def _logits_of(run: Run, model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of one run on images that lie on the device, float32 on the CPU."""
+    try:
+        logits = model(images)
+        if not isinstance(logits, Tensor):
+            raise DataError(f"run {run.key} gives {type(logits).__name__}, expected a tensor of logits")
+        return logits.float().cpu()
+    except (RuntimeError, ValueError) as error:
+        if is_device_fault(error):
+            raise
+        reason, shape = one_line(error), tuple(images.shape)
+        raise DataError(f"run {run.key} cannot take images of shape {shape} ({reason})") from None

@@ -27,8 +27,8 @@ def initial_model(architecture: str, config: Mapping[str, Any], run: int) -> nn.
         HeldoutError: If the network cannot be built.
     """
     random, initial = torch.Generator().manual_seed(run), find_architecture(architecture).initial
-    with torch.device("cpu"):  # whatever a notebook made the default
-        model = build_model(architecture, **config)
+    with torch.device("cpu"):  # whatever a notebook made the default, also of dtypes
+        model = build_model(architecture, **config).float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             initial(name, parameter, random)

@@ -76,7 +76,7 @@ def fit(batch: RunBatch, dataset: Dataset, device: str | torch.device, state_fil
     steps = recipe.epochs * steps_per_epoch
     evaluation_share = _evaluation_share(batch, size)
     step_share = (1 - evaluation_share) * runs / steps
-    losses = torch.zeros(2, runs, device=device)
+    losses = torch.zeros(2, runs, dtype=torch.float32, device=device)
     first_loss, epoch_loss = losses  # each (runs,)
     resumed = _resume(state_file, stack, losses, steps)
 

@@ -125,7 +125,7 @@ def _check_subset(work: RunBatch, found: np.ndarray, key: RunKey, zoo: Zoo) -> N
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
     image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
     # On zeros, not on the device `meta`: for it PyTorch loads its compiler, which takes a second, and it has no values.
-    model = build_skeleton(experiment.architecture, experiment.config).eval().to_empty(device="cpu")
+    model = build_skeleton(experiment.architecture, experiment.config).eval().to_empty(device="cpu").float()
     try:
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):

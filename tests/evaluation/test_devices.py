@@ -170,7 +170,12 @@ class FailsAgain(nn.Conv2d):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: unspecified")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: unspecified"),
+        RuntimeError(LIBRARIES["cuBLAS"]),
+    ],
 )
 def test_a_device_lost_while_copies_are_compared_is_no_network_that_cannot_be_copied(error):
     FailsAgain.error = error

@@ -484,3 +484,16 @@ def test_several_devices_train_what_one_trains(tmp_path, experiment):
     list(train_runs(some, load_digits(), tmp_path / "one"))
     one, several = (tensors(tmp_path / name, experiment.name, 100 / 1437) for name in ("one", "several"))
     torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
+def test_a_default_dtype_of_a_notebook_changes_nothing(tmp_path, experiment):
+    some = replace(work(1, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)), runs=(7,))
+    list(train_runs(some, load_digits(), tmp_path / "a"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        list(train_runs(some, load_digits(), tmp_path / "b"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    found, expected = (tensors(tmp_path / zoo, experiment.name, some.subset_ratio)[7] for zoo in ("b", "a"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

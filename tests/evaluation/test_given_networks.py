@@ -1,0 +1,166 @@
+"""Networks as users have them, and what users' programs have set: each is evaluated as its plain self in float32."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune, weight_norm
+
+from heldout_torch.data import load_digits
+from heldout_torch.errors import DataError, DeviceError
+from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation.precision import Prepared, rounding_error
+from heldout_torch.evaluation.predict import predict
+from heldout_torch.zoo import Run, load_run
+from tests.helpers.devices import on_devices, skip_if_pretended
+
+DIGITS = load_digits()
+IMAGES = (DIGITS.test.images.float() / 16).clone(memory_format=torch.contiguous_format)
+RUN = load_run("digits-mlp-tf", 0.7, 0)
+
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+def pruned():
+    network = plain()
+    for layer in (network[0], network[2]):
+        prune.l1_unstructured(layer, "weight", 0.5)
+    return network
+
+
+def normalized(how):
+    network = plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the older of the two
+        network[0] = how(network[0])
+    return network
+
+
+def parallel():
+    """As it is made where there is a GPU."""
+    network = nn.DataParallel(plain())
+    network.device_ids, network.src_device_obj = [0], torch.device("cuda:0")
+    return network
+
+
+class Views(nn.Module):
+    """As many older networks are written."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(1, 6, 3), nn.Linear(216, 10)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return self.last(x.view(len(x), 216))
+
+
+class Capsules(nn.Module):
+    """A network with a parameter of five dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(1, 64, 10, 1, 1))
+
+    def forward(self, x):
+        return (x.flatten(1)[:, :, None, None, None] * self.weight).sum((1, 3, 4))
+
+
+NETWORKS = {
+    "float64": lambda: plain().double(),
+    "pruned": pruned,
+    "weight norm": lambda: normalized(weight_norm),
+    "parametrized": lambda: normalized(parametrizations.weight_norm),
+    "compiled": lambda: torch.compile(plain(), backend="eager"),
+    "parallel": parallel,
+    "scripted": lambda: torch.jit.script(plain()),
+    "views": Views,
+    "capsules": Capsules,
+    "dropout in training": lambda: nn.Sequential(plain(), nn.Dropout(0.5)).train(),
+}
+
+
+def evaluated(network, device="cpu"):
+    """Logits of the test images, by evaluation and by prediction."""
+    logits = torch.from_numpy(evaluate(network, DIGITS, "test", device=device, logits=True).logits)
+    return logits, predict(Run(network, RUN.metadata, None), IMAGES, device=device)[0]
+
+
+@on_devices
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_of_any_kind_is_evaluated_as_it_is(make, device):
+    if make in [NETWORKS[name] for name in ("scripted", "compiled", "parallel")]:
+        skip_if_pretended(device, "tensors for them")
+    network, reference = make(), make().float()
+    reference = reference.module if isinstance(reference, nn.DataParallel) else reference
+    training = network.training
+    reference.eval()
+    with torch.no_grad():
+        expected = reference(IMAGES)
+    for logits in evaluated(network, device):
+        torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    assert network.training == training
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
+
+
+def test_half_precision_of_a_user_is_computed_in_float32():
+    network = plain().bfloat16()
+    rounded = plain()
+    rounded.load_state_dict({name: tensor.float() for name, tensor in network.state_dict().items()})
+    for found, expected in zip(evaluated(network), evaluated(rounded), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert network[0].weight.dtype == torch.bfloat16
+
+
+def test_autocast_of_a_user_is_left_outside():
+    """As in a validation step of a training in mixed precision."""
+    network = plain()
+    exact, error = evaluated(network), rounding_error(Prepared(network), IMAGES[:64], "exact")
+    with torch.autocast("cpu", torch.bfloat16):
+        found, again = evaluated(network), rounding_error(Prepared(network), IMAGES[:64], "exact")
+        assert torch.is_autocast_enabled("cpu")
+    for one, other in zip(found, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert again == error
+
+
+class Several(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10], None
+
+
+def test_a_network_that_gives_no_tensor_is_one_line():
+    with pytest.raises(DataError, match=r"Several cannot take images .* \(it gives tuple, expected a tensor of logits"):
+        evaluate(Several(), DIGITS, "test")
+
+
+class Scarce(nn.Module):
+    """A network of which a device holds so many images at once."""
+
+    def forward(self, x):
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x.flatten(1)[:, :10]
+
+
+def test_less_memory_means_fewer_images_in_predictions_too():
+    assert predict(Run(Scarce(), RUN.metadata, None), IMAGES).shape == (1, 360, 10)
+
+
+class Lost(nn.Module):
+    def forward(self, x):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_device_that_is_lost_while_ties_are_measured_is_one_line():
+    with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA error: an illegal memory access"):
+        rounding_error(Prepared(Lost()), IMAGES, "exact")

@@ -118,7 +118,7 @@ def idle_share(work: Callable[[], object]) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profile.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        if event.device_type == torch.autograd.DeviceType.CUDA  # type: ignore[attr-defined]
     )
     busy, end = 0.0, spans[0][0]
     for start, stop in spans:

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -24,6 +25,7 @@ from heldout_torch.stats.counting.kernels_cpu import _popcount
 from heldout_torch.stats.counting.sweep_cpu import choose_kernels
 from heldout_torch.storage.progress import tracked
 
+T = TypeVar("T")
 RUNS, REPEATS = 2000, 3
 
 
@@ -60,7 +62,7 @@ def simulate(train: int, test: int) -> RunTable:
     return RunTable(tuple(map(str, range(RUNS))), trained_on, correct_train, correct_test)
 
 
-def timed(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, object]:
+def timed(function: Callable[[], T], repeats: int = REPEATS) -> tuple[float, T]:
     """Median seconds of some calls, and the last result."""
     seconds, result = [], None
     for _ in tracked(range(repeats), "timing", "call", repeats):
@@ -99,7 +101,7 @@ def popcount_limit() -> float:
     words, repeats = np.arange(2048, dtype=np.uint64), 200_000
     _popcounts(words, 1)
     seconds, _ = timed(lambda: _popcounts(words, repeats))
-    return len(words) * 64 * repeats / seconds * numba.config.NUMBA_NUM_THREADS
+    return len(words) * 64 * repeats / seconds * numba.get_num_threads()
 
 
 def tables_limit() -> float:
@@ -120,15 +122,15 @@ def tables_limit() -> float:
                 add_rows(table, name + row * tables.GROUPS, sums + row * tables.WIDTH)
 
     addresses = memory.ctypes.data + start, names.ctypes.data, memory.ctypes.data + start + size
-    look_up(*addresses, 1)
-    seconds, _ = timed(lambda: look_up(*addresses, repeats))
+    look_up(*addresses, 1)  # type: ignore[call-arg]  # it is compiled, which hides what it takes
+    seconds, _ = timed(lambda: look_up(*addresses, repeats))  # type: ignore[call-arg]
     runs = tables.GROUP * tables.GROUPS
-    return rows * tables.WIDTH * runs * repeats / seconds * numba.config.NUMBA_NUM_THREADS
+    return rows * tables.WIDTH * runs * repeats / seconds * numba.get_num_threads()
 
 
 def report_rate(pairs: int, seconds: float, processor: float, device: str) -> None:
     """Print run-pairs a second, and what share of the processors the work got and used."""
-    rate, cores = pairs * RUNS / seconds, numba.config.NUMBA_NUM_THREADS
+    rate, cores = pairs * RUNS / seconds, numba.get_num_threads()
     if device != "cpu":  # whose limit is another
         print(f"  {rate:.3g} run-pairs/s on {device}")
         return

@@ -35,6 +35,10 @@ class Trickle(io.RawIOBase):
         return len(data)
 
 
+def test_an_empty_tar_is_one():
+    assert names(io.BytesIO(bytes(10240))) == []
+
+
 def names(stream):
     return [(member.name, member.read()) for member in read_members(inflate(stream), "x")]
 

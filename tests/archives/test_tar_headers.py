@@ -131,6 +131,7 @@ def with_sum(block):
         extended(b"x", record("size", "\uff11")),
         extended(b"g", record("path", "of/all")),
         extended(b"g", record("size", "7")),
+        extended(b"g", record("linkpath", "of/all")),
         whole(type=b"x", size=2**17) + bytes(2**17) + whole(),
         whole(type=b"L", size=2**17) + bytes(2**17) + whole(),
         extended(b"L", b"x")[:-512] * 9 + whole(),

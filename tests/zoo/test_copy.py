@@ -90,7 +90,8 @@ def test_selection(tree):
     assert list(map(str, one)) == [f"{EXPERIMENT}/0.5/77"]
     renamed = Path(shutil.move(tree / EXPERIMENT, tree / "unpacked"))
     assert {key.experiment for key in chosen(renamed, experiment=EXPERIMENT)} == {EXPERIMENT}
-    for source, options in [(tree / "absent", {}), (tree, {"runs": [9]}), (renamed / "0.7" / "3", {})]:
+    wrong = [(tree / "absent", {}), (tree, {"runs": [9]}), (tree, {"experiment": "other"}), (renamed / "0.7" / "3", {})]
+    for source, options in wrong:
         with pytest.raises(ZooError):
             chosen(source, **options)
 
@@ -126,6 +127,16 @@ def test_runs_in_the_zoo_are_skipped_unless_overwritten(tree, tmp_path):
     assert not any(result.skipped for result in export(tree, zoo, overwrite=True))
     assert model.read_bytes() == whole
     assert [path.name for path in sorted((zoo / EXPERIMENT / "0.7").iterdir())] == list("012345")
+
+
+def test_a_run_that_another_writer_was_quicker_with_counts_as_skipped(tree, tmp_path):
+    class Late(FolderZoo):
+        def missing(self, keys, model=True):
+            return list(keys)
+
+    export(tree, tmp_path, runs=[0])
+    outcomes = copy_runs(tree, Late(tmp_path), [f"{EXPERIMENT}/0.7/{run}" for run in (0, 1)])
+    assert {outcome.key.run: outcome.skipped for outcome in outcomes} == {0: True, 1: False}
 
 
 def checkpoint(tree, run, suffix="index"):

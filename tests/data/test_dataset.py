@@ -126,6 +126,14 @@ def test_rows_in_another_order_are_found_by_published_index():
             dataset.image("test", none)
 
 
+def test_a_picture_is_black_and_white_beyond_what_is_divided_to_0_and_1():
+    values = torch.tensor([-3.0, 0.0, 4.0, 8.0, 9.0, 300.0])[:, None, None, None]
+    dataset = ArrayDataset("part", *2 * [as_stored(values, torch.zeros(6, dtype=torch.int64))], 1, 8.0)
+    pictures = [dataset.picture("train", index) for index in range(6)]
+    assert [picture.item() for picture in pictures] == [0, 0, 128, 255, 255, 255]
+    assert {picture.dtype for picture in pictures} == {np.dtype(np.uint8)}
+
+
 def test_a_digest_tells_images_labels_and_scale():
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (5, 1, 3, 3), generator=random, dtype=torch.uint8)

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from heldout_torch.data import load_dataset, load_imagenet_image, views
 from heldout_torch.data.dataset import check_complete
 from heldout_torch.data.imagenet import ImageNet
 from heldout_torch.data.reencoded import reencode
+from heldout_torch.data.transforms import preprocess_crop
 from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from tests.data.photographs import KINDS, make_jpegs
@@ -298,6 +300,9 @@ def test_a_split_is_a_data_set_of_torch_that_decodes(folder):
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(rows, [5, 0]), num_workers=1)
     assert torch.equal(next(iter(loader))[0][0], image)
     assert torch.equal(dataset.image("train", torch.tensor(5)), image)
+    picture = dataset.picture("train", 5)
+    assert (picture.dtype, picture.shape) == (np.uint8, (3, *2 * [int(0.875 * min(Image.open(path).size))]))
+    assert torch.equal(preprocess_crop(picture.transpose(1, 2, 0)), image)
     for index in (-1, 24, "5", 5.0, None):
         with pytest.raises(DataError, match=r"no image of example|expected a published index, an integer"):
             dataset.image("train", index)

@@ -35,6 +35,7 @@ def test_depth_counts_the_convolutions_and_the_last_layer(name, convolutions, wi
     layers = [key for key, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)]
     assert len([key for key in layers if "projection" not in key]) == convolutions
     assert len([key for key in layers if "projection" in key]) == 4
+    assert all(module.bias is None for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     features = model.eval().forward_features(torch.rand(2, 3, 32, 32))
     assert features.shape == (2, width)
     assert model.fc(features).shape == (2, 100)

@@ -184,6 +184,6 @@ def test_a_fraction_is_anything_like_a_float():
     scores = np.arange(10)
     for fraction in (0.5, "0.5", np.float32(0.5), torch.tensor(0.5)):
         assert keep_indices(scores, fraction).tolist() == [5, 6, 7, 8, 9]
-    for fraction in (None, "half", [0.5, 0.6], 1.5, float("nan")):
+    for fraction in (None, "half", [0.5, 0.6], 1.5, float("nan"), True, np.True_, torch.tensor(True)):
         with pytest.raises(DataError, match="fraction is"):
             keep_indices(scores, fraction)

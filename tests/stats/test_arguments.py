@@ -90,6 +90,9 @@ def test_what_counts_right_runs_asks_for_a_run_table():
     for call in (*calls, lambda table: pair_p_values(table, [0], [0]), lambda table: pair_interval(table, [0], [0])):
         with pytest.raises(DataError, match="OutputTable: expected a RunTable"):
             call(OUTPUTS)
+    with pytest.raises(DataError, match="intervals need counts of correct runs, which outputs do not have"):
+        classwise_influence(OUTPUTS, np.zeros(10, int), np.zeros(6, int), level=0.9)
+    assert len(list(classwise_influence(OUTPUTS, np.zeros(10, int), np.zeros(6, int)))) == 1
     for call in (lambda table: lds(np.zeros((6, 10)), table), datamodels):
         with pytest.raises(DataError, match="RunTable: expected an OutputTable"):
             call(BITS)

@@ -1,6 +1,6 @@
 """Estimates against the published formulas, computed by hand; on the CPU, and on CUDA where there is one.
 
-Also of stats/classwise.py, stats/counting/axis.py, stats/selection.py.
+Also of stats/counting/axis.py, stats/selection.py.
 """
 
 import numpy as np

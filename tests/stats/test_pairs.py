@@ -1,6 +1,6 @@
 """Selected pairs and top influences equal what the full matrix gives; on the CPU, and on CUDA where there is one.
 
-Also of stats/counting/sweep_cpu.py.
+Also of stats/classwise.py, stats/counting/sweep_cpu.py.
 """
 
 import threading

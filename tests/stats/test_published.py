@@ -3,6 +3,7 @@
 Also of stats/published_files.py, stats/published_list.py, storage/digests.py.
 """
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from heldout_torch.stats import (
     list_published,
     load_published,
 )
-from tests.helpers.published import INFLUENCE, M, N
+from tests.helpers.published import INFLUENCE, M, N, published_list
 
 NAMES = [
     "cifar10-cscores", "cifar100-cscores", "imagenet-cscores", "mnist-cscores", "cifar100-memorization",
@@ -92,6 +93,44 @@ def test_influence_is_about_the_same_examples_in_either_order(published_server, 
     np.testing.assert_array_equal(
         pairs.train_index, published_files[1]["cifar100_high_infl_pairs_infl0.15_mem0.25.npz"]["tr_idx"]
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("labels", "its labels differ from those of imagenet_index.npz"),
+        ("names", "has no score of .* and 0 other files"),
+    ],
+)
+def test_scores_of_other_images_than_those_of_the_index_are_refused(
+    published_server, published_files, tmp_path, change, message
+):
+    folder = shutil.copytree(published_files[0], tmp_path / "changed")
+    arrays = dict(published_files[1]["imagenet-cscores-with-filename.npz"])
+    if change == "labels":
+        arrays["labels"] = np.roll(arrays["labels"], 1)
+    else:
+        arrays = {name: array[1:] for name, array in arrays.items()}
+    np.savez(folder / "imagenet-cscores-with-filename.npz", **arrays)
+    (tmp_path / "list.toml").write_text(published_list(folder, published_server.url))
+    with pytest.raises(DataError, match=message):
+        load_published("imagenet-cscores", folder=folder)
+
+
+def test_a_list_of_one_s_own_may_say_that_files_are_in_published_order(published_server, published_files, tmp_path):
+    named = (tmp_path / "list.toml").read_text()
+    (tmp_path / "list.toml").write_text(named.replace('order = "original"', 'order = "published"'))
+    arrays = published_files[1]["cifar100_high_infl_pairs_infl0.15_mem0.25.npz"]
+    pairs = load_published("cifar100-pairs", "original")
+    np.testing.assert_array_equal(pairs.train_index, tfds_order("train", 50_000)[arrays["tr_idx"]])
+    np.testing.assert_array_equal(pairs.test_index, tfds_order("test", 10_000)[arrays["tt_idx"]])
+    influence = load_published("cifar100-influence", "original")
+    arrays = published_files[1]["cifar100_infl_matrix.npz"]
+    np.testing.assert_array_equal(influence.memorization[tfds_order("train", N)], arrays["tr_mem"])
+    for one in influence.classes:
+        stored = arrays[f"tr_classidx_{one.label}"]
+        assert one.train_index.tolist() == sorted(tfds_order("train", N)[stored])
+        assert (influence.labels_test[one.test_index] == one.label).all()
 
 
 def test_imagenet_s_files_are_read_with_names_as_python_objects(published_server, published_files):
@@ -208,6 +247,10 @@ def test_concurrent_callers_fetch_once(published_server):
 
 
 def test_errors_name_what_there_is(published_server, tmp_path):
+    named = (tmp_path / "list.toml").read_text()
+    (tmp_path / "list.toml").write_text(named.replace(f'url = "{published_server.url}/mnist-cscores.npy"', ""))
+    with pytest.raises(ZooError, match=r"mnist-cscores\.npy: no address is known for it; name a folder that has it"):
+        load_published("mnist-cscores")
     with pytest.raises(DataError, match="did you mean 'cifar10-cscores'"):
         load_published("cifar10-cscore")
     with pytest.raises(DataError, match="order is 'mine'"):

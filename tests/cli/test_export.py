@@ -29,6 +29,13 @@ def test_the_verb_does_the_same_and_skips_what_is_there(tree, tmp_path, capsys):
     assert "skipped 3" in output
 
 
+def test_a_seek_index_is_of_an_archive_that_is_read_from_its_beginning(tree, tmp_path, capsys):
+    words = ["export", str(tree), "--zoo", str(tmp_path / "zoo"), "--index", str(tmp_path / "x.seek")]
+    assert main(words) == 1
+    assert "is not an archive that is read from its beginning, --index has no use there" in capsys.readouterr().err
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_one_run_directory_needs_its_name(tree, tmp_path, capsys):
     source, zoo = str(tree / EXPERIMENT / "0.7" / "3"), str(tmp_path / "zoo")
     assert main(["export", source, "--zoo", zoo]) == 1

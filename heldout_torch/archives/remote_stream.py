@@ -152,7 +152,8 @@ class HttpStream(io.RawIOBase):
         """Fill a buffer with what comes next, and return how much that was."""
         while True:
             try:
-                data = self._receive(self._answer, len(buffer))
+                left = len(buffer) if self.size is None else min(len(buffer), self.size - self._position)
+                data = self._receive(self._answer, left)
                 if data or self._position == self.size or self.size is None:
                     break
                 reason = "the connection was closed"
@@ -219,13 +220,15 @@ class HttpStream(io.RawIOBase):
             raise ZooError(
                 f"{self._url}: the server compresses what it sends, so reading cannot continue after a break"
             )
+        if answer.status == 206 and found is None:
+            raise ZooError(f"{self._url}: the server does not say which bytes it sends")
         if self._known and (size, etag) != (self.size, self.etag):
             raise ZooError(
                 f"{self._url}: is another file than before (it had {self.size} bytes and ETag {self.etag}, "
                 f"now {size} and {etag}); start again"
             )
         self.size, self.etag, self._known = size, etag, True
-        at = (int(found[1]) if found else 0) if answer.status == 206 else 0
+        at = int(found[1]) if found and answer.status == 206 else 0
         if at > self._position:
             raise ZooError(f"{self._url}: the server sends bytes that were not asked for")
         self._waited, self._came = 0.0, 0

@@ -20,7 +20,8 @@ _HOPELESS = (ValueError, TypeError, NotImplementedError, PermissionError, IsADir
 # Of packages that may not be installed: botocore's, aiohttp's.
 _HOPELESS_NAMES = {
     "NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound", "NoRegionError",
-    "InvalidRegionError", "ClientConnectorCertificateError", "InvalidURL",
+    "InvalidRegionError", "ClientConnectorCertificateError", "InvalidURL", "NonHttpUrlRedirectClientError",
+    "TooManyRedirects",
 }  # fmt: skip
 _HINTS = {
     "s3": "for a public bucket, set FSSPEC_S3_ANON=true",
@@ -81,8 +82,8 @@ def status_of(error: BaseException) -> int | None:
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
     for owner, name in ((response, "status_code"), (error, "status"), (error, "code")):  # httpx's, aiohttp's, gcsfs's
         number = getattr(owner, name, None)
-        if isinstance(number, int) and 100 <= number < 600:
-            return number
+        if isinstance(number, int):  # aiohttp's `code` is deprecated
+            return number if 100 <= number < 600 else None
     return None
 
 
@@ -118,7 +119,7 @@ def _reason(error: Exception, status: int | None) -> str:
 def _asked_wait(error: Exception) -> float:
     """Return how many seconds a server asks to wait, 0 if it does not."""
     headers = getattr(error, "headers", None) or getattr(_response(error), "headers", None) or {}
-    asked = re.fullmatch(r"\s*(\d{1,9})(\.\d*)?\s*", str(headers.get("Retry-After", "")))
+    asked = re.fullmatch(r"\s*(\d{1,18})(\.\d*)?\s*", str(headers.get("Retry-After", "")))
     if asked is None:  # the Hub's; r: requests that are left, t: seconds until there are more
         limits = str(headers.get("RateLimit", ""))
         asked = re.search(r"\bt=(\d{1,9})", limits) if re.search(r"\br=0\b", limits) else None

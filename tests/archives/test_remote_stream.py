@@ -89,6 +89,19 @@ def test_an_archive_that_changes_on_the_way_is_an_error(step, line):
         read(Script(DATA, {"cut": 500_000}, step))
 
 
+def test_a_range_that_the_server_does_not_name_is_not_taken_for_the_beginning():
+    """The first of its bytes were skipped, as of a whole file, and the others given for those that were asked for."""
+    with serving(Script(DATA, {"silent": True})) as url, pytest.raises(ZooError, match="does not say which bytes"):
+        HttpStream(url, start=1000).readall()
+
+
+def test_a_file_ends_where_the_server_says():
+    """It was read on, and then asked for seven times."""
+    script = Script(DATA, {"total": 1_000_000})
+    assert read(script) == DATA[:1_000_000]
+    assert len(script.asked) == 1
+
+
 def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
     import fsspec
 

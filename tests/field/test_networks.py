@@ -173,6 +173,19 @@ def test_what_is_refused_is_asked_for_once(serve, status):
     assert ("access is refused" in line) == (status in (401, 403))
 
 
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://host/x"])
+def test_a_way_to_what_is_no_web_server_is_not_tried_again(serve, where):
+    server = serve(answer(b"", 302, Location=where))
+    refused(lambda: read_file(server.url), f"cannot be used .*{where}")
+    assert len(server.asked) == 1
+
+
+def test_a_way_in_circles_is_gone_once(serve):
+    server = serve(answer(b"", 302, Location="/zoo/file"))
+    refused(lambda: read_file(server.url), "cannot be used")
+    assert len(server.asked) < 20
+
+
 @pytest.mark.parametrize("status", [404, 410])
 def test_what_is_not_there_is_asked_for_once(serve, status):
     server = serve(answer(b"", status))
@@ -196,9 +209,10 @@ def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch, caplog):
     ]
 
 
-def test_a_server_that_asks_for_hours_is_not_waited_for(serve):
-    server = serve(answer(b"", 429, Retry_After="99999"))
-    refused(lambda: read_file(server.url), "429.*, and asks to wait 99999 seconds; call again later")
+@pytest.mark.parametrize("asked", ["99999", "99999999999999"])
+def test_a_server_that_asks_for_hours_is_not_waited_for(serve, asked):
+    server = serve(answer(b"", 429, Retry_After=asked))
+    refused(lambda: read_file(server.url), f"429.*, and asks to wait {asked} s; call again later")
     assert len(server.asked) == 1
 
 

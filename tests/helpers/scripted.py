@@ -16,7 +16,8 @@ class Script:
     Attributes:
         data: What it serves.
         steps: `status` (refuse), `headers` (more of them), `cut` (close after so many bytes), `stall` (send nothing
-            for so many seconds, then cut), `etag`, `total`, `shift` (lie about version, size, first byte).
+            for so many seconds, then cut), `etag`, `total`, `shift` (lie about version, size, first byte), `silent` (do
+            not say which bytes come).
         asked: By request, its first byte and the encoding that it takes.
         sent: Bytes of bodies.
         ranges: Whether it answers range requests.
@@ -60,7 +61,7 @@ def serving(script: Script) -> Iterator[str]:
                 self.end_headers()
                 return
             self.send_response(206 if script.ranges else 200)
-            if script.ranges:
+            if script.ranges and not step.get("silent"):
                 total = step.get("total", len(script.data))
                 self.send_header(
                     "Content-Range", f"bytes {start + step.get('shift', 0)}-{len(script.data) - 1}/{total}"

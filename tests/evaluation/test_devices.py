@@ -75,6 +75,13 @@ def test_less_memory_means_smaller_batches(device, memory):
     assert max(memory.asked) <= 20
 
 
+@on_cuda
+def test_a_smaller_batch_is_not_filled_up_as_the_larger_one_was(device, memory):
+    memory.limit = 40
+    evaluate(memory(), DIGITS, "test", device=device, batch_size=150)
+    assert memory.asked.count(37) == 360 // 37
+
+
 def test_memory_that_suffices_for_no_image_is_one_line(memory):
     with pytest.raises(DeviceError, match=r"^cpu failed \(CUDA out of memory. Tried to allocate 2.00 GiB\)$"):
         evaluate(memory(), DIGITS, "test")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -111,6 +112,25 @@ def test_a_run_is_written_while_the_next_is_trained(tmp_path, device, experiment
     if experiment is CONVOLUTIONS and torch.cuda.get_device_name() == PRETENDED:
         for run in some.runs:
             assert all(torch.equal(tensor, alone[run][name]) for name, tensor in beside[run].items())
+
+
+@on_cuda
+def test_a_gpu_trains_one_batch_of_runs_at_a_time(tmp_path, device):
+    """Though two are under way: a second one would change the settings of the first."""
+    both, met = threading.Barrier(2), []
+
+    class Meeting(ArrayDataset):
+        def training_batches(self, *arguments):
+            with suppress(threading.BrokenBarrierError):
+                both.wait(1)
+                met.append(1)
+            return super().training_batches(*arguments)
+
+    digits = load_digits()
+    dataset = Meeting(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
+    some = work(2, DIGITS, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100))
+    assert len(list(train_runs(some, dataset, tmp_path, device, 1))) == 2
+    assert met == []
 
 
 def test_memorization_finds_changed_labels(tmp_path):

@@ -17,6 +17,7 @@ from heldout_torch.stats import (
     consistency_scores,
     find_facts,
     influence_pairs,
+    load_classwise,
     load_pairs,
     load_scores,
     memorization,
@@ -26,7 +27,7 @@ from heldout_torch.stats import (
     write_pairs,
     write_scores,
 )
-from heldout_torch.stats.summary import check_examples, class_for_file
+from heldout_torch.stats.summary import check_examples, class_for_file, write_classwise
 from tests.stats.reference import random_runs
 
 N, M = 60, 30
@@ -123,6 +124,19 @@ def test_class_matrices_are_sorted_by_original_index(table, examples):
                 )
                 for matrix in ("influence", "low", "high"):
                     np.testing.assert_array_equal(getattr(other, matrix)[row, column], getattr(one, matrix)[i, j])
+
+
+def test_files_of_class_matrices_are_in_one_order_throughout(tmp_path, table, examples):
+    train, test = examples
+    scores, labels = memorization_scores(table, train), (train.labels, test.labels)
+    for known, order in (((train, test), "original"), ((train, replace(test, original_index=None)), "published")):
+        write_classwise(tmp_path / "classes.npz", classwise_influence(table, *labels), scores, *known)
+        loaded = load_classwise(tmp_path / "classes.npz")
+        assert loaded.order == order
+        rows = [facts.original_index if order == "original" else slice(None) for facts in examples]
+        np.testing.assert_array_equal(loaded.memorization[rows[0]], scores.scores)
+        np.testing.assert_array_equal(loaded.labels_train[rows[0]], train.labels)
+        np.testing.assert_array_equal(loaded.labels_test[rows[1]], test.labels)
 
 
 def test_results_are_data_frames_and_short_in_words(table, examples):

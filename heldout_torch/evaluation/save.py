@@ -159,22 +159,22 @@ def check_all_outputs(
     """Check, before long work, that `start_all_outputs` will take what is there; nothing is written.
 
     Raises:
-        DataError: If the zoo is not a folder, or has outputs of other runs, examples or data.
+        DataError: If the zoo is not a folder, or has outputs on other examples or data.
     """
     check_folder(out)
-    for folder, names in _rows(out, keys):
+    for folder, _ in _rows(out, keys):
         if folder.exists():
-            check_outputs(folder, names, len(dataset.labels("train")), len(dataset.labels("test")), made_of)
+            check_outputs(folder, len(dataset.labels("train")), len(dataset.labels("test")), made_of)
 
 
 def start_all_outputs(
     out: WritableZoo, keys: Sequence[RunKey], dataset: Dataset, made_of: Mapping[str, object]
 ) -> set[RunKey]:
-    """Make the folders that `save_runs` fills with outputs, unless they are there.
+    """Make the folders that `save_runs` fills with outputs; those that are there get rows for more runs.
 
     Args:
         out: Zoo to write into.
-        keys: All runs that will have a row, of whatever experiments and ratios.
+        keys: Runs that will have a row, of whatever experiments and ratios.
         dataset: Their data set.
         made_of: As in `stats.output_files.start_outputs`.
 
@@ -182,7 +182,7 @@ def start_all_outputs(
         The runs whose rows are filled in already.
 
     Raises:
-        DataError: If the zoo is not a folder, has outputs of other runs, examples or data, or cannot be written.
+        DataError: If the zoo is not a folder, has outputs on other examples or data, or cannot be written.
     """
     check_folder(out)
     filled: set[str] = set()

@@ -10,18 +10,21 @@ what all rows have in common, such as the digest of the data set.
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from heldout_torch.errors import DataError, counted, one_line
+from heldout_torch.errors import DataError, counted, one_line, warn
 from heldout_torch.stats.table_files import MAX_KEYS, folders_with
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.kinds import kind_of
+from heldout_torch.storage.locks import locked
 from heldout_torch.storage.npz import map_npy
+from heldout_torch.zoo.keys import RunKey
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
@@ -51,49 +54,51 @@ class Layout(NamedTuple):
 def start_outputs(
     folder: Path, keys: Sequence[str], train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
 ) -> None:
-    """Make a folder of outputs with empty rows, unless it is there; several processes may do it at once.
+    """Make a folder of outputs with empty rows, or give one that is there rows for more runs.
+
+    Several processes may do it at once, also while rows are filled in.
 
     Args:
         folder: Where; folders on the way are made. Rows not filled in take no space on most disks.
-        keys: All runs that will have a row.
+        keys: Runs that will have a row; those that have one keep it.
         train_examples: Size of the whole training set, n.
         test_examples: Size of the test set, m.
         made_of: What all rows have in common, as JSON holds it.
 
     Raises:
-        DataError: If there are outputs of other runs, of other examples or made of something else, or it cannot be
-            written.
+        DataError: If there are outputs of other examples or made of something else, or it cannot be written.
     """
     layout = Layout(tuple(keys), train_examples, test_examples, dict(made_of or {}))
     try:
         if not folder.is_dir():
             remove_stale(folder.parent)
             with new_folder(folder) as temporary:
-                for name, (dtype, shape) in layout.arrays.items():
-                    _write_empty(temporary / f"{name}.npy", dtype, shape)
-                record = {"format_version": FORMAT_VERSION, **layout._asdict()}
-                write_plainly(temporary / RECORD, json.dumps(record).encode())
+                _write_folder(temporary, layout)
+        check_outputs(folder, *layout[1:])
+        if not set(keys).issubset(_read_layout(folder).keys):
+            with _alone(folder):
+                _add_rows(folder, keys)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
-    check_outputs(folder, *layout)
 
 
 def check_outputs(
-    folder: Path, keys: Sequence[str], train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
+    folder: Path, train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
 ) -> None:
-    """Check that a folder of outputs, which is there, is what `start_outputs` would make of the same arguments.
+    """Check that a folder of outputs, which is there, takes those that `start_outputs` would be given.
 
     Raises:
-        DataError: If there are outputs of other runs, of other examples or made of something else, or none.
+        DataError: If there are outputs of other examples or made of something else, or none.
     """
-    layout, found = Layout(tuple(keys), train_examples, test_examples, dict(made_of or {})), _read_layout(folder)
-    if found[:3] != layout[:3]:
+    found = _read_layout(folder)
+    if (found.train_examples, found.test_examples) != (train_examples, test_examples):
         raise DataError(
-            f"{folder}: has rows for {_sizes(found)}, not for {_sizes(layout)}; select the same runs, or {_ELSEWHERE}"
+            f"{folder}: has outputs on {found.train_examples} training and {found.test_examples} test examples, not on "
+            f"{train_examples} and {test_examples}; {_ELSEWHERE}"
         )
-    if found.made_of != layout.made_of:
+    if found.made_of != dict(made_of or {}):
         raise DataError(
-            f"{folder}: has outputs made with {found.made_of}, not {layout.made_of}; remove it, or {_ELSEWHERE}"
+            f"{folder}: has outputs made with {found.made_of}, not {dict(made_of or {})}; remove it, or {_ELSEWHERE}"
         )
 
 
@@ -112,33 +117,11 @@ def write_outputs(
     Raises:
         DataError: If the folder has no such row, or cannot be written.
     """
-    layout = _read_layout(folder)
-    if key not in layout.keys:
-        raise DataError(f"{folder}: has no row for run {key}, only for {_sizes(layout)}")
-    row = layout.keys.index(key)
-    steps = (
-        ("filled", np.False_),
-        ("margins_train", margins_train),
-        ("margins_test", margins_test),
-        ("masks", np.packbits(trained_on, bitorder="little")),
-        ("filled", np.True_),
-    )
-    for name, values in steps:
-        dtype, shape = layout.arrays[name]
-        line = np.ascontiguousarray(values, dtype)
-        path = folder / f"{name}.npy"
-        array = map_npy(path)
-        if array.dtype != dtype or array.shape != shape or line.size * len(layout.keys) != array.size:
-            raise DataError(f"{folder}/{name}.npy: is {array.dtype} {array.shape}, run {key} has a row of {line.size}")
-        try:
-            # Through the file, not the map: on network file systems only so do neighbouring rows of others stay whole.
-            with open(path, "r+b") as file:
-                file.seek(row * line.nbytes - array.nbytes, os.SEEK_END)
-                file.write(line.tobytes())
-                file.flush()
-                posix.sync_file(file.fileno())
-        except OSError as error:
-            raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+    try:
+        with _alone(folder):
+            _write_row(folder, key, trained_on, margins_train, margins_test)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 
 
 def filled_rows(folder: Path) -> set[str]:
@@ -167,6 +150,70 @@ def open_outputs(folder: Path) -> tuple[Layout, dict[str, np.ndarray]]:
             found = f"{arrays[name].dtype} {arrays[name].shape}"
             raise DataError(f"{folder}/{name}.npy: is {found}, expected {dtype} {shape}; evaluate again")
     return layout, arrays
+
+
+def _write_row(
+    folder: Path, key: str, trained_on: np.ndarray, margins_train: np.ndarray, margins_test: np.ndarray
+) -> None:
+    layout = _read_layout(folder)
+    if key not in layout.keys:
+        raise DataError(f"{folder}: has no row for run {key}, only for {_sizes(layout)}")
+    row = layout.keys.index(key)
+    steps = (
+        ("filled", np.False_),
+        ("margins_train", margins_train),
+        ("margins_test", margins_test),
+        ("masks", np.packbits(trained_on, bitorder="little")),
+        ("filled", np.True_),
+    )
+    for name, values in steps:
+        dtype, shape = layout.arrays[name]
+        line = np.ascontiguousarray(values, dtype)
+        path = folder / f"{name}.npy"
+        array = map_npy(path)
+        if array.dtype != dtype or array.shape != shape or line.size * len(layout.keys) != array.size:
+            raise DataError(f"{folder}/{name}.npy: is {array.dtype} {array.shape}, run {key} has a row of {line.size}")
+        # Through the file, not the map: on network file systems only so do neighbouring rows of others stay whole.
+        with open(path, "r+b") as file:
+            file.seek(row * line.nbytes - array.nbytes, os.SEEK_END)
+            file.write(line.tobytes())
+            file.flush()
+            posix.sync_file(file.fileno())
+
+
+def _add_rows(folder: Path, keys: Sequence[str]) -> None:
+    """Put a folder with rows for more runs in the place of one, which nobody else writes into meanwhile.
+
+    Who has the arrays of the old one mapped keeps them. Rows are in the order of runs, so that it does not matter
+    which were there first.
+    """
+    layout, arrays = open_outputs(folder)
+    names = tuple(sorted({*layout.keys, *keys}, key=RunKey.parse))
+    grown = layout._replace(keys=names)
+    filled = np.flatnonzero(arrays["filled"])
+    rows = {name: row for row, name in enumerate(names)}
+    with new_folder(folder, overwrite=True) as temporary:
+        _write_folder(temporary, grown)
+        for name, array in arrays.items():
+            with open(temporary / f"{name}.npy", "r+b") as file:
+                start = file.seek(0, os.SEEK_END) - len(names) * array[:1].nbytes
+                for row in filled:  # one by one: those not filled in still take no space
+                    file.seek(start + rows[layout.keys[row]] * array[:1].nbytes)
+                    file.write(array[row].tobytes())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from writing into a folder of outputs, or putting another one in its place."""
+    with locked(folder.with_name(f".{folder.name}.lock"), warn):
+        yield
+
+
+def _write_folder(temporary: Path, layout: Layout) -> None:
+    for name, (dtype, shape) in layout.arrays.items():
+        _write_empty(temporary / f"{name}.npy", dtype, shape)
+    record = {"format_version": FORMAT_VERSION, **layout._asdict()}
+    write_plainly(temporary / RECORD, json.dumps(record).encode())
 
 
 def _write_empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:

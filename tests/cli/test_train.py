@@ -350,13 +350,29 @@ def test_outputs_are_saved_with_the_runs_and_what_lacks_them_gets_them(tmp_path,
     assert not fsspec.filesystem("memory").find("/bucket/zoo")  # nothing was trained in vain
 
 
-def test_outputs_of_other_runs_are_refused_before_training_and_can_be_written_elsewhere(tmp_path, quick, capsys):
+def test_outputs_of_more_runs_are_added_to_those_that_are_there(tmp_path, quick, capsys):
+    zoo = tmp_path / "zoo"
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="2-3")) == 0
+    before = OutputTable.load(zoo / "digits-mlp" / "0.7" / "outputs")
+    capsys.readouterr()
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="0-3")) == 0
+    assert "wrote outputs of 2 runs" in (said := capsys.readouterr().out)
+    assert "skipped 2 already there" in said.splitlines()[-1]
+    table = OutputTable.load(zoo / "digits-mlp" / "0.7" / "outputs")
+    assert table.keys == tuple(f"digits-mlp/0.7/{run}" for run in range(4))
+    np.testing.assert_array_equal(table.margins_train[2:], before.margins_train)  # the old rows, still open
+    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="1")) == 0  # those of fewer runs stay
+    assert OutputTable.load(zoo / "digits-mlp" / "0.7" / "outputs").keys == table.keys
+
+
+def test_outputs_made_otherwise_are_refused_before_training_and_can_be_written_elsewhere(tmp_path, quick, capsys):
     zoo, other = tmp_path / "zoo", tmp_path / "other"
-    assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="0-1")) == 0
+    assert main(words(zoo, "--recipe", quick, runs="0-1")) == 0
+    assert main(["evaluate", str(zoo), "--out", str(zoo), "--save", "outputs", "--flips"]) == 0
     capsys.readouterr()
     assert main(words(zoo, "--recipe", quick, "--save", "outputs", runs="0-2")) == 1
     said = capsys.readouterr().err
-    assert "has rows for 2 runs" in said
+    assert "has outputs made with" in said
     advice = "`heldout evaluate ZOO --out OTHER --save outputs`, and train without --save"
     assert said.endswith(f"{advice}\n")
     assert len(list_runs(zoo)) == 2  # the third was not trained in vain

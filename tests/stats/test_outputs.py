@@ -3,6 +3,8 @@
 Also of stats/mean_differences.py, stats/output_files.py, stats/tables.py.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
@@ -273,19 +275,53 @@ def test_what_cannot_be_estimated_is_refused(table):
         table.select_runs([1, 1])
 
 
-def test_a_folder_of_other_runs_is_not_written_into(tmp_path, arrays):
+def test_a_folder_of_other_examples_is_not_written_into(tmp_path, arrays):
     masks, train, test = arrays
     write_folder(tmp_path / "outputs", *arrays, [0])
     start_outputs(tmp_path / "outputs", [f"e/0.6/{run}" for run in range(RUNS)], N, M)
     assert filled_rows(tmp_path / "outputs") == {"e/0.6/0"}
-    for keys, n, m in ((["e/0.6/0"], N, M), ([f"e/0.6/{run}" for run in range(RUNS)], N + 1, M)):
-        with pytest.raises(DataError, match=", not for "):
-            start_outputs(tmp_path / "outputs", keys, n, m)
+    for n, m in ((N + 1, M), (N, M + 1)):
+        with pytest.raises(DataError, match=f"training and 9 test examples, not on {n} and {m}; write them elsewhere"):
+            start_outputs(tmp_path / "outputs", [f"e/0.6/{run}" for run in range(RUNS)], n, m)
     with pytest.raises(DataError, match="no row for run e/0"):
         write_outputs(tmp_path / "outputs", "e/0.7/0", masks[0], train[0], test[0])
     with pytest.raises(DataError, match="row of 20"):
         write_outputs(tmp_path / "outputs", "e/0.6/1", masks[0], train[0][:-1], test[0])
     assert filled_rows(tmp_path / "outputs") == {"e/0.6/0"}
+
+
+def test_a_folder_gets_rows_for_more_runs(tmp_path, arrays):
+    masks, train, test = arrays
+    folder, keys = tmp_path / "outputs", [f"e/0.6/{run}" for run in range(RUNS)]
+    for some in (keys[10:12], keys[11:20], keys[3:4], keys[11:12]):  # that are there in part, or all; before and after
+        start_outputs(folder, some, N, M)
+        for key in some[:-1] or some:
+            row = keys.index(key)
+            write_outputs(folder, key, masks[row], train[row], test[row])
+    table = OutputTable.load(folder)
+    there = [3, *range(10, 19)]  # in the order of runs; run 11 was filled in when it was there already
+    assert table.keys == tuple(keys[row] for row in there)
+    np.testing.assert_array_equal(table.mask(), masks[there])
+    np.testing.assert_array_equal(table.margins_train, train[there])
+    np.testing.assert_array_equal(table.margins_test, test[there])
+    with pytest.raises(DataError, match="has outputs made with"):
+        start_outputs(folder, keys, N, M, {"flips": True})
+    assert OutputTable.load(folder).keys == table.keys
+
+
+def test_rows_that_others_fill_in_meanwhile_are_kept(tmp_path, arrays):
+    masks, train, test = arrays
+    folder, keys = tmp_path / "outputs", [f"e/0.6/{run}" for run in range(RUNS)]
+
+    def fill(row):  # as a process that was told of one run does
+        start_outputs(folder, [keys[row]], N, M)
+        write_outputs(folder, keys[row], masks[row], train[row], test[row])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fill, range(RUNS)))
+    table = OutputTable.load(folder)
+    assert table.keys == tuple(keys)
+    np.testing.assert_array_equal(table.margins_train, train)
 
 
 def test_damaged_folders_are_told(tmp_path, arrays):

@@ -5,6 +5,7 @@ Only a user can name them, on the command line or in a program: never an environ
 
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from heldout_torch.errors import HeldoutError, one_line
 
@@ -30,8 +31,11 @@ def load_plugins(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except Exception as error:  # a module may raise anything
             line = one_line(error)
-            missing = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
-            hint = "; is its folder in PYTHONPATH?" if missing else ""
+            first, hint = name.partition(".")[0], ""
+            if isinstance(error, ModuleNotFoundError) and error.name == first:
+                hint = "; is its folder in PYTHONPATH?"
+                if Path(f"{first}.py").is_file() or Path(first).is_dir():
+                    hint = f"; {first} is in this folder: `export PYTHONPATH=.` lets Python find it"
             raise HeldoutError(f"plugin {name} cannot be imported: {type(error).__name__}: {line}{hint}") from error
         if name not in LOADED:
             LOADED.append(name)

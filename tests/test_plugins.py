@@ -34,6 +34,14 @@ def test_a_module_registers_things_and_is_remembered_once(tmp_path):
     assert loaded_plugins() == ("plug_in",)
 
 
+def test_a_module_beside_which_one_works_is_told_how_it_is_found(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "plug_here.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(HeldoutError, match=r"plug_here is in this folder: `export PYTHONPATH=\.` lets Python find it"):
+        load_plugins(["plug_here"])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -17,7 +17,7 @@ from heldout_torch.storage.progress import set_quiet
 # Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
 VERBS = {
     "archive": "make the seek index of an archive, or look at its beginning",
-    "zoo": "list, check, fetch and publish a zoo, and write its manifest",
+    "zoo": "list, check, pull and push (publish) the runs of a zoo, and write its manifest",
     "export": "convert TensorFlow runs to safetensors",
     "declare": "write the TOML file of an experiment of your own",
     "train": "train new runs",

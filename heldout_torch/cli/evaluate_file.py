@@ -37,7 +37,10 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="options of the architecture, such as '{\"num_classes\": 10}'",
     )
-    own.add_argument("--dataset", metavar="NAME", help="such as cifar10, default: that of --experiment")
+    own.add_argument(
+        "--dataset", metavar="NAME",
+        help="such as cifar10, default: that of --experiment, else the name of the --data file",
+    )  # fmt: skip
 
 
 def evaluate_file(arguments: argparse.Namespace) -> int:
@@ -48,10 +51,11 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     """
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)
-    name = arguments.dataset or (experiment and experiment.dataset)
+    data = arguments.data.stem if arguments.data and arguments.data.suffix.lower() == ".npz" else None  # as declared
+    name = arguments.dataset or (experiment.dataset if experiment else data)
     source, out = local_path(arguments.source), check_file(arguments.out, [".npz"])
     if not architecture or not name or arguments.subset is None:
-        raise DataError(f"{source}: give --subset, and --experiment or --architecture and --dataset")
+        raise DataError(f"{source}: give --subset, and --experiment (a name or a file) or --architecture and --dataset")
     if arguments.save:
         raise DataError(
             "--save outputs needs the runs of a zoo; for networks in files, make a table by OutputTable.from_arrays "

@@ -10,6 +10,7 @@ from heldout_torch.cluster import Cluster
 from heldout_torch.errors import HeldoutError, ZooError
 from heldout_torch.evaluation.cluster import sweep_on_cluster
 from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.models import find_architecture
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
@@ -52,10 +53,12 @@ def open_place(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[Run
     """Open a place, and list its runs, of which those that are selected are of one experiment.
 
     Raises:
-        ZooError: If they are of several.
+        HeldoutError: If they are of several, or nobody knows their network.
     """
     zoo, selection = open_zoo(place), options.selection(arguments)
     keys = zoo.keys()
     if len(experiments := sorted({key.experiment for key in keys if selection.holds(key)})) > 1:
         raise ZooError(f"{zoo.location}: holds runs of {', '.join(experiments)}; choose one with --experiment")
+    for experiment in experiments:
+        find_architecture(zoo.experiment(experiment).architecture)  # once: else it is wrong with every run
     return zoo, keys

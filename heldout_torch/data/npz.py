@@ -37,7 +37,12 @@ def load_npz(path: Location, name: str) -> ArrayDataset:
         UserWarning: If floats that no `__data_scale` is given for are too large to have been scaled.
     """
     where = str(local_path(path))
-    arrays = read_npz(where, wanted=_NEEDED, optional=_OPTIONAL)
+    try:
+        arrays = read_npz(where, wanted=_NEEDED, optional=_OPTIONAL)
+    except DataError as error:
+        if ", x_train, " in str(error):  # among the names that are there, as Keras writes them
+            raise DataError(f"{error}; name x_train train__image, y_train train__label, and so on") from None
+        raise
     _tell_misspelt(where)
     train, test = (_split(arrays, split, where) for split in SPLITS)
     shape, other = (tuple(rows.images.shape[1:]) for rows in (train, test))

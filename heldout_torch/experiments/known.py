@@ -99,8 +99,9 @@ def read_declaration(
         known = known_experiments()
         if name not in known:
             raise ZooError(
-                f"experiment {name!r} is not known: expected one of {', '.join([*known, *sorted(others)])}, or an "
-                f"{DEFINITION_FILE} in its folder that declares it{nearest(name, {*known, *others})}"
+                f"experiment {name!r} is not known: expected one of {', '.join([*known, *sorted(others)])}, or one "
+                f"that a file declares: {name}{_SUFFIX}, or {DEFINITION_FILE} in its folder of a zoo"
+                f"{nearest(name, {*known, *others})}"
             )
         return known[name]
     if len(data) > MAX_BYTES:

@@ -125,8 +125,9 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment or"),
-        (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment or"),
+        (["--experiment", "digits-mlp-tf"], "give --subset, and --experiment (a name or a file) or"),
+        (["--subset", "SUBSET", "--architecture", "mlp"], "give --subset, and --experiment (a name or a file) or"),
+        (["--subset", "SUBSET", "--experiment", "mine"], "or one that a file declares: mine.toml, or experiment.json"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--save", "outputs"], "needs the runs of a zoo"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--flips"], "--flips changes only outputs"),
         (["--subset", "OWN", "--experiment", "digits-mlp-tf"], "is a safetensors file, expected indices as .npz, .csv"),
@@ -146,6 +147,20 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert run_evaluate(own, out, *[words.get(option, option) for option in options]) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_data_set_of_a_file_is_called_as_its_npz_file(own, capsys):
+    digits, out = load_digits(), own.parent / "aux_arrays.npz"
+    arrays = {}
+    for split in ("train", "test"):
+        arrays[f"{split}__image"] = getattr(digits, split).images.numpy()[:, 0]
+        arrays[f"{split}__label"] = digits.labels(split).numpy()
+    np.savez(own.parent / "shades.npz", __data_scale=16, **arrays)
+    config = '{"in_features": 64, "widths": [64], "num_classes": 10}'
+    which = ["--architecture", "mlp", "--config", config, "--data", own.parent / "shades.npz", "--order", "published"]
+    assert run_evaluate(own, out, "--subset", own.parent / "subset.npy", *which) == 0
+    known = load_run("digits-mlp-tf", 0.7, 5).aux
+    np.testing.assert_array_equal(AuxArrays.read(out).correct_train, known.correct_train)
 
 
 @pytest.mark.parametrize(("config", "message"), [("{", "is not JSON"), ("[]", "expected a JSON object")])

@@ -58,6 +58,15 @@ def test_every_verb_takes_runs_of_the_network(zoo, tmp_path, capsys):
     assert load_run("digits-own", 0.7, 3, zoo).metadata.architecture == "own_net"
 
 
+@pytest.mark.parametrize("verb", ["verify", "evaluate"])
+def test_a_network_that_nobody_knows_is_told_once_not_for_every_run(zoo, tmp_path, verb):
+    status, said, complaints = heldout(verb, zoo, *(["--out", tmp_path / "out"] if verb == "evaluate" else []))
+    assert (status, said) == (1, "")
+    assert complaints.startswith("error: architecture 'own_net' is not known, expected one of ")
+    assert complaints.count("\n") == 1
+    assert "or one of your own with --plugin MODULE" in complaints
+
+
 def test_a_plugin_that_cannot_be_imported_ends_the_command(capsys):
     assert (
         main(["train", "digits-mlp", "--runs", "0", "--subset-ratio", "0.5", "--zoo", "z", "--plugin", "no.such"]) == 1

@@ -149,6 +149,10 @@ def test_digits_are_those_of_scikit_learn():
     [
         ({"test__label": None}, "has no test__label"),
         (
+            {"train__image": None, "x_test": np.zeros(4), "x_train": np.zeros(9), "y_train": np.zeros(9)},
+            "has no train__image, only .*; name x_train train__image, y_train train__label, and so on",
+        ),
+        (
             {"train__image": np.zeros((9, 5, 4, 3), np.float32)},
             "train__image are torch.float32 .*test__image torch.uint8",
         ),

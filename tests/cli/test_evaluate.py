@@ -83,7 +83,7 @@ def test_a_run_whose_outputs_are_missing_is_evaluated_again(tmp_path, capsys):
     assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-1", "--save", "outputs") == 0
     assert "2 runs evaluated" in capsys.readouterr().out.splitlines()[-1]
     assert run_evaluate(sample_zoo(), tmp_path, "--runs", "0-2", "--save", "outputs") == 0
-    assert "1 runs evaluated" in capsys.readouterr().out.splitlines()[-1]
+    assert "1 run evaluated" in capsys.readouterr().out.splitlines()[-1]
     assert len(OutputTable.load(tmp_path / RUNS / "outputs").keys) == 3
 
 

@@ -35,7 +35,9 @@ def configure(parser: Parser) -> None:
     check = actions.add_parser("check", help="compare every byte with the runs' records")
     listing = actions.add_parser("list", help="list runs with their epochs, accuracies and sizes")
     pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")
-    push = actions.add_parser("push", help="copy a zoo's runs to another place; runs that are there stay")
+    push = actions.add_parser(
+        "push", help="copy a zoo's runs to another place; runs that are there stay; outputs are not copied"
+    )
 
     for action in (check, listing, pull, push):
         options.add_place(action)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from heldout_torch.cli import main
 from heldout_torch.data import load_dataset, load_digits
+from heldout_torch.errors import UnwritableError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.stats import OutputTable, save_indices
 from heldout_torch.zoo import AuxArrays, load_run, sample_zoo
@@ -192,7 +193,7 @@ def test_a_zoo_that_takes_no_more_ends_the_work(tmp_path, capsys, monkeypatch):
 
     def full(self, run, overwrite=False):
         evaluated.append(run.metadata.key.run)
-        raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        raise UnwritableError(f"{self.location}: cannot be written ({os.strerror(errno.ENOSPC)})")
 
     monkeypatch.setattr(FolderZoo, "put_files", full)
     assert run_evaluate(sample_zoo(), tmp_path) == 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from heldout_torch.errors import ZooError, printable
+from heldout_torch.errors import ZooError, counted, printable
 
 WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 BUSY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # where the place says that it is busy
@@ -67,11 +67,13 @@ def retried(
             left, asked = busy if status in _BUSY else usual, _asked_wait(error) if status in _BUSY else 0.0
             if not left or silent == _SILENT_TRIES or asked > longest:
                 times = f", tried {tries} times" if tries > 1 else ""
-                more = f", and asks to wait {asked:.0f} s; call again later" if asked > longest else ""
+                asks = counted(f"{asked:.0f}", "second")
+                more = f", and asks to wait {asks}; call again later" if asked > longest else ""
                 raise ZooError(f"{location}: cannot be reached{times} ({reason}){more}") from None
             wait = max(left.pop(0), asked)
             if time.monotonic() - begin + wait >= TOLD:
-                _log.warning("%s", printable(f"{location}: {reason}; waiting {wait:.0f} s, then again"))
+                waiting = f"waiting {counted(f'{wait:.0f}', 'second')}, then again"
+                _log.warning("%s", printable(f"{location}: {reason}; {waiting}"))
             time.sleep(wait)
 
 

@@ -77,6 +77,8 @@ class Manifest:
                 for ratio, runs in part["runs"].items():
                     for run, record in runs.items():
                         key = make_key(experiment, float(ratio), int(run))
+                        if key in manifest.runs:
+                            raise ValueError(f"run {key} is there twice")
                         manifest.runs[key] = RunRecord.from_json(record)
                         if isinstance(seen := record.get("seen"), str):
                             manifest.seen[key] = seen

@@ -67,6 +67,11 @@ class WebZoo:
         if name in known_experiments():
             return known_experiments()[name]
         path, where = f"{name}/{DEFINITION_FILE}", f"{self.location}/{name}/{DEFINITION_FILE}"
+        if not self._offline and self._manifest is not None and name in self._manifest.declarations:
+            declared = read_declaration(name, json.dumps(self._manifest.declarations[name]).encode(), where)
+            if self._cache.read(path) != (data := declared.to_bytes()):
+                self._cache.keep(path, data)
+            return declared
         data = self._cache.read(path)
         if data is not None:
             with self._damage_passes():
@@ -103,8 +108,15 @@ class WebZoo:
 
     def aux(self, key: RunKey) -> AuxArrays:
         """Return the aux arrays of a run, as `Zoo.aux`; they are fetched into the cache, without the model."""
-        data = self._contents(key, [AUX_FILE])[AUX_FILE]
-        return read_aux(data, self.experiment(key.experiment), f"{self.location}/{key}/{AUX_FILE}")
+        data, where = self._contents(key, [AUX_FILE])[AUX_FILE], f"{self.location}/{key}/{AUX_FILE}"
+        try:
+            return read_aux(data, self.experiment(key.experiment), where)
+        except ZooError:
+            if self._offline:
+                raise
+        # The declaration that is kept may be older than the zoo.
+        self._cache.remove(f"{key.experiment}/{DEFINITION_FILE}")
+        return read_aux(data, self.experiment(key.experiment), where)
 
     def state(self, key: RunKey) -> dict[str, Tensor]:
         """Return the tensors of a run's network, as `Zoo.state`; the model is fetched into the cache."""

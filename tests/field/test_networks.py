@@ -212,7 +212,7 @@ def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch, caplog):
 @pytest.mark.parametrize("asked", ["99999", "99999999999999"])
 def test_a_server_that_asks_for_hours_is_not_waited_for(serve, asked):
     server = serve(answer(b"", 429, Retry_After=asked))
-    refused(lambda: read_file(server.url), f"429.*, and asks to wait {asked} s; call again later")
+    refused(lambda: read_file(server.url), f"429.*, and asks to wait {asked} seconds; call again later")
     assert len(server.asked) == 1
 
 

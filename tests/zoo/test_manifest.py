@@ -44,6 +44,11 @@ def renamed(table, old, new):
     table[new] = table.pop(old)
 
 
+def twice(table, old, new):
+    """Put what lies under a key under another, too."""
+    table[new] = table[old]
+
+
 RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
 
 
@@ -58,6 +63,8 @@ RUN = ("experiments", EXPERIMENT, "runs", "0.7", "1")
         lambda table: renamed(table["experiments"][EXPERIMENT]["runs"], "0.7", "../.."),
         lambda table: renamed(table["experiments"][EXPERIMENT]["runs"]["0.7"], "1", "-1"),
         lambda table: renamed(table["experiments"][EXPERIMENT]["runs"]["0.7"], "1", "../x"),
+        lambda table: twice(table["experiments"][EXPERIMENT]["runs"]["0.7"], "1", "01"),
+        lambda table: twice(table["experiments"][EXPERIMENT]["runs"], "0.7", "0.70"),
         changed_at((*RUN, "files", "../../x"), [1, "0" * 64]),
         changed_at((*RUN, "files", "aux_arrays.npz"), None),
         changed_at((*RUN, "files"), "x"),

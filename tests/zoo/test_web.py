@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -240,16 +241,38 @@ def test_a_damaged_cached_file_is_fetched_again(server, published, name, damage)
     assert_cached_well(server, published)
 
 
-def test_damaged_small_files_of_the_cache_are_fetched_again(server, tmp_path):
-    (tmp_path / "served" / EXPERIMENT).rename(tmp_path / "served/mine")
-    shutil.rmtree(tmp_path / "served")
-    experiment = replace(find_experiment("digits-mlp-tf"), name="mine")
-    source = open_zoo(sample_zoo())
-    with open_writable(tmp_path / "served") as zoo:
+def publish_mine(server, examples=1437):
+    """Serve another zoo, of one run of an experiment of its own, with so many training examples."""
+    shutil.rmtree(server.folder)
+    experiment = replace(find_experiment("digits-mlp-tf"), name="mine", train_examples=examples)
+    source, key = open_zoo(sample_zoo()), RunKey(EXPERIMENT, 0.7, 0)
+    whole, bits = source.aux(key), np.zeros(examples, np.uint8)
+    split = 7 * examples // 10
+    aux = whole if examples == 1437 else replace(
+        whole, index_train=np.arange(split), subsample_idx=np.arange(split), correctness_train=bits[:split],
+        index_removed=np.arange(split, examples), correctness_removed=bits[split:],
+    )  # fmt: skip
+    with open_writable(server.folder) as zoo:
         zoo.declare(experiment)
-        metadata = replace(source.metadata(RunKey(EXPERIMENT, 0.7, 0)), experiment="mine")
-        zoo.put(metadata, source.state(RunKey(EXPERIMENT, 0.7, 0)), source.aux(RunKey(EXPERIMENT, 0.7, 0)))
-    key, root = RunKey("mine", 0.7, 0), remote.cache_folder(server.url)
+        zoo.put(replace(source.metadata(key), experiment="mine"), source.state(key), aux)
+    return RunKey("mine", 0.7, 0)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_is_known_of_an_experiment_may_be_older_than_the_zoo(server, listed):
+    key = publish_mine(server)
+    assert open_zoo(server.url).aux(key).train_examples == 1437
+    publish_mine(server, 100)
+    zoo = open_zoo(server.url)
+    if listed:
+        zoo.keys()
+        assert zoo.experiment("mine").train_examples == 100
+    assert zoo.aux(key).train_examples == 100
+    assert open_zoo(server.url).experiment("mine").train_examples == 100
+
+
+def test_damaged_small_files_of_the_cache_are_fetched_again(server):
+    key, root = publish_mine(server), remote.cache_folder(server.url)
     list(fetch_runs(open_zoo(server.url), [key]))
     list_runs(server.url)
     assert load_run(str(key), zoo=server.url).aux.train_examples == 1437

@@ -56,7 +56,7 @@ class Told:
         self.done: float = 0
 
     def add(self, amount: float, *others: object) -> None:
-        """Tell that so much more is done."""
+        """Count so much more as done, and tell what of it is new."""
         self.done += amount
         before, self._told = self._told, max(self._told, self.done)
         self._tell(self._told - before, *others)

@@ -14,6 +14,7 @@ import torch
 from heldout_torch import list_runs, load_run
 from heldout_torch.data import ArrayDataset, load_digits
 from heldout_torch.errors import DeviceError
+from heldout_torch.evaluation import memory
 from heldout_torch.evaluation.memory import in_portions
 from heldout_torch.training import Recipe, RunBatch, loop, train_runs
 from tests.helpers.devices import on_devices
@@ -21,6 +22,11 @@ from tests.helpers.training import DIGITS
 
 SUBSET, RECIPE = np.arange(100), Recipe(2, 32, 0.05)
 RATIO = len(SUBSET) / 1437
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_have_all_memory(monkeypatch):
+    monkeypatch.setattr(memory, "_fitting", {})
 
 
 @dataclass(frozen=True, eq=False)

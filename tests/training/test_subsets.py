@@ -38,8 +38,8 @@ def test_orders_of_a_given_subset_are_permutations_of_it():
         (np.array([0, 10]), "outside 0 ... 9"),
         (np.array([-1, 2]), "outside 0 ..."),
         (np.array([1, 1]), "twice"),
-        (np.arange(10), "10 examples of 10"),
-        (np.array([], np.int64), "0 examples of 10"),
+        (np.arange(10), "10 of 10 examples"),
+        (np.array([], np.int64), "0 of 10 examples"),
         (np.array([None]), "not a readable npy"),
     ],
 )

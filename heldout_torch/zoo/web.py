@@ -67,15 +67,15 @@ class WebZoo:
         if name in known_experiments():
             return known_experiments()[name]
         path, where = f"{name}/{DEFINITION_FILE}", f"{self.location}/{name}/{DEFINITION_FILE}"
+        kept = self._cache.read(path)
         if not self._offline and self._manifest is not None and name in self._manifest.declarations:
             declared = read_declaration(name, json.dumps(self._manifest.declarations[name]).encode(), where)
-            if self._cache.read(path) != (data := declared.to_bytes()):
-                self._cache.keep(path, data)
+            if kept != declared.to_bytes():  # it may be older than the zoo
+                self._cache.keep(path, declared.to_bytes())
             return declared
-        data = self._cache.read(path)
-        if data is not None:
+        if kept is not None:
             with self._damage_passes():
-                return read_declaration(name, data, f"{self._cache.root}/{path}")
+                return read_declaration(name, kept, f"{self._cache.root}/{path}")
         data = None if self._offline else self.read(path)
         if data is not None:
             declared = read_declaration(name, data, where)

@@ -1,6 +1,7 @@
 """What tests of several rooms need: limits, exact float32, S3 and a bucket of one test, the published look-alikes."""
 
 import shutil
+import signal
 import uuid
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def pytest_collection_modifyitems(config, items):
 def plugins_of_one_test(monkeypatch):
     """What a test or a page loads is not a plugin of the next test, whose workers may not find its module."""
     monkeypatch.setattr(plugins, "LOADED", list(plugins.loaded_plugins()))
+
+
+@pytest.fixture
+def hangups_arrive():
+    """Hangups for the programs that a test starts: under `nohup` they would ignore them as the tests do."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -274,6 +274,7 @@ def start(*words, **options):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("hangups_arrive")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_being_terminated_or_hung_up_is_an_orderly_end(tmp_path, number, status):
     zoo = tmp_path / "zoo"
@@ -303,6 +304,7 @@ sys.exit(main(["verify", "zoo"]))
 """
 
 
+@pytest.mark.usefixtures("hangups_arrive")
 @pytest.mark.parametrize(
     ("signals", "status"),
     [
@@ -327,6 +329,7 @@ def test_a_second_signal_ends_at_once_work_that_hangs_in_its_end(signals, status
         process.communicate()
 
 
+@pytest.mark.usefixtures("hangups_arrive")
 def test_a_second_hangup_and_a_termination_behind_it_let_the_end_go_on():
     """A shell sends SIGHUP when its terminal is closed, and then the terminal does."""
     process = subprocess.Popen(

@@ -9,12 +9,12 @@ from heldout_torch.evaluation.devices import lacks_memory
 
 T = TypeVar("T")
 
-_fitting: dict[tuple[object, ...], int] = {}  # what fits into memory, where more did not
+FITTING: dict[tuple[object, ...], int] = {}  # what fits into memory, where more did not
 
 
 def fitting(size: int, *kind: object) -> int:
     """Return how many things of a kind are done at once: so many, or fewer if they did not fit into memory before."""
-    return min(size, _fitting.get(kind, size))
+    return min(size, FITTING.get(kind, size))
 
 
 def in_portions(work: Callable[[int], T], size: int, *kind: object) -> T:
@@ -37,7 +37,7 @@ def in_portions(work: Callable[[int], T], size: int, *kind: object) -> T:
                 raise
         # Only here is the error gone, and what its frames held. Libraries cannot use what PyTorch keeps for itself.
         torch.accelerator.empty_cache()
-        _fitting[kind] = fitting(size // 2, *kind)
+        FITTING[kind] = fitting(size // 2, *kind)
 
 
 class Told:

@@ -26,7 +26,7 @@ RATIO = len(SUBSET) / 1437
 
 @pytest.fixture(autouse=True)
 def _other_tests_have_all_memory(monkeypatch):
-    monkeypatch.setattr(memory, "_fitting", {})
+    monkeypatch.setattr(memory, "FITTING", {})
 
 
 @dataclass(frozen=True, eq=False)

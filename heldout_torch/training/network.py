@@ -72,7 +72,7 @@ class Network:
         for norm, decay in self._norms:
             norm.momentum = debiased_momentum(decay, self._steps)
         self._optimizer.param_groups[0]["lr"] = rate
-        # Within a caller's autocast its cache would outlive the step, and with it the weights before.
+        # Within another block of autocast, its cache would outlive the step, and with it the weights before.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             logits = self._model(images[0].contiguous(memory_format=torch.channels_last))  # (b, classes)
         loss = F.cross_entropy(logits.float(), labels[0])

@@ -212,7 +212,7 @@ class HttpStream(io.RawIOBase):
         request = urllib.request.Request(self._address, headers=headers)
         if self._login:
             request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this server only
-        answer = urllib.request.urlopen(request, timeout=self._silence)
+        answer = urllib.request.build_opener(_WebOnly).open(request, timeout=self._silence)
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
@@ -248,6 +248,15 @@ class HttpStream(io.RawIOBase):
         self._tries += 1
         self._tell(f"{self._url}: {reason}; waiting {seconds:g} s, then on from byte {self._position}")
         time.sleep(seconds)
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Refuses to be sent to what is no web server; urllib would go to `ftp:`."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith(("http://", "https://")):
+            raise urllib.error.HTTPError(newurl, code, f"{msg} - redirects to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _without_login(url: str) -> tuple[str, str]:

@@ -89,6 +89,20 @@ def test_an_archive_that_changes_on_the_way_is_an_error(step, line):
         read(Script(DATA, {"cut": 500_000}, step))
 
 
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1:1/x", "FTP://127.0.0.1:1/x"])
+def test_a_way_to_what_is_no_web_server_is_not_gone(where):
+    """One to FTP was."""
+    script = Script(DATA, *[{"status": 302, "headers": {"Location": where}}] * 9)
+    with pytest.raises(ZooError, match=rf"the server refuses \(302 .*(?i:{where})"):
+        read(script)
+    assert len(script.asked) == 1
+
+
+def test_a_way_to_another_address_of_the_web_is_gone():
+    with serving(Script(DATA)) as other:
+        assert read(Script(DATA, {"status": 302, "headers": {"Location": other}})) == DATA
+
+
 def test_a_range_that_the_server_does_not_name_is_not_taken_for_the_beginning():
     """The first of its bytes were skipped, as of a whole file, and the others given for those that were asked for."""
     with serving(Script(DATA, {"silent": True})) as url, pytest.raises(ZooError, match="does not say which bytes"):

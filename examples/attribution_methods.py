@@ -51,7 +51,7 @@ def gradient_dot_products(models: list[nn.Module], train: tuple[Tensor, Tensor],
     return total / len(models)
 
 
-def main() -> int:
+def main() -> None:
     """Attribute by four methods, and print how well each predicts runs that were held back."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("zoo", type=Path, help="folder that `heldout train --save outputs` filled")
@@ -59,16 +59,12 @@ def main() -> int:
     parser.add_argument("subset_ratio", type=float, help="such as 0.5")
     arguments = parser.parse_args()
     name, ratio = arguments.experiment, arguments.subset_ratio
-    try:
-        outputs = OutputTable.load(arguments.zoo / name / repr(ratio) / "outputs")
-        held_back = np.arange(outputs.runs) % 4 == 3
-        known, unseen = outputs.select_runs(~held_back), outputs.select_runs(held_back)
-        numbers = [int(key.rpartition("/")[2]) for key in known.keys]
-        bits = RunTable.from_zoo(arguments.zoo, name, ratio, numbers)
-        models = [load_run(name, ratio, number, arguments.zoo).model for number in numbers[:NETWORKS]]
-    except HeldoutError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    outputs = OutputTable.load(arguments.zoo / name / repr(ratio) / "outputs")
+    held_back = np.arange(outputs.runs) % 4 == 3
+    known, unseen = outputs.select_runs(~held_back), outputs.select_runs(held_back)
+    numbers = [int(key.rpartition("/")[2]) for key in known.keys]
+    bits = RunTable.from_zoo(arguments.zoo, name, ratio, numbers)
+    models = [load_run(name, ratio, number, arguments.zoo).model for number in numbers[:NETWORKS]]
     digits = load_digits()
     batches = [next(digits.batches(split, 2000)) for split in ("train", "test")]  # each the whole split
     images = [(batch.images, batch.labels) for batch in batches]
@@ -82,8 +78,10 @@ def main() -> int:
     for method, scores in attributions.items():
         found = lds(np.nan_to_num(scores), unseen)  # NaN where all runs of few trained on an example, or none did
         print(f"{method}: {found.mean:.3f} ({found.interval[0]:.3f} ... {found.interval[1]:.3f})")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except HeldoutError as error:
+        sys.exit(f"error: {error}")

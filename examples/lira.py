@@ -100,19 +100,15 @@ def _pooled_variance(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]
     return (squares / np.maximum(freedom, 1))[:, None]
 
 
-def main() -> int:
+def main() -> None:
     """Attack every run, and print what the attacks reach on all of them together."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("outputs", type=Path, help="folder such as OUT/cifar10-inception/0.7/outputs")
     parser.add_argument("--fpr", type=float, default=0.001, help="false positive rate, default: 0.001")
     arguments = parser.parse_args()
-    try:
-        table = OutputTable.load(arguments.outputs)
-        if table.runs < 4:
-            raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")
-    except HeldoutError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    table = OutputTable.load(arguments.outputs)
+    if table.runs < 4:
+        raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")
     counts = np.zeros((2, 2, _BINS), np.int64)  # (attack, member or not, bin)
     for online, offline, members in attack(table):
         counts += np.stack([histogram(online, members), histogram(offline, members)])
@@ -124,8 +120,10 @@ def main() -> int:
             f"{name}: TPR {tpr_at(found, arguments.fpr):.4f} at FPR {arguments.fpr:g}, "
             f"AUC {area:.4f}, over {found.sum()} (run, example) pairs"
         )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except HeldoutError as error:
+        sys.exit(f"error: {error}")

@@ -7,17 +7,17 @@ from sys import argv, exit
 
 import torch
 
-from heldout_torch.data import ArrayDataset, as_stored, register_dataset
-from heldout_torch.experiments import Experiment, Recipe
-from heldout_torch.models import register_architecture
-from heldout_torch.stats import RunTable
-from heldout_torch.training import RunBatch, train_runs
+from heldout_torch import HeldoutError, data, experiments, register_architecture, stats, training
 
 zoo = argv[1] if len(argv) == 2 and argv[1][:1] != "-" else exit(print(__doc__) if "--help" in argv else __doc__)
 images = (torch.randint(0, 256, (300, 1, 4, 4)) // (1 + (labels := torch.arange(300) % 2)[:, None, None, None])).byte()
-data = ArrayDataset("bands", as_stored(images[:200], labels[:200]), as_stored(images[200:], labels[200:]), 2, 255.0)
-register_dataset("bands", lambda path: data)
+train, test = data.as_stored(images[:200], labels[:200]), data.as_stored(images[200:], labels[200:])
+bands = data.ArrayDataset("bands", train, test, num_classes=2, divide_by=255.0)
+data.register_dataset("bands", lambda path: bands)
 register_architecture("tiny", lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)))
-own = Experiment("bands-tiny", "bands", "tiny", {}, 200, 100, {"divide_by": 255.0})
-assert not any(run.error for run in train_runs(RunBatch(own, Recipe(20, 20, 0.1), 0.5, (0, 1, 2)), data, zoo))
-print(f"test accuracy: {RunTable.from_zoo(zoo, 'bands-tiny', 0.5).correct('test').mean():.3f}")
+own = experiments.Experiment("bands-tiny", "bands", "tiny", {}, 200, 100, {"divide_by": 255.0})
+try:
+    list(training.train_runs(training.RunBatch(own, training.Recipe(20, 20, 0.1), 0.5, (0, 1, 2)), bands, zoo))
+    print(f"test accuracy: {stats.RunTable.from_zoo(zoo, 'bands-tiny', 0.5).correct('test').mean():.3f}")
+except HeldoutError as error:
+    exit(f"error: {error}")

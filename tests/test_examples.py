@@ -1,8 +1,10 @@
 """The scripts of examples/: short, and each prints its figure, within what the digits are known to give."""
 
 import ast
+import itertools
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,17 +74,23 @@ def test_an_example_says_how_it_is_used(name, words, tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["attribution", "membership_inference", "pruning", "unlearning"])
-@pytest.mark.parametrize("place", ["nowhere", "a file"])
-def test_a_place_without_runs_is_one_line(name, place, tmp_path, monkeypatch, capsys):
+READS = ["attribution", "membership_inference", "pruning", "unlearning"]  # runs that are there; the others train
+BAD = [*itertools.product(READS, ["nowhere", "one run", "two runs"]), *((name, "a file") for name in FIGURES)]
+
+
+@pytest.mark.parametrize(("name", "place"), BAD)
+def test_a_place_without_enough_runs_is_one_line(name, place, zoo, tmp_path, monkeypatch, capsys):
     """It was a traceback, and pruning went on without runs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a file").touch()
+    for runs, few in enumerate(["one run", "two runs"], 1):
+        for run in range(runs):
+            shutil.copytree(zoo / f"digits-mlp/0.7/{run}", tmp_path / few / f"digits-mlp/0.7/{run}")
     monkeypatch.setattr(sys, "argv", [f"{name}.py", place])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     line = capsys.readouterr().err if stop.value.code == 1 else f"{stop.value.code}\n"
-    assert re.fullmatch(f"error: .*{place}.*\n", line)
+    assert re.fullmatch(f"error: .*{place if 'run' not in place else ''}.*\n", line)
 
 
 def test_influence_in_60_lines_is_the_packages(capsys):

@@ -63,6 +63,9 @@ def test_the_example_measures_four_attributions(tmp_path):
     assert lines[0].startswith("18 runs to attribute, 6 to measure")
     assert len(lines) == 5
     assert all(-1 < float(line.rpartition(": ")[2].split()[0]) < 1 for line in lines[1:])
-    process = subprocess.run([*command[:-1], "0.7"], capture_output=True, text=True)
-    assert process.returncode == 1
-    assert process.stderr.startswith("error: ")
+    few = tmp_path / "few"  # too few for a datamodel
+    assert main(["train", "digits-mlp", "--runs", "0-3", *words[2:5], str(few), *words[6:]]) == 0
+    for wrong in ([*command[:-1], "0.7"], [*command[:2], str(few), *command[3:]]):
+        process = subprocess.run(wrong, capture_output=True, text=True)
+        assert process.returncode == 1
+        assert process.stderr.splitlines()[-1].startswith("error: ")

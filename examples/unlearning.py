@@ -18,5 +18,5 @@ try:
     others = table.select_runs(slice(half, None))
 except HeldoutError as error:
     exit(f"error: {error}")
-saw, right = others.mask()[:, forget], others.correct("train")[:, forget]  # (runs, 20)
+saw, right = others.mask(train=forget), others.correct("train", examples=forget)  # (runs, 20)
 print(f"right on what is to be forgotten: {right[saw].mean():.2f} having seen it, {right[~saw].mean():.2f} without")

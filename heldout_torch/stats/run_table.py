@@ -14,7 +14,7 @@ from heldout_torch.stats.accuracies import run_columns, share_warnings
 from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
 from heldout_torch.stats.joining import joined_keys
-from heldout_torch.stats.selection import Runs, Selection, selected_runs
+from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.table_rows import array_rows, aux_rows, find_runs, read_aux
 from heldout_torch.stats.who_trained_on import who_trained_on
@@ -188,34 +188,36 @@ class RunTable:
         share_warnings(self, part)
         return part
 
-    def mask(self, runs: Runs = None) -> np.ndarray:
-        """Return the masks of the training examples that runs trained on.
+    def mask(self, runs: Runs = None, train: Selection = None) -> np.ndarray:
+        """Return which training examples runs trained on.
 
         Args:
-            runs: As in `select_runs`; all by default, which for ImageNet and 2,000 runs takes 2.6 GB.
+            runs: As in `select_runs`; all by default, which for all of ImageNet and 2,000 runs takes 2.6 GB.
+            train: Published indices of training examples, a slice or a mask; all by default.
 
         Returns:
-            bool of shape (runs selected, n), by published index.
+            bool of shape (runs selected, examples selected).
 
         Raises:
-            DataError: If a run is selected that does not exist.
+            DataError: If a run or an example is selected that does not exist.
         """
-        return unpack_runs(self.packed_trained_on, selected_runs(runs, self.keys))
+        return self._unpacked("trained_on", runs, train, "train")
 
-    def correct(self, split: SplitName, runs: Runs = None) -> np.ndarray:
+    def correct(self, split: SplitName, runs: Runs = None, examples: Selection = None) -> np.ndarray:
         """Return which examples runs classify correctly.
 
         Args:
             split: `train` (the whole training set, whether a run trained on an example or not) or `test`.
             runs: As in `mask`.
+            examples: Published indices of examples of that split, a slice or a mask; all by default.
 
         Returns:
-            bool of shape (runs selected, n) for `train`, (runs selected, m) for `test`, by published index.
+            bool of shape (runs selected, examples selected).
 
         Raises:
-            DataError: If there is no such split, or a run is selected that does not exist.
+            DataError: If there is no such split, or a run or an example is selected that does not exist.
         """
-        return unpack_runs(self._packed[f"correct_{check_split(split)}"], selected_runs(runs, self.keys))
+        return self._unpacked(f"correct_{check_split(split)}", runs, examples, split)
 
     @property
     def runs(self) -> int:
@@ -273,6 +275,12 @@ class RunTable:
     @property
     def _packed(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, f"packed_{name}") for name in packing.ARRAYS}
+
+    def _unpacked(self, name: str, runs: Runs, examples: Selection, split: str) -> np.ndarray:
+        words = self._packed[name]
+        if examples is not None:
+            words = words[selected(examples, len(words), split)]
+        return unpack_runs(words, selected_runs(runs, self.keys))
 
     @classmethod
     def _of(cls, rows: Iterable[packing.Row], total: int | None, mix_ratios: bool) -> Self:

@@ -141,6 +141,26 @@ def test_masks_and_correctness_come_out_as_they_went_in(rows, monkeypatch):
         np.testing.assert_array_equal(found, expected[index])
 
 
+@pytest.mark.parametrize("examples", [3, [10, 0, 4], slice(2, 9, 3), np.arange(11) % 2 == 0, []])
+def test_of_some_examples_come_masks_and_correctness_of_these(examples):
+    trained_on, correct_train, correct_test = random_runs(130, 11, 11, seed=0)
+    table = RunTable.from_arrays(trained_on, correct_train, correct_test, mix_ratios=True)
+    index = np.arange(11)[np.array(examples, int) if isinstance(examples, list) else examples].ravel()
+    found = {
+        "mask": table.mask([129, 2], examples),
+        "train": table.correct("train", [129, 2], examples),
+        "test": table.correct("test", examples=examples),
+    }
+    expected = {
+        "mask": trained_on[[129, 2]][:, index],
+        "train": correct_train[[129, 2]][:, index],
+        "test": correct_test[:, index],
+    }
+    for name, array in expected.items():
+        assert found[name].dtype == bool
+        np.testing.assert_array_equal(found[name], array)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -154,9 +174,12 @@ def test_masks_and_correctness_come_out_as_they_went_in(rows, monkeypatch):
         lambda table: table.mask([0.5]),
         lambda table: table.correct("trian"),
         lambda table: table.correct("test", [5]),
+        lambda table: table.mask(train=[37]),
+        lambda table: table.correct("test", examples=11),
+        lambda table: table.correct("train", examples=np.ones(11, bool)),
     ],
 )
-def test_what_selects_no_runs_is_one_line(ask):
+def test_what_selects_no_runs_or_examples_is_one_line(ask):
     with pytest.raises(DataError) as error:
         ask(RunTable.from_arrays(*random_runs(5, 37, 11, seed=0), mix_ratios=True))
     assert "\n" not in str(error.value)

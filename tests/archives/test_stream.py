@@ -176,7 +176,7 @@ def test_a_missing_package_is_asked_for(few, tmp_path, monkeypatch):
 def test_twenty_kills_leave_a_valid_zoo_that_the_next_call_completes(runs, tmp_path):
     _, archive, expected = runs
     zoo = tmp_path / "zoo"
-    command = [sys.executable, "-m", "heldout_torch.cli", "export", archive, "--zoo", zoo, "--workers", "1"]
+    command = [sys.executable, "-m", "heldout_torch", "export", archive, "--zoo", zoo, "--workers", "1"]
     moments = random.Random(0)
     killed_between = 0
     for _ in range(20):

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 def heldout(*words):
     """Run a command in a process of its own, which knows of no plugin by itself."""
     process = subprocess.run(
-        [sys.executable, "-m", "heldout_torch.cli", *map(str, words)],
+        [sys.executable, "-m", "heldout_torch", *map(str, words)],
         cwd=REPOSITORY, env={**os.environ, "HELDOUT_PLUGIN": MODULE}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return process.returncode, process.stdout, process.stderr

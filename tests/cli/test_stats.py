@@ -406,7 +406,7 @@ def test_data_set_of_another_size_is_refused(zoo, tmp_path, capsys):
 
 
 def test_sample_needs_no_data_option(tmp_path):
-    command = [sys.executable, "-m", "heldout_torch.cli", "stats", "memorization", str(sample_zoo())]
+    command = [sys.executable, "-m", "heldout_torch", "stats", "memorization", str(sample_zoo())]
     command += ["--experiment", "digits-mlp-tf", "--subset-ratio", "0.7", "--out", str(tmp_path / "mem.npz")]
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "wrote memorization from" in process.stdout

@@ -28,7 +28,7 @@ from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_writable
 from tests.helpers.process import started, wait_for
 
-COMMAND = [sys.executable, "-m", "heldout_torch.cli"]
+COMMAND = [sys.executable, "-m", "heldout_torch"]
 QUICK = "epochs = 2\nbatch_size = 64\nlearning_rate = 0.1\n"
 
 

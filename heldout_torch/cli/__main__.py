@@ -1,8 +1,0 @@
-"""`python -m heldout_torch.cli`, the same as `heldout`."""
-
-import sys
-
-from heldout_torch.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -121,14 +121,13 @@ class OnePass:
         if not self._selection.holds(key) or key.experiment in self._refused:
             self._arrivals.refuse(key)
             return
-        if key.experiment not in self.experiments:
-            try:
-                self._learn(key.experiment)
-            except HeldoutError as error:
-                self._refused.add(key.experiment)
-                self._arrivals.refuse(key)
-                yield Outcome(None, error=f"{self._archive}: {error}")
-                return
+        try:
+            self._learn(key.experiment)
+        except HeldoutError as error:
+            self._refused.add(key.experiment)
+            self._arrivals.refuse(key)
+            yield Outcome(None, error=f"{self._archive}: {error}")
+            return
         self._asked.append(key)
         if not self._is_ours(len(self._asked) - 1):
             self._arrivals.refuse(key)
@@ -191,8 +190,7 @@ class OnePass:
         parts.clear()  # a checkpoint of ImageNet has 200 MB, which are not held while the run is written
         run = RunFiles.of(replace(metadata, dtype=self._dtype), state, aux, aux_bytes)
         del state
-        written = self._zoo.put_files(run, self._overwrite)
-        return Outcome(key, skipped=not written, size=run.record.size)
+        return Outcome(key, skipped=not self._zoo.put_files(run, self._overwrite))
 
 
 def _size(parts: dict[str, bytes]) -> int:

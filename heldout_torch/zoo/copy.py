@@ -27,13 +27,11 @@ class Outcome:
         key: The run; None for an error that concerns the whole place.
         error: Why it failed; None if it did not.
         skipped: Whether it was there before.
-        size: Bytes of its files.
     """
 
     key: RunKey | None
     error: str | None = None
     skipped: bool = False
-    size: int = 0
 
 
 def copy_runs(
@@ -85,8 +83,7 @@ def copy_runs(
                 run = source.files(key).stored_as(dtype)
             except HeldoutError as error:
                 return Outcome(key, error=str(error))
-            written = target.put_files(run, overwrite)
-            return Outcome(key, skipped=not written, size=run.record.size)
+            return Outcome(key, skipped=not target.put_files(run, overwrite))
 
         yield from map_ahead(copy, rest, threads or min(source.threads, target.threads))
 
@@ -118,7 +115,8 @@ def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> 
 
     def check(key: RunKey) -> Outcome:
         try:
-            return Outcome(key, size=zoo.files(key).record.size)
+            zoo.files(key)
+            return Outcome(key)
         except HeldoutError as error:
             return Outcome(key, error=str(error))
 
@@ -148,7 +146,7 @@ def fetch_runs(
     def fetch_one(key: RunKey) -> Outcome:
         try:
             zoo.fetch(key, progress)
-            return Outcome(key, size=zoo.record(key).size)
+            return Outcome(key)
         except HeldoutError as error:
             return Outcome(key, error=str(error))
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from heldout_torch.data.augment import crop_flip, draw_crop_flip
 from heldout_torch.data.checks import SplitName, as_batch_size, as_index, check_split
 from heldout_torch.data.dataset import Batch, BatchesOf, Examples, Step
-from heldout_torch.data.rows import as_classes, as_divisor, as_tensor, check_rows
+from heldout_torch.data.rows import as_divisor, as_tensor, check_rows
 from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError, counted
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.notebook import as_code
 
 DRAWS_AT_ONCE = 2**17  # indices of examples that are sent to the device together: a step's own would wait each time
@@ -86,7 +87,7 @@ class ArrayDataset:
 
     def __post_init__(self) -> None:
         # By plain numbers the digest is the same, whatever kind they were given as.
-        object.__setattr__(self, "num_classes", as_classes(self.num_classes))
+        object.__setattr__(self, "num_classes", as_count(self.num_classes, "num_classes"))
         object.__setattr__(self, "divide_by", as_divisor(self.divide_by))
         shapes = [tuple(rows.images.shape[1:]) for rows in (self.train, self.test)]
         if shapes[0] != shapes[1]:

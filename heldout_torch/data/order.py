@@ -5,14 +5,12 @@ For these data sets the number is the position in the original files, and the sa
 """
 
 import hashlib
-import operator
 from functools import cache
 
 import numpy as np
 
 from heldout_torch.data.checks import check_split
-from heldout_torch.errors import DataError
-from heldout_torch.storage.counts import MOST
+from heldout_torch.storage.counts import as_count
 
 _HASHED = ("cifar10", "cifar100", "mnist")  # data sets that count in tensorflow-datasets' order
 _AS_STORED = ("imagenet", "digits")  # that count as their files do
@@ -40,13 +38,7 @@ def tfds_order(split: str, n: int) -> np.ndarray:
     Raises:
         DataError: If the split is neither, or n is not a number from 1.
     """
-    try:
-        size = operator.index(n)
-    except TypeError:
-        size = 0
-    if not 1 <= size <= MOST:
-        raise DataError(f"a split of {n!r} examples has no order, expected a number from 1 to {MOST}")
-    return _tfds_order(check_split(split), size)
+    return _tfds_order(check_split(split), as_count(n, "n"))
 
 
 def original_order(split: str, n: int) -> np.ndarray:

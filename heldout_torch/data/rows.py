@@ -1,7 +1,6 @@
 """Checks of the images, labels and sizes that a data set is made of."""
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -40,20 +39,6 @@ def check_rows(images: Any, labels: Any, *indices: Any) -> None:
         ):  # fmt: skip
             what = "labels" if rows is labels else "indices"
             raise DataError(f"{what} are {_described(rows)}, expected a tensor of {n} integers, one for each image")
-
-
-def as_classes(number: Any) -> int:
-    """Return a number of classes, given as anything like an integer.
-
-    Raises:
-        DataError: If it is none from 1.
-    """
-    try:
-        if not isinstance(number, bool) and operator.index(number) > 0:
-            return operator.index(number)
-    except TypeError:
-        pass
-    raise DataError(f"num_classes is {number!r}, expected an integer from 1")
 
 
 def as_divisor(number: Any) -> float:

@@ -182,7 +182,7 @@ def test_arrays_of_numpy_and_lists_are_images_and_labels():
 @pytest.mark.parametrize(
     ("classes", "divide_by", "message"),
     [
-        ("3", 255, "num_classes is '3', expected an integer from 1"),
+        ("3", 255, "num_classes is '3', expected a number from 1"),
         (0, 255, "num_classes is 0"),
         (3.0, 255, "num_classes is 3.0"),
         (3, None, "divide_by is None, expected a number above 0, such as 255 for bytes"),

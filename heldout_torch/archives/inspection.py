@@ -209,7 +209,7 @@ class _Look:
     def _convert(self, key: RunKey, parts: dict[str, bytes], experiment: Experiment) -> None:
         folder, found = Path(self.found.archive) / str(key), self.found
         try:
-            for name, what in describe_npz(parts[AUX_FILE], f"{folder}/{AUX_FILE}", ZooError).items():
+            for name, what in describe_npz(parts[AUX_FILE], f"{folder}/{AUX_FILE}").items():
                 _count(found.arrays, f"{name}: {what}")
             (index,) = [name for name in parts if name.endswith(".index")]
             shards = [data for name, data in sorted(parts.items()) if ".data-" in name]

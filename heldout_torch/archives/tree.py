@@ -50,11 +50,8 @@ class TensorFlowTree:
     @classmethod
     def of_run(cls, folder: Path, key: RunKey, ignore: Sequence[str] = ()) -> "TensorFlowTree":
         """Return the tree of one run, whose folder is given and names it no further."""
-        tree = cls.__new__(cls)
-        tree.location, tree.threads = str(folder), 1
-        tree._folders = {key.experiment: folder}
-        tree.ignore = tuple(ignore)
-        tree._runs, tree._metadata = {key.experiment: {key: folder}}, {}
+        tree = cls(folder, ignore=ignore)
+        tree._folders, tree._runs = {key.experiment: folder}, {key.experiment: {key: folder}}
         return tree
 
     def keys(self, experiment: str | None = None) -> list[RunKey]:

@@ -64,7 +64,7 @@ def load_cifar(name: str, path: Path, download: bool, verify_checksums: bool) ->
     return ArrayDataset(name, splits["train"], splits["test"], NUM_CLASSES[name], divide_by=255.0)
 
 
-def load_mnist(path: Path, download: bool = False, verify_checksums: bool = True) -> ArrayDataset:
+def load_mnist(path: Path, download: bool, verify_checksums: bool) -> ArrayDataset:
     """Load MNIST, images (1, 28, 28).
 
     Args:

@@ -107,11 +107,10 @@ def _write_data(
     tiles, ending = np.zeros((0, 1, 1, 3), np.uint8), "png"
     if dataset is not None:
         images = read_images(dataset, "train", order[0]) + read_images(dataset, "test", order[1])
-        tiles_wanted = [place for place, image in enumerate(images) if image is not None]
-        place_of = np.full(len(images), -1)
-        place_of[tiles_wanted] = np.arange(len(tiles_wanted))
+        found = np.array([image is not None for image in images], bool)
+        place_of = np.where(found, np.cumsum(found) - 1, -1)
         pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
-        tiles = make_tiles([images[place] for place in tiles_wanted])
+        tiles = make_tiles([image for image in images if image is not None])
         ending, sprites = encode_sprites(tiles, _SPRITE_BYTES)
         (folder / "images").mkdir()
         for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
@@ -226,7 +225,7 @@ def _strongest(pairs: InfluencePairs | None) -> InfluencePairs:
 
 
 def names_of_classes(
-    names: Sequence[str] | None, data: str, dataset: AnyDataset | None, examples: tuple[ExampleFacts, ExampleFacts]
+    names: Sequence[str] | None, data: str, dataset: "Dataset | None", examples: tuple[ExampleFacts, ExampleFacts]
 ) -> list[str]:
     """Return the names of classes by label, checked; the labels themselves if no names are given.
 
@@ -234,7 +233,7 @@ def names_of_classes(
         HeldoutError: If names and classes differ in number; `data` is what the error calls the data set.
     """
     if dataset is not None:
-        classes = as_dataset(dataset).num_classes
+        classes = dataset.num_classes
     else:
         classes = 1 + max(int(_labels(split).max(initial=-1)) for split in examples)
     found = [str(label) for label in range(classes)] if names is None else list(names)

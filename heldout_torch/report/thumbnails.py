@@ -37,20 +37,18 @@ def read_images(dataset: "Dataset", split: "SplitName", index: np.ndarray) -> li
     return images
 
 
-def make_tiles(images: list[np.ndarray | None]) -> np.ndarray:
+def make_tiles(images: list[np.ndarray]) -> np.ndarray:
     """Bring images to one square size of at most 64 pixels, RGB.
 
     Args:
-        images: None becomes black.
+        images: Each uint8 of shape (c, h, w) with one or three channels.
 
     Returns:
         uint8 of shape (k, side, side, 3).
     """
-    side = min(LARGEST, max((max(image.shape[1:]) for image in images if image is not None), default=1))
+    side = min(LARGEST, max((max(image.shape[1:]) for image in images), default=1))
     tiles = np.zeros((len(images), side, side, 3), np.uint8)
     for tile, image in zip(tiles, images, strict=True):
-        if image is None:
-            continue
         pixels = image.transpose(1, 2, 0)
         if max(pixels.shape[:2]) > side:
             pixels = _smaller(pixels, side)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout_torch.errors import DataError, listed
+from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
@@ -57,8 +58,7 @@ def save_pairs(path: Location, pairs: InfluencePairs) -> None:
     Raises:
         DataError: If arrays are not as in InfluencePairs, they do not say their order, or the file cannot be written.
     """
-    if not isinstance(pairs, InfluencePairs):
-        raise DataError(f"{path}: given {type(pairs).__name__}, expected InfluencePairs")
+    as_kind(pairs, InfluencePairs, f"{path}")
     rows: dict[str, np.ndarray | None] = {
         "infl": pairs.influence,
         "mem": pairs.memorization,

@@ -28,7 +28,7 @@ def kept_table(folder: Path, zoo: Zoo, keys: Sequence[RunKey]) -> RunTable:
         DataError: If the folder holds a table of other runs than those asked for, or something else.
         ZooError: As `RunTable.from_zoo`.
     """
-    source = digest_of(zoo, keys)
+    source = _source_of(zoo, keys)
     if folder.exists():
         table = RunTable.load(folder)
         if table.keys != tuple(map(str, keys)):
@@ -43,7 +43,7 @@ def kept_table(folder: Path, zoo: Zoo, keys: Sequence[RunKey]) -> RunTable:
     return table
 
 
-def digest_of(zoo: Zoo, keys: Sequence[RunKey]) -> str | None:
+def _source_of(zoo: Zoo, keys: Sequence[RunKey]) -> str | None:
     """Return the SHA-256 over the names of runs and the hashes of their aux arrays; None if there are no hashes."""
     hashes = [zoo.record(key).files[AUX_FILE].sha256 for key in keys]
     if None in hashes:

@@ -99,13 +99,13 @@ def read_names(path: Path) -> list[str]:
         return list(_members(archive))
 
 
-def describe_npz(source: bytes, name: str, error: type[HeldoutError]) -> dict[str, str]:
+def describe_npz(source: bytes, name: str) -> dict[str, str]:
     """Return what the arrays of an npz file are, such as `float32 (100, 3)`, by name and in order; none is read.
 
     Arguments and errors are as those of `read_npz`.
     """
     found = {}
-    with _errors_as(error, name, "npz file"), _open(source) as file, _zip_file(file) as archive:
+    with _errors_as(DataError, name, "npz file"), _open(source) as file, _zip_file(file) as archive:
         for array, member in _members(archive).items():
             try:
                 with archive.open(member) as data:

@@ -57,28 +57,24 @@ class Bar:
 
     Attributes:
         total: How much there is to do; None if that is not known.
+        done: How much was counted.
         note: Shown at the end of the line.
     """
 
     def __init__(self, what: str, unit: str, total: float | None = None, delay: float = 0.0) -> None:
-        self.total, self.note = total, ""
+        self.total, self.done, self.note = total, 0.0, ""
         self._what, self._unit, self._delay = what, unit, delay
-        self._done, self._lock = 0.0, threading.Lock()
+        self._lock = threading.Lock()
         # Texts and the stream for each; None ends the drawing.
         self._lines: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._drawn = 0  # letters of the line that is shown
         self._gone = False
 
-    @property
-    def done(self) -> float:
-        """How much was counted."""
-        return self._done
-
     def add(self, amount: float = 1) -> None:
         """Count more as done; any thread may call this, and it never waits."""
         with self._lock:
-            self._done += amount
+            self.done += amount
 
     def print(self, line: str, stream: Any = None) -> None:
         """Write a line of its own, by default to standard error; lines come out in order, and are not waited for."""
@@ -136,7 +132,7 @@ class Bar:
 
     def _line(self) -> str:
         total, seconds = self.total, time.monotonic() - self._began
-        done = self._done
+        done = self.done
         if total and done > total * (1 - 1e-6):  # shares do not add up to the whole exactly
             done = total
         whole = _short(int(done))  # of a run that is trained others hear shares

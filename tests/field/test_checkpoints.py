@@ -9,7 +9,7 @@ from heldout_torch import CheckpointError
 from heldout_torch.checkpoints import Checkpoint
 from tests.helpers.bundles import HEADER, block, bundle, entry, masked, table
 
-ARRAYS = {"a": np.arange(6).reshape(2, 3), "b": np.array(7.0), "c": np.zeros((0, 4))}
+ARRAYS = {"a": np.float32([[0, 1, 2], [3, 4, 5]]), "b": np.array(7.0, np.float32), "c": np.zeros((0, 4), np.float32)}
 
 
 @pytest.fixture

@@ -53,27 +53,22 @@ def entry(shape: Sequence[int], size: int, offset: int = 0, crc: int = 0, dtype:
 HEADER = (b"", b"\x08\x01")  # one shard
 
 
-def bundle(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
-    """Index and data of a good checkpoint of float32 arrays, keys in order."""
-    entries, data = [HEADER], b""
-    for key, array in arrays.items():
-        contents = array.astype(np.float32).tobytes()
-        entries.append((key.encode(), entry(array.shape, len(contents), len(data), masked(contents))))
-        data += contents
-    return table([block(entries)]), data
-
-
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _DTYPES = {"float32": 1, "int32": 3, "int64": 9}
 
 
+def bundle(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+    """Index and data of a good checkpoint, keys in order."""
+    entries, data = [HEADER], b""
+    for key, array in arrays.items():
+        contents, dtype = array.tobytes(), _DTYPES[str(array.dtype)]
+        entries.append((key.encode(), entry(array.shape, len(contents), len(data), masked(contents), dtype)))
+        data += contents
+    return table([block(entries)]), data
+
+
 def write_bundle(prefix: Path, variables: Mapping[str, np.ndarray]) -> None:
     """Write the files of a good checkpoint; names get the ending of variables."""
-    entries, data = [HEADER], b""
-    for name, array in sorted(variables.items()):
-        contents, dtype = array.tobytes(), _DTYPES[str(array.dtype)]
-        row = entry(array.shape, len(contents), len(data), masked(contents), dtype)
-        entries.append(((name + SUFFIX).encode(), row))
-        data += contents
-    Path(f"{prefix}.index").write_bytes(table([block(entries)]))
+    index, data = bundle({name + SUFFIX: variables[name] for name in sorted(variables)})
+    Path(f"{prefix}.index").write_bytes(index)
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)

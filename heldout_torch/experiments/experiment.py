@@ -6,12 +6,10 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError, nearest
 from heldout_torch.experiments.recipe import Recipe
-from heldout_torch.storage.files import write_atomically
 
 DEFINITION_FILE = "experiment.json"
 
@@ -142,10 +140,6 @@ class Experiment:
         fields = [field for field in {**ours, **theirs} if ours.get(field, lacking) != theirs.get(field, lacking)]
         shown = (f"{field} is {_shown(ours, field)}, not {_shown(theirs, field)}" for field in fields[:_DIFFERENCES])
         return ", ".join(shown)
-
-    def write(self, folder: Path) -> None:
-        """Write the declaration to `folder/experiment.json`, for experiments that are not part of the package."""
-        write_atomically(folder / DEFINITION_FILE, self.to_bytes())
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

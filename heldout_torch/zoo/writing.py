@@ -12,7 +12,6 @@ from heldout_torch.storage.listing import ListedFile
 from heldout_torch.zoo.aux_arrays import AuxArrays
 from heldout_torch.zoo.indexing import Indexed, index_zoo
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
-from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.records import RunFiles
 
@@ -71,15 +70,6 @@ class WritingZoo(ABC):
         where = f"{self.location}/{name}"
         if difference := read_declaration(experiment.name, there, where).difference(experiment):
             raise ZooError(f"{where}: declares {experiment.name} differently, {difference}; choose another name")
-
-    def manifest(self) -> Manifest | None:
-        """Return the manifest that lies in the zoo; None if there is none.
-
-        Raises:
-            ZooError: If it is damaged.
-        """
-        data = self.read(MANIFEST_FILE)
-        return None if data is None else Manifest.from_bytes(data, f"{self.location}/{MANIFEST_FILE}")
 
     def index(
         self, threads: int | None = None, progress: Callable[[int, int], object] = lambda done, total: None

@@ -15,5 +15,5 @@ def trained_run() -> Path:
     folder = reference_folder("cifar_run", "cifar10", TRAIN, TEST, 6, 45, 0)
     config = {"in_channels": 3, "large_inputs": False, "num_classes": 10}
     experiment = Experiment("cifar10-tiny", "cifar10", "small_inception", config, TRAIN, TEST, {"divide_by": 255})
-    experiment.write(folder / "cifar10-tiny")
+    (folder / "cifar10-tiny/experiment.json").write_bytes(experiment.to_bytes())
     return folder

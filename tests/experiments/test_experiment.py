@@ -84,7 +84,7 @@ def test_the_archive_that_an_older_zoo_names_is_not_taken(address):
 
 def test_a_file_in_a_zoo_declares_an_experiment_of_a_users_own(tmp_path):
     experiment = Experiment.from_json("mine", RECORD, "test")
-    experiment.write(tmp_path)
+    (tmp_path / "experiment.json").write_bytes(experiment.to_bytes())
     assert declared_in("mine", tmp_path) == experiment
 
 

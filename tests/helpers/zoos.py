@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from heldout_torch.zoo.copy import Outcome, copy_runs
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.open import open_source, open_writable
 from heldout_torch.zoo.selection import Selection
 
@@ -18,6 +19,11 @@ def export(source, zoo, overwrite=False, **options) -> list[Outcome]:
 def errors(outcomes) -> dict[int, str]:
     """Return what went wrong, by run."""
     return {outcome.key.run: outcome.error for outcome in outcomes if outcome.error}
+
+
+def manifest_of(zoo) -> Manifest:
+    """Return the manifest that lies in a zoo."""
+    return Manifest.from_bytes(zoo.read(MANIFEST_FILE), MANIFEST_FILE)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

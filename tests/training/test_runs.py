@@ -31,6 +31,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 from tests.helpers.devices import PRETENDED, on_cuda, on_devices
 from tests.helpers.training import DIGITS, SHORT, train, work
+from tests.helpers.zoos import manifest_of
 
 CONVOLUTIONS = replace(
     DIGITS, name="digits-inception", architecture="small_inception", config={"in_channels": 1, "num_classes": 10}
@@ -268,9 +269,9 @@ def test_stopping_the_iteration_stops_the_training(tmp_path):
 
 def test_training_on_leaves_a_manifest_of_all_runs(tmp_path):
     train(tmp_path, 2)
-    assert [key.run for key in FolderZoo(tmp_path).manifest().runs] == [0, 1]
+    assert [key.run for key in manifest_of(FolderZoo(tmp_path)).runs] == [0, 1]
     train(tmp_path, 3)
-    assert [key.run for key in FolderZoo(tmp_path).manifest().runs] == [0, 1, 2]
+    assert [key.run for key in manifest_of(FolderZoo(tmp_path)).runs] == [0, 1, 2]
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):

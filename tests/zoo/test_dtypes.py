@@ -27,7 +27,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from heldout_torch.zoo.records import RunFiles
 from tests.helpers.archives import EXPERIMENT, multiply, pack
-from tests.helpers.zoos import files_below
+from tests.helpers.zoos import files_below, manifest_of
 
 CIFAR = known_experiments()["cifar10-inception"]
 KEY = RunKey("cifar10-inception", 0.7, 3)
@@ -228,7 +228,7 @@ def test_a_dtype_that_is_none_is_refused(made, tmp_path, dtype):
     table["experiments"][EXPERIMENT]["runs"]["0.7"]["1"]["dtype"] = dtype
     manifest.write_text(json.dumps(table))
     with pytest.raises(ZooError, match=r"a model is stored as|TypeError"):
-        FolderZoo(zoo).manifest()
+        manifest_of(FolderZoo(zoo))
     record = {**FolderZoo(zoo).metadata(key).to_record(), "dtype": dtype}
     with pytest.raises(ZooError, match=r"is stored as 'float8'|field 'dtype' of the record is"):
         RunMetadata.from_record(record, "a file")

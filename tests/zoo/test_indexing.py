@@ -18,11 +18,10 @@ from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
 from heldout_torch.zoo.copy import check_runs
 from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_writable, open_zoo
 from heldout_torch.zoo.records import AGAIN
 from tests.helpers.archives import EXPERIMENT, multiply
-from tests.helpers.zoos import export
+from tests.helpers.zoos import export, manifest_of
 
 RUNS = list(range(6))
 
@@ -32,7 +31,8 @@ def source(tmp_path):
     """A tree of six small runs of an experiment of its own."""
     multiply(tmp_path / "tree", 6)
     (tmp_path / "tree" / EXPERIMENT).rename(tmp_path / "tree/mine")
-    replace(known_experiments()[EXPERIMENT], name="mine").write(tmp_path / "tree/mine")
+    mine = replace(known_experiments()[EXPERIMENT], name="mine")
+    (tmp_path / "tree/mine/experiment.json").write_bytes(mine.to_bytes())
     return tmp_path / "tree"
 
 
@@ -59,7 +59,7 @@ def reads(zoo, monkeypatch):
 
 
 def runs_in(zoo):
-    return [key.run for key in Manifest.from_bytes(zoo.read("manifest.json"), "manifest.json").runs]
+    return [key.run for key in manifest_of(zoo).runs]
 
 
 def place_of(zoo, run, name):
@@ -67,7 +67,7 @@ def place_of(zoo, run, name):
 
 
 def test_writing_leaves_a_manifest_that_says_what_the_records_say(zoo):
-    manifest = zoo.manifest()
+    manifest = manifest_of(zoo)
     assert [key.run for key in manifest.runs] == RUNS
     assert manifest.runs == {key: zoo.record(key) for key in zoo.keys()}
     assert Experiment.from_json("mine", manifest.declarations["mine"], "manifest").dataset == "digits"
@@ -142,7 +142,7 @@ def test_a_copied_zoo_is_indexed_from_its_records(zoo, tmp_path):
     copied = open_writable(shutil.copytree(zoo.location, tmp_path / "copied"))
     copied.index()
     assert runs_in(copied) == RUNS
-    assert copied.manifest().runs == zoo.manifest().runs
+    assert manifest_of(copied).runs == manifest_of(zoo).runs
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "aux_arrays.npz", "run.json"])

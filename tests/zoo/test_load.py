@@ -21,7 +21,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
 from heldout_torch.zoo.run_list import RunList
 from heldout_torch.zoo.selection import described
-from tests.helpers.zoos import export
+from tests.helpers.zoos import export, manifest_of
 
 EXPERIMENT = "digits-mlp-tf"
 KEY = RunKey(EXPERIMENT, 0.7, 3)
@@ -211,7 +211,7 @@ def test_what_a_zoo_gives_is_shown_short_and_hashed(zoo):
     opened = open_zoo(zoo)
     opened.index()
     run, files = load_run(KEY, zoo=zoo), opened.files(KEY)
-    assert repr(opened.manifest()) == "<Manifest of 6 runs>"
+    assert repr(manifest_of(opened)) == "<Manifest of 6 runs>"
     assert len(repr(files)) < 1000
     for one, same in (
         (run.metadata, opened.metadata(KEY)), (opened.record(KEY), open_zoo(zoo).record(KEY)),

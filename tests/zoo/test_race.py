@@ -8,6 +8,7 @@ import s3fs
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_zoo
 from tests.helpers.race import race
+from tests.helpers.zoos import manifest_of
 
 ROUNDS = 10  # a fault that shows in one round of three is missed by one call in sixty; `make soak` has 50 rounds
 
@@ -24,5 +25,5 @@ def fetched(place):
 @pytest.mark.parametrize("kind", ["s3", "folder"])
 def test_writers_that_end_together_lose_no_run(kind, request, tmp_path):
     place = request.getfixturevalue("bucket") if kind == "s3" else str(tmp_path / "zoos")
-    check = fetched if kind == "s3" else lambda place: set(open_zoo(place).manifest().runs)
+    check = fetched if kind == "s3" else lambda place: set(manifest_of(open_zoo(place)).runs)
     assert race(place, tmp_path, ROUNDS, 1, check) > ROUNDS

@@ -29,7 +29,7 @@ from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
 from tests.helpers.server import Server
-from tests.helpers.zoos import errors, export
+from tests.helpers.zoos import errors, export, manifest_of
 from tests.reference import run_reference
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -393,7 +393,7 @@ def test_copying_a_zoo_copies_what_is_missing_and_goes_on(published, tmp_path, k
         return sum(not outcome.skipped for outcome in copy_runs(source, target, keys))
 
     assert [copied(source.keys()[:4]), copied(source.keys()), copied(source.keys())] == [4, 2, 0]
-    assert target.manifest().runs == open_writable(published).manifest().runs
+    assert manifest_of(target).runs == manifest_of(open_writable(published)).runs
     if kind == "folder":
         assert contents(tmp_path / "there") == contents(published)
     assert load_run(EXPERIMENT, 0.7, 5, target).metadata.run == 5

@@ -78,21 +78,23 @@ class Slow(FolderZoo):
 
     def __init__(self, root):
         super().__init__(root)
-        self.next, self.came, self.beside = threading.Event(), threading.Lock(), []
+        self.next, self.came, self.written, self.beside = threading.Event(), threading.Lock(), threading.Event(), []
 
     def put(self, metadata, *rest, **options):
         if self.came.acquire(blocking=False):
             self.beside.append(self.next.wait(20))
         super().put(metadata, *rest, **options)
+        self.written.set()
 
 
 class Trained(ArrayDataset):
-    """The digits, telling `begun` of each training."""
+    """The digits, the second training of which waits until a run is written, so that it cannot be before or after."""
 
     def training_batches(self, *arguments):
         self.begun.append(1)
         if len(self.begun) == 2:
-            self.second.set()
+            self.zoo.next.set()
+            self.zoo.beside.append(self.zoo.written.wait(20))
         return super().training_batches(*arguments)
 
 
@@ -101,10 +103,10 @@ class Trained(ArrayDataset):
 def test_a_run_is_written_while_the_next_is_trained(tmp_path, device, experiment, size):
     digits, zoo = load_digits(), Slow(tmp_path / "beside")
     dataset = Trained(digits.name, digits.train, digits.test, digits.num_classes, digits.divide_by)
-    Trained.begun, Trained.second = [], zoo.next
+    Trained.begun, Trained.zoo = [], zoo
     some = replace(work(4 if size else 2, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)))
     list(train_runs(some, dataset, zoo, device, size))
-    assert zoo.beside == [True]
+    assert zoo.beside == [True, True]
     for run in some.runs:  # one after the other they are the same
         list(train_runs(replace(some, runs=(run,)), digits, tmp_path / "alone", device))
     beside, alone = (tensors(place, experiment.name, 100 / 1437) for place in (zoo, tmp_path / "alone"))

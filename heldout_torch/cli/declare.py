@@ -60,7 +60,9 @@ def _declare(arguments: argparse.Namespace) -> int:
         raise DataError("the data set is missing; give its file with --data, or the name of a known one with --dataset")
     name = arguments.dataset or arguments.data.stem
     if arguments.dataset is None and arguments.data.suffix.lower() != ".npz" and name not in list_datasets():
-        raise DataError(f"{arguments.data}: is not an npz file; give the name of the data set there with --dataset")
+        raise DataError(
+            f"{arguments.data}: is not an npz file; give the name of the data set there with --dataset, such as cifar10"
+        )
     dataset = options.load_data(arguments, name)
     config = _fitting(arguments.architecture, arguments.config, dataset)
     sizes = len(dataset.labels("train")), len(dataset.labels("test"))

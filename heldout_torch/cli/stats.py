@@ -179,7 +179,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     table, (train, test) = one_table(arguments)
     labels = None, None
     if not arguments.any_class:
-        labels = needed_labels("pairs within classes (without: --any-class)", train, test)  # type: ignore[assignment]
+        labels = needed_labels("pairs within classes (--any-class finds all)", train, test)  # type: ignore[assignment]
     missing = check_estimates(table, empty_means(arguments))
     pairs = influence_pairs(
         table, *labels, arguments.min_influence, arguments.min_memorization, not arguments.any_class,

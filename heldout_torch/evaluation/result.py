@@ -21,7 +21,8 @@ class Evaluation:
         labels: int64 of shape (n,).
         predicted: int64 of shape (n,), the class with the largest logit; the first one if several are equal.
         correct: bool of shape (n,), whether the predicted class is the label.
-        margin: float32 of shape (n,), the label's logit minus the largest other one; negative where wrong.
+        margin: float32 of shape (n,), the label's logit minus the largest other one; negative where wrong. The margins
+            of an output table are `log_odds` instead.
         log_odds: float32 of shape (n,), log(p / (1 - p)) of the label's probability p.
         logits: float32 of shape (n, num_classes), None unless asked for.
         redone: Number of examples that "fast" computed again in float32; n if nothing was computed in 16 bits.

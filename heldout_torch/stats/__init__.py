@@ -4,7 +4,7 @@ Statistics are plain functions of a run table; indices are published indices. Ex
 positions from 0, a slice or a bool mask; negative positions are refused.
 
 - Run table: `RunTable` (`from_arrays`, `from_aux`, `from_zoo`, `save`, `load`, `concat`, `select_runs`,
-  `mask`, `correct`, `who_trained_on`).
+  `mask`, `correct`, `who_trained_on`); `run_accuracies(table)`, `split_by_ratio(table)`.
 - Output table: `OutputTable` (`load`, `from_arrays`, `from_files`), margins instead of right or wrong; estimates,
   errors, pairs and tops take it in place of a run table.
 - Estimates: `memorization(table)`, `influence(table, train, test)`, `consistency(tables_by_ratio)`,
@@ -22,7 +22,10 @@ positions from 0, a slice or a bool mask; negative positions are refused.
 - Files in the published formats: `load_scores`, `save_scores`, `load_pairs`, `save_pairs`,
   `load_classwise`, `save_classwise`, `load_imagenet_memorization`, `save_imagenet_index`; orders of examples:
   `original_index(dataset, split)`, `to_original`, `to_published`.
-- Analyses: `histogram`, `pair_agreement`, `score_agreement`, `accuracy_by_ratio`, `keep_indices`.
+- As `heldout stats` writes them, with labels and both indices from `facts_of(dataset, split)`: `memorization_scores`,
+  `consistency_scores`, `write_scores`, `write_pairs`.
+- Subsets to train on: `keep_indices(scores, fraction)`, `save_indices`, `load_indices`.
+- Analyses: `histogram`, `pair_agreement`, `score_agreement`, `accuracy_by_ratio`.
 
 Names are imported, and kernels are compiled, at their first use, so importing the package is fast.
 """

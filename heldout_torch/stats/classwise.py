@@ -28,8 +28,8 @@ class ClassInfluence:
 
     Attributes:
         label: The class.
-        train_index: Published indices of its training examples, int64 of shape (train,).
-        test_index: Published indices of its test examples, int64 of shape (test,).
+        train_index: Indices of its training examples, int64 of shape (train,): published ones, if not from a file.
+        test_index: Those of its test examples, int64 of shape (test,).
         influence: float32 of shape (train, test), as in the published files (elsewhere influence is test x train).
         low: Lower ends of intervals around it (`influence_interval`), float32 of the same shape, and
         high: their upper ends; None if they were not asked for, or a file has none.

@@ -14,12 +14,12 @@ from heldout_torch.errors import DataError, listed
 from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.classwise import ClassInfluence
 from heldout_torch.stats.columns import SUFFIXES
-from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, read_order, write_npz
+from heldout_torch.stats.npz_files import ORDER, as_indices, as_row, check_contents, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.pairs import InfluencePairs
 from heldout_torch.stats.result_tables import read_pair_table
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.storage.npz import read_names, read_npz
+from heldout_torch.storage.npz import read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 _ALSO = ("low", "high", "p_value", "false_discovery_rate")
@@ -40,8 +40,7 @@ def load_pairs(path: Location) -> InfluencePairs:
     if path.suffix.lower() in SUFFIXES[1:]:
         arrays = read_pair_table(path)
     else:
-        if "infl" not in (names := read_names(path)) and "scores" in names:
-            raise DataError(f"{path}: holds scores, not pairs")
+        check_contents(path, "pairs")
         arrays = read_npz(path, wanted=["tr_idx", "tt_idx", "infl", "mem"], optional=["standard_error", *_ALSO, ORDER])
     influence = as_row(arrays["infl"], "f", None, f"{path}: infl")
     pairs = len(influence)
@@ -113,6 +112,7 @@ def load_classwise(path: Location, index: Location | None = None) -> ClasswiseIn
         DataError: If a file is missing, damaged, or matrices do not fit their indices or labels.
     """
     path = local_path(path)
+    check_contents(path, "class-wise influence")
     arrays = read_npz(path)
     if index is not None:
         arrays = {**read_npz(local_path(index), wanted=_OF_EXAMPLES), **arrays}

@@ -1,6 +1,7 @@
 """What the readers and writers of published files share: rows that are checked, and the order of their examples."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,28 @@ from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.storage.files import remove_stale, write_atomically
-from heldout_torch.storage.npz import npz_bytes
+from heldout_torch.storage.npz import npz_bytes, read_names
 from heldout_torch.storage.paths import Location, local_path
 
 ORDER = "order"  # a string of no dimension, in every file written here
+
+
+def check_contents(path: Path, wanted: str) -> None:
+    """Raise DataError if an npz file holds none of what is wanted but other statistics, which another function reads.
+
+    Args:
+        path: The file.
+        wanted: `scores`, `pairs` or `class-wise influence`.
+    """
+    names = read_names(path)
+    marks = {
+        "scores": "scores" in names,
+        "pairs": "infl" in names,
+        "class-wise influence": any(name.startswith("infl_matrix_class") for name in names),
+    }
+    there = [kind for kind, found in marks.items() if found]
+    if there and wanted not in there:
+        raise DataError(f"{path}: holds {there[0]}, not {wanted}")
 
 
 def as_row(array: Any, kinds: str, length: int | None, name: str) -> np.ndarray:

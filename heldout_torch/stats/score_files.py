@@ -15,11 +15,11 @@ from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError, counted
 from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.columns import SUFFIXES
-from heldout_torch.stats.npz_files import ORDER, as_names, as_row, read_order, write_npz
+from heldout_torch.stats.npz_files import ORDER, as_names, as_row, check_contents, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.result_tables import read_score_table
 from heldout_torch.storage.notebook import as_table, data_frame
-from heldout_torch.storage.npz import read_names, read_npy, read_npz
+from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def load_scores(path: Location) -> Scores:
     if path.suffix.lower() in SUFFIXES[1:]:
         arrays = read_score_table(path)
     else:
-        if "scores" not in (names := read_names(path)) and "infl" in names:
-            raise DataError(f"{path}: holds pairs, not scores")
+        check_contents(path, "scores")
         optional, objects = [*_KINDS, "filenames", ORDER], partial(read_file_names, name=str(path))
         arrays = read_npz(path, wanted=["scores"], optional=optional, objects=objects)
     scores = as_row(arrays["scores"], "f", None, f"{path}: scores")

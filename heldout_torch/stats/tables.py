@@ -21,7 +21,7 @@ def check_table(table: object) -> None:
     """Raise DataError if something is neither a run table nor an output table."""
     if not isinstance(table, AnyTable):
         raise DataError(
-            f"{shortened(table)} is not a table, expected a RunTable or an OutputTable, such as RunTable.load"
+            f"{shortened(table)} is not a table, expected a RunTable (RunTable.from_zoo makes it), or an OutputTable"
         )
 
 
@@ -34,7 +34,10 @@ def check_bits(table: object) -> None:
 def check_outputs(table: object) -> None:
     """Raise DataError if something is not an output table, where margins are needed."""
     if not isinstance(table, OutputTable):
-        raise DataError(f"{type(table).__name__}: expected an OutputTable, for this needs margins")
+        raise DataError(
+            f"{type(table).__name__}: expected an OutputTable, for this needs margins, which `heldout train` and "
+            "`evaluate` write with --save outputs"
+        )
 
 
 def trained_on(table: AnyTable, train: np.ndarray) -> np.ndarray:
@@ -61,7 +64,8 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
     if isinstance(tables, AnyTable):
         return {tables.subset_ratio: tables}
     if not isinstance(tables, Mapping) or not tables:
-        raise DataError("no tables given, expected a run table, or several in a dictionary by subset ratio")
+        what = "no tables" if isinstance(tables, Mapping) else shortened(tables)
+        raise DataError(f"{what} given, expected a run table, or several in a dictionary by subset ratio")
     seen: dict[str, _Table] = {}
     first = next(iter(tables.values()))
     found: dict[float, _Table] = {}

@@ -118,9 +118,8 @@ def test_names_with_spaces_can_be_copied_from_what_is_told_next(data, tmp_path, 
 def test_a_folder_says_nothing_of_what_lies_there(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert declare("mine", "--data", ".", "--architecture", "mlp") == 1
-    assert (
-        capsys.readouterr().err == "error: .: is not an npz file; give the name of the data set there with --dataset\n"
-    )
+    told = "error: .: is not an npz file; give the name of the data set there with --dataset, such as cifar10\n"
+    assert capsys.readouterr().err == told
 
 
 def test_what_is_told_next_names_the_plugin(data, tmp_path, monkeypatch, capsys):

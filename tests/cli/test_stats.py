@@ -295,7 +295,7 @@ def test_labels_and_order_come_from_a_file_or_are_left_out(zoo, tmp_path, capsys
     assert load_pairs(tmp_path / "any.npz").order == "published"
     capsys.readouterr()
     for statistic, more, message in (
-        ("pairs", [], "pairs within classes (without: --any-class) need labels of the training set: give the data"),
+        ("pairs", [], "pairs within classes (--any-class finds all) need labels of the training set: give the data"),
         ("influence", [], "influences within classes need labels of the training set: give the data set (--data)"),
         ("keep", ["--by", "memorization", "--fraction", "1"], "give --data, or --order published"),
         ("memorization", ["--labels", "x", "--data", "y"], "give only one of them"),

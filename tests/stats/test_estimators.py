@@ -180,8 +180,9 @@ def test_consistency_refuses_tables_that_are_not_of_their_ratio_or_come_twice(by
     with pytest.raises(DataError, match=r"run a/0\.5/2 is in two of the tables"):
         consistency({0.49: named, 0.51: named.select_runs([2])})
     for wrong in ([tables[0.3], tables[0.5]], None, {"many": tables[0.3]}, {0.3: "table"}):
-        with pytest.raises(DataError, match=r"expected .*a run table"):
+        with pytest.raises(DataError, match=r"expected .*a run table") as told:
             consistency(wrong)
+        assert "no tables" not in str(told.value)
 
 
 def test_consistency_of_one_table_and_of_none():

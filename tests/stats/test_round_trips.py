@@ -234,6 +234,17 @@ def test_tables_of_pairs_and_of_scores_are_not_taken_for_each_other(tmp_path):
             load_pairs(tmp_path / f"scores{suffix}")
 
 
+def test_an_npz_file_of_other_statistics_is_named(tmp_path):
+    readers = {"scores": load_scores, "pairs": load_pairs, "class-wise influence": load_classwise}
+    arrays = {"scores": ["scores"], "pairs": ["infl", "mem"], "class-wise influence": ["infl_matrix_class7", "tr_mem"]}
+    for held, names in arrays.items():
+        np.savez(tmp_path / "file.npz", **{name: np.zeros(2) for name in names})
+        for wanted, read in readers.items():
+            if wanted != held:
+                with pytest.raises(DataError, match=rf"file\.npz: holds {held}, not {wanted}"):
+                    read(tmp_path / "file.npz")
+
+
 @pytest.mark.parametrize("indices", [[5, 1, 3], range(4), np.array([7, 2], ">u4"), [], np.zeros(0, int)])
 def test_indices(tmp_path, indices):
     save_indices(tmp_path / "one", indices, "published")

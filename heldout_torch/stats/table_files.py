@@ -10,9 +10,8 @@ from heldout_torch.errors import DataError, ZooError, one_line, os_errors
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
 from heldout_torch.storage.kinds import kind_of
-from heldout_torch.storage.npz import map_npy
+from heldout_torch.storage.npz import map_npy, write_npy
 from heldout_torch.storage.paths import check_folder_name
-from heldout_torch.storage.posix import sync
 
 FORMAT_VERSION = 1
 RECORD = "table.json"
@@ -100,6 +99,5 @@ def save_table(folder: Path, keys: tuple[str, ...], arrays: dict[str, np.ndarray
         record["source"] = source
     with os_errors(DataError, f"{folder}: cannot be written"), new_folder(folder, overwrite=True) as temporary:
         for name, words in arrays.items():
-            np.save(temporary / f"{name}.npy", words, allow_pickle=False)
-            sync(temporary / f"{name}.npy")
+            write_npy(temporary / f"{name}.npy", words)
         write_plainly(temporary / RECORD, json.dumps(record).encode())

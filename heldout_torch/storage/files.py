@@ -90,7 +90,7 @@ def check_new_file(path: Path) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Several writers may write the same path; the last one wins."""
     with new_file(path) as file:
-        _write(file, data)
+        write_pieces(file, data)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def write_plainly(path: Path, data: bytes) -> None:
     """Write a file of a `new_folder`, which waits for the disk when all its files are written."""
     with open(path, "wb") as file:
-        _write(file, data)
+        write_pieces(file, data)
 
 
 @contextmanager
@@ -132,9 +132,14 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     A folder that is overwritten changes places with the new one, so a reader always finds one of them. Where the file
     system has no such call, it is renamed first: for a moment there is none, and the old one comes back if the new one
     cannot be moved, or, after a kill, when somebody writes to `path` or calls `remove_stale`.
+    A link stays, and the folder that it leads to is replaced: somebody put that on another disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if linked := path.is_symlink():
+        path = Path(os.path.realpath(path))
     _put_back(path)
+    if linked and not path.exists():
+        raise OSError(errno.ENOENT, f"It is a link to {path}, which is not there")
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     temporary.mkdir()
     try:
@@ -172,7 +177,7 @@ def remove_stale(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
+def write_pieces(file: BinaryIO, data: bytes | memoryview) -> None:
     """Write in pieces: for one call of many megabytes Linux looks for memory in one piece, which can take ten times."""
     pieces = memoryview(data)
     for start in range(0, len(pieces), _PIECE):

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from heldout_torch.errors import DataError, HeldoutError, listed, one_line
-from heldout_torch.storage.files import open_plain
+from heldout_torch.storage.files import open_plain, write_pieces
 from heldout_torch.storage.kinds import HEAD, kind_of
 
 # How much arrays may take where the caller knows no better: deflated zeros shrink 1,000 times, real arrays never 64.
@@ -123,6 +123,18 @@ def read_npy(source: Path | bytes) -> np.ndarray:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         return _read_array(file, size, "it", None)
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write an npy file of a `new_folder`: `np.save` is not told of a disk that is full for the last bytes.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    array = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        write_pieces(file, array.reshape(-1).view(np.uint8).data)
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray], compress: bool = False) -> bytes:

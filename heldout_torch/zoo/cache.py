@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from heldout_torch.errors import ZooError, warn
+from heldout_torch.errors import UnwritableError, ZooError, warn
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.storage.locks import locked
@@ -75,11 +75,18 @@ class Cache:
         except (OSError, ZooError):
             return None
 
-    def keep(self, name: str, data: bytes) -> None:
-        """Keep a small file. A cache that cannot be written keeps nothing."""
+    def keep(self, name: str, data: bytes, needed: bool = False) -> None:
+        """Keep a small file. A cache that cannot be written keeps nothing; if it is `needed`, that is an error.
+
+        Raises:
+            UnwritableError: If it is needed and cannot be written.
+        """
         remove_stale((self.root / name).parent)
-        with suppress(OSError):
+        try:
             write_atomically(self.root / name, data)
+        except OSError as error:
+            if needed:
+                raise UnwritableError(unwritable(error.filename or self.root, error)) from None
 
     def remove(self, name: str) -> None:
         """Keep a file no longer."""
@@ -100,15 +107,17 @@ class Cache:
         data = self.read(name)
         return data if data is not None and file.matches(data) else None
 
-    def fetch(self, name: str, file: FileRecord, progress: Progress) -> bytes:
+    def fetch(self, name: str, file: FileRecord, progress: Progress, needed: bool = False) -> bytes:
         """Return the contents of a file of the zoo, which is fetched unless it is kept.
 
         Args:
             name: Its path in the zoo.
             file: Its size and SHA-256.
             progress: Told every number of bytes fetched.
+            needed: Whether it must be kept; by default it is returned all the same, with a warning.
 
         Raises:
+            UnwritableError: If it must be kept, and cannot be.
             ZooError: If it cannot be fetched, does not have the recorded bytes, or is recorded with more than any has.
         """
         if file.size > file_limit(name):
@@ -118,6 +127,8 @@ class Cache:
                 data = self.kept(name, file)
                 return self._download(name, file, shared, progress) if data is None else data
         except OSError as error:
+            if needed:
+                raise UnwritableError(unwritable(error.filename or self.root, error)) from None
             warn(unwritable(error.filename or self.root, error, ", so fetched files are not kept"), stacklevel=2)
         data = read_file(f"{self._location}/{name}", file.size)
         progress(len(data))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from heldout_torch.errors import HeldoutError, ZooError
+from heldout_torch.errors import HeldoutError, UnwritableError, ZooError
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.dtypes import DTYPES
@@ -138,6 +138,7 @@ def fetch_runs(
         What became of each run.
 
     Raises:
+        UnwritableError: If the cache takes nothing more; what was fetched stays.
         ZooError: If the zoo lies on the disk already.
     """
     if not isinstance(zoo, WebZoo):
@@ -145,8 +146,10 @@ def fetch_runs(
 
     def fetch_one(key: RunKey) -> Outcome:
         try:
-            zoo.fetch(key, progress)
+            zoo.fetch(key, progress, needed=True)
             return Outcome(key)
+        except UnwritableError:  # to fetch more would be in vain
+            raise
         except HeldoutError as error:
             return Outcome(key, error=str(error))
 

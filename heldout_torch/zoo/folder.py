@@ -124,7 +124,7 @@ class FolderZoo(WritingZoo):
         filed = self._what_to_file(run, names if is_there(names) else None, overwrite)
         if filed is None:
             return False
-        with self._writing(), new_folder(path, overwrite=path.exists()) as folder:
+        with self._writing(path), new_folder(path, overwrite=path.exists()) as folder:
             for name, data in filed.in_order():
                 write_plainly(folder / name, data)
         return True
@@ -247,8 +247,8 @@ class FolderZoo(WritingZoo):
             )
         return ZooError(f"{path}: is missing; {AGAIN}")
 
-    def _writing(self) -> AbstractContextManager[None]:
-        return os_errors(UnwritableError, f"{self.root}: cannot be written")
+    def _writing(self, path: Path | None = None) -> AbstractContextManager[None]:
+        return os_errors(UnwritableError, f"{path or self.root}: cannot be written")
 
 
 def _names(path: Path) -> frozenset[str]:

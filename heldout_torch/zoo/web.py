@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heldout_torch.errors import ZooError, printable
+from heldout_torch.errors import UnwritableError, ZooError, printable
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
 from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
@@ -123,19 +123,25 @@ class WebZoo:
         data = self._contents(key, [MODEL_FILE])[MODEL_FILE]
         return read_model(data, key, f"{self.location}/{key}/{MODEL_FILE}")[0]
 
-    def fetch(self, key: RunKey, progress: Progress) -> None:
+    def fetch(self, key: RunKey, progress: Progress, needed: bool = False) -> None:
         """Fetch a run into the cache unless it is there, whole and with the recorded bytes.
 
+        Args:
+            key: The run.
+            progress: Told every number of bytes fetched.
+            needed: Whether it must be kept; by default a cache that cannot be written is a warning.
+
         Raises:
+            UnwritableError: If it must be kept, and cannot be.
             ZooError: If the run is not in the zoo, cannot be fetched, or never has the recorded bytes.
         """
         record = self.record(key)
-        contents = self._contents(key, list(record.files), progress)
+        contents = self._contents(key, list(record.files), progress, needed)
         if MODEL_FILE in contents:
             metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
             data = record_bytes(self.record(key), metadata)
             if self._cache.read(f"{key}/{RECORD_FILE}") != data:
-                self._cache.keep(f"{key}/{RECORD_FILE}", data)
+                self._cache.keep(f"{key}/{RECORD_FILE}", data, needed)
 
     def files(self, key: RunKey) -> RunFiles:
         """Return a run's files as they are in the zoo now, offline in the cache, checked against its record."""
@@ -210,11 +216,15 @@ class WebZoo:
             contents[name] = data
         return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), f"{self.location}/{key}")
 
-    def _contents(self, key: RunKey, names: list[str], progress: Progress = lambda count: None) -> dict[str, bytes]:
-        """Return the contents of a run's files, which lie in the cache afterwards."""
+    def _contents(
+        self, key: RunKey, names: list[str], progress: Progress = lambda count: None, needed: bool = False
+    ) -> dict[str, bytes]:
+        """Return the contents of a run's files, which lie in the cache afterwards if that can be written."""
         record = self.record(key)
         try:
-            return {name: self._fetched(key, name, record, progress) for name in names}
+            return {name: self._fetched(key, name, record, progress, needed) for name in names}
+        except UnwritableError:
+            raise
         except ZooError:
             fresh = None if self._offline else self._find(key, fresh=True)
             if fresh is None or fresh == record:
@@ -224,9 +234,9 @@ class WebZoo:
         with self._lock:
             if self._manifest is not None:
                 self._manifest.runs[key] = fresh
-        return {name: self._fetched(key, name, fresh, progress) for name in names}
+        return {name: self._fetched(key, name, fresh, progress, needed) for name in names}
 
-    def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress) -> bytes:
+    def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress, needed: bool) -> bytes:
         if name not in record.files:
             raise ZooError(
                 f"run {key} in {self.location} has only aux arrays: statistics can use it, but it has no model"
@@ -235,7 +245,7 @@ class WebZoo:
         data = self._cache.kept(path, record.files[name])
         if data is None and self._offline:
             raise self._not_there(key)
-        return self._cache.fetch(path, record.files[name], progress) if data is None else data
+        return self._cache.fetch(path, record.files[name], progress, needed) if data is None else data
 
     def _not_there(self, key: RunKey) -> ZooError:
         if self._offline:

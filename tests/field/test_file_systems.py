@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 
@@ -12,6 +13,7 @@ import pytest
 from heldout_torch.cli import main
 from heldout_torch.errors import DataError
 from heldout_torch.stats.output_files import start_outputs
+from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import Scores, save_scores
 from heldout_torch.storage.files import new_folder, remove_stale, write_atomically, write_plainly
 from heldout_torch.storage.locks import append_line, locked
@@ -54,6 +56,21 @@ def test_a_full_disk_leaves_what_was_there(mounted):
     assert contents(place) == {"run/file": b"old", "file": b"old"}
     write_run(place / "run", b"new")
     assert contents(place) == {"run/file": b"new", "file": b"old"}
+
+
+def test_a_table_whose_last_bytes_find_no_room_is_not_there(tmp_path):
+    """NumPy's own writing leaves the last bytes of a file to a buffer, and is not told if they are not taken."""
+    table = RunTable.from_arrays(*np.ones((2, 2, 500), bool), np.ones((2, 10), bool))  # files of 4128 and 208 bytes
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as `ulimit -f`
+        with pytest.raises(DataError, match=r"table: cannot be written \(File too large\)"):
+            table.save(tmp_path / "table")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    table.save(tmp_path / "table")
+    assert RunTable.load(tmp_path / "table").keys == table.keys
 
 
 def test_a_disk_without_inodes_leaves_what_was_there(mounted):

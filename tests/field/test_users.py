@@ -159,7 +159,8 @@ def test_anothers_cache_serves(offline, home, as_nobody):
         assert answer == "['aux_arrays.npz', 'model.safetensors']"
         if not offline:
             assert as_nobody(lambda: load_run(EXPERIMENT, 0.7, 4, server.url).key) == f"{EXPERIMENT}/0.7/4"
-            assert as_nobody(lambda: main(["zoo", "pull", server.url])) == "0"
+            assert as_nobody(lambda: main(["zoo", "pull", server.url, "--runs", "0-2"])) == "0"
+            assert as_nobody(lambda: main(["zoo", "pull", server.url])) == "1"  # they cannot be put there
     assert files_below(home / "cache") == there
 
 

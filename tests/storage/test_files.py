@@ -85,6 +85,20 @@ def test_a_folder_is_replaced_when_asked(tmp_path, way):
     assert os.listdir(tmp_path) == ["run"]
 
 
+def test_a_link_stays_and_the_folder_that_it_leads_to_is_replaced(tmp_path, way):
+    """Of a run that was moved to another disk."""
+    write_run(tmp_path / "disk/run", b"old")
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/run").symlink_to("../disk/run")
+    write_run(tmp_path / "zoo/run", b"new")
+    assert (tmp_path / "zoo/run").is_symlink()
+    assert contents(tmp_path / "disk") == {"run/file": b"new"}
+    (tmp_path / "disk").rename(tmp_path / "gone")
+    with pytest.raises(OSError, match=f"It is a link to {tmp_path}/disk/run, which is not there"):
+        write_run(tmp_path / "zoo/run", b"newer")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "zoo"]
+
+
 def test_an_empty_folder_is_nothing_there(tmp_path):
     (tmp_path / "run").mkdir()
     write_run(tmp_path / "run", b"new", overwrite=False)

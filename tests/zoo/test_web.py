@@ -5,6 +5,7 @@ Also of zoo/cache.py.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.archives.indexed import IndexedArchive
 from heldout_torch.archives.stream import export_archive
+from heldout_torch.cli import main
 from heldout_torch.experiments import find_experiment
 from heldout_torch.storage import retries
 from heldout_torch.zoo import cache as remote
@@ -372,6 +374,20 @@ def test_fetching_many_names_what_fails(server, published):
     assert cached(server) == contents(published)
     with pytest.raises(ZooError, match="is on this disk already"):
         list(fetch_runs(open_zoo(published), keys))
+
+
+@pytest.mark.parametrize("taken", ["", RECORD])
+def test_a_pull_ends_where_the_cache_takes_nothing(server, taken, monkeypatch, capsys):
+    """It fetched all, and said that it is there; a run that is loaded needs no cache."""
+    place = remote.cache_folder(server.url) / taken
+    place.parent.mkdir(parents=True)
+    place.mkdir() if taken else place.touch()
+    assert main(["zoo", "pull", server.url]) == 1
+    said = capsys.readouterr()
+    pattern = rf"error: {place.parent}\S*: cannot be written \(.*\); set HELDOUT_TORCH_CACHE to a folder of your own\n"
+    assert re.fullmatch(pattern, said.err)
+    assert not said.out
+    assert taken or not server.requests[MODEL]
 
 
 def test_copying_out_of_a_web_server_gives_the_same_bytes(server, published, tmp_path):

@@ -293,6 +293,23 @@ def test_what_only_serves_cannot_be_written(zoo):
         open_writable(zoo)
 
 
+def test_what_lies_in_a_runs_place_is_named(tmp_path):
+    zoo, path = open_writable(tmp_path), tmp_path / str(KEY)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(ZooError, match=rf"{path}: cannot be written \(Not a directory\)"):
+        zoo.put(**a_run())
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        ZooError, match=rf"{path}: cannot be written \(It is a link to .*elsewhere, which is not there\)"
+    ):
+        zoo.put(**a_run())
+    (tmp_path / "elsewhere").mkdir()
+    assert zoo.put(**a_run())
+    assert sorted(file.name for file in (tmp_path / "elsewhere").iterdir()) == NAMES
+
+
 def test_what_cannot_be_written_is_noticed_at_the_start(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/zoo", "/proc/zoo"):

@@ -18,7 +18,7 @@ from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo import sample_zoo
 from tests.cli.test_verify import flip
 from tests.helpers.ray_cluster import PretendedRay, one_worker_killed
-from tests.helpers.zoos import files_below
+from tests.helpers.zoos import declare, files_below
 
 RUNS = 48
 
@@ -72,9 +72,7 @@ def test_what_a_cluster_trains_is_what_is_trained_here(cluster, tmp_path, monkey
     (tmp_path / "quick.toml").write_text("epochs = 2\nbatch_size = 64\nlearning_rate = 0.01\nramp = 0.2\n")
     known = known_experiments()["digits-mlp"]
     convolutions = {"in_channels": 1, "num_classes": 10}
-    conv = replace(known, name="conv", architecture="small_inception", config=convolutions)
-    (tmp_path / "conv").mkdir()
-    (tmp_path / "conv/experiment.json").write_bytes(conv.to_bytes())
+    declare(replace(known, name="conv", architecture="small_inception", config=convolutions), tmp_path / "conv")
     for name, runs, together in (("digits-mlp", "0-5", "2"), ("conv", "0-1", "1")):
         for zoo, options in (("there.zoo", ["--cluster", cluster]), ("here.zoo", [])):
             if name == "conv":

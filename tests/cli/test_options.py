@@ -22,7 +22,7 @@ from heldout_torch.stats import save_indices
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
-from tests.helpers.zoos import export
+from tests.helpers.zoos import declare, export
 
 EXPERIMENT = "digits-mlp-tf"
 
@@ -83,7 +83,7 @@ def test_a_name_that_is_most_like_an_experiments_is_told_by_export(zoo, tmp_path
 
 
 def test_names_that_the_zoo_declares_may_have_been_meant(zoo, tmp_path, capsys):
-    replace(known_experiments()[EXPERIMENT], name="shades").write(zoo / "shades")
+    declare(replace(known_experiments()[EXPERIMENT], name="shades"), zoo / "shades")
     words = ["--subset-ratio", "0.7", "--runs", "0", "--zoo", zoo]
     assert error_of(capsys, "train", "shaeds", *words).endswith("; did you mean 'shades'?")
     assert error_of(capsys, "report", zoo, "--experiment", "shaeds", "--out", tmp_path / "r").endswith("'shades'?")

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from heldout_torch.experiments import Experiment
+from tests.helpers.zoos import declare
 from tests.reference import reference_folder
 
 TRAIN, TEST = 200, 100
@@ -15,5 +16,5 @@ def trained_run() -> Path:
     folder = reference_folder("cifar_run", "cifar10", TRAIN, TEST, 6, 45, 0)
     config = {"in_channels": 3, "large_inputs": False, "num_classes": 10}
     experiment = Experiment("cifar10-tiny", "cifar10", "small_inception", config, TRAIN, TEST, {"divide_by": 255})
-    (folder / "cifar10-tiny/experiment.json").write_bytes(experiment.to_bytes())
+    declare(experiment, folder / "cifar10-tiny")
     return folder

@@ -20,6 +20,7 @@ from heldout_torch.experiments import (
     known_experiments,
     read_declaration,
 )
+from tests.helpers.zoos import declare
 
 RECORD = {"dataset": "d", "architecture": "mlp", "config": {}, "train_examples": 8, "test_examples": 2}
 OWN = """
@@ -84,7 +85,7 @@ def test_the_archive_that_an_older_zoo_names_is_not_taken(address):
 
 def test_a_file_in_a_zoo_declares_an_experiment_of_a_users_own(tmp_path):
     experiment = Experiment.from_json("mine", RECORD, "test")
-    (tmp_path / "experiment.json").write_bytes(experiment.to_bytes())
+    declare(experiment, tmp_path)
     assert declared_in("mine", tmp_path) == experiment
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from heldout_torch.experiments import DEFINITION_FILE, Experiment
 from heldout_torch.zoo.copy import Outcome, copy_runs
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.open import open_source, open_writable
@@ -19,6 +20,12 @@ def export(source, zoo, overwrite=False, **options) -> list[Outcome]:
 def errors(outcomes) -> dict[int, str]:
     """Return what went wrong, by run."""
     return {outcome.key.run: outcome.error for outcome in outcomes if outcome.error}
+
+
+def declare(experiment: Experiment, folder: Path) -> None:
+    """Write the file that declares an experiment into its folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DEFINITION_FILE).write_bytes(experiment.to_bytes())
 
 
 def manifest_of(zoo) -> Manifest:

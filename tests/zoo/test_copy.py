@@ -18,7 +18,7 @@ from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.open import open_source
 from heldout_torch.zoo.selection import Selection
-from tests.helpers.zoos import errors, export
+from tests.helpers.zoos import declare, errors, export
 from tests.helpers.zoos import files_below as contents
 from tests.reference import run_reference
 
@@ -184,7 +184,7 @@ def test_a_wrong_number_of_classes_is_refused(tree, tmp_path):
     record = known_experiments()[EXPERIMENT]
     config = record.config | {"num_classes": 12}
     mine = Experiment("mine", "digits", "mlp", config, record.train_examples, record.test_examples)
-    mine.write(tree / EXPERIMENT)
+    declare(mine, tree / EXPERIMENT)
     renamed = tree / EXPERIMENT
     renamed.rename(tree / "mine")
     found = errors(export(tree, tmp_path / "zoo", runs=[0]))
@@ -194,7 +194,7 @@ def test_a_wrong_number_of_classes_is_refused(tree, tmp_path):
 def test_a_users_experiment_takes_its_declaration_along(tree, tmp_path):
     record = known_experiments()[EXPERIMENT]
     mine = Experiment("mine", "digits", "mlp", record.config, record.train_examples, record.test_examples)
-    mine.write(tree / EXPERIMENT)
+    declare(mine, tree / EXPERIMENT)
     (tree / EXPERIMENT).rename(tree / "mine")
     assert not errors(export(tree, tmp_path / "zoo"))
     assert load_run("mine", 0.7, 1, tmp_path / "zoo").metadata.experiment == "mine"

@@ -21,7 +21,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
 from heldout_torch.zoo.records import AGAIN
 from tests.helpers.archives import EXPERIMENT, multiply
-from tests.helpers.zoos import export, manifest_of
+from tests.helpers.zoos import declare, export, manifest_of
 
 RUNS = list(range(6))
 
@@ -31,8 +31,7 @@ def source(tmp_path):
     """A tree of six small runs of an experiment of its own."""
     multiply(tmp_path / "tree", 6)
     (tmp_path / "tree" / EXPERIMENT).rename(tmp_path / "tree/mine")
-    mine = replace(known_experiments()[EXPERIMENT], name="mine")
-    (tmp_path / "tree/mine/experiment.json").write_bytes(mine.to_bytes())
+    declare(replace(known_experiments()[EXPERIMENT], name="mine"), tmp_path / "tree/mine")
     return tmp_path / "tree"
 
 

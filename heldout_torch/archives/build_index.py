@@ -20,8 +20,8 @@ from heldout_torch.archives.seek_index import (
     HEAD,
     INDEX_ENDING,
     MAGIC,
+    Extent,
     IndexedPoint,
-    Place,
     SeekIndex,
     run_line,
 )
@@ -88,7 +88,7 @@ class IndexWriter:
         self._points: list[IndexedPoint] = []
         self._lines: dict[RunKey, bytes] = {}
         self.problems: list[str] = []
-        self._arrivals = Arrivals[Place](archive)
+        self._arrivals = Arrivals[Extent](archive)
         with os_errors(ZooError, f"{out}: cannot be written"):
             self._windows = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115 (closed by `__exit__`)
 

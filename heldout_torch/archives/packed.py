@@ -8,7 +8,7 @@ from heldout_torch.archives.access_points import WINDOW, Point
 from heldout_torch.archives.inflate import inflate
 from heldout_torch.archives.limits import REACH, run_limit
 from heldout_torch.archives.ranges import READ, Ranges
-from heldout_torch.archives.seek_index import Place, SeekIndex
+from heldout_torch.archives.seek_index import Extent, SeekIndex
 from heldout_torch.archives.tar_headers import TarBytes
 from heldout_torch.errors import ZooError, one_line
 from heldout_torch.experiments import Experiment
@@ -52,7 +52,7 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
     return contents
 
 
-def _stretches(index: SeekIndex, files: dict[str, Place]) -> list[list[File]]:
+def _stretches(index: SeekIndex, files: dict[str, Extent]) -> list[list[File]]:
     """Group a run's files: what follows one with no point between is read on from it."""
     stretches: list[list[File]] = []
     for offset, size, part in sorted((offset, size, part) for part, (offset, size) in files.items()):

@@ -27,7 +27,7 @@ HEAD = struct.Struct("<8sQ")
 MAGIC = b"HELDOUT3"
 _FAMILY = b"HELDOUT"
 
-Place = tuple[int, int]  # first byte in the tar stream, and size
+Extent = tuple[int, int]  # first byte in the tar stream, and size
 IndexedPoint = tuple[int, int, int | None]  # packed byte, unpacked byte, CRC-32 of the window
 
 
@@ -66,7 +66,7 @@ class SeekIndex:
     def __contains__(self, key: RunKey) -> bool:
         return key in self._runs
 
-    def files(self, key: RunKey) -> dict[str, Place]:
+    def files(self, key: RunKey) -> dict[str, Extent]:
         """Return where each of a run's files lies."""
         return _read_run(self._runs[key])[1]
 
@@ -115,7 +115,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     return replace(index, name=name)
 
 
-def run_line(key: RunKey, files: dict[str, Place]) -> bytes:
+def run_line(key: RunKey, files: dict[str, Extent]) -> bytes:
     """Return the line of a run in the table."""
     return json.dumps([str(key), files], separators=(",", ":")).encode() + b"\n"
 
@@ -160,7 +160,7 @@ def _lines(packed: bytes) -> Iterator[bytes]:
             yield line
 
 
-def _read_run(line: bytes) -> tuple[RunKey, dict[str, Place]]:
+def _read_run(line: bytes) -> tuple[RunKey, dict[str, Extent]]:
     name, files = json.loads(line)
     experiment, ratio, run = name.split("/")
     if len(files) > RUN_FILES:

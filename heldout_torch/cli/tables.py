@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from heldout_torch.errors import DataError, ZooError, warn
 from heldout_torch.experiments import Experiment
 from heldout_torch.stats import ExampleFacts, RunTable, example_counts, facts_of, find_facts
 from heldout_torch.stats.accuracies import warn_of_fit
+from heldout_torch.stats.estimators import Empty
 from heldout_torch.stats.kept_tables import kept_table
 from heldout_torch.stats.published_files import as_file
 from heldout_torch.stats.summary import check_examples
@@ -96,7 +97,7 @@ def needed_labels(what: str, train: ExampleFacts, test: ExampleFacts) -> tuple[n
     )
 
 
-def check_estimates(table: RunTable, empty: Literal["nan", "zero"] = "nan") -> int:
+def check_estimates(table: RunTable, empty: Empty = "nan") -> int:
     """Return how many training examples have no memorization and no influence: all runs trained on them, or none.
 
     Args:
@@ -123,7 +124,7 @@ def unscored(missing: int, size: int) -> str:
     return f"; {missing} of {size} examples {'has' if missing == 1 else 'have'} no score (NaN)" if missing else ""
 
 
-def empty_means(arguments: argparse.Namespace) -> Literal["nan", "zero"]:
+def empty_means(arguments: argparse.Namespace) -> Empty:
     """Return what a mean over no runs counts as."""
     return "zero" if arguments.empty_zero else "nan"
 

@@ -43,7 +43,8 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
     if "tr_filenames" in arrays:
         return read_imagenet_index(path)[split].labels
     if f"{split}__label" in arrays:
-        return _of_dataset(arrays, split, path)
+        labels = _row(arrays, f"{split}__label", path, split)
+        return labels[row_order(arrays.get(f"{split}__index"), len(labels), f"{path}: {split}__index")]
     key = "labels" if split == "train" and "labels" in arrays else _OF_SPLIT[split]
     if key not in arrays:
         raise DataError(f"{path}: has no labels of the {split} set (labels, {_OF_SPLIT[split]} or {split}__label)")
@@ -55,11 +56,6 @@ def read_labels(path: Location, dataset: str, split: SplitName = "train") -> np.
     if places is None:
         raise DataError(f"{path}: is in original order, which for {dataset} is known only from the data set itself")
     return labels[places]
-
-
-def _of_dataset(arrays: dict[str, np.ndarray], split: str, path: Path) -> np.ndarray:
-    labels = _row(arrays, f"{split}__label", path, split)
-    return labels[row_order(arrays.get(f"{split}__index"), len(labels), f"{path}: {split}__index")]
 
 
 def _order(arrays: dict[str, np.ndarray], dataset: str, path: Path) -> str:

@@ -41,7 +41,8 @@ def card(manifest: Manifest, experiments: Mapping[str, Experiment], location: st
     """
     first = min(manifest.runs)
     name = location.rpartition("/")[2].partition("@")[0]
-    rows = [_row(*group, experiments[group[0]], manifest) for group in _groups(manifest)]
+    groups = sorted({(key.experiment, key.subset_ratio) for key in manifest.runs})
+    rows = [_row(*group, experiments[group[0]], manifest) for group in groups]
     size = sum(record.size for record in manifest.runs.values()) / 1e6
     example = f"{json.dumps(first.experiment)}, {first.subset_ratio!r}, {first.run}, zoo={json.dumps(location)}"
     return f"""---
@@ -90,10 +91,6 @@ Apache 2.0, unless the owner of this data set says otherwise. Whoever uses the r
 {_CITATION}
 ```
 """.encode()
-
-
-def _groups(manifest: Manifest) -> list[tuple[str, float]]:
-    return sorted({(key.experiment, key.subset_ratio) for key in manifest.runs})
 
 
 def _row(name: str, ratio: float, experiment: Experiment, manifest: Manifest) -> str:

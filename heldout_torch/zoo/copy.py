@@ -21,7 +21,7 @@ _NAMED = 20  # runs that are not there
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of copying one run.
+    """The outcome of work on one run, such as copying it.
 
     Attributes:
         key: The run; None for an error that concerns the whole place.

@@ -1,11 +1,14 @@
 """A look at the beginning of an archive: what it names is what is there."""
 
 import io
+import shutil
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 
+from heldout_torch.archives import inspection
 from heldout_torch.archives.inspection import inspect_archive
 from heldout_torch.zoo.keys import RunKey
 from tests.archives.test_unforeseen import EXTRA, add_variables, run_folder
@@ -47,11 +50,39 @@ def test_a_good_archive_is_described_and_its_first_runs_converted(tree, tmp_path
 
 def test_only_the_beginning_is_read(tmp_path):
     archive = pack(multiply(tmp_path / "tree", 40), tmp_path / "x.tar.gz", seed=None)
-    seen = []
-    found = inspect(archive, limit=1, progress=seen.append)
-    assert not found.ended
-    assert found.read == sum(seen) < archive.stat().st_size
-    assert "its beginning" in next(found.lines())
+    for limit in (1, archive.stat().st_size // 2):
+        seen = []
+        found = inspect(archive, limit=limit, progress=seen.append)
+        assert not found.ended
+        assert found.read == sum(seen) == limit
+        assert "its beginning" in next(found.lines())
+        assert not found.problems
+
+
+def test_no_more_is_held_than_is_allowed_and_what_is_converted_is_held_no_longer(tree, tmp_path, monkeypatch):
+    archive = pack(tree, tmp_path / "x.tar.gz", seed=None)  # one run after the other
+    runs = (tree / EXPERIMENT / "0.7").iterdir()
+    sizes = [sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) for run in runs]
+    for bound, converted in ((max(sizes), 3), (min(sizes) - 1, 0)):
+        monkeypatch.setattr(inspection, "HELD", bound)
+        assert len(inspect(archive).converted) == converted
+    monkeypatch.undo()
+    monkeypatch.setattr(inspection, "run_limit", lambda experiment: min(sizes) - 1)
+    assert not inspect(archive).converted
+
+
+def test_names_without_end_are_told_in_a_bounded_report(tmp_path):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("/etc/passwd"))
+        for number in range(300):
+            tar.addfile(tarfile.TarInfo("y" * number + "x"))
+    found = inspect(tmp_path / "x.tar.gz")
+    assert sum(found.others.values()) == 300
+    assert len(found.others) == 101
+    assert max(map(len, found.others)) <= 200
+    assert dict(found.problems) == {"member '/etc/passwd': absolute path": 1}
+    lines = list(found.lines())
+    assert lines.index("            and 89 more kinds") - lines.index("other members:") == 13
 
 
 def test_what_differs_is_named(tree, tmp_path):
@@ -68,12 +99,20 @@ def test_what_differs_is_named(tree, tmp_path):
     assert set(found.unknown) == {"model/ema/decay", "model/ema/w"}
     (problem,) = found.problems
     assert "--ignore 'model/ema/*'" in problem
+    assert list(found.lines())[-1] == "an export would convert runs like these, and refuse those that have problems"
     assert found.arrays["config: object (1,)"] == 1
     assert any(name.startswith("loss: no array") for name in found.arrays)
     assert next(run.metadata.run for run in found.converted) == 1
     ignoring = inspect(archive, ignore=["model/ema/*"])
     assert not ignoring.problems
     assert next(run.metadata.key for run in ignoring.converted) == RunKey(EXPERIMENT, 0.7, 0)
+
+
+def test_a_run_of_two_folders_is_one_problem_whatever_the_number_of_its_files(tree, tmp_path):
+    shutil.copytree(run_folder(tree, 0), run_folder(tree / "again", 0))
+    found = inspect(pack(tree, tmp_path / "x.tar.gz", seed=None))
+    (problem,) = found.problems.elements()
+    assert problem.startswith(f"run {EXPERIMENT}/0.7/0: the run lies under '{EXPERIMENT}/0.7/0', too")
 
 
 def test_an_unknown_experiment_and_bytes_that_are_none_are_problems(tree, tmp_path):

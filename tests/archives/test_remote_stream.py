@@ -5,9 +5,11 @@ import random
 import time
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from heldout_torch import ZooError
-from heldout_torch.archives.remote_stream import HttpStream, open_stream
+from heldout_torch.archives import remote_stream
+from heldout_torch.archives.remote_stream import HttpStream, open_stream, version_of
 from tests.helpers.scripted import Script, serving
 
 DATA = random.Random(0).randbytes(3_000_000)
@@ -42,6 +44,19 @@ def test_what_may_pass_is_waited_for_with_a_line():
     assert len(told) == 4
     assert "503" in told[0]
     assert "on from byte 500000" in told[1]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_an_answer_that_may_be_another_next_time_is_not_the_last(status):
+    assert read(Script(DATA, {"status": status}, {"cut": 500_000}, {"status": status})) == DATA
+
+
+def test_a_busy_server_is_waited_for_as_long_as_it_asks_but_not_for_hours(monkeypatch):
+    waits = []
+    monkeypatch.setattr(remote_stream.time, "sleep", waits.append)
+    steps = ({"status": 503, "headers": {"Retry-After": asked}} for asked in ("0", "7", "99999"))
+    assert read(Script(DATA, *steps)) == DATA
+    assert [wait for wait in waits if wait] == [0.01, 7, 300]
 
 
 def test_tries_that_bring_nothing_come_to_an_end():
@@ -131,6 +146,39 @@ def test_paths_urls_and_buckets_open_alike(tmp_path, bucket):
     for location in (str(tmp_path / "no"), f"{bucket}/no"):
         with pytest.raises(ZooError, match="no"):
             open_stream(location)
+
+
+def test_a_version_is_known_by_size_and_etag_without_reading(bucket):
+    import s3fs
+
+    s3fs.S3FileSystem().pipe_file(f"{bucket}/file", DATA)
+    etag = s3fs.S3FileSystem().info(f"{bucket}/file")["ETag"]
+    with serving(script := Script(DATA)) as url:
+        for location, expected in ((url, '"one"'), (f"{bucket}/file", etag)):
+            assert version_of(location) == open_stream(location)[1:] == (len(DATA), expected)
+    assert len(script.asked) == 1
+
+
+def test_a_place_that_does_not_say_how_large_a_file_is_is_one_line(monkeypatch):
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **_: {"name": path, "type": "file"})
+    with pytest.raises(ZooError, match=r"memory://x.tar.gz: the server does not say how large the file is; copy"):
+        open_stream("memory://x.tar.gz")
+
+
+def test_a_login_goes_to_its_server_and_not_on_to_another():
+    first, other = Script(DATA), Script(DATA)
+    with serving(first) as url, serving(other) as elsewhere:
+        first.steps = [{"status": 302, "headers": {"Location": elsewhere}}]
+        assert HttpStream(url.replace("//", "//Aladdin:open%20sesame@")).readall() == DATA
+    assert first.logins == ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="]  # of RFC 7617
+    assert other.logins == [None]
+
+
+def test_what_has_begun_is_waited_for_longer_than_what_never_answered():
+    with serving(Script(DATA, {"cut": 100_000})) as url:
+        stream = HttpStream(url, waits=(0.01,) * 6)
+    with pytest.raises(ZooError, match="cannot be read at byte 100000, tried 7 times"):
+        stream.readall()
 
 
 def test_a_server_that_is_not_there_is_one_line():

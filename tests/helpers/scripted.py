@@ -19,6 +19,7 @@ class Script:
             for so many seconds, then cut), `etag`, `total`, `shift` (lie about version, size, first byte), `silent` (do
             not say which bytes come).
         asked: By request, its first byte and the encoding that it takes.
+        logins: By request, the `Authorization` that came with it.
         sent: Bytes of bodies.
         ranges: Whether it answers range requests.
         pace: Seconds that it takes for each 64 KiB.
@@ -28,6 +29,7 @@ class Script:
     def __init__(self, data: bytes, *steps: dict) -> None:
         self.data, self.steps = data, list(steps)
         self.asked: list[tuple[int, str]] = []
+        self.logins: list[str | None] = []
         self.sent, self.ranges, self.etag, self.pace, self.trickle = 0, True, '"one"', 0.0, 0.0
 
 
@@ -47,6 +49,7 @@ def serving(script: Script) -> Iterator[str]:
             if self.path != "/archive.tar.gz":
                 self.send_error(404)
                 return
+            script.logins.append(self.headers["Authorization"])
             first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
             start, end = (int(first), int(last or len(script.data)) + 1) if script.ranges else (0, None)
             if last != "0":  # a look at size and version is not a read

@@ -21,12 +21,14 @@ class Server:
         faults: What befalls the next GET requests for a path, in order: `500`, `drop` (half the body, then the
             connection closes), `wrong` (one byte changed), `slow` (in small pieces); the empty word is none.
         ranges: Whether range requests are answered.
+        most: Bytes of a range that are sent at once; all by default.
         login: `user:password` that requests must have; none by default.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges = folder, True
         self.login: str | None = None
+        self.most: int | None = None
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
@@ -59,7 +61,7 @@ class Server:
                 size = len(data)
                 wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
                 if wanted and server.ranges:
-                    data, status = data[int(wanted[1]) : int(wanted[2]) + 1], 206
+                    data, status = data[int(wanted[1]) : int(wanted[2]) + 1][: server.most], 206
                 self.send_response(status)
                 if server.ranges:
                     self.send_header("Accept-Ranges", "bytes")

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from heldout_torch.storage import progress
 from heldout_torch.storage.progress import Bar, set_quiet, tell, tracked
+from tests.helpers.process import wait_for
 from tests.helpers.terminal import on_terminal
 
 WORK = """
@@ -159,7 +161,8 @@ def test_iterables_are_tracked(capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(9.25, "9.2"), (0.25, "0.25"), (9999, "9999"), (12345, "12.3k"), (3e15, "3000T")]
+    ("number", "text"),
+    [(9.25, "9.2"), (0.25, "0.25"), (9999, "9999"), (10_000, "10.0k"), (12345, "12.3k"), (3e15, "3000T")],
 )
 def test_numbers_are_short(number, text, monkeypatch):
     stream = io.StringIO()
@@ -179,3 +182,102 @@ def test_shares_that_add_up_are_the_whole(monkeypatch):
             bar.add(0.1 - 1e-9)
         time.sleep(0.3)
     assert stream.getvalue().splitlines()[-1].startswith("work: 100% 4/4 run")
+
+
+class Terminal(io.StringIO):
+    """What a terminal shows of what it is sent, of which `\\r` and `\\n` move the cursor."""
+
+    def isatty(self):
+        return True
+
+    def lines(self):
+        shown, column = [""], 0
+        for letter in self.getvalue():
+            if letter == "\n":
+                shown.append("")
+            if letter in "\r\n":
+                column = 0
+                continue
+            shown[-1] = shown[-1][:column] + letter + shown[-1][column + 1 :]
+            column += 1
+        return [line.rstrip() for line in shown]
+
+
+def test_a_line_that_gets_shorter_leaves_nothing_of_the_longer_one(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Bar("work", "run", 4) as bar:
+        for bar.note in ("a long note", "short"):
+            wait_for(lambda: bar.note in terminal.getvalue())
+            assert terminal.lines()[0].endswith(f", {bar.note}")
+        bar.print("error: one")
+        wait_for(lambda: len(terminal.lines()) == 2 and terminal.lines()[1])
+        above, line = terminal.lines()
+    assert (above, line[:21]) == ("error: one", "work:   0% 0/4 run, 0")
+
+
+def test_a_line_is_no_longer_than_the_terminal_is_wide(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Bar("work", "run") as bar:
+        bar.note = "x" * 500
+        wait_for(terminal.getvalue)
+    assert max(map(len, terminal.getvalue().replace("\n", "\r").split("\r"))) == 79
+
+
+def test_what_may_be_quick_is_drawn_late_and_leaves_nothing_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Bar("work", "run", delay=60.0):
+        time.sleep(0.3)
+    assert terminal.getvalue() == ""
+    with Bar("work", "run", delay=0.1):
+        wait_for(terminal.getvalue)
+    assert terminal.lines() == [""]
+
+
+def test_hours_are_told_and_how_many_are_left(monkeypatch):
+    terminal, now = Terminal(), time.monotonic
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Bar("work", "run", 4) as bar:
+        bar.add()
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 3 * 3600 + 125)
+        wait_for(lambda: "3:02:0" in terminal.getvalue())
+        assert re.fullmatch(r"work:  25% 1/4 run, 3:02:0\d, 0.00 run/s, 9:06:\d\d left", terminal.lines()[0])
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_without_standard_error_lines_for_others_are_written(monkeypatch, closed):
+    gone, output = io.StringIO(), io.StringIO()
+    gone.close()
+    monkeypatch.setattr(sys, "stderr", gone if closed else None)
+    with Bar("work", "run") as bar:
+        bar.print("error: one")
+        bar.print("a result", output)
+    assert output.getvalue() == "a result\n"
+
+
+@pytest.mark.parametrize(("error", "tried"), [(OSError, False), (BlockingIOError, True)])
+def test_a_terminal_that_is_gone_is_written_to_once_and_one_that_is_busy_again(monkeypatch, error, tried):
+    writes = []
+
+    class Full(Terminal):
+        def write(self, text):
+            writes.append(text)
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with Bar("work", "run"):
+        wait_for(lambda: writes)
+        time.sleep(0.5)
+    assert (len(writes) > 1) == tried
+
+
+def test_a_terminal_that_takes_a_line_in_pieces_gets_all_of_it(monkeypatch, tmp_path):
+    write = os.write
+    with open(tmp_path / "shown", "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        monkeypatch.setattr(sys, "__stderr__", file)
+        monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        tell("compiling")
+    assert (tmp_path / "shown").read_text() == "compiling\n"

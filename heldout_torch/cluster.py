@@ -1,14 +1,18 @@
-"""Run work as tasks on a Ray cluster, with one core or GPU for each task; tasks of a dead worker are repeated."""
+"""Run work as tasks on a Ray cluster, with one core or GPU for each task.
+
+Tasks of a dead worker are repeated, and those that a device failed, on other machines.
+"""
 
 import logging
 import os
+import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, NamedTuple, TextIO, TypeVar, cast
 
-from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.errors import DeviceError, HeldoutError, one_line, warn
 from heldout_torch.optional import require
 from heldout_torch.plugins import load_plugins, loaded_plugins
 
@@ -55,8 +59,8 @@ class Cluster:
     def map(self, work: Callable[..., T], items: Sequence[Any], *shared: Any) -> Iterator[T]:
         """Call `work(item, *shared)` for each item, each in a task.
 
-        A task whose worker dies is started again on any machine, so its work must be repeatable. Workers import the
-        plugins of this process.
+        A task whose worker dies is started again on any machine, and one whose device fails on a machine where none
+        has, so its work must be repeatable. Workers import the plugins of this process.
 
         Args:
             work: A function of a module.
@@ -67,18 +71,29 @@ class Cluster:
             What the calls return, in the order in which they finish.
 
         Raises:
-            HeldoutError: If a call raises, or the cluster fails.
+            HeldoutError: If a call raises, devices of all machines failed, or the cluster fails.
         """
         ray, gpus = self._ray, int(self.device == "cuda")
         task = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_retries=_RETRIES, name="heldout")(_task)
         how = loaded_plugins(), os.getcwd(), self.device
         common = [ray.put(one) for one in shared]
-        pending = [task.remote(*how, work, item, *common) for item in items]
+        failed: set[str] = set()  # machines
+
+        def begin(item: Any) -> Any:
+            here = {"label_selector": {"ray.io/node-id": f"!in({','.join(failed)})"}} if failed else {}
+            return task.options(**here).remote(*how, work, item, *common)
+
+        pending = {begin(item): item for item in items}
         try:
             with _messages_to_stderr():
                 while pending:
-                    (done, *_), pending = ray.wait(pending)
-                    yield ray.get(done)
+                    (done, *_), _ = ray.wait(list(pending))
+                    item, result = pending.pop(done), ray.get(done)
+                    if isinstance(result, _DeviceFailure):
+                        self._leave(result, failed)
+                        pending[begin(item)] = item
+                    else:
+                        yield result
         except ray.exceptions.RayTaskError as error:
             raise HeldoutError(f"a task failed on the cluster: {one_line(error.cause)}") from None
         except ray.exceptions.RayError as error:
@@ -87,8 +102,30 @@ class Cluster:
             for task_left in pending:
                 ray.cancel(task_left)
 
+    def _leave(self, failure: "_DeviceFailure", failed: set[str]) -> None:
+        """Add a machine to those whose devices failed; that is the end if there is no other."""
+        known, kind = failure.node in failed, "GPU" if self.device == "cuda" else "CPU"
+        failed.add(failure.node)
+        able = {node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get(kind, 0) >= 1}
+        line = f"a task failed on {failure.machine} of the cluster: {failure.error}"
+        if not able - failed:
+            raise HeldoutError(f"{line}; no other machine is left; run it again to continue")
+        if not known:
+            warn(f"{line}; what fails there is done on other machines", stacklevel=2)
 
-def _task(plugins: Sequence[str], folder: str, device: str, work: Callable[..., T], item: Any, *shared: Any) -> T:
+
+class _DeviceFailure(NamedTuple):
+    """What a device did wrong, and on which of Ray's nodes and which machine."""
+
+    node: str
+    machine: str
+    error: str
+
+
+def _task(
+    plugins: Sequence[str], folder: str, device: str, work: Callable[..., T], item: Any, *shared: Any
+) -> T | _DeviceFailure:
+    import ray
     import torch
 
     if os.path.isdir(folder):  # paths may be relative to it
@@ -96,7 +133,10 @@ def _task(plugins: Sequence[str], folder: str, device: str, work: Callable[..., 
     load_plugins(plugins)
     if device == "cpu":
         torch.set_num_threads(1)  # the core that the task asked for
-    return work(item, *shared)
+    try:
+        return work(item, *shared)
+    except DeviceError as error:
+        return _DeviceFailure(ray.get_runtime_context().get_node_id(), platform.node(), str(error))
 
 
 @contextmanager

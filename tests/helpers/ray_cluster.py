@@ -64,10 +64,13 @@ class PretendedRay:
 
     def remote(self, num_cpus, num_gpus, **others):
         self.options = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        return lambda function: SimpleNamespace(remote=self._call)
+        task = SimpleNamespace(remote=self._call)
+        task.options = lambda: task
+        return lambda function: task
 
     def _call(self, plugins, folder, device, work, *arguments):
         self.called.append(arguments)
+        return object()
 
     def wait(self, tasks):
         return tasks[:1], tasks[1:]

@@ -8,16 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from heldout_torch.cli import options
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset, list_datasets
-from heldout_torch.errors import DataError, HeldoutError, counted, one_line
+from heldout_torch.errors import DataError, HeldoutError, counted
 from heldout_torch.experiments import Experiment, Recipe, check_name, is_experiment_file, known_experiments, read_recipe
-from heldout_torch.models import build_model
-from heldout_torch.models.registry import find_architecture
+from heldout_torch.models import build_model, expected_tensors, find_architecture
+from heldout_torch.models.trial import try_network
 from heldout_torch.plugins import loaded_plugins
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.paths import local_path
@@ -112,13 +110,15 @@ def _fitting(architecture: str, config: Mapping[str, Any], dataset: Dataset) -> 
     taken = inspect.signature(find_architecture(architecture).build).parameters
     filled = {**{name: value for name, value in decided.items() if name in taken}, **config}
     try:
-        with torch.no_grad():
-            logits = build_model(architecture, **filled).eval()(image[None])
+        model = build_model(architecture, **filled).eval()
     except HeldoutError as error:
         raise HeldoutError(f"{error}; its options are {', '.join(taken)}: give them with --config") from None
-    except RuntimeError as error:
-        line = one_line(error)
-        raise HeldoutError(f"{architecture} with {filled} cannot take images of {tuple(image.shape)}: {line}") from None
+    expected_tensors(architecture, filled)  # refuses lazy modules, which have no initial weights
+    try:
+        logits = try_network(model, image[None])
+    except HeldoutError as error:
+        shape = tuple(image.shape)
+        raise HeldoutError(f"{architecture} with {filled} cannot take images of {shape}: {error}") from None
     if logits.shape != (1, dataset.num_classes):
         raise HeldoutError(
             f"{architecture} with {filled} gives {tuple(logits.shape)} for an image, expected {dataset.num_classes} "

@@ -81,9 +81,9 @@ def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "mpl.Figure":
     Raises:
         DataError: If there is only one ratio.
     """
+    edges, accuracy = accuracy_by_ratio(consistency, len(_BANDS))
     if len(consistency.ratios) < 2:
         raise DataError(f"scores of {len(consistency.ratios)} subset ratio, expected at least two ratios")
-    edges, accuracy = accuracy_by_ratio(consistency, len(_BANDS))
     figure, axes = _new_figure()
     for b in reversed(range(len(_BANDS))):
         if np.isnan(accuracy[b]).all():

@@ -9,8 +9,9 @@ import torch
 
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
-from heldout_torch.errors import HeldoutError, ZooError, counted, one_line
-from heldout_torch.models import build_skeleton, find_architecture
+from heldout_torch.errors import HeldoutError, ZooError, counted
+from heldout_torch.models import build_skeleton, expected_tensors, find_architecture
+from heldout_torch.models.trial import try_network
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.subsets import draw_subset
@@ -124,17 +125,18 @@ def _check_subset(work: RunBatch, found: np.ndarray, key: RunKey, zoo: Zoo) -> N
 
 def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
     image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
+    expected_tensors(experiment.architecture, experiment.config)  # refuses lazy modules, which have no initial weights
     # On zeros, not on the device `meta`: for it PyTorch loads its compiler, which takes a second, and it has no values.
     model = build_skeleton(experiment.architecture, experiment.config).eval().to_empty(device="cpu").float()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.zero_()
     try:
-        with torch.no_grad():
-            for tensor in (*model.parameters(), *model.buffers()):
-                tensor.zero_()
-            classes = model(image).shape[1]
-    except RuntimeError as error:
-        shape, line = tuple(image.shape[1:]), one_line(error)
+        classes = try_network(model, image).shape[1]
+    except HeldoutError as error:
+        shape = tuple(image.shape[1:])
         raise HeldoutError(
-            f"images of {dataset.name} {shape} do not fit {experiment.architecture} {experiment.config}: {line}"
+            f"images of {dataset.name} {shape} do not fit {experiment.architecture} {experiment.config}: {error}"
         ) from None
     if dataset.num_classes > classes:
         raise HeldoutError(

@@ -4,6 +4,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 
 from heldout_torch import load_run, plugins
 from heldout_torch.cli import main
@@ -82,6 +83,25 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+    assert not list(tmp_path.glob("*.toml"))
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (
+            lambda num_classes: torch.nn.LSTM(6, num_classes),
+            "own with {'num_classes': 3} cannot take images of (1, 6, 6)",
+        ),
+        (lambda num_classes: torch.nn.LazyLinear(num_classes), "own: weight has no shape before an image is seen"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_not_declared(data, tmp_path, monkeypatch, capsys, build, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    registry.register_architecture("own", build)
+    assert declare("mine", "--data", data, "--architecture", "own") == 1
+    assert capsys.readouterr().err.startswith(f"error: {told}")
     assert not list(tmp_path.glob("*.toml"))
 
 

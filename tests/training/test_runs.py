@@ -413,6 +413,37 @@ def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, exp
     assert not list(tmp_path.rglob("model.safetensors"))
 
 
+class Pair(nn.Module):
+    """A network that gives features beside its logits."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.last = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.last(x.flatten(1)), x
+
+
+def lazy(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (Pair, r"do not fit own .*: it gives tuple, expected a tensor of logits"),
+        (lazy, r"own: 1\.weight has no shape before an image is seen; do not use lazy modules"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_one_line(tmp_path, monkeypatch, build, told):
+    """The command line called it a bug of the package, and listed its lines."""
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    register_architecture("own", build)
+    own = replace(DIGITS, name="mine", architecture="own", config={"num_classes": 10})
+    with pytest.raises(HeldoutError, match=told):
+        list(train_runs(work(runs=1, experiment=own), load_digits(), tmp_path))
+
+
 class Halting(nn.Module):
     """A network that looks at its numbers on the way."""
 

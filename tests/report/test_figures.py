@@ -126,6 +126,8 @@ def test_what_cannot_be_drawn_is_an_error():
         plot_consistency_by_ratio(
             ConsistencyScores(one.scores, one.ratios_counted, one.ratios[:1], one.per_ratio[:1], one.standard_error)
         )
+    with pytest.raises(DataError, match="given dict, expected ConsistencyScores"):
+        plot_consistency_by_ratio({0.7: one})
 
 
 def test_a_missing_matplotlib_is_asked_for_by_name(monkeypatch):

@@ -98,6 +98,19 @@ def test_the_histogram_shows_the_counts_of_the_statistics():
     assert np.allclose([bar.get_x() for bar in bars], counted.edges[:-1])
 
 
+def test_a_histogram_takes_the_bins_of_another_published_figure():
+    bars = plot_influence_histogram(np.array([0.2, 0.3, 0.8]), figure="imagenet-influence").axes[0].patches
+    assert (len(bars), bars[0].get_x()) == (18, 0.2)
+    assert np.isclose(bars[-1].get_x() + bars[-1].get_width(), 0.8)
+    with pytest.raises(DataError, match=r"'imagenet' is not a published figure, .*; did you mean 'imagenet-"):
+        plot_memorization_histogram(memorization(), figure="imagenet")
+
+
+def test_pairs_of_fewer_training_examples_are_drawn_if_asked_for():
+    images = [axes for axes in plot_pairs(some_pairs(), load_digits(), rows=1, columns=2).axes if axes.images]
+    assert [axes.get_title().split("\n")[0] for axes in images] == ["train 5", "test 9", "test 8"]
+
+
 def test_the_curves_show_the_accuracies_of_the_statistics():
     lines = plot_consistency_by_ratio(scores()).axes[0].lines
     _, accuracy = accuracy_by_ratio(scores())

@@ -148,12 +148,16 @@ def test_consistency_intervals_leave_out_ratios_without_runs():
     masks[0][:, 0] = masks[1][:, 0] = True  # at none
     correct = rng.random((30, 40)) < 0.7
     first, second = (RunTable.from_arrays(mask, correct, correct, mix_ratios=True) for mask in masks)
-    both = consistency_interval({table.subset_ratio: table for table in (first, second)})
+    tables = {table.subset_ratio: table for table in (first, second)}
+    both = consistency_interval(tables)
     alone = consistency_interval(second)
     for end, expected in zip(both, alone, strict=True):
         np.testing.assert_array_equal(end[:20], expected[:20])
         assert np.isnan(end[0])
         assert not np.isnan(end[20:]).any()
+    narrow = consistency_interval(tables, level=0.5)
+    assert (both[0][20:] < narrow[0][20:]).all()
+    assert (narrow[1][20:] < both[1][20:]).all()
 
 
 def test_intervals_of_pairs_are_those_of_the_matrix():

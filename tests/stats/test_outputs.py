@@ -116,8 +116,10 @@ def test_npy_files_are_opened_by_path(tmp_path, arrays):
     np.testing.assert_array_equal(influence(table), influence(OutputTable.from_arrays(masks, test)))
     with pytest.raises(DataError, match="no margins on the training set"):
         memorization(table)
-    whole = OutputTable.from_files(tmp_path / "masks.npy", str(tmp_path / "test.npy"), tmp_path / "train.npy")
+    names = [f"run-{number}" for number in range(RUNS)]
+    whole = OutputTable.from_files(tmp_path / "masks.npy", str(tmp_path / "test.npy"), tmp_path / "train.npy", names)
     np.testing.assert_array_equal(whole.margins_train, train)
+    assert whole.keys == tuple(names)
 
 
 @pytest.mark.parametrize("packed", [False, True])

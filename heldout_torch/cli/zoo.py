@@ -89,7 +89,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    zoo, keys, _ = _chosen(arguments)
+    zoo = open_zoo(arguments.zoo)
+    keys = options.selection(arguments).choose(zoo.keys(), zoo.location)
     failed = listed = 0
     lowest = arguments.min_accuracy
     for key, record in _records(zoo, keys):

@@ -9,7 +9,7 @@ from heldout_torch.experiments import known_experiments
 from heldout_torch.zoo.folder import FolderZoo
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
-from tests.helpers.zoos import export
+from tests.helpers.zoos import declare, export
 
 KEY = f"{EXPERIMENT}/0.7"
 
@@ -27,7 +27,7 @@ def zoo(tree, tmp_path):
     other = tmp_path / "other" / "digits-other"
     shutil.copytree(tree / EXPERIMENT, other)
     shutil.rmtree(other / "0.7" / "5")
-    known_experiments()[EXPERIMENT].write(other)
+    declare(known_experiments()[EXPERIMENT], other)
     export(other.parent, tmp_path / "zoo")
     return tmp_path / "zoo"
 

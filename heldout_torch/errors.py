@@ -94,18 +94,20 @@ def one_line(error: object) -> str:
 
 
 @contextmanager
-def os_errors(kind: type[HeldoutError], line: str) -> Iterator[None]:
+def os_errors(kind: type[HeldoutError], line: str, path: object = None) -> Iterator[None]:
     """Raise what the system refuses while the block runs in one line, such as `x.npz: cannot be read (Is a directory)`.
 
     Args:
         kind: Of the error.
         line: What is said before the reason.
+        path: What the line is about, where it does not say that itself: the file that the system names, or else this.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or one_line(error)  # NumPy, for one, says it in words of its own
-        raise kind(f"{line} ({reason})") from None
+        about = "" if path is None else f"{error.filename or path}: "
+        raise kind(f"{about}{line} ({reason})") from None
 
 
 def of_run(key: object, message: str) -> str:

@@ -101,6 +101,18 @@ def test_what_the_system_refuses_is_one_line_with_its_reason(error, reason):
         raise error
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "runs/0"), r"runs/0: cannot be read \(Permission denied\)"),
+        (OSError("not all was read"), r"runs: cannot be read \(not all was read\)"),
+    ],
+)
+def test_what_the_system_refuses_names_the_file_that_it_is_about(error, line):
+    with pytest.raises(DataError, match=f"^{line}$"), os_errors(DataError, "cannot be read", "runs"):
+        raise error
+
+
 def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(ZooError("s3://a:b@c/d\n")))
     assert type(error) is ZooError

@@ -78,10 +78,8 @@ class TensorFlowTree:
         if (folder / CHECKPOINTS).is_dir():
             index, shards, epoch = checkpoint_files(folder)
             paths += [index, *shards]
-        try:
+        with os_errors(ZooError, "cannot be read", folder):
             files = {path.name: FileRecord(path.stat().st_size, None) for path in paths}
-        except OSError as error:
-            raise ZooError(f"{error.filename}: cannot be read ({error.strerror})") from None
         return RunRecord.of(files, self.aux(key), epoch)
 
     def metadata(self, key: RunKey) -> RunMetadata:

@@ -19,7 +19,7 @@ import numpy as np
 from heldout_torch.checkpoints.crc import check_crc
 from heldout_torch.checkpoints.table import MAX_BYTES, read_table
 from heldout_torch.checkpoints.wire import as_bytes, as_int, read_message
-from heldout_torch.errors import CheckpointError
+from heldout_torch.errors import CheckpointError, os_errors
 from heldout_torch.storage.files import open_plain
 
 # Numbers of tensorflow/core/framework/types.proto. NumPy has no bfloat16 and no 8-bit floats: those come as their bits.
@@ -105,12 +105,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
         index = prefix.with_name(prefix.name + ".index")
         paths = shard_paths(prefix)
         with ExitStack() as files:
-            try:
+            with os_errors(CheckpointError, "cannot be read", index):
                 with open(index, "rb", opener=open_plain) as file:
                     table = file.read(MAX_BYTES + 1)
                 shards = [files.enter_context(open(path, "rb", 0, opener=open_plain)) for path in paths]
-            except OSError as error:
-                raise CheckpointError(f"{error.filename or index}: cannot be read ({error.strerror})") from None
             checkpoint = cls(table, shards, str(prefix))
             weakref.finalize(checkpoint, files.pop_all().close)
             return checkpoint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heldout_torch.data.imagenet_index import IndexedFiles
-from heldout_torch.errors import DataError, counted, warn
+from heldout_torch.errors import DataError, counted, os_errors, warn
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _WITH_CLASS = re.compile(r"(.+)_(n\d{8})", re.ASCII)
@@ -86,11 +86,8 @@ def images_below(folder: Path) -> Iterator[str]:
     pending, seen = [""], set()
     while pending:
         below = pending.pop()
-        try:
-            with os.scandir(folder / below) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        with os_errors(DataError, "cannot be read", folder / below), os.scandir(folder / below) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
         folders = []
         for entry in found:
             if entry.name.startswith("."):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heldout_torch.errors import DataError, counted, one_line, warn
+from heldout_torch.errors import DataError, counted, one_line, os_errors, warn
 from heldout_torch.stats.table_files import MAX_KEYS, folders_with
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
@@ -69,7 +69,7 @@ def start_outputs(
         DataError: If there are outputs of other examples or made of something else, or it cannot be written.
     """
     layout = Layout(tuple(keys), train_examples, test_examples, dict(made_of or {}))
-    try:
+    with os_errors(DataError, "cannot be written", folder):
         if not folder.is_dir():
             remove_stale(folder.parent)
             with new_folder(folder) as temporary:
@@ -78,8 +78,6 @@ def start_outputs(
         if not set(keys).issubset(_read_layout(folder).keys):
             with _alone(folder):
                 _add_rows(folder, keys)
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 
 
 def check_outputs(
@@ -117,11 +115,8 @@ def write_outputs(
     Raises:
         DataError: If the folder has no such row, or cannot be written.
     """
-    try:
-        with _alone(folder):
-            _write_row(folder, key, trained_on, margins_train, margins_test)
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+    with os_errors(DataError, "cannot be written", folder), _alone(folder):
+        _write_row(folder, key, trained_on, margins_train, margins_test)
 
 
 def filled_rows(folder: Path) -> set[str]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.storage.files import PARTIAL
 from heldout_torch.storage.paths import place
 from heldout_torch.storage.retries import retried
@@ -46,10 +46,8 @@ def list_files(location: str) -> dict[str, ListedFile]:
     where = place(location)
     found: dict[str, ListedFile] = {}
     if isinstance(where, Path):
-        try:
+        with os_errors(ZooError, "cannot be listed", location):
             _walk(where, "", [], found)
-        except OSError as error:
-            raise ZooError(f"{error.filename or location}: cannot be listed ({error.strerror})") from None
         return found
     filesystem, path = open_filesystem(where)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import is_experiment_name
 from heldout_torch.zoo.keys import MAX_RUN, RunKey, parse_ratio
 
@@ -21,7 +21,7 @@ def experiment_folders(root: Path) -> dict[str, Path]:
     Raises:
         ZooError: If the folder cannot be read.
     """
-    try:
+    with os_errors(ZooError, "is not a readable folder", root):
         if any(parse_ratio(name) is not None for name in _folders(root)):
             return {os.path.basename(os.path.abspath(root)): root}
         return {
@@ -29,8 +29,6 @@ def experiment_folders(root: Path) -> dict[str, Path]:
             for name in _folders(root)
             if is_experiment_name(name) and any(parse_ratio(ratio) is not None for ratio in _folders(root / name))
         }
-    except OSError as error:
-        raise ZooError(f"{error.filename or root}: is not a readable folder ({error.strerror})") from None
 
 
 def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
@@ -39,15 +37,13 @@ def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
     Raises:
         ZooError: If a folder cannot be read.
     """
-    try:
+    with os_errors(ZooError, "is not a readable folder", folder):
         for ratio_name in _folders(folder):
             if (ratio := parse_ratio(ratio_name)) is None:
                 continue
             for run_name in _folders(folder / ratio_name):
                 if run_name.isascii() and run_name.isdigit() and len(run_name) <= 10 and int(run_name) <= MAX_RUN:
                     yield RunKey(experiment, ratio, int(run_name)), folder / ratio_name / run_name
-    except OSError as error:
-        raise ZooError(f"{error.filename or folder}: is not a readable folder ({error.strerror})") from None
 
 
 def _folders(path: Path) -> list[str]:

@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("outputs", type=Path, help="folder such as OUT/cifar10-inception/0.7/outputs")
     parser.add_argument("--fpr", type=float, default=0.001, help="false positive rate, default: 0.001")
     arguments = parser.parse_args()
+    if not 0 <= arguments.fpr <= 1:
+        parser.error(f"--fpr is {arguments.fpr}, expected 0 ... 1")
     table = OutputTable.load(arguments.outputs)
     if table.runs < 4:
         raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")

@@ -99,6 +99,15 @@ def test_examples_without_shadow_models_are_left_out():
     assert np.isfinite(online[:, 1:]).all()
 
 
+@pytest.mark.parametrize("rate", ["-0.1", "1.1", "nan"])
+def test_a_rate_that_is_none_is_wrong_usage(rate, monkeypatch, capsys):
+    """It was a traceback, after the attack."""
+    monkeypatch.setattr(sys, "argv", ["lira.py", "outputs", "--fpr", rate])
+    with pytest.raises(SystemExit, match="2"):
+        lira.main()
+    assert f"--fpr is {rate}, expected 0 ... 1" in capsys.readouterr().err
+
+
 def test_it_needs_no_package_that_this_one_does_not():
     names = {line.split()[1].partition(".")[0] for line in SCRIPT.read_text().splitlines()
              if line.startswith(("import ", "from "))}  # fmt: skip

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import heldout_torch
 from heldout_torch.cli import output
@@ -36,6 +37,7 @@ ACTIONS = {  # of verbs; each is configured in the verb's module
     "published": ("list", "fetch", "path"),
 }
 _EVERYWHERE = ("--json", "--plugin", "--quiet")  # as `cli.parser.Parser` adds them; here they may stand before the verb
+_COMPILED = tuple(EXTENSION_SUFFIXES)
 _REPORT = "This is a bug in heldout-torch. Please report it, with the command and the lines above."
 
 
@@ -76,8 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.complain("interrupted; finished work is kept, run the command again to continue")
             return 130
         except Exception as error:
-            error.add_note(_REPORT)
-            raise
+            library = _unloadable(error)
+            if library is None:
+                error.add_note(_REPORT)
+                raise
+            advice = "install its package again, or allow the process more memory (ulimit -v)"
+            output.complain(f"error: {library.path}: cannot be loaded ({library}); {advice}")
         return 1
 
 
@@ -86,6 +92,13 @@ def verb_parser(verb: str) -> Parser:
     parser = Parser(prog=f"heldout {verb}")
     importlib.import_module(f"heldout_torch.cli.{verb.replace('-', '_')}").configure(parser)
     return parser
+
+
+def _unloadable(error: BaseException | None) -> ImportError | None:
+    """Return the error behind an error that says that the system does not load a library, compiled by others."""
+    while error is not None and not (isinstance(error, ImportError) and str(error.path).endswith(_COMPILED)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _verb_first(words: list[str]) -> list[str]:

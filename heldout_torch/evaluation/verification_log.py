@@ -1,6 +1,5 @@
 """Verifications kept in a file, one line of JSON a run, which several processes may append to at once."""
 
-import hashlib
 import json
 import math
 import operator
@@ -15,6 +14,7 @@ import numpy as np
 from heldout_torch.errors import DataError, os_errors
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.result import SplitVerification, Verification
+from heldout_torch.storage.digests import place_digest
 from heldout_torch.storage.files import check_new_file, read_bounded
 from heldout_torch.storage.locks import append_line
 from heldout_torch.storage.paths import is_remote
@@ -31,7 +31,7 @@ MAX_LOG = 2**31  # bytes: 200,000 runs, each with hundreds of mismatches
 def default_log(zoo: Zoo) -> Path:
     """Return the file for the verifications of a place of runs where none is named, in the cache folder."""
     location = zoo.location if is_remote(zoo.location) else os.path.realpath(zoo.location)
-    return cache_root() / "verifications" / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.jsonl"
+    return cache_root() / "verifications" / f"{place_digest(location)}.jsonl"
 
 
 def check_log(path: Path) -> None:

@@ -32,3 +32,8 @@ def _hasher(check: str, size: int) -> Any:
     if kind == "git-blob":
         digest.update(f"blob {size}\0".encode())
     return digest
+
+
+def place_digest(location: str) -> str:
+    """Return 16 hexadecimal digits for a path or URL; a path may hold bytes that are not UTF-8."""
+    return hashlib.sha256(location.encode(errors="surrogateescape")).hexdigest()[:16]

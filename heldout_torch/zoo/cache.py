@@ -4,7 +4,6 @@ The cache is the folder `HELDOUT_TORCH_CACHE`, else `heldout_torch` in the folde
 folder there, which is itself a zoo. A file is put there, and used from there, only if it has the recorded SHA-256.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from heldout_torch.errors import UnwritableError, ZooError, warn
 from heldout_torch.storage import posix
+from heldout_torch.storage.digests import place_digest
 from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.paths import environment, local_path
@@ -46,7 +46,7 @@ def cache_folder(location: str) -> Path:
     """Return the folder in which the runs of a remote zoo are kept."""
     location = location.rstrip("/")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", location.partition("?")[0].rpartition("/")[2].rpartition("@")[2]).strip("-")
-    return cache_root() / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:16]}"
+    return cache_root() / f"{name}-{place_digest(location)}"
 
 
 def unwritable(where: object, error: OSError, so: str = "") -> str:

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import pytest
 
@@ -237,6 +239,18 @@ def test_a_full_output_is_one_line_and_exit_status_1(zoo, words, unbuffered, mon
     assert "error: standard output cannot be written (No space left on device)\n" in process.stderr
     assert "Traceback" not in process.stderr
     assert "Exception ignored" not in process.stderr
+    assert process.returncode == 1
+
+
+def test_a_library_that_the_system_does_not_load_is_one_line(tmp_path):
+    """Such as torch on a login node that allows a process little memory (`ulimit -v`)."""
+    library = tmp_path / f"torch/_C{EXTENSION_SUFFIXES[0]}"
+    library.parent.mkdir()
+    library.write_bytes(b"half of it")
+    (tmp_path / "torch/__init__.py").write_text("from torch._C import *")
+    where = os.pathsep.join([str(tmp_path), str(Path(heldout_torch.__file__).parent.parent)])
+    process = run("zoo", "list", sample_zoo(), env={**os.environ, "PYTHONPATH": where})
+    assert re.fullmatch(rf"error: {library}: cannot be loaded \(.*\); install .* more memory .*\n", process.stderr)
     assert process.returncode == 1
 
 

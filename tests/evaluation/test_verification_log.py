@@ -1,6 +1,7 @@
 """Verifications in a file."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ from heldout_torch.evaluation import SplitVerification, Verification
 from heldout_torch.evaluation.provenance import run_digest
 from heldout_torch.evaluation.verification_log import VerificationLog, check_log, default_log
 from heldout_torch.zoo.keys import RunKey
-from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.zoos import export
 
 ALL = ["train", "removed", "test"]
@@ -116,6 +117,9 @@ def test_where_no_file_is_named_each_place_has_one_in_the_cache(tree, tmp_path, 
     monkeypatch.chdir(tree)
     assert default_log(open_zoo(".")) == path
     assert default_log(open_zoo(tree / "digits-mlp-tf")) != path
+    odd = tmp_path / os.fsdecode(b"\xff")  # no UTF-8, as disks of long ago have it
+    odd.mkdir()
+    assert default_log(open_writable(odd)).parent == path.parent
 
 
 def test_infinite_margins_are_passed_over(tmp_path):

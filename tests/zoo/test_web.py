@@ -321,6 +321,7 @@ def test_every_zoo_has_a_folder_of_its_own_whose_name_tells_no_secret():
     assert all(folder.name.startswith("zoo-") and "secret" not in folder.name for folder in folders)
     assert remote.cache_folder("https://a/x/zoo/") == folders[0]
     assert remote.cache_folder("https://a/..").parent == folders[0].parent
+    assert remote.cache_folder(os.fsdecode(b"https://a/\xff")).parent == folders[0].parent  # no UTF-8
 
 
 def test_no_server_is_named():

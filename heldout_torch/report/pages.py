@@ -68,15 +68,15 @@ def write_report(
     if dataset is not None:
         dataset = as_dataset(dataset)
         check_examples(statistics.table, facts_of(dataset, "train"), facts_of(dataset, "test"), dataset.name)
-    labels = tuple(_labels(examples) for examples in (statistics.train, statistics.test))
+    labels = _labels(statistics.train), _labels(statistics.test)
     names = names_of_classes(class_names, experiment.dataset, dataset, (statistics.train, statistics.test))
     html = _render(statistics, experiment, dataset is not None, names, commands)
     remove_stale(out.parent)
     with os_errors(HeldoutError, f"{out}: cannot be written"), new_folder(out, overwrite=True) as folder:
         write_plainly(folder / "index.html", html.encode())
         for name in ("report.css", "report.js"):
-            write_plainly(folder / name, _template_source(name))
-        _write_data(folder, statistics, dataset, (labels[0], labels[1]), names)
+            write_plainly(folder / name, (Path(__file__).parent / "templates" / name).read_bytes())
+        _write_data(folder, statistics, dataset, labels, names)
     return out / "index.html"
 
 
@@ -244,7 +244,3 @@ def names_of_classes(
 
 def _labels(examples: ExampleFacts) -> np.ndarray:
     return np.full(examples.size, -1) if examples.labels is None else examples.labels
-
-
-def _template_source(name: str) -> bytes:
-    return (Path(__file__).parent / "templates" / name).read_bytes()

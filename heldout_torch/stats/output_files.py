@@ -152,7 +152,8 @@ def _write_row(
 ) -> None:
     layout = _read_layout(folder)
     if key not in layout.keys:
-        raise DataError(f"{folder}: has no row for run {key}, only for {_sizes(layout)}")
+        there = f"{counted(len(layout.keys), 'run')}, {layout.train_examples} training and {layout.test_examples} test"
+        raise DataError(f"{folder}: has no row for run {key}, only for {there} examples")
     row = layout.keys.index(key)
     steps = (
         ("filled", np.False_),
@@ -242,9 +243,3 @@ def _read_layout(folder: Path) -> Layout:
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
     return layout
-
-
-def _sizes(layout: Layout) -> str:
-    return (
-        f"{counted(len(layout.keys), 'run')}, {layout.train_examples} training and {layout.test_examples} test examples"
-    )

@@ -99,11 +99,6 @@ def addition(location: str, name: str, data: bytes) -> Any:
     return _library(location).CommitOperationAdd(name, data)
 
 
-def deletion(location: str, name: str) -> Any:
-    """Return what a commit takes to remove a file."""
-    return _library(location).CommitOperationDelete(name)
-
-
 def upload(location: str, additions: Sequence[Any]) -> None:
     """Send the contents of large files ahead of the commit that adds them, and forget them.
 

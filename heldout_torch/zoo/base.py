@@ -190,10 +190,6 @@ class WritableZoo(Zoo, Protocol):
         """
         ...
 
-    def remove(self, name: str) -> None:
-        """Remove such a file, if it is there."""
-        ...
-
     def __enter__(self) -> Self:
         """Begin to write. Raises ZooError if the place cannot be written."""
         ...

@@ -68,10 +68,6 @@ class BucketZoo(WebZoo, WritingZoo):
         except ZooError as error:
             raise UnwritableError(str(error)) from None
 
-    def remove(self, name: str) -> None:
-        """Remove a file of the zoo, if it is there."""
-        remove_file(f"{self.location}/{name}")
-
     def listing(self) -> dict[str, ListedFile]:
         """Return what is known of the zoo's files, by path."""
         return list_files(self.location)
@@ -97,5 +93,5 @@ class BucketZoo(WebZoo, WritingZoo):
         except ZooError as error:
             raise ZooError(f"{self.location}: cannot be written: {error}") from None
         with suppress(ZooError):  # some may write and not remove
-            self.remove(".probe")
+            remove_file(f"{self.location}/.probe")
         return self

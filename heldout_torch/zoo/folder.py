@@ -144,11 +144,6 @@ class FolderZoo(WritingZoo):
         with self._writing():
             write_atomically(self.root / name, data)
 
-    def remove(self, name: str) -> None:
-        """Remove a file of the zoo, if it is there."""
-        with self._writing():
-            (self.root / name).unlink(missing_ok=True)
-
     def listing(self) -> dict[str, ListedFile]:
         """Return what is known of the runs' files, and of those beside the runs, by path below the root."""
         found = {}

@@ -15,7 +15,7 @@ from heldout_torch.storage import hub
 from heldout_torch.storage.listing import ListedFile
 from heldout_torch.storage.offline import check_network
 from heldout_torch.zoo.card import CARD_FILE, card, is_generated
-from heldout_torch.zoo.indexing import is_there, runs_of
+from heldout_torch.zoo.indexing import runs_of
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.records import RECORD_FILE, RunFiles
@@ -97,14 +97,6 @@ class HubZoo(WebZoo, WritingZoo):
             if name == MANIFEST_FILE or not self._begun:
                 self._commit()
 
-    def remove(self, name: str) -> None:
-        """Remove a file of the zoo, if it is there."""
-        with self._writing:
-            self._kept.pop(name, None)
-            if self._files.pop(name, None) is None and self.read(name) is not None:
-                operations = [hub.deletion(self.location, name)]
-                self._try(lambda: hub.commit(self.location, operations, f"Remove {name}"))
-
     def listing(self) -> dict[str, ListedFile]:
         """Return what is known of the zoo's files, by path."""
         return {name: ListedFile(size, f"{size}-{oid}") for name, (size, oid) in hub.list_files(self.location).items()}
@@ -167,7 +159,10 @@ class HubZoo(WebZoo, WritingZoo):
         try:
             action()
         except ZooError as error:
-            self._failure = error
+            if self._begun:
+                self._failure = error
+            else:
+                self._begin_batch()  # of a single call, which may be made again
             raise
 
     def _folder(self, key: RunKey) -> dict[RunKey, frozenset[str]]:
@@ -176,7 +171,7 @@ class HubZoo(WebZoo, WritingZoo):
         if folder not in self._names or not self._begun:
             listed = hub.list_files(f"{self.location}/{folder}")
             found = runs_of({name: ListedFile(size, oid) for name, (size, oid) in listed.items()})
-            self._names[folder] = {run: frozenset(files) for run, files in found.items() if is_there(files)}
+            self._names[folder] = {run: frozenset(files) for run, files in found.items()}
         return self._names[folder]
 
     def _write_card(self, manifest: bytes) -> None:

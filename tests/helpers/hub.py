@@ -26,18 +26,21 @@ class Hub:
         commits: For each commit, the paths that it added.
         stored: Contents of large files by SHA-256, committed or not.
         requests: Numbers of requests by kind.
+        revision: The only one that there is.
         waits: What the next commits are refused with, seconds of `Retry-After`.
         quota: Commits allowed in `window` seconds; None for any number.
         refused: Status of all answers about the data set; None for what the token deserves.
         private: Whether reading needs the token.
+        writable: Whether the token may write.
         leaks: Requests for stored files that came with a token.
     """
 
     def __init__(self):
         self.files, self.stored, self.commits = {}, {}, []
         self.requests = Counter()
+        self.revision = "main"
         self.waits, self.quota, self.window = [], None, 3600.0
-        self.refused, self.private, self.leaks = None, False, []
+        self.refused, self.private, self.writable, self.leaks = None, False, True, []
         self.times, self.lock = [], threading.Lock()
         self.location = "hf://datasets/someone/runs"
         hub = self
@@ -81,10 +84,10 @@ class Hub:
             r"/lfs/(\w+)": self.large, r"/api/validate-yaml": self.yaml,
             r"/datasets/someone/runs\.git/info/lfs/objects/batch": self.batch,
             r"/api/datasets/someone/runs/auth-check(/write)?": self.check,
-            r"/api/datasets/someone/runs/preupload/main": self.preupload,
-            r"/api/datasets/someone/runs/commit/main": self.commit,
-            r"/api/datasets/someone/runs/tree/main/?(.*)": self.tree,
-            r"/datasets/someone/runs/resolve/main/(.*)": self.resolve,
+            rf"/api/datasets/someone/runs/preupload/{self.revision}": self.preupload,
+            rf"/api/datasets/someone/runs/commit/{self.revision}": self.commit,
+            rf"/api/datasets/someone/runs/tree/{self.revision}/?(.*)": self.tree,
+            rf"/datasets/someone/runs/resolve/{self.revision}/(.*)": self.resolve,
         }  # fmt: skip
         for pattern, kind in kinds.items():
             if (found := re.fullmatch(pattern, path)) is not None:
@@ -102,7 +105,7 @@ class Hub:
         return 401 if kind != self.resolve or self.private else None
 
     def check(self, request, body, write):
-        request.answer(200, {})
+        request.answer(403 if write and not self.writable else 200, {})
 
     def yaml(self, request, body):
         content = json.loads(body)["content"]
@@ -145,9 +148,7 @@ class Hub:
         added = {}
         for line in lines[1:]:
             value = line["value"]
-            if line["key"] == "deletedFile":
-                del self.files[value["path"]]
-            elif line["key"] == "lfsFile":
+            if line["key"] == "lfsFile":
                 added[value["path"]] = self.stored[value["oid"]]
             else:
                 assert not value["path"].endswith(LARGE)
@@ -159,6 +160,7 @@ class Hub:
 
     def tree(self, request, body, folder):
         below = sorted(path for path in self.files if path.startswith(f"{folder}/" if folder else ""))
+        folders = sorted({path.rpartition("/")[0] for path in below} - {"", folder})
         if folder and not below:
             return request.answer(404, {"error": "no such folder"}, X_Error_Code="EntryNotFound")
         start = int(parse_qs(urlsplit(request.path).query).get("cursor", ["0"])[0])
@@ -166,6 +168,7 @@ class Hub:
             {"type": "file", "path": path, "size": len(self.files[path]), "oid": self.oid(path)}
             for path in below[start : start + PAGE]
         ]
+        page += [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders if not start]
         base = f"{self.url}{urlsplit(request.path).path}?recursive=true&cursor={start + PAGE}"
         more = {"Link": f'<{base}>; rel="next"'} if start + PAGE < len(below) else {}
         return request.answer(200, page, **more)

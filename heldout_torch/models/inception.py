@@ -103,4 +103,4 @@ def _sonnet_rules(_: Collection[str]) -> Iterator[Rule]:
     yield from linear("_pred", "fc")
 
 
-ARCHITECTURES = [Architecture("small_inception", SmallInception, sonnet_rules=_sonnet_rules)]
+ARCHITECTURES = [Architecture("small_inception", SmallInception, sonnet_rules=_sonnet_rules, replayable=True)]

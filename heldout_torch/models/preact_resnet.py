@@ -88,6 +88,6 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) ->
 
 # Their checkpoints were never released, so the names of their variables are not known.
 ARCHITECTURES = [
-    Architecture("cifar_resnet18", partial(PreactResNet, [2, 2, 2, 2], False)),
-    Architecture("cifar_resnet50", partial(PreactResNet, [3, 4, 6, 3], True)),
+    Architecture("cifar_resnet18", partial(PreactResNet, [2, 2, 2, 2], False), replayable=True),
+    Architecture("cifar_resnet50", partial(PreactResNet, [3, 4, 6, 3], True), replayable=True),
 ]

@@ -28,6 +28,8 @@ class Architecture:
             which variable becomes which tensor; None if the network has no Sonnet counterpart.
         stackable: Whether many runs are trained together, as one stack. This works only for linear layers `layers.0`,
             `layers.1`, … with biases and ReLU between them, on flattened images.
+        replayable: Whether a GPU may record a step of its training once and replay it. This works only if `forward`
+            does the same with every batch, and nothing in it waits for the device; each norm is called once.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Architecture:
     initial: Initial = sonnet_initial
     sonnet_rules: Callable[[Collection[str]], Iterable[Rule]] | None = None
     stackable: bool = False
+    replayable: bool = False
 
 
 REGISTERED: dict[str, Architecture] = {}  # users' own
@@ -47,6 +50,7 @@ def register_architecture(
     initial: Initial = sonnet_initial,
     sonnet_rules: Callable[[Collection[str]], Iterable[Rule]] | None = None,
     stackable: bool = False,
+    replayable: bool = False,
 ) -> None:
     """Register a network of your own under a name, so that runs of it can be trained, evaluated, stored and loaded.
 
@@ -63,6 +67,7 @@ def register_architecture(
             normal distribution of variance 1 / fan-in, else 1 if it is called `weight`, and 0 otherwise.
         sonnet_rules: As in `Architecture`, for a network with TensorFlow checkpoints.
         stackable: As in `Architecture`.
+        replayable: As in `Architecture`.
 
     Raises:
         HeldoutError: If the name belongs to a network of this package, or of another module.
@@ -72,7 +77,7 @@ def register_architecture(
     if name in REGISTERED and _home(REGISTERED[name].build) != _home(build):
         home = _home(REGISTERED[name].build)
         raise HeldoutError(f"architecture {name!r} is registered by module {home} already; take another name")
-    REGISTERED[name] = Architecture(name, build, initial, sonnet_rules, stackable)
+    REGISTERED[name] = Architecture(name, build, initial, sonnet_rules, stackable, replayable)
 
 
 def list_models() -> list[str]:

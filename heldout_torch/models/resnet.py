@@ -95,4 +95,4 @@ def _sonnet_rules(_: Collection[str]) -> Iterator[Rule]:
     yield from linear("_logits", "fc")
 
 
-ARCHITECTURES = [Architecture("resnet50", ResNet50, sonnet_rules=_sonnet_rules)]
+ARCHITECTURES = [Architecture("resnet50", ResNet50, sonnet_rules=_sonnet_rules, replayable=True)]

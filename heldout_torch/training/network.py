@@ -13,7 +13,9 @@ from heldout_torch.data import Dataset, SplitName
 from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.evaluation.precision import Prepared
+from heldout_torch.models import find_architecture
 from heldout_torch.training.initial import initial_model
+from heldout_torch.training.recorded import MovedAverages, RecordedStep
 
 
 class Network:
@@ -41,9 +43,14 @@ class Network:
     ) -> None:
         model = initial_model(architecture, config, run)
         self._model = model.to(device).to(memory_format=torch.channels_last)
+        place = next(self._model.parameters()).device
+        on_cuda = place.type == "cuda" and torch.version.hip is None
+        replayed = on_cuda and find_architecture(architecture).replayable
+        # A recorded step reads its rate on the device, which only the fused optimizer can.
         self._optimizer = torch.optim.SGD(
-            self._model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay
-        )
+            self._model.parameters(), lr=torch.zeros((), device=place) if replayed else 0.0, momentum=momentum,
+            weight_decay=weight_decay, fused=replayed or None,
+        )  # fmt: skip
         for parameter in self._model.parameters():
             self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._bf16 = bf16
@@ -52,6 +59,9 @@ class Network:
             for module in self._model.modules()
             if isinstance(module, _NormBase) and module.momentum
         ]  # batch and instance norm with the decay of its moving averages; without momentum they are a mean, or stay
+        decays = {decay for norm, decay in self._norms if norm.running_mean is not None} if replayed else set()
+        self._averages = [MovedAverages(decay, self._norms, place) for decay in decays]
+        self._recorded = RecordedStep(self._make_there, place) if replayed else None
         self._steps = 0
         self._prepared = Prepared(self._model)  # for evaluation
 
@@ -69,20 +79,38 @@ class Network:
         self._model.train()
         self._steps += 1
         self._prepared.forget()
+        if self._recorded is not None:
+            self._optimizer.param_groups[0]["lr"].fill_(rate)
+            for averages in self._averages:
+                averages.next(debiased_momentum(averages.decay, self._steps))
+            return self._recorded(images[0], labels[0])
         for norm, decay in self._norms:
             norm.momentum = debiased_momentum(decay, self._steps)
         self._optimizer.param_groups[0]["lr"] = rate
-        # Within another block of autocast, its cache would outlive the step, and with it the weights before.
+        return self._make(images[0], labels[0])
+
+    def _make(self, images: Tensor, labels: Tensor) -> Tensor:
+        # A cache of cast weights would outlive the step within another block of autocast, and a recording.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
-            logits = self._model(images[0].contiguous(memory_format=torch.channels_last))  # (b, classes)
-        loss = F.cross_entropy(logits.float(), labels[0])
+            logits = self._model(images.contiguous(memory_format=torch.channels_last))  # (b, classes)
+        loss = F.cross_entropy(logits.float(), labels)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step()
         return loss.detach()[None]
 
+    def _make_there(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Make a step of which all that changes from step to step is on the device."""
+        kept = [averages.kept() for averages in self._averages]
+        loss = self._make(images, labels)
+        for averages, before in zip(self._averages, kept, strict=True):
+            averages.move(before)
+        return loss
+
     def correct(self, dataset: Dataset, split: SplitName, progress: Callable[[int], object]) -> np.ndarray:
         """Evaluate the network: bool of shape (1, n), by published index. Tells how many images are done."""
+        if self._recorded is not None:
+            self._recorded.forget()
         device = next(self._model.parameters()).device
         (result,) = evaluate_together([self._prepared], dataset, split, device=device, progress=progress)
         if isinstance(result, HeldoutError):

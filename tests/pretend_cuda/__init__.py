@@ -3,16 +3,17 @@
 Inside `pretended_cuda()` tensors can be sent to `cuda:0 ...`. They hold their numbers on the CPU, but operations on
 tensors of several devices are refused as CUDA refuses them, products are computed with operands rounded to TF32 where
 the settings allow it, and the journal tells how often the host waits for the device, and what streams may do at the
-wrong time. It does not cast under autocast, knows no CUDA graphs, and is in no other process.
+wrong time, and CUDA graphs are recorded and replayed. It does not cast under autocast, and is in no other process.
 """
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from unittest.mock import patch
 
 import torch
 
-from tests.pretend_cuda import streams
+from tests.pretend_cuda import graphs, streams
 from tests.pretend_cuda.journal import Journal
 from tests.pretend_cuda.tensor import CudaTensor, Mode
 
@@ -56,8 +57,9 @@ def _replacements(devices, journal):
             "_lazy_init": lambda: None, "is_available": lambda: True, "is_initialized": lambda: True,
             "device_count": lambda: devices, "current_device": lambda: 0, "is_bf16_supported": lambda *a, **k: True,
             "get_device_capability": lambda device=None: (9, 0), "mem_get_info": lambda device=None: (1 << 30, 1 << 31),
-            "is_current_stream_capturing": lambda: False, "empty_cache": lambda: None,
-            "get_device_name": lambda device=None: "pretended",
+            "is_current_stream_capturing": lambda: graphs.recording() is not None, "empty_cache": lambda: None,
+            "get_device_name": lambda device=None: "pretended", "device": lambda device: nullcontext(),
+            "CUDAGraph": partial(graphs.Graph, journal), "graph": graphs.recorded,
             "Stream": streams.Stream, "Event": streams.Event, "stream": streams.stream,
             "current_stream": streams.current_stream, "default_stream": streams.default_stream,
             "synchronize": lambda device=None: journal.note_sync("synchronize", device),

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.pretend_cuda import graphs
 from tests.pretend_cuda.streams import Stream, current_stream
 
 
@@ -40,7 +41,9 @@ class Journal:
         self.memory: dict[int, Memory] = {}  # by the address of the storage
 
     def note_sync(self, why, device=None):
-        """The host waits for all that the current stream was given."""
+        """The host waits for all that the current stream was given, which it may not while a graph is recorded."""
+        if graphs.recording() is not None:
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({why} at {line()})")
         self.syncs[why, line()] += 1
         current_stream(device).synchronize()
 

@@ -1,12 +1,14 @@
 """A tensor that says that it lies on a CUDA device, and holds its numbers on the CPU."""
 
 import threading
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.pretend_cuda import graphs
 from tests.pretend_cuda.journal import Journal
 from tests.pretend_cuda.streams import current_stream, full, is_pretended
 
@@ -131,26 +133,23 @@ def run(operation, arguments, options):
         _note_syncs(name, arguments, options, ours, asked)
         if asked is not None:
             options["device"] = torch.device("cpu")
-        held_arguments, held_options = tree_map(_held, (arguments, options))
-        if (name in _CONVOLUTIONS and _in_tf32("conv")) or (name in _PRODUCTS and _in_tf32("matmul")):
-            first = 1 if name in _WITH_SUMMAND else 0
-            held_arguments = tuple(_as_tf32(value) if i >= first else value for i, value in enumerate(held_arguments))
-        half = {leaf.dtype for leaf in tree_leaves(held_arguments) if _is_half(leaf)}
-        half = half if name in (_CONVOLUTIONS | _PRODUCTS) - {"baddbmm_"} else set()
-        if half:  # summed in float32 and rounded once; the CPU's own are slow
-            held_arguments = tree_map(lambda leaf: leaf.float() if _is_half(leaf) else leaf, held_arguments)
-        result = _FUSED.get(name, operation)(*held_arguments, **held_options)
-        if half:
-            result = tree_map(lambda leaf: leaf.to(*half) if isinstance(leaf, torch.Tensor) else leaf, result)
+        written = _written(operation, arguments, options)
+        compute = partial(_compute, operation, name, *tree_map(_held, (arguments, options)))
+        recording = graphs.recording() if ours or there is not None else None
+        if recording is not None:
+            recording.keep(written)
+        result = compute()
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        if (ours or there is not None) and name not in _NO_KERNEL:
+        if (ours or there is not None) and name not in _NO_KERNEL and recording is None:
             CudaTensor.journal.launches[name] += 1
         if (ours or there is not None) and (name not in _NO_KERNEL or name.startswith(("empty", "new_empty"))):
-            stream = current_stream(there or ours[0].place)
             used = {address(tensor) for tensor in ours}
-            written = _written(operation, arguments, options)
             new = {tensor.untyped_storage().data_ptr() for tensor in made} if there is not None else set()
-            CudaTensor.journal.note_use(stream, name, used - {0}, written, new - {0})
+            use = name, used - {0}, {address(tensor) for tensor in written}, new - {0}
+            if recording is not None:
+                recording.add(compute, made, use)
+            else:
+                CudaTensor.journal.note_use(current_stream(there or ours[0].place), *use)
         if there is None:
             return result
         if there.type == "mps" and any(tensor.dtype == torch.float64 for tensor in made):
@@ -159,6 +158,19 @@ def run(operation, arguments, options):
         if asked is not None or not ours:
             return result
         return return_and_correct_aliasing(operation, arguments, options, result)
+
+
+def _compute(operation, name, arguments, options):
+    """Compute an operation of held numbers as CUDA would: in TF32 where that is allowed, halves summed in float32."""
+    if (name in _CONVOLUTIONS and _in_tf32("conv")) or (name in _PRODUCTS and _in_tf32("matmul")):
+        first = 1 if name in _WITH_SUMMAND else 0
+        arguments = tuple(_as_tf32(value) if i >= first else value for i, value in enumerate(arguments))
+    half = {leaf.dtype for leaf in tree_leaves(arguments) if _is_half(leaf)}
+    half = half if name in (_CONVOLUTIONS | _PRODUCTS) - {"baddbmm_"} else set()
+    if half:  # rounded once; the CPU's own are slow
+        arguments = tree_map(lambda leaf: leaf.float() if _is_half(leaf) else leaf, arguments)
+    result = _FUSED.get(name, operation)(*arguments, **options)
+    return tree_map(lambda leaf: leaf.to(*half) if isinstance(leaf, torch.Tensor) else leaf, result) if half else result
 
 
 def _check_devices(name, arguments, options, ours):
@@ -200,11 +212,14 @@ def _note_syncs(name, arguments, options, ours, asked):
 
 
 def _written(operation, arguments, options):
-    written = set()
+    # Batch norm does not say that it writes its averages.
+    written = [
+        leaf for leaf in arguments[3:5] if operation._schema.name == "aten::native_batch_norm" and leaf is not None
+    ]
     for i, argument in enumerate(operation._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = arguments[i] if i < len(arguments) else options.get(argument.name)
-            written |= {address(leaf) for leaf in tree_leaves(value) if isinstance(leaf, CudaTensor)}
+            written += [leaf for leaf in tree_leaves(value) if isinstance(leaf, CudaTensor)]
     return written
 
 

@@ -37,8 +37,6 @@ from gpu_sections import (
     training_otherwise,
     whole_runs,
 )
-from gpu_steps import training_faster
-from gpu_three_products import exact_otherwise
 
 from heldout_torch.devices import all_devices, find_device
 from heldout_torch.errors import DeviceError
@@ -50,8 +48,6 @@ SECTIONS: dict[str, tuple[Section, float]] = {
     "training": (training, 2),
     "whole runs": (whole_runs, 8),
     "against the CPU": (against_cpu, 4),
-    "exact otherwise": (exact_otherwise, 3),
-    "training faster": (training_faster, 4),
     "evaluation": (small_inception, 1),
     "MNIST": (mnist_runs, 2),
     "ResNet50": (resnet50, 3),

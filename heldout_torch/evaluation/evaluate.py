@@ -121,13 +121,16 @@ def evaluate_together(
             raise
 
     with device_errors(device), turn_on(device), float32_only():
-        return in_portions(evaluated, batch_size or _batch_size(dataset, device), *_kind(prepared[0], device))
+        size = batch_size or _batch_size(dataset, device, precision)
+        return in_portions(evaluated, size, *_kind(prepared[0], device))
 
 
-def batch_size_for(prepared: Prepared, dataset: Dataset, device: str | torch.device, wanted: int | None) -> int:
+def batch_size_for(
+    prepared: Prepared, dataset: Dataset, device: str | torch.device, precision: Precision, wanted: int | None
+) -> int:
     """Return how many images are loaded at once: those wanted, or chosen for the device, if they fit its memory."""
     device = torch.device(device)
-    return fitting(wanted or _batch_size(dataset, device), *_kind(prepared, device))
+    return fitting(wanted or _batch_size(dataset, device, precision), *_kind(prepared, device))
 
 
 def _kind(prepared: Prepared, device: torch.device) -> tuple[object, ...]:
@@ -149,8 +152,10 @@ def _go(
     return [one.finish() for one in passes]
 
 
-def _batch_size(dataset: Dataset, device: torch.device) -> int:
+def _batch_size(dataset: Dataset, device: torch.device, precision: Precision) -> int:
     """Choose how many images are loaded at once; the CPU computes in still smaller parts."""
     if device.type == "cpu":
         return 64
-    return 2048 if dataset.in_memory else 256
+    if not dataset.in_memory:
+        return 256
+    return 8192 if precision == "fast" else 2048  # kernels for more of float32 take long to seek, and gain little

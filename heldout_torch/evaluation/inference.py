@@ -12,6 +12,7 @@ import operator
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,13 +33,34 @@ _ADD = {"call_function": (operator.add, operator.iadd, torch.add), "call_method"
 _tracing = threading.Lock()
 
 
-def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What of an inference copy needs no images, beside the network: a GPU may compute another one meanwhile.
+
+    Attributes:
+        plain: As `bare_copy` makes it, in float32.
+        fused: The same with batch norms folded, for the device; None if the network has no graph.
+    """
+
+    plain: nn.Module
+    fused: nn.Module | None
+
+
+def begin_copy(model: nn.Module, device: torch.device) -> Begun:
+    """Begin an inference copy of a network, for a device."""
+    with torch.inference_mode():
+        plain = bare_copy(model).float()
+        return Begun(plain, _fuse(copy.deepcopy(plain), fused_convolution(device)))
+
+
+def inference_copy(model: nn.Module, images: Tensor, begun: Begun | None = None) -> nn.Module:
     """Copy a network for inference; the original is left as it is.
 
     Args:
         model: Any network.
         images: Some of those that it will see, float32 of shape (b, c, h, w), on the device where it will run; on a
             CPU as many as it will see at once.
+        begun: What `begin_copy` made of it for that device, which is used up; by default it is made now.
 
     Returns:
         The copy, in eval mode, on the images' device.
@@ -47,12 +69,13 @@ def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
         RuntimeError: What the network raises for such images.
         ValueError: If it gives something else than a tensor.
     """
-    device = images.device
-    images = images[:_CHECKED].contiguous(memory_format=layout_for(device, torch.float32))
+    device, layout = images.device, layout_for(images.device, torch.float32)
+    images = images[:_CHECKED].contiguous(memory_format=layout)
+    begun = begun or begin_copy(model, device)
     with torch.inference_mode(), float32_only():  # or a GPU's TF32 would make the copy differ too much
         try:
-            copied = _plain_copy(model, device, torch.float32)
-            expected = copied(images)
+            plain = begun.plain.to(device).to(memory_format=layout)
+            expected = plain(images)
         except RuntimeError as error:
             if is_device_fault(error):
                 raise
@@ -61,10 +84,8 @@ def inference_copy(model: nn.Module, images: Tensor) -> nn.Module:
             return usual
         if not isinstance(expected, Tensor):
             raise ValueError(f"it gives {type(expected).__name__}, expected a tensor of logits")
-        fused = _fuse(copied, fused_convolution(device))
-        if fused is not None and _same(_logits(fused, images), expected):
-            return fused
-        return _plain_copy(model, device, torch.float32)
+        fused = begun.fused and begun.fused.to(device).to(memory_format=layout)
+        return fused if fused and _same(_logits(fused, images), expected) else plain
 
 
 def lower_copy(copied: nn.Module, model: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module | None:

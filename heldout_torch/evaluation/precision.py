@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from heldout_torch.devices import float64_device
 from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
-from heldout_torch.evaluation.inference import bare_copy, inference_copy, layout_for, lower_copy
+from heldout_torch.evaluation.inference import Begun, bare_copy, begin_copy, inference_copy, layout_for, lower_copy
 
 Precision = Literal["exact", "fast"]
 
-CALIBRATION = 256  # images of the first batch that are computed in both precisions
+# Images of the first batch that are computed in both precisions. A GPU redoes as many at once, and computes no fewer:
+# kernels are sought once for each size of a batch.
+CALIBRATION = 256
 _ERROR_SAMPLE = 16  # images on which the error of float32 is measured; float64 is slow
 _CONTEST = 32  # images on which the two precisions are timed
 _CHUNK, _CHUNK_BYTES = 32, 2_500_000  # images that the CPU computes at once, at most
@@ -28,15 +30,21 @@ class InferenceNetwork:
         model: Any network.
         images: The first images, on the device.
         precision: With "fast", a copy in 16 bits is kept beside the float32 one if the device gains by it.
+        begun: As in `inference_copy`.
+
+    Attributes:
+        at_once: How many images a GPU computes at once in float32.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
-        self._first = len(images)
-        self._exact = inference_copy(model, images[: _chunk(images, torch.float32)])
+    def __init__(self, model: nn.Module, images: Tensor, precision: Precision, begun: Begun | None = None) -> None:
+        self._first = self.at_once = len(images)
+        self._exact = inference_copy(model, images[: _chunk(images, torch.float32)], begun)
         # The copy in 16 bits, its type, and what its logits (k,) are off by in the mean.
         self._low: tuple[nn.Module, torch.dtype, Tensor] | None = None
         if precision == "fast" and has_bfloat16(images.device):
             self._low = self._find_low(model, images)
+        if self.has_low:
+            self.at_once = min(CALIBRATION, self._first)
 
     def _find_low(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, torch.dtype, Tensor] | None:
         """Make the copy in 16 bits; None if it is not faster, or the network has none.
@@ -75,10 +83,10 @@ class InferenceNetwork:
     @torch.inference_mode()
     def _forward(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         on_cpu = images.device.type == "cpu"
-        layout, at_once = layout_for(images.device, dtype), _chunk(images, dtype) if on_cpu else self._first
+        on_gpu = self.at_once if dtype == torch.float32 else self._first
+        layout, at_once = layout_for(images.device, dtype), _chunk(images, dtype) if on_cpu else on_gpu
         logits = []
         for part in torch.split(images, at_once):
-            # Each size of a batch has its kernels sought once on a GPU, so only few sizes should occur.
             missing = 0 if on_cpu else rounded_up(len(part), at_once) - len(part)
             whole = F.pad(part, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else part
             logits.append(model(whole.to(dtype).contiguous(memory_format=layout))[: len(part)])
@@ -99,8 +107,8 @@ class InferenceNetwork:
 
 
 def rounded_up(count: int, at_most: int) -> int:
-    """Return the next power of two, or `at_most` if that is less."""
-    return min(1 << (count - 1).bit_length(), at_most)
+    """Return the next power of two from 256 on, or `at_most` if that is less."""
+    return min(max(CALIBRATION, 1 << (count - 1).bit_length()), at_most)
 
 
 def logit_error(logits: Tensor, truth: Tensor) -> Tensor:
@@ -124,21 +132,25 @@ class Prepared:
 
     Args:
         model: The network, which must not change meanwhile.
+        device: Where it will be computed. On a GPU what needs no images is done at once, so that the GPU may compute
+            another network meanwhile.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.model, device = model, torch.device(device)
+        self._begun = None if device.type == "cpu" else begin_copy(model, device)
         self._made: tuple[Precision, InferenceNetwork] | None = None
 
     def network(self, images: Tensor, precision: Precision) -> InferenceNetwork:
         """Return the copy, or make it for these images (b, c, h, w) and as many at once."""
         if self._made is None or self._made[0] != precision:
-            self._made = precision, InferenceNetwork(self.model, images, precision)
+            begun, self._begun = self._begun, None
+            self._made = precision, InferenceNetwork(self.model, images, precision, begun)
         return self._made[1]
 
     def forget(self) -> None:
         """Let go of the copy, so that the next one is made anew."""
-        self._made = None
+        self._made = self._begun = None
 
 
 def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> float:
@@ -146,13 +158,14 @@ def rounding_error(prepared: Prepared, images: Tensor, precision: Precision) -> 
 
     Args:
         prepared: The network.
-        images: As many as the pass computes at once, (b, c, h, w): libraries choose what they compute by that number.
+        images: As many as the pass takes at once, (b, c, h, w): libraries choose what they compute by that number.
         precision: Of the pass.
     """
     place = float64_device(images.device)
     with device_errors(images.device), turn_on(images.device), torch.inference_mode(), float32_only():
         double = bare_copy(prepared.model).to(place, torch.float64)
-        exact = prepared.network(images, precision).exact(images)[:_ERROR_SAMPLE]
+        network = prepared.network(images, precision)
+        exact = network.exact(images[: network.at_once])[:_ERROR_SAMPLE]
         return float(logit_error(exact.to(place), double(images[:_ERROR_SAMPLE].to(place).double())).max())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError, counted
+from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.evaluation.evaluate import Progress, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.provenance import Provenance
@@ -95,7 +96,7 @@ def save_runs(
     results: list[AuxArrays | HeldoutError] = []
     unwritable: UnwritableError | None = None
     refused = [_other_data(run, dataset) for run in runs]
-    models = [Prepared(run.model) for run, error in zip(runs, refused, strict=True) if error is None]
+    models = [Prepared(run.model, device) for run, error in zip(runs, refused, strict=True) if error is None]
     evaluations = (
         evaluate_together(
             models, dataset, split,
@@ -103,7 +104,8 @@ def save_runs(
         )
         for split in SPLITS if models
     )  # fmt: skip
-    pairs = zip(*evaluations, strict=True)
+    with turn_on(device):  # for all splits: if two tasks took turns at each, both would write files at the same time
+        pairs = zip(*evaluations, strict=True)
     for run, wrong in zip(runs, refused, strict=True):
         if wrong is not None:
             results.append(wrong)

@@ -10,6 +10,7 @@ from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import check_preprocessing, check_same_data
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
+from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
 from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
 from heldout_torch.evaluation.result import Evaluation, SplitVerification, Verification
@@ -77,7 +78,7 @@ def verify_runs(
         )
     needed = sorted({_dataset_split(part) for part in splits})
     dataset = as_dataset(dataset, needed)
-    prepared = [Prepared(run.model) for run in runs]
+    prepared = [Prepared(run.model, device) for run in runs]
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}
     for number, run in enumerate(runs):
@@ -88,23 +89,24 @@ def verify_runs(
         except HeldoutError as error:
             results[number] = error
     evaluations: dict[SplitName, dict[int, Evaluation]] = {}
-    for name in needed:
-        if not (good := [number for number in range(len(runs)) if number not in results]):
-            break
-        found = evaluate_together(
-            [prepared[number] for number in good], dataset, name,
-            batch_size=batch_size, device=device, precision=precision, progress=progress,
-        )  # fmt: skip
-        evaluations[name] = {}
-        for number, evaluation in zip(good, found, strict=True):
-            if isinstance(evaluation, HeldoutError):
-                results[number] = evaluation
-            else:
-                evaluations[name][number] = evaluation
+    with turn_on(device):  # for all splits, as in `save_runs`
+        for name in needed:
+            if not (good := [number for number in range(len(runs)) if number not in results]):
+                break
+            found = evaluate_together(
+                [prepared[number] for number in good], dataset, name,
+                batch_size=batch_size, device=device, precision=precision, progress=progress,
+            )  # fmt: skip
+            evaluations[name] = {}
+            for number, evaluation in zip(good, found, strict=True):
+                if isinstance(evaluation, HeldoutError):
+                    results[number] = evaluation
+                else:
+                    evaluations[name][number] = evaluation
     margin_split: SplitName = "test" if "test" in needed else "train"
 
     def tie_margin(number: int) -> float:
-        size = batch_size_for(prepared[number], dataset, device, batch_size)
+        size = batch_size_for(prepared[number], dataset, device, precision, batch_size)
         images = next(iter(dataset.batches(margin_split, size, device))).images
         return 2 * rounding_error(prepared[number], images, precision)
 

@@ -5,6 +5,7 @@ and, for large layers, a pass over memory as long as the weights.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.memory import Told, in_portions
+from heldout_torch.storage.threads import map_ahead, processors
 from heldout_torch.training.initial import initial_state
 
 _EVALUATED_AT_ONCE = 1000  # images
@@ -44,7 +46,8 @@ class StackedMLP:
         device: str | torch.device,
     ) -> None:
         self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
-        states = [initial_state(architecture, config, run) for run in runs]
+        draw = partial(initial_state, architecture, config)
+        states = list(map_ahead(draw, runs, processors() if len(runs) > 1 else 1))
         layers = range(len(states[0]) // 2)
         self._weights = [
             torch.stack([state[f"layers.{i}.weight"].T for state in states]).contiguous().to(device) for i in layers

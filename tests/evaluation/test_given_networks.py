@@ -44,8 +44,9 @@ def normalized(how):
 
 
 def parallel():
-    """As it is made where there is a GPU."""
+    """As it is made where there is a GPU, but for its weights, which stay here."""
     network = nn.DataParallel(plain())
+    network.module.cpu()
     network.device_ids, network.src_device_obj = [0], torch.device("cuda:0")
     return network
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from heldout_torch.evaluation.convolutions import FusedConvolution
-from heldout_torch.evaluation.inference import inference_copy, lower_copy
+from heldout_torch.evaluation.inference import begin_copy, inference_copy, lower_copy
 from heldout_torch.evaluation.precision import has_bfloat16
 from heldout_torch.models import build_model
 from tests.evaluation.randomize import randomize
@@ -283,3 +283,13 @@ def test_a_network_that_works_in_float32_only_has_no_copy_in_fewer_bits():
 
     model, images = randomize(Float32(residual)), torch.rand(4, 3, 12, 12)
     assert lower_copy(inference_copy(model, images), model, images, torch.bfloat16) is None
+
+
+@on_devices
+def test_a_copy_that_was_begun_before_there_were_images_is_the_same(device):
+    model, images = randomize(build_model("small_inception")).eval(), torch.rand(2, 3, 16, 16).to(device)
+    begun = begin_copy(model, torch.device(device))
+    for copied in (inference_copy(model, images, begun), inference_copy(model, images)):
+        assert sum(isinstance(module, FusedConvolution) for module in copied.modules()) == 19
+        assert {parameter.device.type for parameter in copied.parameters()} == {device}
+        assert torch.equal(copied(images), inference_copy(model, images)(images))

@@ -7,19 +7,23 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
-from heldout_torch.data import load_digits
+from heldout_torch.data import ArrayDataset, load_digits
 from heldout_torch.errors import DataError, DeviceError, HeldoutError
-from heldout_torch.evaluation import workers
+from heldout_torch.evaluation import precision, workers
 from heldout_torch.evaluation.devices import turn_on
+from heldout_torch.evaluation.provenance import Provenance
+from heldout_torch.evaluation.save import save_runs
 from heldout_torch.evaluation.sweep import sweep
 from heldout_torch.evaluation.verify import verify_runs
-from heldout_torch.zoo import sample_zoo
-from heldout_torch.zoo.open import open_zoo
+from heldout_torch.zoo import load_run, sample_zoo
+from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.devices import on_cuda
 
 
@@ -185,6 +189,64 @@ def test_the_next_run_is_read_while_a_gpu_computes(device, monkeypatch):
     found = dict(sweep(work, zoo.keys(), zoo, load_digits(), [device], lambda n: None))
     assert [key.run for key in found] == list(range(6))
     assert {result.matches for result in found.values()} == {1797}
+
+
+def verified(runs, dataset, device):
+    return verify_runs(runs, dataset, device, None)
+
+
+def saved(runs, dataset, device):
+    zoo = open_zoo(sample_zoo())
+    with TemporaryDirectory() as folder, open_writable(folder) as out:
+        out.declare(zoo.experiment(runs[0].key.experiment))
+        made = Provenance(zoo, out, dataset.digest(), None)
+        return save_runs(runs, dataset, device, lambda n: None, out=out, made=made)
+
+
+@on_cuda
+@pytest.mark.parametrize("work", [verified, saved])
+def test_copies_are_begun_while_a_gpu_computes_others(device, work, monkeypatch):
+    begun, genuine, run = threading.Event(), precision.begin_copy, load_run("digits-mlp-tf", 0.7, 0)
+
+    def begin(*arguments):
+        begun.set()
+        return genuine(*arguments)
+
+    monkeypatch.setattr(precision, "begin_copy", begin)
+    with ThreadPoolExecutor(1) as pool:
+        with turn_on(device):
+            done = pool.submit(work, [run], load_digits(), device)
+            assert begun.wait(20)
+        assert not isinstance(done.result()[0], HeldoutError)
+
+
+@on_cuda
+@pytest.mark.parametrize("work", [verified, saved])
+def test_a_gpu_computes_all_splits_of_a_run_before_another(device, work, monkeypatch):
+    """If it went from run to run between splits, both would be done, and written, at the same time."""
+    splits, free, turn = [], [], turn_on(device)
+    genuine_batches, genuine_labels = ArrayDataset.batches, ArrayDataset.labels
+
+    def batches(self, split, size, *place):
+        splits.extend([split] if place else [])  # or it is looked at on the CPU
+        return genuine_batches(self, split, size, *place)
+
+    def labels(self, split):  # which evaluation asks for before it takes a turn for a split
+        if len(splits) == 1:
+            with ThreadPoolExecutor(1) as another:
+                free.append(another.submit(takes_turn).result())
+        return genuine_labels(self, split)
+
+    def takes_turn():
+        if taken := turn.acquire(timeout=0.3):
+            turn.release()
+        return taken
+
+    monkeypatch.setattr(ArrayDataset, "batches", batches)
+    monkeypatch.setattr(ArrayDataset, "labels", labels)
+    work([load_run("digits-mlp-tf", 0.7, 0)], load_digits(), device)
+    assert sorted(splits) == ["test", "train"]
+    assert free == [False]
 
 
 def rendezvous(device):

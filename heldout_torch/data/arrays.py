@@ -69,7 +69,7 @@ class ArrayDataset:
 
     Attributes:
         name: Such as `cifar10`.
-        train: The whole training set; may be empty if only the test set is available.
+        train: The whole training set, such as `as_stored(images, labels)`; may be empty if only the test set is there.
         test: The test set; may be empty.
         num_classes: Number of labels.
         divide_by: Pixel values are divided by this before a network sees them; 1 for images that are scaled already.
@@ -89,6 +89,10 @@ class ArrayDataset:
         # By plain numbers the digest is the same, whatever kind they were given as.
         object.__setattr__(self, "num_classes", as_count(self.num_classes, "num_classes"))
         object.__setattr__(self, "divide_by", as_divisor(self.divide_by))
+        for name, rows in (("train", self.train), ("test", self.test)):
+            if not isinstance(rows, Split):
+                kind = type(rows).__name__
+                raise DataError(f"{self.name}: {name} is {kind}, expected a Split, such as as_stored(images, labels)")
         shapes = [tuple(rows.images.shape[1:]) for rows in (self.train, self.test)]
         if shapes[0] != shapes[1]:
             raise DataError(f"{self.name}: images of train are {shapes[0]}, those of test {shapes[1]}")

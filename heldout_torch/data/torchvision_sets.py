@@ -71,6 +71,8 @@ def _hint(parts: list[Any]) -> str:
         return "; pass the whole data set, and select results by published index"
     if any(isinstance(part, str | os.PathLike) for part in parts):
         return "; load it first with load_dataset(name, path)"
+    if any(isinstance(part, torch.utils.data.Dataset) and not isinstance(part, Examples) for part in parts):
+        return "; make one of your own images with heldout_torch.data.ArrayDataset"
     return ""
 
 

@@ -198,6 +198,9 @@ def test_sizes_that_are_none_are_one_line(classes, divide_by, message):
         ArrayDataset("mine", rows, rows, classes, divide_by)
     with pytest.raises(DataError, match=r"mine: images of train are \(1, 8, 7\), those of test \(1, 4, 7\)"):
         ArrayDataset("mine", rows, as_stored(IMAGES[:, :, :4], LABELS), 3, 255)
+    pair = (torch.zeros(3, 1, 8, 7), torch.zeros(3).long())
+    with pytest.raises(DataError, match=r"mine: test is tuple, expected a Split, such as as_stored\(images, labels\)"):
+        ArrayDataset("mine", as_stored(*pair), pair, 3, 1)
 
 
 def test_a_default_device_moves_no_index_and_no_label():

@@ -171,6 +171,8 @@ def test_what_is_nearly_a_data_set_is_taken_or_told_what_to_do():
     for name in ("digits", Path("digits.npz"), ("digits", "digits")):
         with pytest.raises(DataError, match=r"; load it first with load_dataset\(name, path\)$"):
             as_dataset(name)
+    with pytest.raises(DataError, match=r"; make one of your own images with heldout_torch\.data\.ArrayDataset$"):
+        as_dataset(torch.utils.data.TensorDataset(torch.zeros(3)))
     for other in ((digits, digits), (train, load_dataset("digits").split("test")), []):
         with pytest.raises(DataError, match=r"or a pair of torchvision's, \(train, test\)$"):
             as_dataset(other)

@@ -136,10 +136,19 @@ class Experiment:
         'config.widths is [64], not [128]'
         """
         ours, theirs = (_flat(json.loads(json.dumps(experiment.to_record()))) for experiment in (self, other))
-        lacking = object()
-        fields = [field for field in {**ours, **theirs} if ours.get(field, lacking) != theirs.get(field, lacking)]
-        shown = (f"{field} is {_shown(ours, field)}, not {_shown(theirs, field)}" for field in fields[:_DIFFERENCES])
-        return ", ".join(shown)
+        return differences(ours, theirs)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Return the first fields in which two records differ; an empty string if there are none.
+
+    >>> differences({"epochs": 12, "momentum": 0.9}, {"epochs": 20, "momentum": 0.9})
+    'epochs is 12, not 20'
+    """
+    lacking = object()
+    fields = [field for field in {**ours, **theirs} if ours.get(field, lacking) != theirs.get(field, lacking)]
+    shown = (f"{field} is {_shown(ours, field)}, not {_shown(theirs, field)}" for field in fields[:_DIFFERENCES])
+    return ", ".join(shown)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +159,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _shown(record: dict[str, Any], field: str) -> str:
+def _shown(record: Mapping[str, Any], field: str) -> str:
     return reprlib.repr(record[field]) if field in record else "absent"
 
 

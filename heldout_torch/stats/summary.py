@@ -42,7 +42,7 @@ def memorization_scores(table: RunTable, examples: ExampleFacts, empty: Empty = 
 
     Args:
         table: Runs of one subset ratio.
-        examples: The training set.
+        examples: The training set, as `facts_of(dataset, "train")` returns it.
         empty: As in `memorization`.
     """
     as_facts(examples)
@@ -56,7 +56,7 @@ def consistency_scores(tables: Mapping[float, RunTable], examples: ExampleFacts,
 
     Args:
         tables: By subset ratio.
-        examples: The training set.
+        examples: The training set, as `facts_of(dataset, "train")` returns it.
         empty: As in `consistency`.
     """
     as_facts(examples)

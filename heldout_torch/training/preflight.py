@@ -10,6 +10,7 @@ import torch
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError, counted
+from heldout_torch.experiments.experiment import differences
 from heldout_torch.models import build_skeleton, expected_tensors, find_architecture
 from heldout_torch.models.trial import try_network
 from heldout_torch.storage.threads import map_ahead
@@ -104,9 +105,11 @@ def check_same(work: RunBatch, data: str, keys: Sequence[RunKey], zoo: Zoo) -> I
 
 
 def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) -> None:
-    other = None
-    if metadata.recipe != json.loads(json.dumps(asdict(work.recipe))):  # as metadata keep it
-        other = "by another recipe"
+    other, recipe = None, json.loads(json.dumps(asdict(work.recipe)))  # as metadata keep it
+    if metadata.recipe is None:
+        other = "by a recipe that is not known"
+    elif metadata.recipe != recipe:
+        other = f"by another recipe ({differences(metadata.recipe, recipe)})"
     elif metadata.data_sha256 not in (None, data):
         other = "on other data (images, labels or their scale)"
     if other is not None:

@@ -181,7 +181,10 @@ def test_the_help_of_a_statistic_speaks_of_what_it_writes():
     [
         ("is not a published file; pass verify_checksums=False to use it", "--skip-checksums"),
         ("give its folder, or pass download=True", "--download"),
-        ("was trained by another recipe; give the new runs another name", "another name: --name NAME"),
+        (
+            "was trained by another recipe (epochs is 1, not 2); give the new runs another name",
+            "another name: --name NAME",
+        ),
         ("cifar10: give the path of its folder", "--data"),
         ("pass allow_missing=True to go on", "--allow-missing"),
         ("how it counts examples: pass order='original' or order='published'", "give --order original or published"),

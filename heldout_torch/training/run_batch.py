@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from heldout_torch.errors import counted
+from heldout_torch.errors import HeldoutError, counted
 from heldout_torch.experiments import Experiment, Recipe
 from heldout_torch.training.subsets import draw_subset, epoch_orders
 from heldout_torch.zoo.keys import RunNumbers, as_ratio, as_runs
@@ -25,6 +25,7 @@ class RunBatch:
         subset: Published indices that all runs train on, int64; None for a random subset for each run.
 
     Raises:
+        HeldoutError: If the experiment or the recipe is something else, such as its name.
         ZooError: If the subset ratio is not between 0 and 1, or a run is not a number from 0 to 2^32 - 1.
     """
 
@@ -35,7 +36,11 @@ class RunBatch:
     subset: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Convert numbers of other types, such as NumPy's."""
+        """Check what is given, and convert numbers of other types, such as NumPy's."""
+        for name, kind, how in (("experiment", Experiment, "find_experiment"), ("recipe", Recipe, "read_recipe")):
+            if not isinstance(given := getattr(self, name), kind):
+                found = type(given).__name__
+                raise HeldoutError(f"{name}: given {found}, expected {kind.__name__}, as {how} returns one")
         object.__setattr__(self, "subset_ratio", as_ratio(self.subset_ratio))
         object.__setattr__(self, "runs", tuple(as_runs(self.runs)))
 

@@ -413,6 +413,13 @@ def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, exp
     assert not list(tmp_path.rglob("model.safetensors"))
 
 
+def test_names_of_an_experiment_and_a_recipe_are_one_line():
+    with pytest.raises(HeldoutError, match="experiment: given str, expected Experiment, as find_experiment returns"):
+        RunBatch("digits-mlp", SHORT, 0.7, (0,))
+    with pytest.raises(HeldoutError, match="recipe: given dict, expected Recipe, as read_recipe returns"):
+        RunBatch(DIGITS, {"epochs": 5}, 0.7, (0,))
+
+
 class Pair(nn.Module):
     """A network that gives features beside its logits."""
 

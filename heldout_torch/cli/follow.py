@@ -2,26 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from heldout_torch.cli.output import as_advised
 from heldout_torch.errors import of_run
 from heldout_torch.storage.progress import Bar
+from heldout_torch.zoo.copy import Outcome
 from heldout_torch.zoo.keys import RunKey
 
-
-class Followed(Protocol):
-    """The outcome of one run: see `heldout_torch.zoo.copy.Outcome`."""
-
-    @property
-    def key(self) -> RunKey | None: ...  # noqa: D102
-    @property
-    def error(self) -> str | None: ...  # noqa: D102
-    @property
-    def skipped(self) -> bool: ...  # noqa: D102
-
-
-T = TypeVar("T", bound=Followed)
+T = TypeVar("T", bound=Outcome)
 
 
 @dataclass

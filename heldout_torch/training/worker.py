@@ -21,25 +21,24 @@ from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.state import state_file
 from heldout_torch.zoo import AuxArrays, RunKey, RunMetadata
 from heldout_torch.zoo.base import WritableZoo
+from heldout_torch.zoo.copy import Outcome
 
 _BYTES_OF_EXAMPLE = 24  # of aux arrays: two indices and a correctness, and what is around them
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Outcome):
     """The outcome of training one run.
 
     Attributes:
         key: The run.
-        loss: Mean cross entropy over its last epoch; None if it was not trained in this call.
         error: Why it is not in the zoo; None if it is there.
         skipped: Whether it was in the zoo already.
+        loss: Mean cross entropy over its last epoch; None if it was not trained in this call.
     """
 
     key: RunKey
     loss: float | None = None
-    error: str | None = None
-    skipped: bool = False
 
 
 def train_batch(
@@ -115,7 +114,7 @@ def _train_together(
     if failed := [error for error in map_ahead(put, good, zoo.threads) if error is not None]:
         raise failed[0]
     remove_file(saved)
-    return [Trained(*one) for one in zip(keys, losses, errors, strict=True)]
+    return [Trained(key, error, loss=loss) for key, loss, error in zip(keys, losses, errors, strict=True)]
 
 
 def _size(batch: RunBatch, dataset: Dataset) -> int:

@@ -62,6 +62,8 @@ def as_indices(array: Any, length: int | None, name: str, examples: int = 2**31)
         DataError: If it is not a row of integers from 0 to `examples` - 1, or not of that length.
     """
     array = as_array(array, name)
+    if array.dtype == np.bool_ and array.size:
+        raise DataError(f"{name} is a mask, bool {array.shape}, expected indices: numpy.flatnonzero(mask)")
     row = as_row(array if array.size else array.astype(np.int64), "iu", length, name)
     if row.size and (row.min() < 0 or row.max() >= examples):
         last = "2^31-1" if examples == 2**31 else f"{examples - 1}, those of the training set"

@@ -73,6 +73,12 @@ def test_what_is_no_row_of_indices_is_refused(tmp_path, indices):
         load_indices(tmp_path / "kept.npy", "published")
 
 
+def test_a_mask_in_place_of_indices_is_told_how_to_become_them(tmp_path):
+    np.save(tmp_path / "kept.npy", np.arange(9) > 4)
+    with pytest.raises(DataError, match=r"is a mask, bool \(9,\), expected indices: numpy\.flatnonzero\(mask\)"):
+        load_indices(tmp_path / "kept.npy", "original")
+
+
 @pytest.mark.parametrize("indices", [[3, 3], [-1, 0], [1.0, 2.0], [[1, 2]], [True, False], [2**31]])
 def test_what_could_not_be_read_back_is_not_written(tmp_path, indices):
     with pytest.raises(DataError, match="indices"):

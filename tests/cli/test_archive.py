@@ -5,6 +5,7 @@ import json
 import pytest
 
 from heldout_torch import load_run
+from heldout_torch.archives.seek_index import read_index
 from heldout_torch.cli import main
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 
@@ -61,3 +62,24 @@ def test_an_index_goes_where_it_is_told_and_what_cannot_be_written_is_named(arch
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {tmp_path}")
         assert why in line
+
+
+def test_an_incomplete_run_is_told_and_the_others_are_indexed(tmp_path, capsys):
+    tree = multiply(tmp_path / "tree", 3)
+    (tree / EXPERIMENT / "0.7/1/aux_arrays.npz").unlink()
+    archive = pack(tree, tmp_path / "runs.tar.gz")
+    assert main(["archive", "index", str(archive)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("indexed 2 runs in ")
+    assert err.startswith(f"error: {archive}: run {EXPERIMENT}/0.7/1: incomplete: the archive has only ckpt-")
+    assert err.count("\n") == 1
+
+
+def test_points_lie_as_close_as_is_asked_for(tmp_path):
+    archive = pack(multiply(tmp_path / "tree", 60), tmp_path / "runs.tar.gz")
+    points = []
+    for spacing in ("16M", "64k"):
+        out = tmp_path / f"{spacing}.seek"
+        assert main(["archive", "index", str(archive), "--out", str(out), "--spacing", spacing]) == 0
+        points.append(len(read_index(str(archive), str(out)).points))
+    assert points[0] < points[1]

@@ -105,6 +105,30 @@ def test_a_network_that_cannot_be_trained_is_not_declared(data, tmp_path, monkey
     assert not list(tmp_path.glob("*.toml"))
 
 
+def test_what_is_declared_twice_is_declared_once_and_the_data_set_must_be_named(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data.rename(tmp_path / "SHAPES.NPZ")
+    for _ in range(2):
+        assert declare("mine", "--data", "SHAPES.NPZ", "--architecture", "small_inception") == 0
+    assert find_experiment("mine.toml").dataset == "SHAPES"
+    capsys.readouterr()
+    assert declare("other", "--architecture", "mlp") == 1
+    assert capsys.readouterr().err.startswith("error: the data set is missing; give its file with --data, or the name")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_smallest_recipe_is_written_out(data, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    arrays = dict(np.load(data))
+    np.savez(data, **arrays | {f"train__{name}": arrays[f"train__{name}"][:12] for name in ("image", "label")})
+    (tmp_path / "slow.toml").write_text("epochs = 1\nbatch_size = 1\nlearning_rate = 1.0\n")
+    words = ["--recipe", "slow.toml"] if given else []
+    assert declare("mine", "--data", data, "--architecture", "small_inception", *words) == 0
+    recipe = find_experiment("mine.toml").recipe
+    assert recipe.batch_size == 1  # a subset of twelve examples holds it
+    assert (recipe.epochs, recipe.learning_rate) == ((1, 1.0) if given else (60, 0.1))
+
+
 def test_a_file_that_is_there_stays(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("of somebody")

@@ -1,5 +1,7 @@
 """`heldout zoo`: index, check, list, pull and push, as the command line gives them."""
 
+import json
+
 import pytest
 
 from heldout_torch.cli import main
@@ -86,6 +88,29 @@ def test_list_filters_by_ratio_run_and_accuracy(zoo, capsys):
     best = sorted(float(row[4]) for row in rows)
     assert [row for row in rows if float(row[4]) >= best[3]] == listed("--min-accuracy", str(best[3] - 0.0001))
     assert 0 < len(listed("--min-accuracy", str(best[3]))) < 6
+
+
+def test_a_damaged_run_is_told_and_the_others_are_listed_indexed_and_pushed(zoo, tmp_path, capsys):
+    (zoo / EXPERIMENT / "0.7/2/run.json").write_bytes(b"{broken")
+    for words, said in (
+        (["list", zoo], "digits-mlp-tf/0.7/5\t"),
+        (["push", zoo, tmp_path / "there"], "copied 5 runs to"),
+        (["index", zoo], "indexed 6 runs in the manifest"),
+    ):
+        capsys.readouterr()
+        assert main(["zoo", *map(str, words)]) == 1
+        out, err = capsys.readouterr()
+        assert out.splitlines()[-1].startswith(said)
+        assert "0.7/2/run.json: is not a readable record" in err
+        assert err.count("error: ") == 1
+
+
+def test_a_list_in_json_is_runs_alone_and_one_of_none_says_so(zoo, capsys):
+    capsys.readouterr()
+    assert main(["zoo", "list", str(zoo), "--json"]) == 0
+    assert [json.loads(line)["run"] for line in lines(capsys)] == list(range(6))
+    assert main(["zoo", "list", str(zoo), "--min-accuracy", "1"]) == 1
+    assert capsys.readouterr().err == f"error: {zoo}: none of 6 runs has 1 or more on the test set\n"
 
 
 def test_a_summary_tells_one_run_as_one(zoo, tmp_path, capsys):

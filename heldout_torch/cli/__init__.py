@@ -38,6 +38,7 @@ ACTIONS = {  # of verbs; each is configured in the verb's module
 }
 _EVERYWHERE = ("--json", "--plugin", "--quiet")  # as `cli.parser.Parser` adds them; here they may stand before the verb
 _COMPILED = tuple(EXTENSION_SUFFIXES)
+_NO_THREAD = "can't start new thread"  # what Python says
 _REPORT = "This is a bug in heldout-torch. Please report it, with the command and the lines above."
 
 
@@ -78,12 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.complain("interrupted; finished work is kept, run the command again to continue")
             return 130
         except Exception as error:
-            library = _unloadable(error)
-            if library is None:
+            refused = _refused(error)
+            if refused is None:
                 error.add_note(_REPORT)
                 raise
-            advice = "install its package again, or allow the process more memory (ulimit -v)"
-            output.complain(f"error: {library.path}: cannot be loaded ({library}); {advice}")
+            output.complain(f"error: {refused}")
         return 1
 
 
@@ -94,11 +94,16 @@ def verb_parser(verb: str) -> Parser:
     return parser
 
 
-def _unloadable(error: BaseException | None) -> ImportError | None:
-    """Return the error behind an error that says that the system does not load a library, compiled by others."""
-    while error is not None and not (isinstance(error, ImportError) and str(error.path).endswith(_COMPILED)):
+def _refused(error: BaseException | None) -> str | None:
+    """Return in one line what the system refused to the process, if that is what an error came of."""
+    while error is not None:
+        if isinstance(error, ImportError) and str(error.path).endswith(_COMPILED):
+            advice = "install its package again, or allow the process more memory (ulimit -v)"
+            return f"{error.path}: cannot be loaded ({error}); {advice}"
+        if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+            return "the system lets this process start no more threads; allow more processes (ulimit -u)"
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def _verb_first(words: list[str]) -> list[str]:

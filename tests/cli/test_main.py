@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -252,6 +253,18 @@ def test_a_library_that_the_system_does_not_load_is_one_line(tmp_path):
     process = run("zoo", "list", sample_zoo(), env={**os.environ, "PYTHONPATH": where})
     assert re.fullmatch(rf"error: {library}: cannot be loaded \(.*\); install .* more memory .*\n", process.stderr)
     assert process.returncode == 1
+
+
+def test_a_thread_that_the_system_does_not_start_is_one_line(zoo, monkeypatch, capsys):
+    """As under `ulimit -u`, or in a container of few processes."""
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert main(["zoo", "check", str(zoo)]) == 1
+    line = "error: the system lets this process start no more threads; allow more processes (ulimit -u)\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_terminal_that_lacks_a_letter_is_shown_its_number(zoo):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import sys
 import warnings
@@ -146,6 +147,10 @@ def _run(words: list[str]) -> int:
     verb = parser.parse_args(words[:1]).verb
     if verb not in VERBS:
         parser.error(f"{verb!r} is not a verb{_meant(verb)} (choose from {', '.join(VERBS)})")
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # torch's libraries would end the process, for a reason of their own
+        raise HeldoutError("the working directory is gone, somebody removed it; change to another one") from None
     options = verb_parser(verb).parse_args(words[1:], argparse.Namespace(quiet=False, json=False))
     set_quiet(options.quiet)
     try:

@@ -267,6 +267,13 @@ def test_a_thread_that_the_system_does_not_start_is_one_line(zoo, monkeypatch, c
     assert capsys.readouterr().err == line
 
 
+@pytest.mark.skipif(os.name != "posix", reason="removes the working directory")
+def test_a_working_directory_that_is_gone_is_one_line(zoo, tmp_path):
+    process = shell(f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; heldout zoo list {zoo}")
+    assert process.stderr == "error: the working directory is gone, somebody removed it; change to another one\n"
+    assert process.returncode == 1
+
+
 def test_a_terminal_that_lacks_a_letter_is_shown_its_number(zoo):
     words = f"heldout stats accuracy {zoo} --experiment digits-mlp-tf"
     shell("heldout warm-up")  # or the first of all tests is told of it

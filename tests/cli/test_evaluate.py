@@ -137,6 +137,9 @@ def test_a_network_is_not_evaluated_on_images_that_are_scaled_otherwise(own, cap
         (["--subset", "MNIST", "--experiment", "digits-mlp-tf"], "dataset mnist, not digits"),
         (["--subset", "SUBSET", "--experiment", "cifar10-inception"], "do not fit small_inception"),
         (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--device", "cpu", "cpu"], "not on cpu, cpu"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--architecture", "resnet50"], "resnet50"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--config", "{}"], "mlp cannot be built with {}"),
+        (["--subset", "SUBSET", "--experiment", "digits-mlp-tf", "--dataset", "digitz"], "'digitz' is not known"),
     ],
 )
 def test_wrong_use_is_one_clear_line(options, message, own, capsys):
@@ -148,6 +151,20 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert run_evaluate(own, out, *[words.get(option, option) for option in options]) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_file_of_a_network_that_is_none_is_named_before_anything_is_written(own, capsys):
+    options = ["--subset", own.parent / "subset.npy", "--order", "published", "--experiment", "digits-mlp-tf"]
+    (own.parent / "page.safetensors").write_bytes(b"<html>no</html>")
+    for source, out, message in (
+        ("absent.safetensors", "a.npz", "absent.safetensors: there is no such file"),
+        ("page.safetensors", "a.npz", "page.safetensors: is not a readable safetensors file, but "),
+        (own.name, "a.csv", "a.csv: "),
+    ):
+        assert run_evaluate(own.parent / source, own.parent / out, *options) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {own.parent / message}")
+        assert not (own.parent / out).exists()
 
 
 def test_the_data_set_of_a_file_is_called_as_its_npz_file(own, capsys):

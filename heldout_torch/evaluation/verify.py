@@ -9,6 +9,7 @@ import torch
 from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import check_preprocessing, check_same_data
+from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
 from heldout_torch.evaluation.devices import turn_on
 from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
@@ -77,7 +78,7 @@ def verify_runs(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
         )
     needed = sorted({_dataset_split(part) for part in splits})
-    dataset = as_dataset(dataset, needed)
+    dataset, device = as_dataset(dataset, needed), find_device(device)
     prepared = [Prepared(run.model, device) for run in runs]
     results: dict[int, Verification | HeldoutError] = {}
     aux: dict[int, AuxArrays] = {}

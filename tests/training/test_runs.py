@@ -438,15 +438,15 @@ def lazy(num_classes):
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (Pair, r"do not fit own .*: it gives tuple, expected a tensor of logits"),
-        (lazy, r"own: 1\.weight has no shape before an image is seen; do not use lazy modules"),
+        (Pair, r"do not fit untrainable .*: it gives tuple, expected a tensor of logits"),
+        (lazy, r"untrainable: 1\.weight has no shape before an image is seen; do not use lazy modules"),
     ],
 )
 def test_a_network_that_cannot_be_trained_is_one_line(tmp_path, monkeypatch, build, told):
     """The command line called it a bug of the package, and listed its lines."""
     monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
-    register_architecture("own", build)
-    own = replace(DIGITS, name="mine", architecture="own", config={"num_classes": 10})
+    register_architecture("untrainable", build)
+    own = replace(DIGITS, name="mine", architecture="untrainable", config={"num_classes": 10})
     with pytest.raises(HeldoutError, match=told):
         list(train_runs(work(runs=1, experiment=own), load_digits(), tmp_path))
 

@@ -47,7 +47,8 @@ class StackedMLP:
     ) -> None:
         self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
         draw = partial(initial_state, architecture, config)
-        states = list(map_ahead(draw, runs, processors() if len(runs) > 1 else 1))
+        on_cpu = torch.device(device).type == "cpu"  # whose other processors train other stacks
+        states = list(map(draw, runs) if on_cpu else map_ahead(draw, runs, processors()))
         layers = range(len(states[0]) // 2)
         self._weights = [
             torch.stack([state[f"layers.{i}.weight"].T for state in states]).contiguous().to(device) for i in layers

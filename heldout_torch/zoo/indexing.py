@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
+_DAMAGED = ""  # what was seen of a run that the manifest keeps, and that was damaged
 
 Files = dict[str, ListedFile]  # by name, those of one run
 
@@ -98,10 +99,11 @@ def _compile(zoo: "WritingZoo", old: Manifest, threads: int, progress: Callable[
 
     def record_of(key: RunKey) -> tuple[RunRecord | None, str]:
         """Return a run's record and no word; or what an earlier manifest says, and what is wrong with the run."""
-        if key in old.runs and old.seen.get(key) == _seen(runs[key]):
+        seen = old.seen.get(key, _DAMAGED if key in old.runs and old.seen else None)
+        if key in old.runs and seen == _seen(runs[key]):
             return old.runs[key], ""
         try:
-            return _read_run(zoo, key, runs[key], old.seen.get(key), experiments[key.experiment]), ""
+            return _read_run(zoo, key, runs[key], seen, experiments[key.experiment]), ""
         except HeldoutError as error:
             return old.runs.get(key), str(error)
 
@@ -150,6 +152,8 @@ def _fits(record: RunRecord | None, files: Mapping[str, ListedFile]) -> bool:
 def _changed_since(files: Files, seen: str | None) -> bool:
     """Return whether a file of the run changed after its record was written, as far as the place can tell."""
     record = files[RECORD_FILE]
+    if seen == _DAMAGED:  # whatever became of it since
+        return True
     if record.changed is not None and any((info.changed or 0) > record.changed for info in files.values()):
         return True
     # A bucket tells no order, and a clock may have been put back. Where the record is the one seen before, another

@@ -1,5 +1,7 @@
 """A network that is tried on images: what it gives is told in one line if it is not logits."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -25,9 +27,11 @@ def refuse(images):
     raise ValueError("wants images of 224 pixels\nat least")
 
 
-def test_logits_are_returned_without_gradients():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    logits = try_network(network, IMAGES)
+@pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode])
+def test_logits_are_returned_without_gradients(mode):
+    with mode():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        logits = try_network(network, IMAGES)
     assert torch.equal(logits, network(IMAGES))
     assert not logits.requires_grad
 
@@ -39,6 +43,7 @@ def test_logits_are_returned_without_gradients():
         (lambda images: {"logits": images}, "it gives dict, expected a tensor of logits"),
         (lambda images: images.sum((1, 2, 3)), r"it gives \(2,\), expected logits \(2, classes\)"),
         (lambda images: images.flatten(1)[:1], r"it gives \(1, 16\), expected logits \(2, classes\)"),
+        (lambda images: images.flatten(1), "its logits have no gradient to learn from; does it detach them"),
         (nn.Linear(5, 5), "mat1 and mat2 shapes cannot be multiplied"),
         (refuse, "wants images of 224 pixels"),
     ],

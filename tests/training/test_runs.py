@@ -431,6 +431,11 @@ class Pair(nn.Module):
         return self.last(x.flatten(1)), x
 
 
+class Detached(Pair):
+    def forward(self, x):
+        return super().forward(x)[0].detach()
+
+
 def lazy(num_classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
@@ -439,6 +444,7 @@ def lazy(num_classes):
     ("build", "told"),
     [
         (Pair, r"do not fit untrainable .*: it gives tuple, expected a tensor of logits"),
+        (Detached, r"its logits have no gradient to learn from; does it detach them\?"),
         (lazy, r"untrainable: 1\.weight has no shape before an image is seen; do not use lazy modules"),
     ],
 )

@@ -158,6 +158,19 @@ def test_a_damaged_run_is_named_and_nothing_else_is_lost(zoo, name):
     assert runs_in(zoo) == [0, 1, 2, 4, 5]
 
 
+def test_a_damaged_run_stays_so_though_its_record_is_written_again(zoo):
+    """As by `chmod -R` or `touch`, after which it was the newest of the run's files, and was trusted."""
+    time.sleep(0.02)
+    data = read_file(place_of(zoo, 3, "aux_arrays.npz"))
+    write_file(place_of(zoo, 3, "aux_arrays.npz"), data[:200] + bytes([data[200] ^ 255]) + data[201:])
+    for _ in range(2):
+        assert [key.run for key in zoo.index().damaged] == [3]
+        time.sleep(0.02)
+        write_file(place_of(zoo, 3, "run.json"), read_file(place_of(zoo, 3, "run.json")))
+    write_file(place_of(zoo, 3, "aux_arrays.npz"), data)
+    assert zoo.index().damaged == {}
+
+
 def test_a_file_that_is_missing_is_named(zoo):
     remove_file(place_of(zoo, 3, "model.safetensors"))
     (error,) = zoo.index().damaged.values()

@@ -32,6 +32,14 @@ def plugins_of_one_test(monkeypatch):
 
 
 @pytest.fixture
+def slept(monkeypatch):
+    """The seconds that are waited between tries, which pass at once."""
+    waits = []
+    monkeypatch.setattr(retries.time, "sleep", waits.append)
+    return waits
+
+
+@pytest.fixture
 def hangups_arrive():
     """Hangups for the programs that a test starts: under `nohup` they would ignore them as the tests do."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)

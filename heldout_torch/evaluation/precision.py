@@ -132,8 +132,8 @@ class Prepared:
 
     Args:
         model: The network, which must not change meanwhile.
-        device: Where it will be computed. On a GPU what needs no images is done at once, so that the GPU may compute
-            another network meanwhile.
+        device: If it is a GPU, what of the copy for it needs no images is made at once, so that the GPU may compute
+            another network meanwhile; by default the whole copy is made when there are images.
     """
 
     def __init__(self, model: nn.Module, device: str | torch.device = "cpu") -> None:

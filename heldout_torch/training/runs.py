@@ -30,7 +30,7 @@ from heldout_torch.zoo.open import Place, open_writable
 
 _CACHE_BYTES = 2 << 20  # on a CPU, a stack should stay in a core's cache
 _GPU_BYTES = 2 << 30  # on a GPU that this process cannot ask what is free: of a cluster, or none of CUDA's
-_MAX_STACK = 512
+_MAX_STACK = 512  # so that the files of one stack are written while a GPU trains the next
 
 
 def train_runs(

@@ -7,7 +7,6 @@ import botocore.exceptions
 import pytest
 
 from heldout_torch import ZooError
-from heldout_torch.storage import retries
 from heldout_torch.storage.retries import retried
 
 
@@ -24,13 +23,6 @@ def of_bucket(status):
     error = OSError("it failed")
     error.__cause__ = botocore.exceptions.ClientError(said, "GetObject")
     return error
-
-
-@pytest.fixture
-def slept(monkeypatch):
-    waits = []
-    monkeypatch.setattr(retries.time, "sleep", waits.append)
-    return waits
 
 
 def failing_once(error):

@@ -23,7 +23,6 @@ import heldout_torch.zoo.hub as zoo_hub
 from heldout_torch import ZooError, list_runs, load_run
 from heldout_torch.cli import main
 from heldout_torch.experiments import Experiment
-from heldout_torch.storage import retries
 from heldout_torch.zoo.cache import cache_folder
 from heldout_torch.zoo.card import card
 from heldout_torch.zoo.keys import RunKey
@@ -48,13 +47,6 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     with Hub().serving(tmp_path / "home", monkeypatch) as serving:
         yield serving
-
-
-@pytest.fixture
-def slept(monkeypatch):
-    waits = []
-    monkeypatch.setattr(retries.time, "sleep", waits.append)
-    return waits
 
 
 def push(zoo, hub, *options):

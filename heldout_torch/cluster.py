@@ -45,7 +45,7 @@ class Cluster:
         ray = require("ray", "work on a cluster")
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-            there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            there = ray.cluster_resources()
         except (ConnectionError, RuntimeError, ValueError) as error:
             # The first line of what Ray says is often a heading only.
             raise HeldoutError(f"Ray cluster {address!r} cannot be reached: {one_line(error)}") from None
@@ -125,9 +125,9 @@ class _DeviceFailure(NamedTuple):
 def _task(
     plugins: Sequence[str], folder: str, device: str, work: Callable[..., T], item: Any, *shared: Any
 ) -> T | _DeviceFailure:
-    import ray
     import torch
 
+    ray = require("ray", "work on a cluster")
     if os.path.isdir(folder):  # paths may be relative to it
         os.chdir(folder)
     load_plugins(plugins)

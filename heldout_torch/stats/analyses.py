@@ -58,15 +58,18 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     Raises:
         DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
     """
-    values, bins = as_numbers(values, "values").astype(np.float64), as_count(bins, "bins")
+    values, bins = as_numbers(values, "values"), as_count(bins, "bins")
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
     known = values[~np.isnan(values)]
     if known.size and not -1 <= known.min() <= known.max() <= 1:
         raise DataError(f"values reach from {known.min()} to {known.max()}, expected -1 ... 1")
-    if range is None:
-        counts, edges = np.histogram(known, bins)
-    else:
-        low, high = _as_range(range)
-        counts, edges = np.histogram(known if low < 0 else np.maximum(known, 0), bins, (low, high))
+    if range is not None:
+        range = _as_range(range)
+        known = known if range[0] < 0 else np.maximum(known, 0)
+    edges = np.histogram_bin_edges(known.astype(np.float64), bins, range)
+    # Edges are rounded as the values are: 0.7 as float32 is less than 0.7, but belongs above that edge.
+    counts, _ = np.histogram(known, edges.astype(known.dtype))
     return Histogram(edges, counts, values.size - known.size, known.size - int(counts.sum()))
 
 
@@ -182,12 +185,14 @@ def accuracy_by_ratio(consistency: ConsistencyScores, bins: int = 5) -> tuple[np
         band without examples.
     """
     as_kind(consistency, ConsistencyScores, "consistency")
-    edges = np.linspace(0, 1, as_count(bins, "bins") + 1)
-    band = np.clip(np.searchsorted(edges, consistency.scores, side="right") - 1, 0, bins - 1)
+    bins, scores = as_count(bins, "bins"), consistency.scores
+    edges = np.linspace(0, 1, bins + 1)
+    # Edges are rounded as the scores are, as in `histogram`.
+    band = np.clip(np.searchsorted(edges.astype(scores.dtype), scores, side="right") - 1, 0, bins - 1)
     accuracy = np.full((bins, len(consistency.ratios)), np.nan)
     for b in range(bins):
         for k, score in enumerate(consistency.per_ratio):
-            known = (band == b) & ~np.isnan(score) & ~np.isnan(consistency.scores)
+            known = (band == b) & ~np.isnan(score) & ~np.isnan(scores)
             if known.any():
                 accuracy[b, k] = score[known].mean(dtype=np.float64)
     return edges, accuracy  # (bins + 1,), (bins, ratios)

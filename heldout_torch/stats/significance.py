@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from heldout_torch.errors import DataError, counted
+from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_number, as_row_of_numbers
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.uncertainty import pair_counts
@@ -63,11 +63,10 @@ def false_discovery_rate(p_values: np.ndarray, tests: int | None = None) -> np.n
     """
     p_values = as_row_of_numbers(p_values, "p_values").astype(np.float64)
     number = len(p_values) if tests is None else as_number(tests, "tests")
-    if not ((p_values >= 0) & (p_values <= 1)).all() or not len(p_values) <= number < math.inf:
-        raise DataError(
-            f"expected p-values in 0 ... 1, and at least as many tests; got {counted(len(p_values), 'value')} and "
-            f"{counted(tests, 'test')}"
-        )
+    if (outside := p_values[~((p_values >= 0) & (p_values <= 1))]).size:
+        raise DataError(f"p_values hold {outside[0]}, expected p-values in 0 ... 1")
+    if not len(p_values) <= number < math.inf:
+        raise DataError(f"tests is {tests}, expected at least {len(p_values)}, the number of p-values")
     order = np.argsort(-p_values)
     ranks = np.arange(len(p_values), 0, -1)
     rates = np.empty(len(p_values))

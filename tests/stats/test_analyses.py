@@ -46,6 +46,17 @@ def test_histogram_takes_the_range_of_the_data_or_one_that_is_given():
     assert below.counts.tolist() == [1, 1, 1, 1]  # who asks for negative ones gets them
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_value_on_the_edge_of_two_bins_is_in_the_upper_one_whatever_its_precision(dtype):
+    for bins, range_ in ((18, (0.0, 1.0)), (17, (0.15, 1.0)), (20, (-1.0, 1.0))):
+        on_edges = np.linspace(*range_, bins + 1).astype(dtype)  # 0.7 as float32 is below 0.7
+        result = histogram(on_edges, bins, range_)
+        assert result.counts.tolist() == [1] * (bins - 1) + [2]  # the last bin has its upper edge, too
+        assert (result.edges.dtype, result.outside) == (np.float64, 0)
+        np.testing.assert_array_equal(result.edges, np.linspace(*range_, bins + 1))
+    assert histogram(np.array([0.7], dtype), 3, (0.7, 1)).counts.tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("values", "bins", "range_", "message"),
     [
@@ -118,6 +129,13 @@ def test_accuracy_by_ratio_is_the_mean_over_a_band_of_scores():
     assert np.isnan(accuracy_by_ratio(consistency, bins=np.int64(10))[1][4]).all()
     with pytest.raises(DataError, match=r"bins is 2\.5, expected a number from 1"):
         accuracy_by_ratio(consistency, 2.5)
+
+
+def test_a_score_on_the_edge_of_two_bands_is_in_the_upper_one():
+    scores = np.linspace(0, 1, 11).astype(np.float32)
+    one = ConsistencyScores(scores, np.ones(11, int), np.array([0.5]), scores[None], scores)
+    expected = [*scores[:9], (scores[9] + scores[10]) / 2]
+    np.testing.assert_allclose(accuracy_by_ratio(one, 10)[1][:, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.float16, bool])

@@ -97,9 +97,9 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(DataError, match="test_index"):
         pair_p_values(table, [0], [3])
     for wrong in (np.nan, 1.01, -0.01):
-        with pytest.raises(DataError, match=r"expected p-values in 0 \.\.\. 1"):
+        with pytest.raises(DataError, match=rf"p_values hold {wrong}, expected p-values in 0 \.\.\. 1"):
             false_discovery_rate(np.array([0.5, wrong]))
-    with pytest.raises(DataError, match="tests"):
+    with pytest.raises(DataError, match="tests is 1, expected at least 2, the number of p-values"):
         false_discovery_rate(np.array([0.5, 0.2]), tests=1)
     for tests in (float("nan"), float("inf"), "three"):
         with pytest.raises(DataError, match="tests"):

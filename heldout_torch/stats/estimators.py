@@ -18,12 +18,12 @@ from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.stats.arguments import as_choice, as_output
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.counting.axis import Axis
-from heldout_torch.stats.mean_differences import Precision, check_several
+from heldout_torch.stats.mean_differences import Precision
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.stats.tables import by_ratio, check_bits, check_table
+from heldout_torch.stats.tables import by_ratio, check_bits, check_several, check_table
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndar
     """
     check_table(table)
     if isinstance(table, OutputTable):
-        _only_nan(empty)
+        _refuse_zero(empty)
         return mean_differences.memorization(table)
     check_several(table)
     counts = example_counts(table)
@@ -128,7 +128,7 @@ def influence(
     columns, rows = selected(train, table.train_examples, "train"), selected(test, table.test_examples, "test")
     out = as_output(out, (len(rows), len(columns)))
     if isinstance(table, OutputTable):
-        _only_nan(empty)
+        _refuse_zero(empty)
         mean_differences.fill(table, columns, rows, out, device, dtype)
     else:
         kernels.fill(test_axis(table, rows), train_axis(table, columns, empty), out, device)
@@ -184,8 +184,7 @@ def consistency(tables_by_ratio: Mapping[float, RunTable] | RunTable, empty: Emp
         counted += held_out
         total[held_out] += mean[held_out]
         variance[held_out] += squared_error(counts.correct_held_out, counts.held_out)[held_out]
-    zero = as_choice(empty, ("nan", "zero"), "empty") == "zero"
-    taken = np.full_like(counted, len(ratios)) if zero else counted  # ratios in each mean
+    taken = np.full_like(counted, len(ratios)) if _is_zero(empty) else counted  # ratios in each mean
     scores = (total * _inverse(taken, empty)).astype(np.float32)
     error = (np.sqrt(variance) * _inverse(taken, empty)).astype(np.float32)
     return ConsistencyScores(scores, counted, np.array(ratios, np.float64), per_ratio, error)
@@ -226,11 +225,15 @@ def test_axis(table: RunTable, selection: Selection) -> Axis:
     return Axis(table.packed_correct_test, index, np.ones(len(index)), correct.astype(np.float64))
 
 
-def _only_nan(empty: Empty) -> None:
-    if as_choice(empty, ("nan", "zero"), "empty") != "nan":
+def _is_zero(empty: Empty) -> bool:
+    return as_choice(empty, get_args(Empty), "empty") == "zero"
+
+
+def _refuse_zero(empty: Empty) -> None:
+    if _is_zero(empty):
         raise DataError(f"empty is {empty!r}, but outputs allow only 'nan'")
 
 
 def _inverse(counts: np.ndarray, empty: Empty) -> np.ndarray:
-    nothing = np.nan if as_choice(empty, ("nan", "zero"), "empty") == "nan" else 0.0
+    nothing = 0.0 if _is_zero(empty) else np.nan
     return np.divide(1.0, counts, out=np.full(counts.shape, nothing), where=counts > 0)

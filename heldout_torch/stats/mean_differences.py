@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from heldout_torch.devices import find_device, float64_device
-from heldout_torch.errors import DataError
 from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
+from heldout_torch.stats.tables import check_several
 from heldout_torch.storage.progress import tracked
 
 if TYPE_CHECKING:
     import torch
-
-    from heldout_torch.stats.run_table import RunTable
 else:
     torch = lazy_module("torch")
 
@@ -190,12 +188,6 @@ def _blocks(
                 deviation = (variance[0] + variance[1]).sqrt()
             estimates = sums.mul_(scale).sub_(total / runs[1])
             yield slice(r, r + _TEST), slice(c, c + _TRAIN), estimates, deviation
-
-
-def check_several(table: "RunTable | OutputTable") -> None:
-    """Raise DataError if a table has but one run."""
-    if table.runs < 2:
-        raise DataError(f"run {table.keys[0]} is the only one, expected at least two")
 
 
 def _none_is_nan(counts: np.ndarray) -> np.ndarray:

@@ -40,6 +40,12 @@ def check_outputs(table: object) -> None:
         )
 
 
+def check_several(table: AnyTable) -> None:
+    """Raise DataError if a table has only one run."""
+    if table.runs < 2:
+        raise DataError(f"run {table.keys[0]} is the only one, expected at least two")
+
+
 def trained_on(table: AnyTable, train: np.ndarray) -> np.ndarray:
     """Return which runs trained on some training examples, bool of shape (runs, examples)."""
     if isinstance(table, OutputTable):

@@ -150,7 +150,7 @@ def warn_of_fit(table: "run_table.RunTable", counted: tuple[np.ndarray, np.ndarr
         counted = counts[:, 0], counts[:, 2]
     trained, right = (int(row.sum(dtype=np.int64)) for row in counted)
     kept[_FIT] = right / trained if trained else float("nan")
-    if kept[_FIT] < _LEAST_FIT and (line := fit_warning(kept[_FIT], table.subset_ratio)):
+    if line := fit_warning(kept[_FIT], trained / table.runs / table.train_examples):
         told.append(line)
         warn(line, stacklevel=0)
 

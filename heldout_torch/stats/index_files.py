@@ -98,11 +98,12 @@ def _read(path: Path, order: Order | None) -> _Found:
         arrays = read_npz(path, wanted=[_INDICES], optional=[ORDER, *_OF])
         array, said = arrays[_INDICES], read_order(arrays, path)
         about = {name: str(arrays[name])[:80] for name in _OF if name in arrays}
-    if order is None and said is None:
+    found = said or order
+    if found is None:
         raise DataError(f"{path}: does not say how it counts examples; pass order='original' or order='published'")
-    if None not in (order, said) and order != said:
-        raise DataError(f"{path}: has {said} indices, not {order} ones as asked for")
-    return _Found(array, said or order or "published", about, other)
+    if order not in (None, found):
+        raise DataError(f"{path}: has {found} indices, not {order} ones as asked for")
+    return _Found(array, found, about, other)
 
 
 def _read_columns(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str], np.ndarray | None]:

@@ -90,8 +90,8 @@ def _by_published_index(scores: Scores, path: Path, index: Path) -> Scores:
 def _reordered(loaded: AnyPublished, published: Published, order: Order) -> AnyPublished:
     if isinstance(loaded, Scores):
         index = _original_index(published, "train", len(loaded.scores))
-        rows = {name: getattr(loaded, name) for name in ("scores", "labels")}
-        return Scores(**{name: _moved(row, index, order) for name, row in rows.items() if row is not None}, order=order)
+        labels = None if loaded.labels is None else _moved(loaded.labels, index, order)
+        return Scores(_moved(loaded.scores, index, order), labels, order=order)
     if isinstance(loaded, InfluencePairs):
         train, test = (
             _renumbered(numbers, _original_index(published, split, published.examples[split]), order)

@@ -10,8 +10,8 @@ what all rows have in common, such as the digest of the data set.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,11 +198,9 @@ def _add_rows(folder: Path, keys: Sequence[str]) -> None:
                     file.write(array[row].tobytes())
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep others from writing into a folder of outputs, or putting another one in its place."""
-    with locked(folder.with_name(f".{folder.name}.lock"), warn):
-        yield
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    """Keep others from writing into a folder of outputs, or putting another one in its place, while a block runs."""
+    return locked(folder.with_name(f".{folder.name}.lock"), warn)
 
 
 def _write_folder(temporary: Path, layout: Layout) -> None:

@@ -8,11 +8,12 @@ from typing import Self
 import numpy as np
 
 from heldout_torch.data.checks import SplitName, check_split
-from heldout_torch.errors import DataError, counted
+from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.counting.packing import run_names
 from heldout_torch.stats.output_files import open_outputs
 from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
+from heldout_torch.stats.shown import table_repr
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.zoo.keys import RunKey
@@ -65,20 +66,15 @@ class OutputTable:
         Raises:
             DataError: If there is no run, shapes or types are not as above, or a key is given twice.
         """
-        masks, margins_test = as_array(masks, "masks"), as_array(margins_test, "margins_test")
+        masks = as_array(masks, "masks")
         if masks.ndim != 2 or masks.dtype != bool:
             raise DataError(f"masks are {masks.dtype} {masks.shape}, expected bool (runs, training examples)")
-        stored = {"masks": masks, "margins_test": margins_test}
+        runs, n = masks.shape
+        stored = {"masks": masks, "margins_test": _as_margins(margins_test, "margins_test", runs, None)}
         if margins_train is not None:
-            stored["margins_train"] = as_array(margins_train, "margins_train")
-        for name, array in list(stored.items())[1:]:
-            length = masks.shape[1] if name == "margins_train" else "test examples"
-            if array.ndim != 2 or array.dtype.kind != "f" or len(array) != len(masks) or length not in (
-                array.shape[1], "test examples"
-            ):  # fmt: skip
-                raise DataError(f"{name} is {array.dtype} {array.shape}, expected float ({len(masks)}, {length})")
-        names = run_names(keys, len(masks))
-        return cls(names, masks.shape[1], stored, np.arange(len(names)))
+            stored["margins_train"] = _as_margins(margins_train, "margins_train", runs, n)
+        names = run_names(keys, runs)
+        return cls(names, n, stored, np.arange(len(names)))
 
     @classmethod
     def from_files(
@@ -207,10 +203,7 @@ class OutputTable:
         keys = run_names([self.keys[position] for position in positions])
         return type(self)(keys, self.train_examples, self.stored, self.rows[positions])
 
-    def __repr__(self) -> str:
-        about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
-        sizes = f"{self.train_examples} training, {self.test_examples} test examples"
-        return f"OutputTable({counted(self.runs, 'run')}: {about}; {sizes})"
+    __repr__ = table_repr
 
     def _whole(self, split: SplitName) -> np.ndarray:
         stored = self._stored(split)
@@ -222,6 +215,15 @@ class OutputTable:
                 "this table has no margins on the training set, which memorization needs; pass margins_train"
             )
         return self.stored[name]
+
+
+def _as_margins(margins: np.ndarray, name: str, runs: int, examples: int | None) -> np.ndarray:
+    array = as_array(margins, name)
+    fits = array.ndim == 2 and array.dtype.kind == "f" and len(array) == runs
+    if not fits or examples not in (None, array.shape[1]):
+        length = "test examples" if examples is None else examples
+        raise DataError(f"{name} is {array.dtype} {array.shape}, expected float ({runs}, {length})")
+    return array
 
 
 def _cut(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from heldout_torch.stats.counting import packing
 from heldout_torch.stats.counting.bits import count_by_run, repack, unpack_runs
 from heldout_torch.stats.joining import joined_keys
 from heldout_torch.stats.selection import Runs, Selection, selected, selected_runs
+from heldout_torch.stats.shown import table_repr
 from heldout_torch.stats.table_files import load_table, save_table
 from heldout_torch.stats.table_rows import array_rows, aux_rows, find_runs, read_aux
 from heldout_torch.stats.who_trained_on import who_trained_on
@@ -265,10 +266,7 @@ class RunTable:
         """Return a `pandas.DataFrame`, a row a run: name, size of its subset, accuracies. It needs pandas."""
         return data_frame(run_columns(self))
 
-    def __repr__(self) -> str:
-        about = f"{self.keys[0]} ... {self.keys[-1]}" if self.runs > 1 else self.keys[0]
-        sizes = f"{self.train_examples} training, {self.test_examples} test examples"
-        return f"RunTable({counted(self.runs, 'run')}: {about}; {sizes})"
+    __repr__ = table_repr
 
     _repr_html_ = as_code
 

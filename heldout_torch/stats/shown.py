@@ -1,12 +1,21 @@
-"""How results are shown: their arrays by type and shape, in one line."""
+"""How tables and results are shown in one line."""
 
 from typing import Any
 
 import numpy as np
 
+from heldout_torch.errors import counted
+
+
+def table_repr(table: Any) -> str:
+    """Return what a run table or an output table is about; the `__repr__` of both."""
+    runs = f"{table.keys[0]} ... {table.keys[-1]}" if table.runs > 1 else table.keys[0]
+    sizes = f"{table.train_examples} training, {table.test_examples} test examples"
+    return f"{type(table).__name__}({counted(table.runs, 'run')}: {runs}; {sizes})"
+
 
 def short_repr(record: Any) -> str:
-    """Return a dataclass as one line; a `__repr__` for those that hold arrays.
+    """Return the fields of a dataclass, arrays by type and shape; a `__repr__` for those that hold arrays.
 
     >>> from heldout_torch.stats import InfluencePairs, TopInfluences
     >>> TopInfluences(np.zeros((5, 2), int), np.zeros((5, 2)), np.zeros((5, 2)))

@@ -5,7 +5,7 @@ fork. A thread's piece of work takes a second or so at most, so an interrupt is 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -74,7 +74,7 @@ def fill(rows: Axis, columns: Axis, out: np.ndarray, device: Any = "cpu") -> Non
         part = _padded(rows.part(slice(start, start + step)), TILE_ROWS)
         kernels.fill(panels, *part, scale, shift, np.asarray(out[start : start + step]))
 
-    for _ in _in_threads(work, range(0, len(rows), step), "influence", -(-len(rows) // step)):
+    for _ in _in_threads(work, range(0, len(rows), step), "influence"):
         pass
 
 
@@ -101,8 +101,7 @@ def select(
         row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return row, column, value
 
-    todo = list(pieces())
-    yield from _in_threads(work, todo, "pairs", len(todo))
+    yield from _in_threads(work, list(pieces()), "pairs")
 
 
 def keep_best(rows: Axis, columns: Axis, k: int, device: Any = "cpu") -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +121,7 @@ def keep_best(rows: Axis, columns: Axis, k: int, device: Any = "cpu") -> tuple[n
             kernels.keep_best(panels, *padded, scale, shift, row, values, positions)
         best[start : start + step], best_row[start : start + step] = values[: len(part)], positions[: len(part)]
 
-    for _ in _in_threads(work, range(0, len(columns), step), "top influences", -(-len(columns) // step)):
+    for _ in _in_threads(work, range(0, len(columns), step), "top influences"):
         pass
     return best_row, best
 
@@ -135,8 +134,7 @@ def count_examples(trained_on: np.ndarray, correct: np.ndarray) -> np.ndarray:
         part = slice(start, start + _EXAMPLES)
         kernels_cpu.count_examples(np.asarray(trained_on[part]), np.asarray(correct[part]), counts[part])
 
-    starts = range(0, len(trained_on), _EXAMPLES)
-    for _ in _in_threads(work, starts, "counts", len(starts)):
+    for _ in _in_threads(work, range(0, len(trained_on), _EXAMPLES), "counts"):
         pass
     return counts
 
@@ -149,8 +147,7 @@ def count_pairs(one: np.ndarray, one_index: np.ndarray, other: np.ndarray, other
         part = slice(start, start + _EXAMPLES)
         kernels_cpu.count_pairs(np.asarray(one[one_index[part]]), np.asarray(other[other_index[part]]), counts[part])
 
-    starts = range(0, len(counts), _EXAMPLES)
-    for _ in _in_threads(work, starts, "counts", len(starts)):
+    for _ in _in_threads(work, range(0, len(counts), _EXAMPLES), "counts"):
         pass
     return counts
 
@@ -189,12 +186,12 @@ def _step(length: int, most: int, multiple: int) -> int:
     return min(most, max(1, -(-share // multiple)) * multiple)
 
 
-def _in_threads(work: Callable[[T], S], pieces: Iterable[T], what: str, total: int) -> Iterator[S]:
+def _in_threads(work: Callable[[T], S], pieces: Sequence[T], what: str) -> Iterator[S]:
     """Do pieces of work on all cores; give the results in order."""
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[Future[S]] = deque()
         try:
-            for piece in tracked(pieces, what, "block", total):
+            for piece in tracked(pieces, what, "block", len(pieces)):
                 waiting.append(pool.submit(work, piece))
                 if len(waiting) > 2 * _THREADS:
                     yield waiting.popleft().result()

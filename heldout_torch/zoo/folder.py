@@ -24,8 +24,9 @@ from heldout_torch.storage.posix import reserve
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.file_limits import file_limit
-from heldout_torch.zoo.indexing import ARCHIVE_RECORD, is_there
+from heldout_torch.zoo.indexing import ARCHIVE_RECORD, has_lost_record, is_there
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.model_file import FIRST_BYTES, header_size, read_model, read_model_header
 from heldout_torch.zoo.records import AGAIN, RECORD_FILE, TRIES, RunFiles, RunRecord, read_record
@@ -106,6 +107,10 @@ class FolderZoo(WritingZoo):
         for _ in range(TRIES):  # somebody may replace the run while it is read
             recorded = self._recorded(key)
             if recorded is None:
+                if has_lost_record(Manifest.if_readable(self.read(MANIFEST_FILE)), key):
+                    raise ZooError(
+                        f"{path / RECORD_FILE}: is missing; to write it again: heldout zoo index {self.root}"
+                    )
                 return self._unrecorded(key)
             record, metadata = recorded
             contents = {name: self._contents(key, path / name) for name in record.files}

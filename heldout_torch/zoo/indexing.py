@@ -3,7 +3,7 @@
 A run that the manifest has keeps its record unread as long as the state of its files is the one that was seen then:
 size, inode, and times of change on a disk, the ETag in a bucket. A run with another state is read again: its record
 alone, if that is newer than the run's other files; otherwise the files are hashed, and the record is written anew.
-So is the record of a run of the old format, which has none.
+So is the record of a run of the old format, which has none, and a lost record if the files are as in the manifest.
 
 Several writers may end at the same time. Each lists again after it has written, until the manifest that lies there is
 the one that it would write: so the last one to write has seen the runs of all.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
-_DAMAGED = ""  # what was seen of a run that the manifest keeps, and that was damaged
+_DAMAGED = ""  # in place of the state of its files, for a run that the manifest keeps though it is damaged
 
 Files = dict[str, ListedFile]  # by name, those of one run
 
@@ -77,6 +77,12 @@ def is_there(names: Mapping[str, object] | frozenset[str]) -> bool:
     return RECORD_FILE in names or (AUX_FILE in names and MODEL_FILE in names)
 
 
+def has_lost_record(manifest: Manifest, key: RunKey) -> bool:
+    """Return whether a run that has no record has lost it, by the manifest; one of the old format never had one."""
+    seen = manifest.seen.get(key)
+    return key in manifest.runs and seen is not None and (seen == _DAMAGED or len(seen.split(" ")) == len(_PARTS))
+
+
 def runs_of(listing: Mapping[str, ListedFile]) -> dict[RunKey, Files]:
     """Return the runs that a listing shows, in order, with their files."""
     runs: dict[RunKey, Files] = {}
@@ -98,32 +104,30 @@ def _compile(zoo: "WritingZoo", old: Manifest, threads: int, progress: Callable[
             manifest.archives[name] = _json(zoo, f"{name}/{ARCHIVE_RECORD}")
 
     def record_of(key: RunKey) -> tuple[RunRecord | None, str]:
-        """Return a run's record and no word; or what an earlier manifest says, and what is wrong with the run."""
-        seen = old.seen.get(key, _DAMAGED if key in old.runs and old.seen else None)
-        if key in old.runs and seen == _seen(runs[key]):
+        """Return a run's record; of a damaged run that of the old manifest, if any, and what is wrong."""
+        if key in old.runs and old.seen.get(key) == _seen(runs[key]):
             return old.runs[key], ""
         try:
-            return _read_run(zoo, key, runs[key], seen, experiments[key.experiment]), ""
+            return _read_run(zoo, key, runs[key], old, experiments[key.experiment]), ""
         except HeldoutError as error:
             return old.runs.get(key), str(error)
 
     for key, (record, error) in zip(runs, map_ahead(record_of, runs, threads), strict=True):
         if record is not None:
             manifest.runs[key] = record
-            manifest.seen[key] = _seen(runs[key])
+            manifest.seen[key] = _DAMAGED if error else _seen(runs[key])
         if error:
             damaged[key] = error
-            manifest.seen.pop(key, None)
         progress(len(manifest.runs), len(runs))
     return Indexed(manifest, damaged)
 
 
-def _read_run(zoo: "WritingZoo", key: RunKey, files: Files, seen: str | None, experiment: Experiment) -> RunRecord:
+def _read_run(zoo: "WritingZoo", key: RunKey, files: Files, old: Manifest, experiment: Experiment) -> RunRecord:
     """Read a run's record if that is enough, else hash the run's files and write the record anew."""
     record = metadata = None
     if RECORD_FILE in files and (data := zoo.read(f"{key}/{RECORD_FILE}")) is not None:
         record, metadata = read_record(data, key, f"{zoo.location}/{key}/{RECORD_FILE}")
-        if _fits(record, files) and not _changed_since(files, seen):
+        if _fits(record, files) and not _changed_since(files, old.seen.get(key)):
             return record
     where = f"{zoo.location}/{key}"
     contents = {}
@@ -132,6 +136,12 @@ def _read_run(zoo: "WritingZoo", key: RunKey, files: Files, seen: str | None, ex
         if data is None:
             raise ZooError(f"{where}/{name}: is missing; {AGAIN}")
         contents[name] = data
+    if record is None and has_lost_record(old, key):
+        wrong = [name for name, file in old.runs[key].files.items() if not file.matches(contents.get(name, b""))]
+        if wrong:
+            raise ZooError(
+                f"{where}: {RECORD_FILE} is missing, and {' and '.join(wrong)} not as in {MANIFEST_FILE}; {AGAIN}"
+            )
     if MODEL_FILE in contents:
         run = RunFiles.unrecorded(contents, key, experiment, where)
         record, metadata = run.record, run.metadata

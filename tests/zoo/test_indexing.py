@@ -21,7 +21,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
 from heldout_torch.zoo.records import AGAIN
 from tests.helpers.archives import EXPERIMENT, multiply
-from tests.helpers.zoos import declare, export, manifest_of
+from tests.helpers.zoos import declare, errors, export, manifest_of
 
 RUNS = list(range(6))
 
@@ -169,6 +169,41 @@ def test_a_damaged_run_stays_so_though_its_record_is_written_again(zoo):
         write_file(place_of(zoo, 3, "run.json"), read_file(place_of(zoo, 3, "run.json")))
     write_file(place_of(zoo, 3, "aux_arrays.npz"), data)
     assert zoo.index().damaged == {}
+
+
+def test_a_record_that_was_lost_is_named_and_written_again_for_the_same_files_only(zoo):
+    """The files were taken as they were, by the check as well as by the index."""
+    key = RunKey("mine", 0.7, 3)
+    record = read_file(place_of(zoo, 3, "run.json"))
+    remove_file(place_of(zoo, 3, "run.json"))
+    if "://" not in zoo.location:  # elsewhere the manifest stands for the record
+        found = errors(check_runs(open_zoo(zoo.location), zoo.keys()))
+        assert found == {
+            3: f"{zoo.location}/{key}/run.json: is missing; to write it again: heldout zoo index {zoo.location}"
+        }
+    assert zoo.index().damaged == {}
+    assert read_file(place_of(zoo, 3, "run.json")) == record
+    assert not errors(check_runs(open_zoo(zoo.location), zoo.keys()))
+
+    remove_file(place_of(zoo, 3, "run.json"))
+    data = read_file(place_of(zoo, 3, "model.safetensors"))
+    write_file(place_of(zoo, 3, "model.safetensors"), data[:-1] + bytes([data[-1] ^ 1]))
+    for _ in range(2):
+        (error,) = zoo.index().damaged.values()
+        assert f"{key}: run.json is missing, and model.safetensors not as in manifest.json; {AGAIN}" in error
+        assert list(errors(check_runs(open_zoo(zoo.location), zoo.keys()))) == [3]
+
+
+def test_a_zoo_of_one_damaged_run_does_not_forget_that(source, tmp_path):
+    zoo = open_writable(tmp_path / "one")
+    export(source, zoo.location, runs=[0])
+    time.sleep(0.02)
+    data = read_file(place_of(zoo, 0, "aux_arrays.npz"))
+    write_file(place_of(zoo, 0, "aux_arrays.npz"), data[:200] + bytes([data[200] ^ 255]) + data[201:])
+    for _ in range(2):
+        assert len(zoo.index().damaged) == 1
+        time.sleep(0.02)
+        write_file(place_of(zoo, 0, "run.json"), read_file(place_of(zoo, 0, "run.json")))
 
 
 def test_a_file_that_is_missing_is_named(zoo):

@@ -27,7 +27,8 @@ from heldout_torch.zoo.run_folders import experiment_folders, run_folders
 CACHE_VARIABLE = "HELDOUT_TORCH_CACHE"
 CHUNK = 2**22  # bytes of a request; what a broken connection costs at most
 
-Progress = Callable[[int], object]  # is told every number of bytes fetched
+Progress = Callable[[int], object]  # called with the number of bytes of each answer
+Fetch = Callable[[str, FileRecord], bytes]  # returns the contents of a file of the zoo, as `Cache.fetch`
 
 
 def cache_root() -> Path:
@@ -52,6 +53,19 @@ def cache_folder(location: str) -> Path:
 def unwritable(where: object, error: OSError, so: str = "") -> str:
     """Return the line that says that the cache takes nothing more, what comes of that, and what to do."""
     return f"{where}: cannot be written ({error.strerror}){so}; set {CACHE_VARIABLE} to a folder of your own"
+
+
+@contextmanager
+def recorded_file(url: str) -> Iterator[str]:
+    """Yield the URL of a recorded file for a block that reads it.
+
+    Raises:
+        ZooError: If the server does not have it.
+    """
+    try:
+        yield url
+    except FileNotFoundError:
+        raise ZooError(f"{url}: is recorded, but there is no such file; index the zoo again") from None
 
 
 class Cache:
@@ -107,13 +121,15 @@ class Cache:
         data = self.read(name)
         return data if data is not None and file.matches(data) else None
 
-    def fetch(self, name: str, file: FileRecord, progress: Progress, needed: bool = False) -> bytes:
+    def fetch(
+        self, name: str, file: FileRecord, progress: Progress = lambda count: None, needed: bool = False
+    ) -> bytes:
         """Return the contents of a file of the zoo, which is fetched unless it is kept.
 
         Args:
             name: Its path in the zoo.
             file: Its size and SHA-256.
-            progress: Told every number of bytes fetched.
+            progress: Called with every number of bytes fetched.
             needed: Whether it must be kept; by default it is returned all the same, with a warning.
 
         Raises:
@@ -130,7 +146,8 @@ class Cache:
             if needed:
                 raise UnwritableError(unwritable(error.filename or self.root, error)) from None
             warn(unwritable(error.filename or self.root, error, ", so fetched files are not kept"), stacklevel=2)
-        data = read_file(f"{self._location}/{name}", file.size)
+        with recorded_file(f"{self._location}/{name}") as url:
+            data = read_file(url, file.size)
         progress(len(data))
         return self._checked(name, file, data)
 
@@ -148,21 +165,19 @@ class Cache:
         # By its hash, so that parts of different versions never meet; without a lock, of this process alone.
         partial = folder / (str(file.sha256) if shared else f"{file.sha256}-{uuid.uuid4().hex}")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "ab") as target:
-                while (have := target.tell()) < file.size:
+        with open(partial, "ab") as target:
+            while (have := target.tell()) < file.size:
+                with recorded_file(url):
                     data = read_range(url, have, min(have + CHUNK, file.size), file.size)
-                    if not data:
-                        break
-                    if len(data) == file.size:  # all of it: a small file, or a server that gives no ranges
-                        target.seek(0)
-                        target.truncate()
-                    target.write(data)
-                    progress(len(data))
-                target.flush()
-                posix.sync_file(target.fileno())
-        except FileNotFoundError:
-            raise ZooError(f"{url}: is recorded, but there is no such file; index the zoo again") from None
+                if not data:
+                    break
+                if len(data) == file.size:  # all of it: a small file, or a server that gives no ranges
+                    target.seek(0)
+                    target.truncate()
+                target.write(data)
+                progress(len(data))
+            target.flush()
+            posix.sync_file(target.fileno())
         try:
             contents = self._checked(name, file, partial.read_bytes())
         except ZooError:

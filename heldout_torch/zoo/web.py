@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experim
 from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
-from heldout_torch.zoo.cache import Cache, Progress
+from heldout_torch.zoo.cache import Cache, Fetch, Progress, recorded_file
 from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
@@ -76,13 +77,12 @@ class WebZoo:
         if kept is not None:
             with self._damage_passes():
                 return read_declaration(name, kept, f"{self._cache.root}/{path}")
-        data = None if self._offline else self.read(path)
-        if data is not None:
+        if not self._offline and (data := self.read(path)) is not None:
             declared = read_declaration(name, data, where)
             self._cache.keep(path, declared.to_bytes())
-        if data is None and (declaration := self._known_manifest(needed=False).declarations.get(name)) is not None:
-            data = json.dumps(declaration).encode()
-        return read_declaration(name, data, where)
+            return declared
+        declaration = self._known_manifest(needed=False).declarations.get(name)
+        return read_declaration(name, None if declaration is None else json.dumps(declaration).encode(), where)
 
     def record(self, key: RunKey) -> RunRecord:
         """Return the record of a run, as `Zoo.record`."""
@@ -101,9 +101,10 @@ class WebZoo:
         head = self._cache.read(f"{key}/{MODEL_FILE}")
         if head is None:
             check_network(f"run {key} of {self.location} is not in the cache {self._cache.root}", self._offline)
-            head = read_range(f"{where}/{MODEL_FILE}", 0, FIRST_BYTES)
-            if len(head) < (size := header_size(head)):
-                head += read_range(f"{where}/{MODEL_FILE}", len(head), size)
+            with recorded_file(f"{where}/{MODEL_FILE}") as url:
+                head = read_range(url, 0, FIRST_BYTES)
+                if len(head) < (size := header_size(head)):
+                    head += read_range(url, len(head), size)
         return read_model_header(head, key, f"{where}/{MODEL_FILE}")
 
     def aux(self, key: RunKey) -> AuxArrays:
@@ -128,15 +129,15 @@ class WebZoo:
 
         Args:
             key: The run.
-            progress: Told every number of bytes fetched.
+            progress: Called with every number of bytes fetched.
             needed: Whether it must be kept; by default a cache that cannot be written is a warning.
 
         Raises:
             UnwritableError: If it must be kept, and cannot be.
             ZooError: If the run is not in the zoo, cannot be fetched, or never has the recorded bytes.
         """
-        record = self.record(key)
-        contents = self._contents(key, list(record.files), progress, needed)
+        fetch = partial(self._cache.fetch, progress=progress, needed=needed)
+        contents = self._contents(key, list(self.record(key).files), fetch)
         if MODEL_FILE in contents:
             metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
             data = record_bytes(self.record(key), metadata)
@@ -216,13 +217,11 @@ class WebZoo:
             contents[name] = data
         return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), f"{self.location}/{key}")
 
-    def _contents(
-        self, key: RunKey, names: list[str], progress: Progress = lambda count: None, needed: bool = False
-    ) -> dict[str, bytes]:
-        """Return the contents of a run's files, which lie in the cache afterwards if that can be written."""
-        record = self.record(key)
+    def _contents(self, key: RunKey, names: list[str], fetch: Fetch | None = None) -> dict[str, bytes]:
+        """Return the contents of a run's files, fetched where need be, by default by `Cache.fetch`."""
+        record, fetch = self.record(key), fetch or self._cache.fetch
         try:
-            return {name: self._fetched(key, name, record, progress, needed) for name in names}
+            return {name: self._fetched(key, name, record, fetch) for name in names}
         except UnwritableError:
             raise
         except ZooError:
@@ -234,9 +233,9 @@ class WebZoo:
         with self._lock:
             if self._manifest is not None:
                 self._manifest.runs[key] = fresh
-        return {name: self._fetched(key, name, fresh, progress, needed) for name in names}
+        return {name: self._fetched(key, name, fresh, fetch) for name in names}
 
-    def _fetched(self, key: RunKey, name: str, record: RunRecord, progress: Progress, needed: bool) -> bytes:
+    def _fetched(self, key: RunKey, name: str, record: RunRecord, fetch: Fetch) -> bytes:
         if name not in record.files:
             raise ZooError(
                 f"run {key} in {self.location} has only aux arrays: statistics can use it, but it has no model"
@@ -245,7 +244,7 @@ class WebZoo:
         data = self._cache.kept(path, record.files[name])
         if data is None and self._offline:
             raise self._not_there(key)
-        return self._cache.fetch(path, record.files[name], progress, needed) if data is None else data
+        return fetch(path, record.files[name]) if data is None else data
 
     def _not_there(self, key: RunKey) -> ZooError:
         if self._offline:
@@ -254,9 +253,9 @@ class WebZoo:
         return ZooError(f"run {key} is not in {self.location}")
 
     def _known_manifest(self, needed: bool = True) -> Manifest:
-        """Return the manifest, fetched once; offline the cached one. An empty one if it may be missing, and is."""
+        """Return the manifest, fetched once; offline the cached one. An empty one if it is missing and not needed."""
         with self._lock:
-            if self._manifest is None:
+            if self._manifest is None or (needed and not self._manifest.runs):  # an empty one may be a missing one
                 self._manifest = self._offline_manifest() if self._offline else self._fetch_manifest(needed)
             return self._manifest
 

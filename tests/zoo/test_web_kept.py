@@ -85,6 +85,28 @@ def test_a_file_that_the_server_lost_is_named(server):
         open_zoo(server.url).files(KEY)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_recorded_file_that_the_server_lost_is_one_line_whatever_the_cache_takes(server, tmp_path, kept):
+    """Where nothing could be kept, FileNotFoundError came through."""
+    (server.folder / FOLDER / "model.safetensors").unlink()
+    if not kept:
+        (tmp_path / "cache").touch()
+    with pytest.raises(ZooError, match=r"model.safetensors: is recorded, but there is no such file"):
+        load_run(KEY, zoo=server.url)
+    (server.folder / FOLDER / "run.json").unlink()
+    with pytest.raises(ZooError, match=r"model.safetensors: is recorded, but there is no such file"):
+        open_zoo(server.url).metadata(KEY) if not kept else load_run(KEY, zoo=server.url)
+
+
+def test_that_a_zoo_cannot_be_listed_is_said_after_a_run_was_looked_for_too(server):
+    """It was then a zoo without runs."""
+    (server.folder / "manifest.json").unlink()
+    zoo = open_zoo(server.url)
+    assert RunKey(EXPERIMENT, 0.7, 99) not in zoo
+    with pytest.raises(ZooError, match=r"manifest.json: there is no such file; .*heldout zoo index"):
+        zoo.keys()
+
+
 def test_a_wrong_file_is_fetched_once(server):
     server.faults[f"{FOLDER}/model.safetensors"] = ["wrong"] * 9
     with pytest.raises(ZooError, match="does not have the recorded SHA-256"):

@@ -24,7 +24,7 @@ from heldout_torch.data.transforms import CROP_FRACTION, IMAGE_SIZE, MEAN, STD, 
 from heldout_torch.data.views import View, decode_view, load_views
 from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError, counted
-from heldout_torch.storage.kinds import kind_of
+from heldout_torch.storage.kinds import check_folder
 from heldout_torch.storage.notebook import as_code
 from heldout_torch.storage.paths import Location, local_path
 
@@ -69,9 +69,7 @@ class ImageNet:
     ) -> None:
         self.folder = local_path(folder)
         self._workers = workers
-        if not self.folder.is_dir():
-            what = f"is {kind_of(self.folder)}" if self.folder.exists() else "there is no such folder"
-            raise DataError(f"{self.folder}: {what}, expected the folder of ImageNet's images")
+        check_folder(self.folder, "the folder of ImageNet's images")
         if index_file is None and not (self.folder / INDEX_FILE).is_file():
             raise DataError(f"{self.folder}: has no {INDEX_FILE}, {INDEX_HINT}")
         self._index = read_imagenet_index(index_file or self.folder / INDEX_FILE)

@@ -21,7 +21,7 @@ from heldout_torch.errors import DataError, counted, one_line, os_errors, warn
 from heldout_torch.stats.table_files import MAX_KEYS, folders_with
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
-from heldout_torch.storage.kinds import kind_of
+from heldout_torch.storage.kinds import check_folder
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.npz import map_npy
 from heldout_torch.zoo.keys import RunKey
@@ -219,11 +219,7 @@ def _write_empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 def _read_layout(folder: Path) -> Layout:
-    if not folder.is_dir():
-        what = f"is {kind_of(folder)}" if folder.exists() else "there is no such folder"
-        raise DataError(
-            f"{folder}: {what}, expected a folder of outputs, as `heldout evaluate --save outputs` writes it"
-        )
+    check_folder(folder, "a folder of outputs, as `heldout evaluate --save outputs` writes it")
     try:
         record = json.loads(read_bounded(folder / RECORD, MAX_KEYS))
         version = record["format_version"]

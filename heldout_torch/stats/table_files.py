@@ -9,7 +9,7 @@ import numpy as np
 from heldout_torch.errors import DataError, ZooError, one_line, os_errors
 from heldout_torch.stats.counting.packing import ARRAYS, check_packed
 from heldout_torch.storage.files import new_folder, read_bounded, remove_stale, write_plainly
-from heldout_torch.storage.kinds import kind_of
+from heldout_torch.storage.kinds import check_folder
 from heldout_torch.storage.npz import map_npy, write_npy
 from heldout_torch.storage.paths import check_folder_name
 
@@ -28,9 +28,7 @@ def load_table(folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     Raises:
         DataError: If the folder holds no table, or its files do not fit each other.
     """
-    if not folder.is_dir():
-        what = f"is {kind_of(folder)}" if folder.exists() else "there is no such folder"
-        raise DataError(f"{folder}: {what}, expected the folder of a run table, as `RunTable.save` writes it")
+    check_folder(folder, "the folder of a run table, as `RunTable.save` writes it")
     try:
         record = json.loads(read_bounded(folder / RECORD, MAX_KEYS))
         arrays = {name: map_npy(folder / f"{name}.npy") for name in ARRAYS}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from heldout_torch.errors import DataError
+
 HEAD = 64  # bytes that are looked at
 _KINDS = (
     (b"\x93NUMPY", "an npy file"),
@@ -44,6 +46,13 @@ def kind_of(source: Path | bytes) -> str:
     if text[0] in "{[":
         return "JSON"
     return "a web page" if text[0] == "<" else f"text that begins with {text[:20]!r}"
+
+
+def check_folder(folder: Path, expected: str) -> None:
+    """Raise DataError if something is not a folder; `expected` says of what one was asked for."""
+    if not folder.is_dir():
+        what = f"is {kind_of(folder)}" if folder.exists() else "there is no such folder"
+        raise DataError(f"{folder}: {what}, expected {expected}")
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -102,27 +102,18 @@ def _write_data(
     classes = [everything, *(np.flatnonzero(labels[0] == label) for label in range(len(names)))]
     groups = [payload.choose_examples(statistics, examples) for examples in classes]
     pairs = _strongest(statistics.pairs)
-    order = payload.picture_order(groups, pairs, n, m, _MAX_PICTURES)
     pictures = np.full(n, -1), np.full(m, -1)
-    tiles, ending = np.zeros((0, 1, 1, 3), np.uint8), "png"
+    number, ending = 0, "png"
     if dataset is not None:
-        images = read_images(dataset, "train", order[0]) + read_images(dataset, "test", order[1])
-        found = np.array([image is not None for image in images], bool)
-        place_of = np.where(found, np.cumsum(found) - 1, -1)
-        pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
-        tiles = make_tiles([image for image in images if image is not None])
-        ending, sprites = encode_sprites(tiles, _SPRITE_BYTES)
-        (folder / "images").mkdir()
-        for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
-            write_plainly(folder / "images" / f"{block}.{ending}", sprite)
-
+        order = payload.picture_order(groups, pairs, n, m, _MAX_PICTURES)
+        number, ending = _write_images(folder / "images", dataset, order, pictures)
     data = folder / "data"
     data.mkdir()
     setup = {
         "classes": names,
         "examples": n,
         "block": payload.BLOCK,
-        "pictures": len(tiles),
+        "pictures": number,
         "sprite": {"side": SIDE, "ending": ending},
         "ratios": statistics.consistency.ratios.tolist(),
         "runs": [key.rpartition("/")[2] for key in statistics.table.keys],
@@ -136,6 +127,26 @@ def _write_data(
     for block in range(-(-n // payload.BLOCK)):
         contents = payload.block_script(statistics, labels[0], pictures[0], block, run_lists)
         write_plainly(data / f"examples-{block}.js", contents)
+
+
+def _write_images(
+    folder: Path, dataset: "Dataset", order: tuple[np.ndarray, np.ndarray], pictures: tuple[np.ndarray, np.ndarray]
+) -> tuple[int, str]:
+    """Write sprites of the training and test examples in `order`, and the place of each image to `pictures`.
+
+    Returns:
+        The number of images, and the ending of the files.
+    """
+    images = read_images(dataset, "train", order[0]) + read_images(dataset, "test", order[1])
+    found = np.array([image is not None for image in images], bool)
+    place_of = np.where(found, np.cumsum(found) - 1, -1)
+    pictures[0][order[0]], pictures[1][order[1]] = place_of[: len(order[0])], place_of[len(order[0]) :]
+    tiles = make_tiles([image for image in images if image is not None])
+    ending, sprites = encode_sprites(tiles, _SPRITE_BYTES)
+    folder.mkdir()
+    for block, sprite in enumerate(tracked(sprites, "images", "sprite", -(-len(tiles) // SIDE**2))):
+        write_plainly(folder / f"{block}.{ending}", sprite)
+    return len(tiles), ending
 
 
 def _render(

@@ -24,7 +24,7 @@ _MAX_TEXT = 120  # letters of one
 SUFFIXES = (".npz", ".csv", ".parquet")
 
 Kind = Literal["i", "f", "d", "U"]  # of a column that is read: integers, floats, float64, text
-_SAID = {"i": "integers", "f": "floats", "d": "floats", "U": "text"}
+_KIND_NAMES = {"i": "integers", "f": "floats", "d": "floats", "U": "text"}
 _CODES = {"i": "q", "f": "d", "d": "d"}
 
 # Rows of one length by the name of their column.
@@ -63,23 +63,23 @@ def write_columns(path: Path, columns: Columns) -> None:
 
 
 def read_columns(
-    path: Path, kinds: Mapping[str, Kind], same: Iterable[str] = ()
+    path: Path, kinds: Mapping[str, Kind], constant: Iterable[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read those of some columns that a CSV or Parquet file has.
 
     Args:
         path: The file.
         kinds: By name, what a column holds: `i` integers, `f` floats, `d` float64, `U` text of at most 120 letters.
-        same: Columns that say the same in every row, such as the name of a data set.
+        constant: Columns of one value, the same in every row, such as the name of a data set.
 
     Returns:
-        By name the columns of shape (rows,): int64; floats, NaN where nothing stands, as Parquet has them, of CSV
-        float32 if the decimals are those of float32 numbers, else float64; text. And what the columns of the second
-        kind say, at most 80 letters of it.
+        By name, the columns that are there, of shape (rows,): integers as int64, text, and floats, NaN where a field is
+        empty. Floats are of the type that Parquet has; in CSV they are float32 if their decimals are those of float32
+        numbers, else float64. And by name, the values of the constant columns, at most 80 letters each.
 
     Raises:
         DataError: If the file is missing, damaged, or larger than 1 GB or 33 million rows (2 million with text), a
-            column holds something else, or one that is to say the same does not.
+            column holds something else, or a constant one has two values.
         HeldoutError: If pyarrow is needed and not installed.
     """
     with os_errors(DataError, f"{path}: cannot be read"):
@@ -87,9 +87,10 @@ def read_columns(
             raise DataError(f"{path}: is a folder, expected a table")
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path}: is larger than {_MAX_BYTES} bytes, too large for a table")
-    said: dict[str, str] = {}
+    read = _from_csv if path.suffix.lower() == ".csv" else _from_parquet
+    constants: dict[str, str] = {}
     try:
-        return (_from_csv if path.suffix.lower() == ".csv" else _from_parquet)(path, kinds, set(same), said), said
+        return read(path, kinds, set(constant), constants), constants
     except (ValueError, TypeError, OverflowError, KeyError, OSError, NotImplementedError, csv.Error) as error:
         why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
         raise DataError(f"{path}: cannot be read as a table ({why})") from None
@@ -103,21 +104,23 @@ def _as_csv(columns: Columns) -> bytes:
     return text.getvalue().encode()
 
 
-def _from_csv(path: Path, kinds: Mapping[str, Kind], same: set[str], said: dict[str, str]) -> dict[str, np.ndarray]:
+def _from_csv(
+    path: Path, kinds: Mapping[str, Kind], constant: set[str], constants: dict[str, str]
+) -> dict[str, np.ndarray]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(_lines(file))
         header = next(rows, [])
         of = {place: kinds[name] for place, name in enumerate(header) if name in kinds}
         columns: dict[int, Any] = {place: [] if kind == "U" else array(_CODES[kind]) for place, kind in of.items()}
-        alike = [(place, name) for place, name in enumerate(header) if name in same]
+        fixed = [(place, name) for place, name in enumerate(header) if name in constant]
         for count, row in enumerate(filter(None, rows), 1):
             if len(row) != len(header):
                 raise ValueError(f"a row of {len(row)} fields, expected {len(header)}")
             _check_rows(count, of.values())
             for place, column in columns.items():
                 column.append(_PARSERS[of[place]](row[place]))
-            for place, name in alike:
-                _hear(said, name, row[place])
+            for place, name in fixed:
+                _keep_constant(constants, name, row[place])
     return {header[place]: _as_array(column, of[place]) for place, column in columns.items()}
 
 
@@ -146,11 +149,10 @@ def _text(text: str) -> str:
 _PARSERS: dict[Kind, Callable[[str], Any]] = {"i": int, "f": _float, "d": _float, "U": _text}
 
 
-def _hear(said: dict[str, str], name: str, value: object) -> None:
-    """Keep what a row says in a column whose rows all say the same."""
+def _keep_constant(constants: dict[str, str], name: str, value: object) -> None:
     text = str(value)[:80]
-    if said.setdefault(name, text) != text:
-        raise ValueError(f"column {name} says {said[name]} and {text}, expected the same in all rows")
+    if constants.setdefault(name, text) != text:
+        raise ValueError(f"column {name} says {constants[name]} and {text}, expected the same in all rows")
 
 
 def _lines(file: TextIO) -> Iterator[str]:
@@ -160,7 +162,9 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _from_parquet(path: Path, kinds: Mapping[str, Kind], same: set[str], said: dict[str, str]) -> dict[str, np.ndarray]:
+def _from_parquet(
+    path: Path, kinds: Mapping[str, Kind], constant: set[str], constants: dict[str, str]
+) -> dict[str, np.ndarray]:
     arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
     # A text is held once, however often it is repeated.
     texts = [name for name in parquet.read_schema(path).names if kinds.get(name) == "U"]
@@ -168,19 +172,19 @@ def _from_parquet(path: Path, kinds: Mapping[str, Kind], same: set[str], said: d
         schema = file.schema_arrow
         pieces: dict[str, list[np.ndarray]] = {name: [] for name in schema.names if name in kinds}
         _check_rows(file.metadata.num_rows, (kinds[name] for name in pieces))
-        alike = [name for name in schema.names if name in same]
+        fixed = [name for name in schema.names if name in constant]
         for name in pieces:
             if not _holds(arrow.types, schema.field(name).type, kinds[name]):
-                raise ValueError(f"column {name} holds other than {_SAID[kinds[name]]}")
+                raise ValueError(f"column {name} holds other than {_KIND_NAMES[kinds[name]]}")
         rows = 0
-        for piece in file.iter_batches(_PIECE, columns=[*pieces, *alike]):
+        for piece in file.iter_batches(_PIECE, columns=[*pieces, *fixed]):
             rows += len(piece)
             _check_rows(rows, (kinds[name] for name in pieces))
             for name, found in pieces.items():
                 found.append(_of_piece(piece.column(name), name, kinds[name]))
-            for name in alike:
+            for name in fixed:
                 for value in piece.column(name).unique():
-                    _hear(said, name, value)
+                    _keep_constant(constants, name, value)
         empty = {name: schema.empty_table().column(name).combine_chunks() for name in pieces}
     return {
         name: np.concatenate(found) if found else _of_piece(empty[name], name, kinds[name])
@@ -197,7 +201,7 @@ def _holds(types: Any, kind: Any, expected: Kind) -> bool:
 def _of_piece(values: Any, name: str, kind: Kind) -> np.ndarray:
     """Return a column of a piece of a Parquet file as an array."""
     if kind in "iU" and values.null_count:
-        raise ValueError(f"column {name} holds other than {_SAID[kind]}")
+        raise ValueError(f"column {name} holds other than {_KIND_NAMES[kind]}")
     if kind == "U":
         texts, places = list(map(_text, values.dictionary.to_pylist())), values.indices.to_numpy()
         if len(places) and not 0 <= places.min() <= places.max() < len(texts):

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         influence,
         memorization,
     )
-    from heldout_torch.stats.example_facts import ExampleFacts, facts_of, find_facts
+    from heldout_torch.stats.example_facts import ExampleFacts, facts_of, find_facts, original_index
     from heldout_torch.stats.index_files import load_indices, load_published_indices, save_indices
     from heldout_torch.stats.influence_files import (
         ClasswiseInfluence,
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from heldout_torch.stats.published_list import list_published
     from heldout_torch.stats.regressions import Datamodels, datamodels
     from heldout_torch.stats.run_table import RunTable
-    from heldout_torch.stats.score_files import Scores, load_scores, original_index, save_scores
+    from heldout_torch.stats.score_files import Scores, load_scores, save_scores
     from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
     from heldout_torch.stats.strata import (
         StratifiedEstimate,
@@ -219,7 +219,7 @@ __getattr__, __dir__ = lazy_names(
             "influence",
             "memorization",
         ),
-        "heldout_torch.stats.example_facts": ("ExampleFacts", "facts_of", "find_facts"),
+        "heldout_torch.stats.example_facts": ("ExampleFacts", "facts_of", "find_facts", "original_index"),
         "heldout_torch.stats.index_files": ("load_indices", "load_published_indices", "save_indices"),
         "heldout_torch.stats.influence_files": (
             "ClasswiseInfluence",
@@ -244,7 +244,7 @@ __getattr__, __dir__ = lazy_names(
         "heldout_torch.stats.published_list": ("list_published",),
         "heldout_torch.stats.regressions": ("Datamodels", "datamodels"),
         "heldout_torch.stats.run_table": ("RunTable",),
-        "heldout_torch.stats.score_files": ("Scores", "load_scores", "original_index", "save_scores"),
+        "heldout_torch.stats.score_files": ("Scores", "load_scores", "save_scores"),
         "heldout_torch.stats.significance": ("false_discovery_rate", "pair_p_values"),
         "heldout_torch.stats.strata": (
             "StratifiedEstimate",

@@ -94,6 +94,17 @@ def facts_of(dataset: "data.AnyDataset", split: SplitName) -> ExampleFacts:
     return ExampleFacts(len(labels), order, labels, None if names is None else np.array(names))
 
 
+def original_index(dataset: "data.AnyDataset", split: SplitName) -> np.ndarray:
+    """Return the position in the data set's original files of each published index, int64 of shape (n,).
+
+    Raises:
+        DataError: If it is not a data set, or there is no such split.
+    """
+    from heldout_torch.data import as_dataset
+
+    return as_dataset(dataset, [split]).original_index(split).numpy()
+
+
 def as_facts(value: Any) -> ExampleFacts:
     """Return what is known of examples, if it is that.
 

@@ -1,16 +1,10 @@
 """Compiled kernel for rank correlations over resampled runs; importing this module compiles it or loads it."""
 
-from typing import Any
-
 import numba
 import numpy as np
 from numba import types
 
-from heldout_torch.storage.compiled import compiled
-
-
-def _input(dtype: Any, dimensions: int) -> Any:
-    return types.Array(dtype, dimensions, "C", readonly=True)
+from heldout_torch.storage.compiled import compiled, input_array
 
 
 @numba.njit(nogil=True, forceinline=True)
@@ -36,8 +30,8 @@ def _weigh_ranks(order: np.ndarray, tied: np.ndarray, times: np.ndarray, ranks: 
 
 @compiled(
     types.void(
-        _input(types.int64, 2), _input(types.bool_, 2), _input(types.int64, 2), _input(types.bool_, 2),
-        _input(types.int64, 2), types.float64[:, ::1],
+        input_array(types.int64, 2), input_array(types.bool_, 2), input_array(types.int64, 2),
+        input_array(types.bool_, 2), input_array(types.int64, 2), types.float64[:, ::1],
     ),
     nogil=True,
 )  # fmt: skip

@@ -1,19 +1,13 @@
-"""Published scores of training examples, such as C-scores, read and written, and the orders that they come in.
-
-CIFAR's published files count examples in the order of the data set's original files, MNIST's C-scores in that of
-tensorflow-datasets, and run tables by published index; `to_original` and `to_published` go between them.
-"""
+"""Scores of training examples, such as C-scores, read and written as published files hold them."""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from heldout_torch.data.checks import SplitName
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError, counted
-from heldout_torch.lazy import lazy_module
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, check_contents, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
@@ -21,12 +15,6 @@ from heldout_torch.stats.result_tables import read_score_table
 from heldout_torch.storage.notebook import as_table, data_frame
 from heldout_torch.storage.npz import read_npy, read_npz
 from heldout_torch.storage.paths import Location, local_path
-
-if TYPE_CHECKING:
-    from heldout_torch import data
-else:
-    data = lazy_module("heldout_torch.data")
-
 
 _KINDS = {"labels": "iu", "standard_error": "f", "low": "f", "high": "f"}
 
@@ -150,14 +138,3 @@ def save_scores(path: Location, scores: Scores) -> None:
     if "filenames" in rows:
         rows["filenames"] = as_names(rows["filenames"], len(scores.scores), f"{path}: filenames")
     write_npz(path, rows, scores.order)
-
-
-def original_index(dataset: "data.AnyDataset", split: SplitName) -> np.ndarray:
-    """Return the position in the data set's original files of each published index, int64 of shape (n,).
-
-    Raises:
-        DataError: If it is not a data set, or there is no such split.
-    """
-    from heldout_torch.data import as_dataset  # imports torch, which scores do not need
-
-    return as_dataset(dataset, [split]).original_index(split).numpy()

@@ -37,6 +37,11 @@ def compiled(*signature: Any, **options: Any) -> Callable[[F], F]:
     return compile_function
 
 
+def input_array(dtype: Any, dimensions: int) -> Any:
+    """Return Numba's type of C-contiguous arrays that a function only reads, such as memory maps."""
+    return numba.types.Array(dtype, dimensions, "C", readonly=True)
+
+
 @functools.cache
 def _tell_once(later: str) -> None:
     tell(f"compiling kernels, which takes some seconds; {later}")

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from heldout_torch.storage.compiled import compiled
+from heldout_torch.storage.compiled import compiled, input_array
 
 _LANES = 8  # words in the widest vector register
 _VECTORS = 2
@@ -100,12 +100,8 @@ _count_tile: Any = _tile_counter  # numba passes the context itself, which type 
 _popcount: Any = _word_counter
 
 
-def _input(dtype: Any, dimensions: int) -> Any:
-    return types.Array(dtype, dimensions, "C", readonly=True)
-
-
-_COEFFICIENTS = (_input(types.float64, 1),) * 4
-AXES = (_input(types.uint64, 3), _input(types.uint64, 2), *_COEFFICIENTS)
+_COEFFICIENTS = (input_array(types.float64, 1),) * 4
+AXES = (input_array(types.uint64, 3), input_array(types.uint64, 2), *_COEFFICIENTS)
 
 
 def kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -113,7 +109,7 @@ def kernel(result: Any, *arguments: Any) -> Callable[[Callable[..., T]], Callabl
     return compiled(result(*arguments), nogil=True, error_model="numpy")
 
 
-@kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[:, ::1])
+@kernel(types.void, input_array(types.uint64, 2), input_array(types.uint64, 2), types.int32[:, ::1])
 def count_examples(trained_on: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> None:
     """Count for each example the runs that trained on it, that are correct, and both; counts (examples, 3), out."""
     for i in range(trained_on.shape[0]):
@@ -125,7 +121,7 @@ def count_examples(trained_on: np.ndarray, correct: np.ndarray, counts: np.ndarr
         counts[i, 0], counts[i, 1], counts[i, 2] = trained, right, both
 
 
-@kernel(types.void, _input(types.uint64, 2), _input(types.uint64, 2), types.int32[::1])
+@kernel(types.void, input_array(types.uint64, 2), input_array(types.uint64, 2), types.int32[::1])
 def count_pairs(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> None:
     """Count the runs common to row i of two arrays, for each i; counts (rows,), out."""
     for i in range(one.shape[0]):

@@ -21,7 +21,7 @@ else:
     run_table = lazy_module("heldout_torch.stats.run_table")
 
 _LEAST_FIT = 0.95  # mean accuracy on what a run trained on, below which its mistakes there are no rare exceptions
-_FIT, _TOLD = "_fit", "_fit_told"  # what a table keeps: its accuracy, and the warnings that its users were given
+_FIT, _TOLD = "_fit", "_fit_told"  # under which a table keeps that accuracy, and the warnings already given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,11 +119,11 @@ def run_columns(table: "run_table.RunTable") -> Columns:
 
 
 def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
-    """Return a warning if runs did not fit what they trained on, which the statistics suppose, else None.
+    """Return a warning if runs do not classify nearly all that they trained on, as the estimates assume, else None.
 
     Args:
         accuracy: Mean over the runs, on what each trained on.
-        subset_ratio: Theirs.
+        subset_ratio: Of the runs.
     """
     if not accuracy < _LEAST_FIT:
         return None
@@ -134,12 +134,12 @@ def fit_warning(accuracy: float, subset_ratio: float) -> str | None:
 
 
 def warn_of_fit(table: "run_table.RunTable", counted: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-    """Warn, once for a table and those of some of its runs, if runs did not fit what they trained on.
+    """Warn if runs did not fit what they trained on, once for a table and those that `select_runs` makes of it.
 
     Args:
         table: The runs.
-        counted: For each example the runs that trained on it, and those of them that are right on it, where that is
-            known already.
+        counted: Numbers of the runs that trained on each example, and of those that are also right on it, if they are
+            counted already.
     """
     kept = vars(table)  # where its cached properties are
     told = kept.setdefault(_TOLD, [])
@@ -156,5 +156,5 @@ def warn_of_fit(table: "run_table.RunTable", counted: tuple[np.ndarray, np.ndarr
 
 
 def share_warnings(table: "run_table.RunTable", part: "run_table.RunTable") -> None:
-    """Let a table of some of another's runs count as warned of where the other is."""
+    """Let a table of some runs of another share the other's warnings, so that none is given twice."""
     vars(part)[_TOLD] = vars(table).setdefault(_TOLD, [])

@@ -207,8 +207,7 @@ def keep_indices(scores: np.ndarray | Scores, fraction: float, highest: bool = T
     Args:
         scores: Float of shape (n,), or `Scores`.
         fraction: Share of the examples to keep, 0 ... 1; the number of examples is rounded to the nearest integer.
-        highest: Keep those of the highest scores, of equal scores those of higher index; else those of the lowest, of
-            equal scores those of lower index.
+        highest: Keep those of the highest scores, else those of the lowest.
 
     Returns:
         Their positions in ascending order, as the scores count examples, int64, fit for `torch.utils.data.Subset`.

@@ -1,4 +1,4 @@
-"""What functions of statistics are given: numbers, shares, rows of numbers, labels, arrays to write into; checked."""
+"""Checks of what statistics are given: numbers, shares, rows of numbers, labels, arrays to write into."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def as_number(value: Any, name: str, expected: str = "a number") -> float:
-    """Return a number that is not NaN; a bool, which stands at a wrong place, is none.
+    """Return a number other than NaN; a bool is refused, as it was meant for another argument.
 
     Raises:
-        DataError: If it is none; `name` is what the error calls it, and `expected` what should have been there.
+        DataError: If it is not one; `name` is what the error calls it, and `expected` what should have been there.
     """
     none = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
     try:
@@ -29,10 +29,10 @@ def as_number(value: Any, name: str, expected: str = "a number") -> float:
 
 
 def as_subset_ratio(value: Any) -> float:
-    """Return a subset ratio as `heldout_torch.load_run` takes it, or any other number, which some tables can have.
+    """Return a subset ratio as `heldout_torch.load_run` takes it, or any other number, as tables from arrays can have.
 
     Raises:
-        DataError: If it is no number.
+        DataError: If it is not a number.
     """
     try:
         return as_ratio(value)
@@ -41,10 +41,10 @@ def as_subset_ratio(value: Any) -> float:
 
 
 def as_fraction(value: Any, name: str) -> float:
-    """Return a number from 0 to 1, both included, which may be text, as where subset ratios are asked for.
+    """Return a number from 0 to 1, both included, also from text, as subset ratios are taken.
 
     Raises:
-        DataError: If it is none; `name` is what the error calls it.
+        DataError: If it is not one; `name` is what the error calls it.
     """
     if isinstance(value, str):
         with suppress(ValueError):
@@ -58,7 +58,7 @@ def as_share(value: Any, name: str) -> float:
     """Return a number above 0 and below 1, such as a subset ratio or the level of an interval.
 
     Raises:
-        DataError: If it is none; `name` is what the error calls it.
+        DataError: If it is not one; `name` is what the error calls it.
     """
     expected = "a share between 0 and 1 such as 0.95"
     if not 0 < (share := as_number(value, name, expected)) < 1:
@@ -67,7 +67,7 @@ def as_share(value: Any, name: str) -> float:
 
 
 def as_choice(value: Any, choices: Sequence[str], name: str) -> str:
-    """Return a word that is one of several.
+    """Return a word after checking that it is one of several.
 
     Raises:
         DataError: If it is none of them; `name` is what the error calls it.
@@ -80,10 +80,10 @@ def as_choice(value: Any, choices: Sequence[str], name: str) -> str:
 
 
 def as_kind(value: Any, kind: type[T], name: str) -> T:
-    """Return a result of another function if it is one of that kind.
+    """Return a value, such as the result of another function, after checking its class.
 
     Raises:
-        DataError: If it is another thing; `name` is what the error calls it.
+        DataError: If it is of another class; `name` is what the error calls it.
     """
     if not isinstance(value, kind):
         raise DataError(f"{name}: given {type(value).__name__}, expected {kind.__name__}")
@@ -91,11 +91,11 @@ def as_kind(value: Any, kind: type[T], name: str) -> T:
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
-    """Return anything like an array as one: lists, tensors in this machine's memory; memory maps stay what they are.
+    """Return a list, a tensor in memory or the like as an array; memory maps stay memory maps.
 
     Raises:
-        DataError: If it is nothing like it, such as a tensor on a GPU, or hides values as masked arrays do; `name` is
-            what the error calls it.
+        DataError: If it is not like an array, such as a tensor on a GPU, or has masked values; `name` is what the error
+            calls it.
     """
     if np.ma.is_masked(values):
         raise DataError(f"{name}: masked values are not supported; select the others, or fill with NaN")
@@ -126,7 +126,7 @@ def as_row_of_numbers(values: Any, name: str) -> np.ndarray:
 
 
 def as_labels(labels: Any, examples: int, name: str) -> np.ndarray:
-    """Return labels by published index as an array, int64 whatever they were, so that those of two splits compare.
+    """Return labels by published index as int64, so that those of two splits can be compared.
 
     Raises:
         DataError: If there are none, or they are not integers of shape (examples,) below 2**63. The error calls them
@@ -150,7 +150,7 @@ def as_output(out: Any, shape: tuple[int, ...]) -> np.ndarray:
         shape: The shape that it must have.
 
     Raises:
-        DataError: If it is not so.
+        DataError: If `out` is not as above.
     """
     if out is None:
         return np.empty(shape, np.float32)

@@ -14,7 +14,7 @@ from heldout_torch.stats.intervals import influence_interval
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.stats.tables import check_table
+from heldout_torch.stats.tables import AnyTable, check_table
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class ClassInfluence:
 
 
 def classwise_influence(
-    table: RunTable | OutputTable,
+    table: AnyTable,
     labels_train: np.ndarray,
     labels_test: np.ndarray,
     *,
@@ -90,7 +90,7 @@ def classwise_influence(
 
 
 def _classes(
-    table: RunTable | OutputTable,
+    table: AnyTable,
     labels_train: np.ndarray,
     labels_test: np.ndarray,
     level: float | None,

@@ -32,7 +32,7 @@ Columns = Mapping[str, np.ndarray]
 
 
 def check_file(path: Location, suffixes: Sequence[str] = SUFFIXES) -> Path:
-    """Return the path of a file that is to be written after long work, checked before it.
+    """Check, before long work, that a file can be written after it, and return its path.
 
     Raises:
         HeldoutError: If it is a URL, its suffix is none of those, it is a folder or a device, its folder cannot be

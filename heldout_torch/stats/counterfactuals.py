@@ -12,7 +12,7 @@ from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
 from heldout_torch.storage.counts import as_count
 
-_PAIRS, _TESTS = 2**24, 256
+_PAIRS, _TESTS = 2**24, 256  # pairs, and test examples, at once
 
 
 def group_influence(table: AnyTable, group: Selection, test: Selection = None) -> np.ndarray:

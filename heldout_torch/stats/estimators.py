@@ -23,7 +23,7 @@ from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
-from heldout_torch.stats.tables import by_ratio, check_bits, check_several, check_table
+from heldout_torch.stats.tables import AnyTable, by_ratio, check_bits, check_several, check_table
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ class ExampleCounts:
     Attributes:
         trained_on: Number of runs that trained on the example, int32 of shape (n,).
         held_out: Number of runs that held it out, int32 of shape (n,).
-        correct_trained_on: How many of the first classify it correctly, int32 of shape (n,).
-        correct_held_out: How many of the second classify it correctly, int32 of shape (n,).
+        correct_trained_on: Number of runs that trained on it and classify it correctly, int32 of shape (n,).
+        correct_held_out: Number of runs that held it out and classify it correctly, int32 of shape (n,).
     """
 
     trained_on: np.ndarray
@@ -63,7 +63,7 @@ def example_counts(table: RunTable) -> ExampleCounts:
     return ExampleCounts(trained.copy(), table.runs - trained, both.copy(), correct - both)
 
 
-def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndarray:
+def memorization(table: AnyTable, empty: Empty = "nan") -> np.ndarray:
     """Estimate memorization: accuracy on an example of the runs that trained on it, minus of those that held it out.
 
     Args:
@@ -95,7 +95,7 @@ def memorization(table: RunTable | OutputTable, empty: Empty = "nan") -> np.ndar
 
 
 def influence(
-    table: RunTable | OutputTable,
+    table: AnyTable,
     train: Selection = None,
     test: Selection = None,
     *,

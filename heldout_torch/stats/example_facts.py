@@ -106,10 +106,10 @@ def original_index(dataset: "data.AnyDataset", split: SplitName) -> np.ndarray:
 
 
 def as_facts(value: Any) -> ExampleFacts:
-    """Return what is known of examples, if it is that.
+    """Return what is known of examples, after checking its class.
 
     Raises:
-        DataError: If it is another thing, such as a data set.
+        DataError: If it is something else, such as a data set.
     """
     if not isinstance(value, ExampleFacts):
         raise DataError(

@@ -23,7 +23,7 @@ _OF = ("dataset", "examples")  # which training set a file is about
 def save_indices(
     path: Location, indices: np.ndarray, order: Order, dataset: str | None = None, examples: int | None = None
 ) -> None:
-    """Write indices, how they count, and what they are about.
+    """Write indices, their order, and which training set they are about.
 
     Args:
         path: The file. One ending in .csv or .parquet has the columns `original_index` or `published_index`, and the
@@ -49,7 +49,7 @@ def save_indices(
 
 
 def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray, Order]:
-    """Read indices of examples and how they count.
+    """Read indices of examples and their order.
 
     Args:
         path: A file as `save_indices` writes it, of which a CSV or Parquet file needs only the column `original_index`
@@ -60,8 +60,8 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
         Indices, int64 of shape (k,) in the order of the file, and whether they are original or published ones.
 
     Raises:
-        DataError: If the file is missing, damaged, names an example twice, or how it counts is not said or is said in
-            two ways.
+        DataError: If the file is missing, damaged, names an example twice, does not say its order, or says another one
+            than `order`.
     """
     path = local_path(path)
     found = _read(path, order)
@@ -70,12 +70,12 @@ def load_indices(path: Location, order: Order | None = None) -> tuple[np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What a file holds, unchecked: indices, how they count, and what is said of the training set.
+    """What a file holds, unchecked.
 
     Attributes:
         indices: As the file has them.
-        order: How they count.
-        about: `dataset` and `examples`, where the file says them.
+        order: Of these indices.
+        about: `dataset` and `examples` of the training set, where the file says them.
         other: The indices of the same examples in the other order, where a table has both.
     """
 
@@ -107,9 +107,9 @@ def _read(path: Path, order: Order | None) -> _Found:
 
 
 def _read_columns(path: Path, order: Order | None) -> tuple[np.ndarray, Order, dict[str, str], np.ndarray | None]:
-    """Return the column of indices of a table, how it counts, what the table says, and the other such column.
+    """Return a table's column of indices, its order, what the table is about, and the other column of indices.
 
-    Of two columns of indices the first is the one asked for, or the original ones.
+    Of two such columns, the first is the one in the order asked for, or the original one.
     """
     names = {f"{said}_index": said for said in get_args(Order)}
     columns, about = read_columns(path, dict.fromkeys(names, "i"), _OF)

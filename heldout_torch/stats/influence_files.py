@@ -29,9 +29,9 @@ _OF_EXAMPLES = ("tr_labels", "tt_labels", "tr_mem")
 def load_pairs(path: Location) -> InfluencePairs:
     """Read `tr_idx`, `tt_idx`, `infl`, `mem` (and the others of InfluencePairs); numbers are as the file has them.
 
-    Indices count as the file does: published files do not say how, and their pairs have order None. Standard errors
-    are NaN if there are none. CSV and Parquet files, as `write_pairs` makes them, are read with original indices if
-    they have them.
+    Indices are in the order of the file. Published files do not say which it is, and their pairs have order None.
+    Standard errors are NaN if there are none. CSV and Parquet files, as `write_pairs` makes them, are read with
+    original indices if they have them.
 
     Raises:
         DataError: If the file is missing, damaged, or arrays are not rows of one length.

@@ -22,7 +22,7 @@ from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.tables import by_ratio, check_bits
 from heldout_torch.stats.uncertainty import influence_counts, pair_counts
 
-_BLOCK_PAIRS = 2**22
+_PAIRS = 2**22  # at once
 
 # Runs that are right, and all runs, of a group; both of one shape.
 Group = tuple[np.ndarray, np.ndarray]
@@ -73,7 +73,7 @@ def influence_interval(
     trained = kernels.count_runs(table.packed_trained_on, train)  # (train,)
     correct = kernels.count_runs(table.packed_correct_test, test)  # (test,)
     low, high = (np.empty((len(test), len(train)), np.float32) for _ in range(2))
-    step = max(1, _BLOCK_PAIRS // max(1, len(train)))
+    step = max(1, _PAIRS // max(1, len(train)))
     for start in range(0, len(test), step):
         rows = slice(start, start + step)
         both = influence_counts(table, train, test[rows])  # (rows, train)

@@ -16,8 +16,8 @@ from heldout_torch.zoo.keys import AUX_FILE, RunKey
 def kept_table(folder: Path, zoo: Zoo, keys: Sequence[RunKey]) -> RunTable:
     """Return the table of runs of one subset ratio, out of a folder where it was kept, or made and kept there.
 
-    A kept table is made anew when it is not of the runs as they are now. That is told by the hashes in their records;
-    where there are none, in a TensorFlow tree or archive, it is made anew each time.
+    A kept table is used while the hashes in the runs' records are those of when it was made. Where there are no hashes,
+    in a TensorFlow tree or archive, the table is made anew each time.
 
     Args:
         folder: Where it is kept.

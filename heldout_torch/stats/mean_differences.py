@@ -26,7 +26,7 @@ else:
 Precision = Literal["float32", "float64"]
 
 _TRAIN, _TEST = 4096, 1024  # examples of a block: 2,000 runs take 33 MB of masks, the estimates 17 MB
-_PAIRS, _PARTS = 2**14, 32
+_PAIRS, _PARTS = 2**14, 32  # single pairs at once; parts of a result that are joined at once
 
 # Positions of a block's test and training examples in the selections, estimates (test, train), errors or None. The next
 # block overwrites the estimates: new memory for each, between results that are kept, would never be given back.

@@ -102,7 +102,7 @@ def write_npz(path: Location, arrays: Mapping[str, np.ndarray | None], order: Or
     Args:
         path: The file.
         arrays: By name; those that are None are left out.
-        order: In which the examples count; None, where nobody said it, is refused.
+        order: Of the examples; None, where it is not known, is refused.
 
     Raises:
         DataError: If the name is that of another kind of file, the order is not known, an array holds Python objects,

@@ -16,7 +16,7 @@ Order = Literal["original", "published"]
 
 
 def check_order(order: Any, name: str) -> Order:
-    """Return an order if it is one.
+    """Return an order after checking that it is one of the two.
 
     Raises:
         DataError: If it is not; `name` is what the error calls it.

@@ -32,7 +32,7 @@ _ELSEWHERE = "write them elsewhere with `heldout evaluate ZOO --out OTHER --save
 
 
 class Layout(NamedTuple):
-    """What a folder of outputs has rows for: names of runs, sizes of the training and of the test set; and of what."""
+    """What a folder of outputs holds: names of its runs, sizes of training and test set, and what rows are made of."""
 
     keys: tuple[str, ...]
     train_examples: int
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
 def start_outputs(
     folder: Path, keys: Sequence[str], train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
 ) -> None:
-    """Make a folder of outputs with empty rows, or give one that is there rows for more runs.
+    """Make a folder of outputs with empty rows, or add rows for more runs to one that is there.
 
     Several processes may do it at once, also while rows are filled in.
 
@@ -83,7 +83,7 @@ def start_outputs(
 def check_outputs(
     folder: Path, train_examples: int, test_examples: int, made_of: Mapping[str, Any] | None = None
 ) -> None:
-    """Check that a folder of outputs, which is there, takes those that `start_outputs` would be given.
+    """Check that a folder of outputs that is there is about the same examples and made of the same.
 
     Raises:
         DataError: If there are outputs of other examples or made of something else, or none.
@@ -180,8 +180,7 @@ def _write_row(
 def _add_rows(folder: Path, keys: Sequence[str]) -> None:
     """Put a folder with rows for more runs in the place of one, which nobody else writes into meanwhile.
 
-    Who has the arrays of the old one mapped keeps them. Rows are in the order of runs, so that it does not matter
-    which were there first.
+    Arrays of the old one that are mapped stay readable. Rows are in the order of runs, whichever were there first.
     """
     layout, arrays = open_outputs(folder)
     names = tuple(sorted({*layout.keys, *keys}, key=RunKey.parse))
@@ -211,7 +210,7 @@ def _write_folder(temporary: Path, layout: Layout) -> None:
 
 
 def _write_empty(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    """Write an npy file of zeros, which most disks keep no room for."""
+    """Write an npy file of zeros, which takes no space on most disks."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)

@@ -18,11 +18,10 @@ from heldout_torch.stats.estimators import Empty, memorization, test_axis, train
 from heldout_torch.stats.intervals import pair_interval
 from heldout_torch.stats.orders import Order, check_order
 from heldout_torch.stats.outputs import OutputTable
-from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.significance import false_discovery_rate, pair_p_values
-from heldout_torch.stats.tables import check_table
+from heldout_torch.stats.tables import AnyTable, check_table
 from heldout_torch.stats.uncertainty import pair_error
 from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.notebook import as_table, data_frame
@@ -46,8 +45,9 @@ class InfluencePairs:
         order: What the indices count: examples by published index, or as the data set's original files do; None if a
             file does not say.
         low: Lower ends of intervals around the influence that cover the truth 95 times in 100 for a pair chosen
-            beforehand (`pair_interval`), float32 of shape (pairs,), and
-        high: their upper ends; None for pairs of outputs, and if a file has none. The same holds for the others:
+            beforehand (`pair_interval`), float32 of shape (pairs,). This and the following are None for pairs of
+            outputs, and if a file has none.
+        high: Upper ends of these intervals, float32 of shape (pairs,).
         p_value: Probability of at least this influence if the example has no effect (`pair_p_values`), float64 of shape
             (pairs,).
         false_discovery_rate: Bound on the share of false pairs among those that are at least as significant, float64 of
@@ -108,7 +108,7 @@ class InfluencePairs:
 
 
 def influence_pairs(
-    table: RunTable | OutputTable,
+    table: AnyTable,
     labels_train: np.ndarray | None = None,
     labels_test: np.ndarray | None = None,
     min_influence: float = 0.15,
@@ -188,7 +188,7 @@ class TopInfluences:
 
 
 def top_influences(
-    table: RunTable | OutputTable,
+    table: AnyTable,
     k: int,
     per: Literal["test", "train"] = "test",
     *,

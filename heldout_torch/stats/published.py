@@ -30,9 +30,9 @@ def load_published(name: str, order: Order = "original", folder: Location | None
     Args:
         name: One that `heldout published list` shows, such as `cifar10-cscores`, `cifar100-memorization`,
             `cifar100-influence`, `imagenet-pairs`.
-        order: How examples are to count: as the data set's original files do, as torchvision gives them, or by
-            published index, as a run table. ImageNet has only the latter, which is what comes, whatever is asked for;
-            `Scores.by_filename` is for those who go by names of files.
+        order: Of the examples: `original`, as in the data set's own files and torchvision, or `published`, as in a run
+            table. ImageNet always comes in published order, the only one it has; `Scores.by_filename` finds scores by
+            names of files.
         folder: Folder of local copies under their published names, instead of `HELDOUT_TORCH_PUBLISHED` and the cache.
 
     Returns:
@@ -59,7 +59,7 @@ def published_scores() -> list[str]:
 
 
 def _load(published: Published, path: Path, index: Path | None) -> AnyPublished:
-    """Load a file as it counts, which it does not say itself."""
+    """Load a file with its order, which it does not say itself."""
     order: Order = "original" if published.order == "original" else "published"
     if published.kind == "pairs":
         return replace(load_pairs(path), order=order)
@@ -123,7 +123,7 @@ def _moved(values: np.ndarray, index: np.ndarray, order: Order) -> np.ndarray:
 
 
 def _renumbered(numbers: np.ndarray, index: np.ndarray, order: Order) -> np.ndarray:
-    """Return what numbers of examples in the other order are in this one."""
+    """Convert indices of examples from the other order to this one."""
     if numbers.size and int(numbers.max()) >= len(index):
         raise DataError(f"example {int(numbers.max())} is not among the {len(index)} of the data set")
     return index[numbers] if order == "original" else np.argsort(index)[numbers]

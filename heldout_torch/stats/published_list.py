@@ -1,4 +1,4 @@
-"""The list of what is published: files, where each lies, how it is checked, and what a name gives.
+"""The list of what is published: files, where each lies, how it is checked, and what each name stands for.
 
 It is `published.toml`, or what `HELDOUT_TORCH_PUBLISHED_LIST` names, such as a list with the addresses of a mirror.
 """
@@ -42,7 +42,7 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Published:
-    """What a name gives.
+    """What a name stands for.
 
     Attributes:
         name: Such as `cifar10-cscores`.
@@ -50,8 +50,8 @@ class Published:
         kind: One of `KINDS`.
         order: How the file counts examples: `original`, `published`, or `filename`.
         file: The file.
-        index: The file that has what it lacks; None if it lacks nothing.
-        examples: Numbers of `train` and `test` examples, where the file does not tell.
+        index: Another file, with what the first lacks; None if it lacks nothing.
+        examples: Numbers of `train` and `test` examples, where the files do not show them.
     """
 
     name: str
@@ -84,7 +84,7 @@ def list_published() -> dict[str, Published]:
 
 
 def find_published(name: str) -> Published:
-    """Return what a name gives.
+    """Return what a name stands for.
 
     Raises:
         DataError: If nothing is published by that name.

@@ -18,7 +18,7 @@ from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, by_ratio, check_table, trained_on
 from heldout_torch.stats.uncertainty import influence_error, memorization_error
 
-_PAIRS, _TRAIN = 2**22, 2**14
+_PAIRS, _TRAIN = 2**22, 2**14  # pairs, and training examples, at once
 
 Tables = AnyTable | Mapping[float, AnyTable]
 

@@ -73,7 +73,7 @@ def scores_for_file(scores: Scores, examples: ExampleFacts) -> Scores:
         examples: What they are about.
 
     Raises:
-        DataError: If they are in another order, or as many as other examples.
+        DataError: If they are in another order, or not one for each example.
     """
     _check_order(scores.order, "scores")
     if len(scores.scores) != examples.size:
@@ -119,7 +119,7 @@ def write_scores(path: Location, scores: Scores, examples: ExampleFacts) -> None
     """Write scores by published index into a file, npz, CSV or Parquet by its suffix.
 
     Raises:
-        DataError: If the file cannot be written, or scores are in another order or as many as other examples.
+        DataError: If the file cannot be written, or scores are in another order or not one for each example.
     """
     ordered = scores_for_file(as_kind(scores, Scores, "scores"), as_facts(examples))
     path = local_path(path)

@@ -26,7 +26,7 @@ def check_table(table: object) -> None:
 
 
 def check_bits(table: object) -> None:
-    """Raise DataError if something is not a run table, where runs are counted that are right."""
+    """Raise DataError if something is not a run table, where correct predictions are counted."""
     if not isinstance(table, RunTable):
         raise DataError(f"{type(table).__name__}: expected a RunTable, because this counts correct predictions")
 

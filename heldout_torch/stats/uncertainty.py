@@ -18,11 +18,11 @@ from heldout_torch.stats.estimators import example_counts, squared_error
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.selection import Selection, selected, selected_pairs
-from heldout_torch.stats.tables import check_bits, check_table
+from heldout_torch.stats.tables import AnyTable, check_bits, check_table
 from heldout_torch.storage.counts import as_count
 
 
-def memorization_error(table: RunTable | OutputTable) -> np.ndarray:
+def memorization_error(table: AnyTable) -> np.ndarray:
     """Estimate the standard error of `memorization`, float32 of shape (n,)."""
     if isinstance(table, OutputTable):
         return mean_differences.memorization_error(table)
@@ -59,7 +59,7 @@ def influence_counts(table: RunTable, train: Selection = None, test: Selection =
     return counts.astype(np.int32)  # (test, train)
 
 
-def influence_error(table: RunTable | OutputTable, train: Selection = None, test: Selection = None) -> np.ndarray:
+def influence_error(table: AnyTable, train: Selection = None, test: Selection = None) -> np.ndarray:
     """Estimate the standard error of `influence`, float32 of shape (test, train), with the same arguments."""
     if isinstance(table, OutputTable):
         return mean_differences.influence_error(table, train, test)
@@ -100,7 +100,7 @@ def pair_counts(
     return both.astype(np.int64), trained.astype(np.int64), correct.astype(np.int64)
 
 
-def pair_error(table: RunTable | OutputTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+def pair_error(table: AnyTable, train_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """Estimate the standard error of the influence of single pairs.
 
     Args:

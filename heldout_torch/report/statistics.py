@@ -38,7 +38,7 @@ class ReportStatistics:
 
     Attributes:
         table: The runs from which memorization and influence are estimated.
-        subset_ratio: Theirs.
+        subset_ratio: Of these runs.
         train: What is known of the training examples.
         test: What is known of the test examples.
         counts: Of these runs.

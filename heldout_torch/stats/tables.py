@@ -8,6 +8,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_subset_ratio, shortened
 from heldout_torch.stats.counting.bits import unpack
+from heldout_torch.stats.counting.packing import check_sizes
 from heldout_torch.stats.outputs import OutputTable
 from heldout_torch.stats.run_table import RunTable
 
@@ -80,12 +81,8 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
             raise DataError(f"{given!r}: {type(table).__name__}, expected a run table by subset ratio")
         if isinstance(table, RunTable) != isinstance(first, RunTable):
             raise DataError("run tables and output tables cannot be mixed")
-        sizes = (table.train_examples, table.test_examples), (first.train_examples, first.test_examples)
-        if sizes[0] != sizes[1]:
-            raise DataError(
-                f"run {table.keys[0]} has {sizes[0][0]} training and {sizes[0][1]} test examples, run {first.keys[0]} "
-                f"has {sizes[1][0]} and {sizes[1][1]}; all tables must be for one data set"
-            )
+        expected, sizes = ((one.train_examples, one.test_examples) for one in (first, table))
+        check_sizes(first.keys[0], expected, table.keys[0], sizes)
         ratio = as_subset_ratio(given)
         if ratio in found:
             raise DataError(f"two tables are given for subset ratio {ratio!r}; join them with concat")
@@ -97,8 +94,8 @@ def by_ratio(tables: Mapping[float, _Table] | _Table) -> dict[float, _Table]:
             )
         if shared := [key for key in table.keys if key in seen]:
             key, other = shared[0], seen[shared[0]]
-            mine, theirs = (one.mask([one.keys.index(key)]) for one in (table, other))
-            if key.count("/") == 2 or np.array_equal(mine, theirs):  # names such as `0` may be of different runs
+            same = np.array_equal(table.mask(key), other.mask(key))
+            if key.count("/") == 2 or same:  # names such as `0` may be of different runs
                 raise DataError(f"run {key} is in two of the tables, and would count twice")
         seen |= dict.fromkeys(table.keys, table)
     return {ratio: found[ratio] for ratio in sorted(found)}

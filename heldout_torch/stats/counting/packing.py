@@ -122,7 +122,7 @@ def check_sizes(first: str, expected: tuple[int, ...], key: str, sizes: tuple[in
     if sizes != expected:
         raise DataError(
             f"run {key} has {sizes[0]} training and {sizes[1]} test examples, "
-            f"run {first} has {expected[0]} and {expected[1]}; a table is for one data set"
+            f"run {first} has {expected[0]} and {expected[1]}; all runs must be for one data set"
         )
 
 

@@ -18,9 +18,9 @@ def as_number(value: Any, name: str, expected: str = "a number") -> float:
     Raises:
         DataError: If it is not one; `name` is what the error calls it, and `expected` what should have been there.
     """
-    none = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+    refused = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
     try:
-        number = float("nan") if none or np.ndim(value) else float(value)
+        number = float("nan") if refused or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if np.isnan(number):

@@ -112,7 +112,7 @@ def lds(
             "sums of scores, or their margins are the same for all runs",
             0,
         )
-    number = known.sum(0)  # (1 + resamples,); of few runs a resample may hold one alone, and rank nothing
+    number = known.sum(0)  # (1 + resamples,); 0 where a resample of few runs is one run alone, which has no rank
     means = np.where(known, correlations, 0).sum(0) / np.where(number > 0, number, np.nan)
     found = means[1:][number[1:] > 0]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) if len(found) else (np.nan, np.nan)
@@ -133,7 +133,7 @@ def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device
     import torch
 
     device = float64_device(find_device(device))
-    small = np.result_type(scores.dtype, np.float32) == np.float32  # so that products are exact to rounding
+    small = np.result_type(scores.dtype, np.float32) == np.float32  # float32 holds the scores exactly
     kind, dtype = (torch.float32, np.float32) if small else (torch.float64, np.float64)
     total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)
     for start in range(0, len(columns), _TRAIN):

@@ -101,7 +101,8 @@ def run_names(keys: "Sequence[str | RunKey] | None", runs: int | None = None) ->
     Raises:
         DataError: If there is no run, not a name for each, or a name given twice.
     """
-    keys = range(runs or 0) if keys is None else keys  # type: ignore[assignment]
+    if keys is None:
+        keys = [str(run) for run in range(runs or 0)]
     if isinstance(keys, str) or not np.iterable(keys):
         raise DataError(f"keys are {keys!r}, expected a list of names, one a run")
     keys = list(keys)

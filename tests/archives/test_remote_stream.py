@@ -8,7 +8,6 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from heldout_torch import ZooError
-from heldout_torch.archives import remote_stream
 from heldout_torch.archives.remote_stream import HttpStream, open_stream, version_of
 from tests.helpers.scripted import Script, serving
 
@@ -51,12 +50,10 @@ def test_an_answer_that_may_be_another_next_time_is_not_the_last(status):
     assert read(Script(DATA, {"status": status}, {"cut": 500_000}, {"status": status})) == DATA
 
 
-def test_a_busy_server_is_waited_for_as_long_as_it_asks_but_not_for_hours(monkeypatch):
-    waits = []
-    monkeypatch.setattr(remote_stream.time, "sleep", waits.append)
+def test_a_busy_server_is_waited_for_as_long_as_it_asks_but_not_for_hours(slept):
     steps = ({"status": 503, "headers": {"Retry-After": asked}} for asked in ("0", "7", "99999"))
     assert read(Script(DATA, *steps)) == DATA
-    assert [wait for wait in waits if wait] == [0.01, 7, 300]
+    assert [wait for wait in slept if wait] == [0.01, 7, 300]
 
 
 def test_tries_that_bring_nothing_come_to_an_end():

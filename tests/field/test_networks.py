@@ -196,14 +196,12 @@ def test_what_is_not_there_is_asked_for_once(serve, status):
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("asked", [None, "7", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_a_busy_server_is_waited_for(serve, status, asked, monkeypatch, caplog):
+def test_a_busy_server_is_waited_for(serve, status, asked, slept, caplog):
     busy = answer(b"", status, **({} if asked is None else {"Retry-After": asked}))
     server = serve(*[busy] * 6, answer(b"data"))
-    waited = []
-    monkeypatch.setattr(retries.time, "sleep", waited.append)
     assert read_file(server.url) == b"data"
-    assert waited == ([7, 7, 7, 10, 20, 30] if asked == "7" else [1, 2, 5, 10, 20, 30])
-    long = [wait for wait in waited if wait >= 5]
+    assert slept == ([7, 7, 7, 10, 20, 30] if asked == "7" else [1, 2, 5, 10, 20, 30])
+    long = [wait for wait in slept if wait >= 5]
     assert [
         f"; waiting {wait} seconds" in record.getMessage() for record, wait in zip(caplog.records, long, strict=True)
     ]
@@ -276,7 +274,7 @@ def test_secrets_of_urls_are_not_told(serve):
     assert "secret" not in refused(lambda: read_range(url, 2, 4), "does not answer range requests")
 
 
-def test_a_bucket_without_credentials_is_told_how_to_be_read(bucket, monkeypatch, tmp_path):
+def test_a_bucket_without_credentials_is_told_how_to_be_read(bucket, monkeypatch, tmp_path, slept):
     import s3fs
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -285,24 +283,20 @@ def test_a_bucket_without_credentials_is_told_how_to_be_read(bucket, monkeypatch
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     s3fs.S3FileSystem.clear_instance_cache()
-    tried = []
-    monkeypatch.setattr(retries.time, "sleep", tried.append)
     for action in (lambda: read_file(f"{bucket}/file"), lambda: list_files(bucket)):
         refused(action, "access is refused .*redentials.*; for a public bucket, set FSSPEC_S3_ANON=true")
-    assert tried == []
+    assert slept == []
 
 
-def test_a_bucket_of_an_impossible_name_is_tried_once(bucket, monkeypatch):
-    tried = []
-    monkeypatch.setattr(retries.time, "sleep", tried.append)
+def test_a_bucket_of_an_impossible_name_is_tried_once(bucket, slept):
     refused(lambda: read_file("s3://No Bucket!/file"), "cannot be used")
-    assert tried == []
+    assert slept == []
 
 
 @pytest.mark.parametrize("reason", ["refused", "no such name", "no resolver", "silent"])
-def test_an_archive_that_nobody_serves_is_tried_for_a_few_seconds(reason, monkeypatch):
+def test_an_archive_that_nobody_serves_is_tried_for_a_few_seconds(reason, monkeypatch, slept):
     """While nothing has come yet; what has begun is waited for."""
-    tries, waits, told = [], [], []
+    tries, told = [], []
 
     def fail(*_, **__):
         tries.append(1)
@@ -314,8 +308,7 @@ def test_an_archive_that_nobody_serves_is_tried_for_a_few_seconds(reason, monkey
         }[reason]
 
     monkeypatch.setattr(socket, "create_connection", fail)
-    monkeypatch.setattr(remote_stream.time, "sleep", waits.append)
     refused(lambda: remote_stream.open_stream("http://zoo.example/a.tar.gz", told.append), "tried . times")
     assert len(tries) == (4 if reason == "refused" else 2)
-    assert sum(waits) < 5
-    assert len(told) == len(waits)
+    assert sum(slept) < 5
+    assert len(told) == len(slept)

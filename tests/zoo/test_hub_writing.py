@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("huggingface_hub")  # the extra `hub`
 
 from heldout_torch import ZooError, list_runs, load_run
-from heldout_torch.storage import retries
 from heldout_torch.zoo import hub as zoo_hub
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.copy import copy_runs
@@ -118,8 +117,7 @@ def test_a_call_that_was_refused_can_be_made_again(hub):
     assert "digits-mlp-tf/archive.json" not in hub.files
 
 
-def test_the_hub_may_be_busy_for_longer_at_the_end_of_hours_of_work(hub, monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
+def test_the_hub_may_be_busy_for_longer_at_the_end_of_hours_of_work(hub, slept):
     hub.waits = [0] * 8
     put(open_writable(hub.location), KEYS[0])
     assert not hub.waits

@@ -1,7 +1,7 @@
 """Evaluate a network on a data set."""
 
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -123,6 +123,23 @@ def evaluate_together(
     with device_errors(device), turn_on(device), float32_only():
         size = batch_size or _batch_size(dataset, device, precision)
         return in_portions(evaluated, size, *_kind(prepared[0], device))
+
+
+def evaluate_splits(
+    models: Sequence[Prepared], dataset: Dataset, splits: Sequence[SplitName], device: str | torch.device, **how: Any
+) -> list[dict[SplitName, Evaluation] | HeldoutError]:
+    """Evaluate several networks on several splits, as `evaluate_together` does on one.
+
+    Returns for each network its evaluations, or the first error.
+    """
+    with turn_on(device):  # for all splits: if two tasks took turns at each, both would write files at the same time
+        by_split = [evaluate_together(models, dataset, split, device=device, **how) for split in splits if models]
+    results: list[dict[SplitName, Evaluation] | HeldoutError] = []
+    for found in zip(*by_split, strict=True):
+        good = {split: one for split, one in zip(splits, found, strict=True) if isinstance(one, Evaluation)}
+        errors = [one for one in found if isinstance(one, HeldoutError)]
+        results.append(errors[0] if errors else good)
+    return results
 
 
 def batch_size_for(

@@ -8,8 +8,7 @@ import numpy as np
 from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError, counted
-from heldout_torch.evaluation.devices import turn_on
-from heldout_torch.evaluation.evaluate import Progress, evaluate_together
+from heldout_torch.evaluation.evaluate import Progress, evaluate_splits
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.result import Evaluation
@@ -97,26 +96,17 @@ def save_runs(
     unwritable: UnwritableError | None = None
     refused = [_other_data(run, dataset) for run in runs]
     models = [Prepared(run.model, device) for run, error in zip(runs, refused, strict=True) if error is None]
-    evaluations = (
-        evaluate_together(
-            models, dataset, split,
-            batch_size=batch_size, device=device, precision=precision, flips=outputs and flips, progress=progress,
-        )
-        for split in SPLITS if models
-    )  # fmt: skip
-    with turn_on(device):  # for all splits: if two tasks took turns at each, both would write files at the same time
-        pairs = zip(*evaluations, strict=True)
+    evaluated = iter(evaluate_splits(
+        models, dataset, SPLITS, device,
+        batch_size=batch_size, precision=precision, flips=outputs and flips, progress=progress,
+    ))  # fmt: skip
     for run, wrong in zip(runs, refused, strict=True):
-        if wrong is not None:
-            results.append(wrong)
+        found = wrong or next(evaluated)
+        if isinstance(found, HeldoutError):
+            results.append(found)
             continue
-        train, test = next(pairs)
+        train, test = found["train"], found["test"]
         try:
-            for evaluation in (train, test):
-                if isinstance(evaluation, HeldoutError):
-                    raise evaluation
-            assert isinstance(train, Evaluation)
-            assert isinstance(test, Evaluation)
             arrays = make_aux(train, test, run.aux.subsample_idx, dataset)
             with made.of(run.key):
                 if outputs:

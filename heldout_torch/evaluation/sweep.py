@@ -32,8 +32,7 @@ def sweep(
     """Do the same work on many runs; what is wrong with one does not stop the others.
 
     A data set that is held whole stays on the device from run to run, and while a GPU computes, the next runs are read
-    and the results of the last are written. A data set that has to be decoded is gone through once
-    for several runs.
+    and the results of the last are written. A data set that has to be decoded is gone through once for several runs.
 
     Args:
         work: What to do; a function of a module, or a partial of one, since other processes get it.

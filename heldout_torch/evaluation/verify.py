@@ -11,8 +11,7 @@ from heldout_torch.data.checks import SPLITS
 from heldout_torch.data.dataset import check_preprocessing, check_same_data
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, ZooError, nearest
-from heldout_torch.evaluation.devices import turn_on
-from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_together
+from heldout_torch.evaluation.evaluate import Progress, batch_size_for, evaluate_splits
 from heldout_torch.evaluation.precision import Precision, Prepared, rounding_error
 from heldout_torch.evaluation.result import Evaluation, SplitVerification, Verification
 from heldout_torch.zoo import AuxArrays, Run
@@ -79,42 +78,32 @@ def verify_runs(
         )
     needed = sorted({_dataset_split(part) for part in splits})
     dataset, device = as_dataset(dataset, needed), find_device(device)
-    prepared = [Prepared(run.model, device) for run in runs]
     results: dict[int, Verification | HeldoutError] = {}
-    aux: dict[int, AuxArrays] = {}
+    prepared: dict[int, Prepared] = {}
     for number, run in enumerate(runs):
         try:
             _check_dtype(run)
-            aux[number] = run.aux
             check_dataset(run, dataset, needed)
+            prepared[number] = Prepared(run.model, device)
         except HeldoutError as error:
             results[number] = error
-    evaluations: dict[SplitName, dict[int, Evaluation]] = {}
-    with turn_on(device):  # for all splits, as in `save_runs`
-        for name in needed:
-            if not (good := [number for number in range(len(runs)) if number not in results]):
-                break
-            found = evaluate_together(
-                [prepared[number] for number in good], dataset, name,
-                batch_size=batch_size, device=device, precision=precision, progress=progress,
-            )  # fmt: skip
-            evaluations[name] = {}
-            for number, evaluation in zip(good, found, strict=True):
-                if isinstance(evaluation, HeldoutError):
-                    results[number] = evaluation
-                else:
-                    evaluations[name][number] = evaluation
+    evaluated = evaluate_splits(
+        list(prepared.values()), dataset, needed, device,
+        batch_size=batch_size, precision=precision, progress=progress,
+    )  # fmt: skip
     margin_split: SplitName = "test" if "test" in needed else "train"
 
-    def tie_margin(number: int) -> float:
-        size = batch_size_for(prepared[number], dataset, device, precision, batch_size)
+    def tie_margin(network: Prepared) -> float:
+        size = batch_size_for(network, dataset, device, precision, batch_size)
         images = next(iter(dataset.batches(margin_split, size, device))).images
-        return 2 * rounding_error(prepared[number], images, precision)
+        return 2 * rounding_error(network, images, precision)
 
-    for number in range(len(runs)):
-        if number not in results:
-            found_parts = {part: evaluations[_dataset_split(part)][number] for part in splits}
-            results[number] = _compare(aux[number], found_parts, partial(tie_margin, number))
+    for (number, network), found in zip(prepared.items(), evaluated, strict=True):
+        if isinstance(found, HeldoutError):
+            results[number] = found
+        else:
+            evaluations = {part: found[_dataset_split(part)] for part in splits}
+            results[number] = _compare(runs[number].aux, evaluations, partial(tie_margin, network))
     return [results[number] for number in range(len(runs))]
 
 

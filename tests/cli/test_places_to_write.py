@@ -45,7 +45,7 @@ FOLDERS = {
 def no_work(monkeypatch):
     for module, name in (
         ("cli.tables", "RunTable"), ("cli.evaluate_file", "load_file"), ("cli.verify", "verify_runs"),
-        ("training.worker", "fit"), ("evaluation.save", "evaluate_together"),
+        ("training.worker", "fit"), ("evaluation.save", "evaluate_splits"),
     ):  # fmt: skip
         module = importlib.import_module(f"heldout_torch.{module}")
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("work has begun"))

@@ -14,7 +14,8 @@ from heldout_torch.cli.parser import Parser
 from heldout_torch.data import Dataset, list_datasets
 from heldout_torch.errors import DataError, HeldoutError, counted
 from heldout_torch.experiments import Experiment, Recipe, check_name, is_experiment_file, known_experiments, read_recipe
-from heldout_torch.models import build_model, expected_tensors, find_architecture
+from heldout_torch.models import build_model, find_architecture
+from heldout_torch.models.registry import check_shapes
 from heldout_torch.models.trial import try_network
 from heldout_torch.plugins import loaded_plugins
 from heldout_torch.storage.files import remove_stale, write_atomically
@@ -113,7 +114,7 @@ def _fitting(architecture: str, config: Mapping[str, Any], dataset: Dataset) -> 
         model = build_model(architecture, **filled).eval()
     except HeldoutError as error:
         raise HeldoutError(f"{error}; its options are {', '.join(taken)}: give them with --config") from None
-    expected_tensors(architecture, filled)  # refuses lazy modules, which have no initial weights
+    check_shapes(architecture, model)
     try:
         logits = try_network(model, image[None])
     except HeldoutError as error:

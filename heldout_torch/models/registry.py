@@ -142,12 +142,21 @@ def expected_tensors(architecture: str, config: Mapping[str, Any]) -> dict[str, 
     """Return names, shapes and dtypes of a network's tensors.
 
     Raises:
-        HeldoutError: As `build_model`, or if a tensor has no shape before an image is seen (`nn.LazyLinear`).
+        HeldoutError: As `build_model` or `check_shapes`.
     """
-    state = build_skeleton(architecture, config).state_dict()
-    if lazy := [name for name, tensor in state.items() if is_lazy(tensor)]:
+    model = build_skeleton(architecture, config)
+    check_shapes(architecture, model)
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
+
+
+def check_shapes(architecture: str, model: nn.Module) -> None:
+    """Check that all tensors of a network have shapes, so that it has initial weights.
+
+    Raises:
+        HeldoutError: If one has none before an image is seen (`nn.LazyLinear`).
+    """
+    if lazy := [name for name, tensor in model.state_dict().items() if is_lazy(tensor)]:
         raise HeldoutError(f"{architecture}: {lazy[0]} has no shape before an image is seen; do not use lazy modules")
-    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
 
 
 def restore_model(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:

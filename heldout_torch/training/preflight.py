@@ -11,10 +11,12 @@ from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError, counted
 from heldout_torch.experiments.experiment import differences
-from heldout_torch.models import build_skeleton, expected_tensors, find_architecture
-from heldout_torch.models.trial import try_network
+from heldout_torch.models import build_skeleton, find_architecture
+from heldout_torch.models.registry import check_shapes
+from heldout_torch.models.trial import check_replayable, try_network
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.training.run_batch import RunBatch
+from heldout_torch.training.stacked_mlp import check_stackable
 from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
@@ -44,7 +46,7 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
         raise HeldoutError(f"the subset has {counted(size, 'example')}, fewer than one batch of {recipe.batch_size}")
     if find_architecture(experiment.architecture).stackable and recipe.precision == "bf16":
         raise HeldoutError(f"{experiment.architecture} is trained in float32 or tf32, not in bf16")
-    _check_shapes(experiment, dataset)
+    _check_network(experiment, dataset)
 
 
 def check_others(work: RunBatch, data: str, zoo: Zoo) -> None:
@@ -126,11 +128,13 @@ def _check_subset(work: RunBatch, found: np.ndarray, key: RunKey, zoo: Zoo) -> N
         raise ZooError(f"run {key} in {zoo.location} was trained on {other}; give the new runs another name")
 
 
-def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
+def _check_network(experiment: Experiment, dataset: Dataset) -> None:
+    architecture = find_architecture(experiment.architecture)
     image = next(dataset.batches("test", 1)).images  # (1, c, h, w)
-    expected_tensors(experiment.architecture, experiment.config)  # refuses lazy modules, which have no initial weights
+    model = build_skeleton(architecture.name, experiment.config).eval()
+    check_shapes(architecture.name, model)
     # On zeros, not on the device `meta`: for it PyTorch loads its compiler, which takes a second, and it has no values.
-    model = build_skeleton(experiment.architecture, experiment.config).eval().to_empty(device="cpu").float()
+    model.to_empty(device="cpu").float()
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.zero_()
@@ -139,10 +143,19 @@ def _check_shapes(experiment: Experiment, dataset: Dataset) -> None:
     except HeldoutError as error:
         shape = tuple(image.shape[1:])
         raise HeldoutError(
-            f"images of {dataset.name} {shape} do not fit {experiment.architecture} {experiment.config}: {error}"
+            f"images of {dataset.name} {shape} do not fit {architecture.name} {experiment.config}: {error}"
         ) from None
     if dataset.num_classes > classes:
         raise HeldoutError(
             f"{dataset.name} has {counted(dataset.num_classes, 'class')}, the network of {experiment.name} only "
             f"{classes}"
         )
+    if architecture.stackable:
+        check_stackable(architecture.name, experiment.config, image)
+    elif architecture.replayable:
+        try:
+            check_replayable(model.train(), image)
+        except HeldoutError as error:
+            raise HeldoutError(
+                f"{architecture.name} is registered as replayable, but {error}; register it without that"
+            ) from None

@@ -14,12 +14,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
+from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.memory import Told, in_portions
 from heldout_torch.storage.threads import map_ahead, processors
-from heldout_torch.training.initial import initial_state
+from heldout_torch.training.initial import initial_model, initial_state
 
 _EVALUATED_AT_ONCE = 1000  # images
+_TRIED = 32  # copies of an image, so that a dropout drops something
+
+
+def check_stackable(architecture: str, config: dict[str, Any], image: Tensor) -> None:
+    """Check that a stack computes what a network computes in training.
+
+    Args:
+        architecture: One whose record says that it is stackable.
+        config: Its options.
+        image: (1, c, h, w), of its data set.
+
+    Raises:
+        HeldoutError: If the network is another.
+    """
+    images, model = image.expand(_TRIED, -1, -1, -1), initial_model(architecture, config, 0)
+    try:
+        stack = StackedMLP(architecture, config, (0,), 1, 0.0, 0.0, "cpu")
+        same = stack.run_state(0).keys() == model.state_dict().keys()
+        with torch.no_grad(), torch.random.fork_rng([]):
+            same = same and torch.allclose(stack.logits(images)[0], model(images), rtol=1e-3, atol=1e-4)
+    except (LookupError, RuntimeError):  # it lacks a layer, or has one of another kind
+        same = False
+    if not same:
+        raise HeldoutError(
+            f"{architecture} is registered as stackable, but is not linear layers `layers.0`, `layers.1`, … with "
+            "biases and ReLU between them; register it without that"
+        )
 
 
 class StackedMLP:

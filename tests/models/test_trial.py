@@ -1,5 +1,6 @@
 """A network that is tried on images: what it gives is told in one line if it is not logits."""
 
+import random
 from contextlib import nullcontext
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 from heldout_torch.errors import HeldoutError
-from heldout_torch.models.trial import try_network
+from heldout_torch.models import build_model, find_architecture, list_models
+from heldout_torch.models.trial import check_replayable, try_network
 
 IMAGES = torch.rand(2, 1, 4, 4)
 
@@ -52,3 +54,72 @@ def test_what_is_no_logits_is_one_line(give, told):
     with pytest.raises(HeldoutError, match=told) as error:
         try_network(Giving(give), IMAGES)
     assert "\n" not in str(error.value)
+
+
+class Conv(nn.Module):
+    """A convolution, a norm and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).amax((2, 3)))
+
+
+class Scaling(Conv):
+    def forward(self, x):
+        return super().forward(x) * random.random()
+
+
+class Skipping(Conv):
+    def forward(self, x):
+        return super().forward(x if random.random() < 1 else x * 2)
+
+
+class Looking(Conv):
+    def forward(self, x):
+        return super().forward(x if x.mean() > 0 else -x)
+
+
+class Twice(Conv):
+    def forward(self, x):
+        return self.fc(self.norm(self.norm(self.conv(x))).amax((2, 3)))
+
+
+class Averaging(Conv):
+    def __init__(self):
+        super().__init__()
+        self.norm.momentum = None
+
+
+class Dropping(Conv):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Scaling, "does not do the same at each call"),
+        (Skipping, "does not do the same at each call"),
+        (Looking, "looks at a number of a tensor, and so waits for the device"),
+        (Averaging, "looks at a number of a tensor, and so waits for the device"),
+        (Twice, "calls the norm 'norm' several times"),
+    ],
+)
+def test_a_network_whose_steps_cannot_be_replayed_is_refused(kind, told):
+    with pytest.raises(HeldoutError, match=f"^its forward {told}$"):
+        check_replayable(kind(), IMAGES[:1])
+
+
+@pytest.mark.parametrize("kind", [Conv, Dropping])
+def test_a_network_that_does_the_same_at_each_call_is_not_refused(kind):
+    network, before = kind(), torch.get_rng_state()
+    check_replayable(network, IMAGES[:1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if find_architecture(name).replayable])
+def test_networks_of_the_package_can_be_replayed(name):
+    check_replayable(build_model(name), torch.rand(1, 3, 32, 32))

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -455,6 +456,78 @@ def test_a_network_that_cannot_be_trained_is_one_line(tmp_path, monkeypatch, bui
     own = replace(DIGITS, name="mine", architecture="untrainable", config={"num_classes": 10})
     with pytest.raises(HeldoutError, match=told):
         list(train_runs(work(runs=1, experiment=own), load_digits(), tmp_path))
+
+
+class Layers(nn.Module):
+    """What a stack is: linear layers with ReLU between them."""
+
+    def __init__(self, num_classes=10, between=torch.relu, **other):
+        super().__init__()
+        self.between = between
+        self.layers = nn.ModuleList([nn.Linear(64, 20), nn.Linear(20, num_classes)])
+        for name, module in other.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.layers[1](self.between(self.layers[0](x.flatten(1))))
+
+
+def test_a_stack_of_ones_own_network_is_what_autograd_trains_of_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    found = {}
+    for stackable in (True, False):
+        register_architecture("own_layers", Layers, stackable=stackable)
+        own, zoo = replace(DIGITS, name="mine", architecture="own_layers", config={}), tmp_path / str(stackable)
+        train(zoo, 3, own, batch_of_runs=3 if stackable else 1)
+        found[stackable] = tensors(zoo, "mine")
+    torch.testing.assert_close(found[True], found[False], rtol=1e-3, atol=1e-4)
+
+
+def without_bias(**config):
+    model = Layers(**config)
+    model.layers[1].bias = None
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(Layers, between=torch.tanh),
+        partial(Layers, between=nn.Dropout(0.3)),
+        partial(Layers, norm=nn.BatchNorm1d(64)),
+        without_bias,
+        lambda **config: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+    ],
+)
+def test_what_is_no_stack_of_linear_layers_is_not_trained_as_one(tmp_path, monkeypatch, build):
+    """Another network than the one that is stored was trained, or none with a traceback."""
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    register_architecture("own_layers", build, stackable=True)
+    own = replace(DIGITS, name="mine", architecture="own_layers", config={})
+    with pytest.raises(HeldoutError, match=r"^own_layers is registered as stackable, .*; register it without that$"):
+        train(tmp_path, 1, own)
+
+
+class Counting(Layers):
+    """A network that does something else at each call."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1 + self.calls % 2)
+
+
+def test_a_step_that_cannot_be_replayed_is_refused_before_training(tmp_path, monkeypatch):
+    """On a GPU the first call was replayed at each step."""
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
+    register_architecture("counting", Counting, replayable=True)
+    own = replace(DIGITS, name="mine", architecture="counting", config={})
+    told = r"^counting is registered as replayable, but its forward does not do the same at each call; register it wi"
+    with pytest.raises(HeldoutError, match=told):
+        train(tmp_path, 1, own)
+    register_architecture("counting", Counting)
+    assert [trained.error for trained in train(tmp_path, 1, own)] == [None]
 
 
 class Halting(nn.Module):

@@ -7,7 +7,7 @@ without antialiasing, minus `MEAN`, divided by `STD`, all in float32 and without
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def unit_range(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
     Raises:
         DataError: If the image is of another kind.
     """
-    return _divided(image, 255)
+    return DividedBy(255)(image)
 
 
 def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[pil_image.Image | torch.Tensor], torch.Tensor]":
@@ -56,18 +56,28 @@ def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[pil_image.Image
     """
     if "image_size" in preprocessing:
         return imagenet_transform
-    divide_by = float(preprocessing.get("divide_by", 1))
-    return partial(_divided, divide_by=divide_by)  # unlike a lambda it can be pickled, for workers of a DataLoader
+    return DividedBy(float(preprocessing.get("divide_by", 1)))
 
 
-def _divided(image: "pil_image.Image | torch.Tensor", divide_by: float) -> torch.Tensor:
-    pixels = _to_tensor(image)
-    if divide_by != 1 and pixels.dtype != torch.uint8:  # floats may have been divided already
-        raise DataError(
-            f"image is {pixels.dtype} {tuple(pixels.shape)}, expected a PIL image or a tensor of torch.uint8; "
-            "images of a data set's split are scaled already: give them to the network as they are"
-        )
-    return scaled(pixels, divide_by)
+@dataclass(frozen=True)
+class DividedBy:
+    """The transform that divides pixel values; it can be pickled, for workers of a DataLoader.
+
+    Attributes:
+        divisor: What they are divided by.
+    """
+
+    divisor: float
+
+    def __call__(self, image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
+        """Divide an image, as `unit_range` does by 255."""
+        pixels = _to_tensor(image)
+        if self.divisor != 1 and pixels.dtype != torch.uint8:  # floats may have been divided already
+            raise DataError(
+                f"image is {pixels.dtype} {tuple(pixels.shape)}, expected a PIL image or a tensor of torch.uint8; "
+                "images of a data set's split are scaled already: give them to the network as they are"
+            )
+        return scaled(pixels, self.divisor)
 
 
 def imagenet_transform(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:

@@ -340,6 +340,7 @@ def test_the_transform_of_a_run_goes_to_other_processes():
     images = load_dataset("digits").test.images[:2]
     transform = load_run(EXPERIMENT, 0.7, 3).transform
     assert torch.equal(pickle.loads(pickle.dumps(transform))(images), transform(images))
+    assert repr(transform) == "DividedBy(divisor=16.0)"
 
 
 def test_images_of_another_shape_are_named(zoo):

@@ -1,9 +1,11 @@
 """`heldout report`: write a page that shows an experiment."""
 
 import argparse
+import json
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, find_chosen, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, counted, printable
+from heldout_torch.experiments import known_experiments
+from heldout_torch.plugins import loaded_plugins
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output, names_of_classes
 from heldout_torch.stats import RunTable
@@ -78,17 +82,20 @@ def _report(arguments: argparse.Namespace) -> int:
             warn_of_fit(table)
     else:
         tables = read_tables(arguments, zoo, chosen, facts)
-        commands = _training_commands(zoo, tables)
+        data = ["--data", arguments.data] if arguments.data else []
+        commands = [shlex.join(map(str, [*words, *data])) for words in _trained_by(zoo, tables)]
     statistics = gather_statistics(tables, dataset, facts)
     words = ["heldout", "report", arguments.zoo, "--experiment", experiment.name, "--out", arguments.out]
     for option, values in (("--data", arguments.data), ("--classes", arguments.classes)):
         words += [option, values] if values else []
     words += ["--skip-checksums"] if arguments.skip_checksums else []
+    words += ["--allow-missing"] if arguments.allow_missing else []
     words += ["--runs", arguments.runs] if arguments.runs else []
     for option, several in (
         ("--subset-ratio", arguments.subset_ratio), ("--labels", arguments.labels), ("--stats", arguments.stats),
     ):  # fmt: skip
         words += [option, *several] if several else []
+    words += [word for module in loaded_plugins() for word in ("--plugin", module)]
     commands = [printable(command) for command in (*commands, shlex.join(map(str, words)))]  # a page is shown to others
     page = write_report(statistics, experiment, dataset, out, names, commands)
     runs = sum(table.runs for table in tables.values())
@@ -104,17 +111,22 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _training_commands(zoo: Zoo, tables: Mapping[float, RunTable]) -> list[str]:
-    """Return the commands that trained the runs of each ratio, as far as their metadata say."""
+def _trained_by(zoo: Zoo, tables: Mapping[float, RunTable]) -> list[list[str]]:
+    """Return the words of the commands that trained the runs of each ratio, as far as they are known.
+
+    Runs say their recipe, and not the file that it came from, nor that of a subset of their own. So a command is known
+    where it needs neither: an experiment of the package, whose name means random subsets, by its own recipe.
+    """
     commands = []
     for table in tables.values():
         keys = [RunKey.parse(key) for key in table.keys]
         first = keys[0]
         with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
-            if zoo.metadata(first).recipe is not None:
+            recipe = known_experiments()[first.experiment].recipe
+            if recipe is not None and zoo.metadata(first).recipe == json.loads(json.dumps(asdict(recipe))):
                 numbers = str(RunNumbers.of(key.run for key in keys))
                 words = ["heldout", "train", first.experiment, "--subset-ratio", repr(first.subset_ratio)]
-                commands.append(shlex.join([*words, "--runs", numbers, "--zoo", zoo.location]))
+                commands.append([*words, "--runs", numbers, "--zoo", zoo.location])
     return commands
 
 

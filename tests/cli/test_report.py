@@ -55,6 +55,29 @@ def test_trained_runs_are_said_to_have_been_trained(tmp_path):
     assert command in (tmp_path / "out" / "index.html").read_text()
 
 
+def commands_of(page):
+    return page.read_text().split('aria-label="Commands">')[1].split("</pre>")[0].splitlines()
+
+
+def test_only_a_command_that_trained_the_runs_is_said_to_have_done_it(tmp_path):
+    """With a recipe or a subset from a file, the command that was shown would have trained other runs, or none."""
+    np.save(tmp_path / "subset.npy", np.arange(700))
+    (tmp_path / "short.toml").write_text("epochs = 1\nbatch_size = 128\nlearning_rate = 0.1\n")
+    subset = ["--subset", str(tmp_path / "subset.npy"), "--order", "published", "--name", "digits-part"]
+    recipe = ["--subset-ratio", "0.5", "--recipe", str(tmp_path / "short.toml")]
+    for name, words in (("digits-part", subset), ("digits-mlp", recipe)):
+        zoo, out = str(tmp_path / name), tmp_path / f"{name}-report"
+        assert main(["train", "digits-mlp", *words, "--runs", "0-1", "--zoo", zoo, "--quiet"]) == 0
+        assert main(["report", zoo, "--out", str(out), "--quiet"]) == 0
+        assert [command.split()[1] for command in commands_of(out / "index.html")] == ["report"]
+
+
+def test_the_command_of_a_report_names_its_plugins(tmp_path, monkeypatch):
+    monkeypatch.setattr("heldout_torch.plugins.LOADED", [])
+    assert report("--plugin", "tests.helpers.own_network", "--out", tmp_path / "out") == 0
+    assert commands_of(tmp_path / "out" / "index.html")[-1].endswith(" --plugin tests.helpers.own_network")
+
+
 def test_some_runs_are_shown(tmp_path, capsys):
     """Every other verb that reads runs could be told which."""
     assert report("--subset-ratio", 0.7, "--runs", "1-4", "--out", tmp_path / "out") == 0

@@ -31,6 +31,10 @@ from heldout_torch.zoo.open import open_zoo
 
 _ESTIMATED = ("memorization", "consistency")
 _FILES = (*SUFFIXES, ".npy")
+_OF_RUNS = (  # options that mean nothing to scores that are there
+    "experiment", "subset_ratio", "runs", "table", "empty_zero", "data", "labels",
+    "download", "skip_checksums", "allow_missing",
+)  # fmt: skip
 
 # Scores in the order of a file, how they count, what is known of the examples, and of which data set they are.
 _Found = tuple[Scores, Order, ExampleFacts, str | None]
@@ -101,10 +105,9 @@ def _by(text: str) -> str | Path:
 def _find(arguments: argparse.Namespace) -> _Found:
     if arguments.by in _ESTIMATED:
         return _estimated(arguments)
-    if arguments.experiment or arguments.subset_ratio or arguments.runs or arguments.empty_zero:
+    if given := [f"--{name.replace('_', '-')}" for name in _OF_RUNS if getattr(arguments, name)]:
         what = "is a file" if isinstance(arguments.by, Path) else "is a published score"
-        names = "--experiment, --subset-ratio, --runs and --empty-zero"
-        raise HeldoutError(f"{arguments.by} {what}; leave out {names}")
+        raise HeldoutError(f"{arguments.by} {what}; leave out {', '.join(given)}")
     if isinstance(arguments.by, Path):
         return _of_file(arguments.by, arguments.order)
     scores = load_published(arguments.by)

@@ -64,5 +64,5 @@ def standard_files_open() -> None:
         try:
             os.fstat(number)
         except OSError:
-            if os.open(os.devnull, os.O_RDWR) == number and number and getattr(sys, name) is None:
-                setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+            if os.open(os.devnull, os.O_RDWR) == number and getattr(sys, name) is None:
+                setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115

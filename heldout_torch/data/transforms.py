@@ -156,10 +156,15 @@ def preprocess_crop(crop: np.ndarray, out: np.ndarray | None = None) -> torch.Te
 def _to_tensor(image: "pil_image.Image | torch.Tensor") -> torch.Tensor:
     if isinstance(image, torch.Tensor):
         return image[None] if image.ndim == 2 else image
-    if (mode := getattr(image, "mode", "RGB")) not in ("L", "RGB"):  # values of mode P are places in a palette
+    mode = getattr(image, "mode", None)  # of a PIL image it is text
+    if isinstance(mode, str) and mode not in ("L", "RGB"):  # values of mode P are places in a palette
         raise DataError(f"image is of PIL's mode {mode!r:.20}, expected L or RGB: image.convert('RGB')")
-    array = np.array(image)  # (h, w) or (h, w, c)
+    try:
+        array = np.array(image)  # (h, w) or (h, w, c)
+    except (TypeError, ValueError, RuntimeError):  # such as a list of tensors, or examples of a data set
+        array = np.array(None)
     if array.dtype.kind not in "uf" or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] > 4):
-        raise DataError(f"image is {type(image).__name__} {array.shape}, expected a PIL image or a tensor (c, h, w)")
+        shape = f" {array.shape}" if array.ndim else ""
+        raise DataError(f"image is {type(image).__name__}{shape}, expected a PIL image or a tensor (c, h, w)")
     pixels = torch.from_numpy(array)
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -14,6 +14,7 @@ from heldout_torch.experiments.recipe import Recipe
 DEFINITION_FILE = "experiment.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FILES = ("manifest.json", "readme.md")  # of a zoo, where the folders of experiments are; disks may ignore capitals
 _MAX_EXAMPLES = 2**31 - 1  # aux arrays count in int32
 _MAX_DEPTH = 8
 _DIFFERENCES = 3  # that are named
@@ -164,8 +165,8 @@ def _shown(record: Mapping[str, Any], field: str) -> str:
 
 
 def is_experiment_name(name: Any) -> bool:
-    """Return whether a name can be an experiment's, and so a folder's: letters, digits, '-', '_' and '.'."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+    """Return whether a name can be an experiment's, and so a folder's in a zoo: letters, digits, '-', '_' and '.'."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name.lower() not in _FILES
 
 
 def check_name(name: str, where: str = "") -> None:
@@ -179,7 +180,10 @@ def check_name(name: str, where: str = "") -> None:
         ZooError: If it cannot.
     """
     if not is_experiment_name(name):
-        line = f"{reprlib.repr(name)} is not a name for an experiment, expected letters, digits, '-', '_' and '.'"
+        expected = "letters, digits, '-', '_' and '.'"
+        if isinstance(name, str) and name.lower() in _FILES:
+            expected = "another one than that of a zoo's file"
+        line = f"{reprlib.repr(name)} is not a name for an experiment, expected {expected}"
         raise ZooError(f"{where}: {line}" if where else line)
 
 

@@ -100,7 +100,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Folders on the way are made. Yields the temporary file, open for writing. A device is not replaced, which the
     superuser could (`/dev/null`).
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if path.is_dir():  # before the work: renaming over it fails only in the end
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "It is a device or a pipe", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)

@@ -17,6 +17,7 @@ _OF_FILES = frozenset(
 _QUOTES = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
 _FILE = re.compile(r"file:(?://([^/]*))?(.*)", re.DOTALL | re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that systems take
 # What `Path` makes of a URL; a folder of such a name is not to be expected.
 _URL_IN_PATH = re.compile(r"(https?|s3a?|gs|gcs|abfss?|az|adl|hf|s?ftp|ssh|memory|oci|oss|webhdfs):/(?=[^/])")
 
@@ -46,7 +47,8 @@ def place(value: Location) -> Path | str:
     A URL that became a `Path` on its way (`s3:/bucket`) is a URL.
 
     Raises:
-        DataError: If it is not a path, empty, a file of another machine, or `~` with a user who is not known.
+        DataError: If it is not a path, empty, too long, a URL of no place, a file of another machine, or `~` with a
+            user who is not known.
     """
     try:
         text: str | bytes = os.fspath(value)
@@ -64,16 +66,22 @@ def place(value: Location) -> Path | str:
         host, text = _FILE.fullmatch(text).groups()  # type: ignore[union-attr]
         if host not in (None, "", "localhost"):
             raise DataError(f"{value}: is on another machine; write a path of this machine as file:///{host}{text}")
-        text = unquote(text)
+        if not (text := unquote(text)):
+            raise DataError(f"{value}: names no file")
     elif (scheme := _URL.match(text)) is not None:
-        return scheme[0].lower() + text[scheme.end() :].rstrip("/")
-    path = Path(text)
-    if not isinstance(value, str):
-        return path
+        if not (rest := text[scheme.end() :].rstrip("/")):
+            raise DataError(f"{value}: is a URL of no place, expected such as {scheme[0]}NAME/...")
+        return scheme[0].lower() + rest
     try:
-        return path.expanduser()
+        path = Path(text) if not isinstance(value, str) else Path(text).expanduser()
+        name = os.fsencode(path)
     except RuntimeError:
         raise DataError(f"{text}: there is no such user, or no home folder") from None
+    except UnicodeEncodeError:
+        raise DataError(f"{value!r} is not a path: it has letters that no file's name can have") from None
+    if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
+        raise DataError(f"{text[:60]}...: is too long for a path of {_LONGEST_PATH} bytes, {_LONGEST_NAME} a name")
+    return path
 
 
 def environment(name: str) -> str:

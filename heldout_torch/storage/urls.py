@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.errors import ZooError, one_line, os_errors
+from heldout_torch.errors import HeldoutError, ZooError, one_line, os_errors
 from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, open_plain, write_atomically
 from heldout_torch.storage.offline import check_network
@@ -27,7 +27,7 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     """Return the fsspec file system of a location, and its path there.
 
     Raises:
-        ZooError: If the network may not be used, the protocol is not known, or its package is not installed.
+        ZooError: If the network may not be used, the protocol is not known, its package is not installed, or refuses.
     """
     check_network(location)
     protocol = location.partition("://")[0].lower()
@@ -36,7 +36,9 @@ def open_filesystem(location: str) -> tuple[Any, str]:
 
         where = hub.address(location) if location.startswith(hub.HUB) else location
         filesystem, path = fsspec.core.url_to_fs(where, **_options(protocol))
-    except (ImportError, ValueError) as error:
+    except HeldoutError:
+        raise
+    except Exception as error:  # some packages connect already, or open a file, and each raises kinds of its own
         lacks = isinstance(error, ImportError) and error.name in ("fsspec", "aiohttp", "requests")
         hint = "; for web servers: pip install 'fsspec[http]'" if lacks else ""
         raise ZooError(f"{location}: cannot be opened ({one_line(error)}){hint}") from None

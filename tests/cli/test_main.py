@@ -294,6 +294,14 @@ def test_closed_standard_files_are_no_matter(tmp_path, closed):
     assert process.stderr == ""
 
 
+@pytest.mark.parametrize("words", ["export - --zoo zoo", "archive inspect -"])
+def test_a_closed_standard_input_is_an_empty_one(tmp_path, words):
+    process = shell(f"cd {tmp_path}; heldout {words} <&-")
+    assert "standard input: is damaged or cut off near unpacked byte 0" in process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.returncode == 1
+
+
 def test_a_full_error_output_is_no_matter(tmp_path):
     assert shell(f"heldout verify {tmp_path}/none 2> /dev/full").returncode == 1
 

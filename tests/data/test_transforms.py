@@ -127,6 +127,10 @@ def test_images_that_may_be_divided_already_are_refused(transform):
     for image in (np.zeros((1, 8, 8), np.uint8), np.zeros(8, np.uint8), np.zeros((8, 8), bool), "x", None):
         with pytest.raises(DataError, match=r"expected a PIL image or a tensor"):
             transform(image)
+    tensors = [torch.zeros(1, 8, 8, requires_grad=True)]
+    for image in (tensors, load_digits().split("test"), load_digits(), [[1], [2, 3]]):
+        with pytest.raises(DataError, match=rf"image is {type(image).__name__}, expected a PIL image or a tensor"):
+            transform(image)
     assert transform(np.zeros((8, 8), np.uint8)).shape == (1, 8, 8)
     assert transform(torch.zeros((5, 3, 8, 8), dtype=torch.uint8)).shape == (5, 3, 8, 8)
     floats = transform_of({})  # of a data set that was stored divided

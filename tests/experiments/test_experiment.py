@@ -205,6 +205,8 @@ def test_unreadable_declarations_are_refused(tmp_path, text):
         ("own", "dataset", "is not a TOML file"),
         ("o wn", OWN, "'o wn' is not a name for an experiment"),
         (".own", OWN, "'.own' is not a name for an experiment"),
+        ("manifest.json", OWN, "is not a name for an experiment, expected another one than that of a zoo's file"),
+        ("readme.md", OWN, "expected another one than that of a zoo's file"),
     ],
 )
 def test_bad_files_of_a_person_are_one_line(tmp_path, name, text, message):

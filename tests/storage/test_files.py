@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heldout_torch.errors import DataError, ZooError
+from heldout_torch.stats import save_indices
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import (
     new_file,
@@ -117,6 +118,17 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["afile", "taken"]
 
 
+@pytest.mark.parametrize("folder", [".", "/", "here", "here/.."])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_written(tmp_path, monkeypatch, folder):
+    """What has no name of its own, such as `.`, was a ValueError."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(IsADirectoryError), new_file(Path(folder)):
+        raise AssertionError("begun")
+    with pytest.raises(DataError, match="cannot be written"):
+        save_indices(folder, [1], "original")
+
+
 def test_files_have_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
@@ -181,6 +193,7 @@ def test_a_folder_that_the_disk_does_not_move_is_an_error_not_a_second_writers(t
 KILLED = """
 import os, sys
 from pathlib import Path
+from heldout_torch.stats import save_indices
 from heldout_torch.storage import posix
 from heldout_torch.storage.files import new_folder, write_plainly
 posix.exchange = lambda one, other: False

@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from heldout_torch.errors import DataError
+from heldout_torch.errors import DataError, HeldoutError
 from heldout_torch.experiments import find_experiment
 from heldout_torch.stats import OutputTable, RunTable, Scores, load_indices, load_scores, save_indices, save_scores
 from heldout_torch.storage.paths import is_remote, local_path, place
-from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo import list_runs, sample_zoo
+from heldout_torch.zoo.open import open_writable
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +86,28 @@ def test_urls_are_places_and_no_paths(written, meant):
     assert is_remote(meant)
 
 
-@pytest.mark.parametrize("written", ["", " ", "''", '"\n"', "a\0b", "file://data/zoo", "~nobody-of-this-name/zoo"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "", " ", "''", '"\n"', "a\0b", "file://data/zoo", "~nobody-of-this-name/zoo", "file://", "file://localhost",
+        "http://", "https:///", "s3://", "simplecache::", "a" * 300, Path("b" * 256), "c/" * 3000,
+        "\ud800",
+    ],
+)  # fmt: skip
 def test_what_is_no_path_is_one_line(written):
     for read in (local_path, place):
         with pytest.raises(DataError) as error:
             read(written)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "\ud800", "http://"])
+def test_functions_refuse_in_one_line_what_no_path_can_be(path):
+    """Of some, Python said `OSError: File name too long`, or that an encoding fails."""
+    readers = (RunTable.load, OutputTable.load, load_indices, load_scores, list_runs, open_writable)
+    for use in (*readers, lambda path: save_indices(path, [1], "original")):
+        with pytest.raises(HeldoutError):
+            use(path)
 
 
 def test_secrets_of_a_url_are_not_told():

@@ -10,10 +10,11 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from heldout_torch import ZooError
+from heldout_torch import ZooError, list_runs
 from heldout_torch.storage import retries
 from heldout_torch.storage.listing import list_file, list_files
 from heldout_torch.storage.urls import read_file, remove_file, write_file
+from heldout_torch.zoo.open import open_writable
 
 
 class RenamingFileSystem(MemoryFileSystem):
@@ -121,6 +122,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     for location in (f"{tmp_path}/file/a", f"file://{tmp_path}/file/a"):
         with pytest.raises(ZooError, match=r"file/a: cannot be written \((File exists|Not a directory)\)"):
             write_file(location, b"")
+
+
+class RefusingFileSystem(MemoryFileSystem):
+    """As those that connect, or open an archive, when they are made."""
+
+    protocol = "refusing"
+
+    def __init__(self, *given, **named):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+
+def test_a_file_system_that_cannot_be_made_is_one_line():
+    fsspec.register_implementation("refusing", RefusingFileSystem, clobber=True)
+    for use in (list_runs, open_writable, read_file, lambda place: write_file(place, b"")):
+        with pytest.raises(ZooError, match=r"refusing://host/.*: cannot be opened \(.*Connection refused\)"):
+            use("refusing://host/zoo")
 
 
 def test_a_bucket_that_does_not_take_anything_is_one_line(bucket, turn_off_server):

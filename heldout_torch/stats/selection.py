@@ -1,10 +1,11 @@
 """Selection by position: examples by published index, runs by their position in a table.
 
 The rules are the same everywhere. Positions are 0 ... length-1. Negative positions are refused, because -1 means no
-example in `TopInfluences`, while for NumPy it means the last one. Slices have the same meaning as in Python.
+example in `TopInfluences`, while for NumPy it means the last one. Slices have the same meaning as in Python. Sets have
+no order, so what they select comes in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
     from heldout_torch.stats.outputs import OutputTable
     from heldout_torch.stats.run_table import RunTable
 
-Selection = int | np.ndarray | slice | list[int] | range | None  # a number selects one
-Runs = Selection | RunKey | str | Sequence[RunKey | str]  # of a table: by their place in it, or by their names
+Selection = int | np.ndarray | slice | list[int] | range | Set[int] | None  # a number selects one
+Runs = Selection | RunKey | str | Sequence[RunKey | str] | Set[RunKey | str]  # of a table: by place in it, or by name
+_TEXTS = ("O", "T", "U")  # kinds of arrays that names may lie in, also of pandas
 
 
 def selected(selection: Any, length: int, name: str) -> np.ndarray:
     """Return the positions, int64 of shape (k,), that a selection means.
 
     Args:
-        selection: Positions 0 ... length-1 in any order, or one alone, a slice, a bool mask of shape (length,), or
-            None for all.
+        selection: Positions 0 ... length-1 in any order, a set of them, or one alone, a slice, a bool mask of shape
+            (length,), or None for all.
         length: How many there are.
         name: What errors call them.
 
@@ -47,13 +49,16 @@ def selected_runs(runs: Any, keys: tuple[str, ...]) -> np.ndarray:
     """Return the positions, int64 of shape (k,), of some of a table's runs.
 
     Args:
-        runs: As in `selected`; or a run's name or key, or several, as `who_trained_on` returns them.
+        runs: As in `selected`; or a run's name or key, or several, as `who_trained_on` returns them, or an array or a
+            data frame's column holds them.
         keys: The names of the table's runs.
 
     Raises:
         DataError: As `selected`, or if the table has no run of that name.
     """
     some = [runs] if isinstance(runs, str | RunKey) else runs
+    if isinstance(runs, Set) or getattr(getattr(runs, "dtype", None), "kind", None) in _TEXTS:
+        some = list(runs)
     if not isinstance(some, list | tuple) or not some or not all(isinstance(run, str | RunKey) for run in some):
         return selected(runs, len(keys), "runs")
     places = {key: place for place, key in enumerate(keys)}
@@ -61,7 +66,8 @@ def selected_runs(runs: Any, keys: tuple[str, ...]) -> np.ndarray:
         raise DataError(
             f"run {absent[0]} is not in this table of {counted(len(keys), 'run')}, {keys[0]} ... {keys[-1]}"
         )
-    return np.array([places[str(run)] for run in some], np.int64)
+    index = np.array([places[str(run)] for run in some], np.int64)
+    return np.sort(index) if isinstance(runs, Set) else index
 
 
 def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +94,7 @@ def selected_pairs(train: Any, test: Any, table: "RunTable | OutputTable") -> tu
 def _as_index(selection: Any, length: int, name: str) -> Any:
     if selection is None or isinstance(selection, slice):
         return slice(None) if selection is None else selection
-    index = as_array(selection, name)
+    index = as_array(sorted(selection) if isinstance(selection, Set) else selection, name)
     if index.ndim == 0 and index.dtype.kind in "iu":
         index = index[None]
     if index.size == 0:

@@ -1,5 +1,6 @@
 """Which runs of a table trained on some training examples, or held them out."""
 
+from collections.abc import Set
 from types import NoneType
 from typing import Any
 
@@ -25,7 +26,8 @@ def who_trained_on(words: np.ndarray, keys: tuple[str, ...], examples: Any, how:
         DataError: If there is no such example, none is given, or `how` is not as above.
     """
     how = as_choice(how, ("all", "any", "none"), "how")
-    some = examples if isinstance(examples, slice | NoneType) else np.atleast_1d(as_array(examples, "examples"))
+    ready = isinstance(examples, slice | Set | NoneType)
+    some = examples if ready else np.atleast_1d(as_array(examples, "examples"))
     index = selected(some, len(words), "examples")
     if not len(index):
         raise DataError("no examples given, expected at least one published index")

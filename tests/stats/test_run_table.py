@@ -335,6 +335,33 @@ def test_joined_tables_hold_all_runs_and_selected_runs_only_those(cut):
     assert_holds(selected, [array[chosen] for array in arrays])
 
 
+def test_runs_are_selected_by_names_as_sets_arrays_and_data_frames_hold_them():
+    """As the runs that two calls of `who_trained_on` have in common, or the best of a data frame of runs."""
+    table = RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7)
+    saw, frame = table.who_trained_on(3), table.to_pandas()
+    keys = [str(key) for key in saw]
+    assert 1 < len(keys) < table.runs
+    assert table.select_runs(set(saw)).keys == table.select_runs({*keys}).keys == tuple(keys)
+    assert table.mask(np.array(keys[::-1])).shape == table.mask(np.array(saw, object)).shape == (len(keys), 1437)
+    best = frame[frame["accuracy_test"] > 0.9]
+    assert table.select_runs(best["run"]).keys == tuple(best["run"]) != ()
+    with pytest.raises(DataError, match=r"run digits-mlp-tf/0\.7/9 is not in this table"):
+        table.select_runs({"digits-mlp-tf/0.7/9"})
+    with pytest.raises(DataError, match="no runs given"):
+        table.select_runs(set())
+
+
+def test_examples_are_selected_by_a_set_in_order():
+    table = RunTable.from_zoo(sample_zoo(), "digits-mlp-tf", 0.7)
+    assert table.who_trained_on({1436, 3}, how="any") == table.who_trained_on([3, 1436], how="any")
+    np.testing.assert_array_equal(table.mask({4, 0}, {1436, 3}), table.mask([0, 4], [3, 1436]))
+    for wrong in ({3, "4"}, {1437}, {(1, 2)}):
+        with pytest.raises(DataError, match="train: "):
+            table.mask(train=wrong)
+    with pytest.raises(DataError, match="no examples given"):
+        table.who_trained_on(set())
+
+
 def test_the_order_of_joined_tables_changes_no_estimate():
     whole = RunTable.from_arrays(*random_runs(130, 9, 5, seed=0), mix_ratios=True)
     parts = whole.select_runs(slice(0, 70)), whole.select_runs(slice(70, None))

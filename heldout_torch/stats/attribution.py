@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-_SCORES, _TRAIN, _ROWS = 2**26, 8192, 64  # scores and training examples at once; test examples a thread ranks at once
+_SCORES, _TRAIN, _ROWS = 2**26, 4096, 64  # scores and training examples at once; test examples a thread ranks at once
 
 # Attribution scores (test, train), or a function that makes them of test examples, int64 (k,) -> (k, train).
 Attribution = np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -130,17 +130,24 @@ def _checked(block: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device: "str | torch.device") -> np.ndarray:
+    """Sum the scores of the examples that each run trained on.
+
+    Scores are rounded to a unit, 2**-52 of the largest possible sum, so that float64 holds all sums exactly. Otherwise
+    runs with equal sums would not be tied, because a product adds the columns of different runs in different orders.
+    """
     import torch
 
     device = float64_device(find_device(device))
-    small = np.result_type(scores.dtype, np.float32) == np.float32  # float32 holds the scores exactly
-    kind, dtype = (torch.float32, np.float32) if small else (torch.float64, np.float64)
+    largest = np.maximum(*(np.abs(end(1, initial=0).astype(np.float64)) for end in (scores.max, scores.min)))  # (rows,)
+    unit = np.ldexp(1.0, np.maximum(np.frexp(largest)[1] + len(columns).bit_length() - 52, -1074))[:, None]  # (rows, 1)
     total = torch.zeros((len(scores), table.runs), dtype=torch.float64, device=device)
     for start in range(0, len(columns), _TRAIN):
         part = slice(start, start + _TRAIN)
-        masks = torch.from_numpy(table.mask(None, columns[part])).to(device).to(kind)  # (runs, columns)
-        total += torch.from_numpy(np.array(scores[:, part], dtype)).to(device) @ masks.T
-    return total.cpu().numpy()  # (rows, runs)
+        masks = torch.from_numpy(table.mask(None, columns[part])).to(device).double()  # (runs, columns)
+        units = scores[:, part].astype(np.float64) / unit
+        total += torch.from_numpy(np.rint(units, out=units)).to(device) @ masks.T
+    with np.errstate(over="ignore"):
+        return total.cpu().numpy() * unit  # (rows, runs)
 
 
 def _correlate(predicted: np.ndarray, margins: np.ndarray, times: np.ndarray, out: np.ndarray) -> None:

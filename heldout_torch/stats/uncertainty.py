@@ -191,7 +191,7 @@ def reliability(table: RunTable, statistic: Callable[[RunTable], np.ndarray]) ->
     if not both.any():
         raise DataError(f"no value of the statistic is a number in both halves of {table.runs} runs; use more runs")
     one, other = one[both], other[both]
-    constant = one.std() == 0 or other.std() == 0
+    constant = any(half.min() == half.max() for half in (one, other))  # a standard deviation can be 1e-17
     correlation = float("nan") if constant else float(np.corrcoef(one, other)[0, 1])
     return Reliability(correlation, float(np.abs(one - other).mean()), len(one), (halves[0].runs, halves[1].runs))
 

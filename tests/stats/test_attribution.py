@@ -124,6 +124,37 @@ def test_large_integers_are_no_rounded_scores():
     assert lds(large.astype(np.uint64), table).correlation[0] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_runs_of_one_subset_are_tied_whatever_rounding_does(dtype):
+    """So are those that have as many examples of equal scores: a product adds up different runs in different orders."""
+    rng = np.random.default_rng(5)
+    subsets = rng.random((13, 19)) < 0.5
+    which = rng.integers(0, 13, 65)
+    margins = rng.normal(size=(65, 4))
+    table = OutputTable.from_arrays(subsets[which], margins)
+    scores = rng.normal(size=(4, 19)).astype(dtype)
+    scores[2:] = np.arange(19) % 2 * dtype(0.1)
+    predicted = [(subsets.astype(float) @ scores[j])[which] for j in range(2)] + 2 * [subsets[which, 1::2].sum(1)]
+    expected = [spearmanr(one, margins[:, j]).statistic for j, one in enumerate(predicted)]
+    np.testing.assert_allclose(lds(scores, table).correlation, expected, atol=1e-12)
+    everything = OutputTable.from_arrays(np.ones((65, 19), bool), margins)
+    with pytest.warns(UserWarning, match="4 of 4 test examples have no linear datamodeling score"):
+        assert np.isnan(lds(scores, everything).correlation).all()
+
+
+def test_what_all_scores_have_in_common_does_not_blur_them():
+    """Where all subsets are of one size, a constant moves all predictions alike."""
+    table, weights = linear_world(40, 3000, 3, seed=5)
+    fine, tiny = np.round(weights * 2**20) / 2**20, np.ldexp(weights, -1010)
+    expected = lds(fine, table).correlation
+    for scores in (fine + 64, (np.round(weights * 2**12) / 2**12 + 1024).astype(np.float32)):
+        predicted = table.mask() @ scores.astype(np.float64).T
+        exact = [spearmanr(predicted[:, j], table.margins_test[:, j]).statistic for j in range(3)]
+        np.testing.assert_allclose(lds(scores, table).correlation, exact, atol=1e-12)
+    np.testing.assert_allclose(lds(fine + 64, table).correlation, expected, atol=1e-12)
+    np.testing.assert_allclose(lds(tiny, table).correlation, lds(weights, table).correlation, atol=1e-3)
+
+
 def test_constant_margins_have_no_score():
     table, weights = linear_world(30, 20, 4, seed=9)
     margins = table.margins_test.copy()

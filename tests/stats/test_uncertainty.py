@@ -124,6 +124,15 @@ def test_reliability_needs_something_to_compare():
         reliability(table, memorization)
 
 
+@pytest.mark.parametrize("value", [0.1, np.float32(0.1), 1e9 / 3, 0])
+def test_a_constant_statistic_has_no_correlation(value):
+    """Its standard deviation can be 1e-17, from rounding."""
+    table = planted(0, runs=10)[0]
+    for first in (np.zeros(777), np.arange(777)):
+        found = reliability(table, lambda half, first=first: first * (half.keys[0] == table.keys[0]) + value)
+        assert np.isnan(found.correlation)
+
+
 def test_reliability_predicts_that_of_all_runs():
     """Two tables of as many runs agree as the halves of one say by Spearman and Brown."""
     predicted, met = [], []

@@ -53,7 +53,8 @@ def attack(table: OutputTable) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
 def histogram(evidence: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Count evidence in ascending bins, of members and of others, int64 of shape (2, bins); NaN is left out."""
     usable = np.isfinite(evidence)
-    bits = evidence[usable].astype(np.float32).view(np.int32)
+    with np.errstate(over="ignore"):  # where all shadow models agree, evidence is without bounds
+        bits = evidence[usable].astype(np.float32).view(np.int32)
     # As integers, negative floats ascend with their size: turned round, all bits of numbers ascend as the numbers do.
     bins = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> 12) + _BINS // 2
     return np.stack([np.bincount(bins[members[usable] == side], minlength=_BINS) for side in (True, False)])
@@ -112,10 +113,14 @@ def main() -> None:
     if table.runs < 4:
         raise HeldoutError(f"{arguments.outputs} has outputs of {table.runs} runs, expected 4 or more")
     counts = np.zeros((2, 2, _BINS), np.int64)  # (attack, member or not, bin)
-    for online, offline, members in attack(table):
-        counts += np.stack([histogram(online, members), histogram(offline, members)])
+    for online, offline, trained_on in attack(table):
+        counts += np.stack([histogram(online, trained_on), histogram(offline, trained_on)])
     print(f"{table.runs} runs, {table.train_examples} examples")
     for name, found in zip(("online", "offline"), counts, strict=True):
+        members, others = found.sum(1)
+        if not members or not others:
+            print(f"{name}: not measured; {members} members and {others} others have the shadow models that it needs")
+            continue
         false, true = roc(found)
         area = ((true[1:] + true[:-1]) / 2 * np.diff(false)).sum()
         print(

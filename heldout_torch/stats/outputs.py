@@ -18,7 +18,7 @@ from heldout_torch.storage.npz import map_npy
 from heldout_torch.storage.paths import Location, local_path
 from heldout_torch.zoo.keys import RunKey
 
-_LARGEST = 1e30  # size of a margin: sums over runs are float32
+_LARGEST = float(np.float32(1e30))  # size of a margin: sums over runs are float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,7 +186,7 @@ class OutputTable:
             run, example = np.argwhere(~(np.abs(values) <= np.float32(_LARGEST)))[0]
             raise DataError(
                 f"run {self.keys[run]}: margin {values[run, example]} on example {index[example]} of {split}, expected "
-                f"a finite number of at most {_LARGEST}; leave the run out with select_runs, or evaluate it again"
+                f"a finite number of at most {_LARGEST:g}; leave the run out with select_runs, or evaluate it again"
             )
         return values
 

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from heldout_torch.stats import OutputTable
+from heldout_torch.stats.output_files import start_outputs, write_outputs
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "lira.py"
 spec = importlib.util.spec_from_file_location("lira", SCRIPT)
@@ -106,6 +107,26 @@ def test_a_rate_that_is_none_is_wrong_usage(rate, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         lira.main()
     assert f"--fpr is {rate}, expected 0 ... 1" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("trained_on", "expected"),
+    [
+        (np.ones((5, 6), bool), "offline: not measured; 0 members and 0 others"),
+        (np.arange(5)[:, None] > 1 + np.zeros((5, 6)), "offline: not measured; 18 members and 0 others"),
+        (np.arange(48).reshape(8, 6) % 7 % 2 == 0, "offline: TPR 1.0000 at FPR 0.001, AUC 1.0000, over 48"),
+    ],
+)
+def test_nothing_is_measured_without_members_or_others(trained_on, expected, tmp_path, monkeypatch, capsys):
+    """It was a traceback, or a true positive rate of 1; and where all shadow models agree, a warning of an overflow."""
+    runs, n = trained_on.shape
+    start_outputs(tmp_path / "outputs", [f"e/0.5/{run}" for run in range(runs)], n, 1)
+    for run, mask in enumerate(trained_on):
+        write_outputs(tmp_path / "outputs", f"e/0.5/{run}", mask, mask.astype(float), np.zeros(1))
+    monkeypatch.setattr(sys, "argv", ["lira.py", str(tmp_path / "outputs")])
+    lira.main()
+    assert expected in capsys.readouterr().out
 
 
 def test_it_needs_no_package_that_this_one_does_not():

@@ -10,7 +10,7 @@ from heldout_torch.data import AnyDataset, Dataset, SplitName, as_dataset
 from heldout_torch.data.checks import as_batch_size, check_split
 from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
-from heldout_torch.errors import DataError, HeldoutError, nearest
+from heldout_torch.errors import DataError, HeldoutError, counted, nearest
 from heldout_torch.evaluation.devices import device_errors, turn_on
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.memory import Told, fitting, in_portions
@@ -98,6 +98,8 @@ def evaluate_together(
         hint = nearest(str(precision), known)
         raise DataError(f"precision {precision!r} is not known, expected {' or '.join(known)}{hint}")
     dataset = as_dataset(dataset, [check_split(split)])
+    if dataset.num_classes < 2:
+        raise DataError(f"{dataset.name}: has {counted(dataset.num_classes, 'class')}, expected two or more")
     labels = dataset.labels(split)
     if bad := ((labels < 0) | (labels >= dataset.num_classes)).nonzero().flatten().tolist():
         raise DataError(

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from heldout_torch.devices import float64_device
+from heldout_torch.errors import counted
 from heldout_torch.evaluation.convolutions import FusedConvolution, fused_convolution
 from heldout_torch.evaluation.devices import is_device_fault, lacks_memory
 from heldout_torch.evaluation.float32 import float32_only
@@ -67,7 +68,7 @@ def inference_copy(model: nn.Module, images: Tensor, begun: Begun | None = None)
 
     Raises:
         RuntimeError: What the network raises for such images.
-        ValueError: If it gives something else than a tensor.
+        ValueError: If it gives something else than a tensor of as many rows.
     """
     device, layout = images.device, layout_for(images.device, torch.float32)
     images = images[:_CHECKED].contiguous(memory_format=layout)
@@ -84,6 +85,8 @@ def inference_copy(model: nn.Module, images: Tensor, begun: Begun | None = None)
             return usual
         if not isinstance(expected, Tensor):
             raise ValueError(f"it gives {type(expected).__name__}, expected a tensor of logits")
+        if not expected.dim() or len(expected) != len(images):
+            raise ValueError(f"it gives {tuple(expected.shape)} for {counted(len(images), 'image')}")
         fused = begun.fused and begun.fused.to(device).to(memory_format=layout)
         return fused if fused and _same(_logits(fused, images), expected) else plain
 

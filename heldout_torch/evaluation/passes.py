@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from heldout_torch.data import Batch, Dataset, SplitName
-from heldout_torch.errors import DataError, HeldoutError, one_line
+from heldout_torch.errors import DataError, HeldoutError, counted, one_line
 from heldout_torch.evaluation.devices import is_device_fault
 from heldout_torch.evaluation.precision import CALIBRATION, InferenceNetwork, Precision, Prepared, logit_error
 from heldout_torch.evaluation.result import Evaluation
@@ -57,8 +57,7 @@ class Pass:
         try:
             network = self._network or self._start(batch.images)
             logits = network.low(batch.images) if network.has_low else network.exact(batch.images)  # (b, k)
-            if first:
-                self._check(logits)
+            self._check(logits, len(batch.images))
         except DataError as error:
             self._failed = error
             return
@@ -145,9 +144,11 @@ class Pass:
             raise DataError(f"{self._dataset.name}: {name} cannot take images of shape {shape} ({reason})") from None
         return self._network
 
-    def _check(self, logits: Tensor) -> None:
-        if logits.shape[1:] != (self._dataset.num_classes,):
-            name, shape = type(self._prepared.model).__name__, tuple(logits.shape[1:])
+    def _check(self, logits: Tensor, images: int) -> None:
+        name, shape = type(self._prepared.model).__name__, tuple(logits.shape[1:])
+        if len(logits) != images:  # a network may do so with its last batch alone
+            raise DataError(f"{self._dataset.name}: {name} gives {len(logits)} rows for {counted(images, 'image')}")
+        if shape != (self._dataset.num_classes,):
             raise DataError(
                 f"{self._dataset.name}: {name} gives logits of shape {shape} for an image, expected "
                 f"({self._dataset.num_classes},); is it a network for another data set?"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from heldout_torch.data.checks import as_batch_size
 from heldout_torch.data.rows import as_tensor, check_images
 from heldout_torch.devices import find_device
-from heldout_torch.errors import DataError, one_line
+from heldout_torch.errors import DataError, counted, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
 from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import bare_copy
@@ -86,6 +86,8 @@ def _logits_of(run: Run, model: nn.Module, images: Tensor) -> Tensor:
         logits = model(images)
         if not isinstance(logits, Tensor):
             raise DataError(f"run {run.key} gives {type(logits).__name__}, expected a tensor of logits")
+        if not logits.dim() or len(logits) != len(images):
+            raise DataError(f"run {run.key} gives {tuple(logits.shape)} for {counted(len(images), 'image')}")
         return logits.float().cpu()
     except (RuntimeError, ValueError) as error:
         if is_device_fault(error):

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from heldout_torch.errors import HeldoutError, one_line
+from heldout_torch.errors import HeldoutError, counted, one_line
 
 
 def try_network(model: nn.Module, images: Tensor) -> Tensor:
@@ -33,6 +33,8 @@ def try_network(model: nn.Module, images: Tensor) -> Tensor:
         raise HeldoutError(f"it gives {type(logits).__name__}, expected a tensor of logits")
     if logits.dim() != 2 or len(logits) != len(images):
         raise HeldoutError(f"it gives {tuple(logits.shape)}, expected logits ({len(images)}, classes)")
+    if logits.shape[1] < 2:
+        raise HeldoutError(f"it gives {counted(logits.shape[1], 'logit')} for an image, expected two or more classes")
     if not (logits.requires_grad or logits.is_inference()):
         raise HeldoutError("its logits have no gradient to learn from; does it detach them?")
     return logits.detach()

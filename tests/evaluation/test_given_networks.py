@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
-from heldout_torch.data import load_digits
+from heldout_torch.data import ArrayDataset, as_stored, load_digits
 from heldout_torch.errors import DataError, DeviceError
 from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.precision import Prepared, rounding_error
@@ -142,6 +142,42 @@ class Several(nn.Module):
 def test_a_network_that_gives_no_tensor_is_one_line():
     with pytest.raises(DataError, match=r"Several cannot take images .* \(it gives tuple, expected a tensor of logits"):
         evaluate(Several(), DIGITS, "test")
+
+
+class Giving(nn.Module):
+    """A network that gives what a function makes of its logits."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.give = give
+
+    def forward(self, x):
+        return self.give(x.flatten(1)[:, :10])
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize(
+    ("give", "told"),
+    [
+        (lambda logits: logits[1:], r"\(it gives \(31, 10\) for 32 images\)"),
+        (lambda logits: torch.cat([logits, logits[:1]]), r"\(it gives \(33, 10\) for 32 images\)"),
+        (torch.sum, r"\(it gives \(\) for 32 images\)"),
+        (lambda logits: logits[: len(logits) // 32 * 32], ": Giving gives 32 rows for 40 images"),
+    ],
+)
+def test_a_row_of_logits_for_each_image_or_one_line(give, told, precision):
+    """It was a traceback, or rows that stood for other images."""
+    with pytest.raises(DataError, match=told):
+        evaluate(Giving(give), DIGITS, "test", precision=precision)
+    with pytest.raises(DataError, match=r"run digits-mlp-tf/0.7/0 gives \(.*\) for 40 images"):
+        predict(Run(Giving(give), RUN.metadata, None), IMAGES[:40])
+
+
+def test_one_class_is_nothing_to_tell_apart():
+    """It was a traceback."""
+    one = ArrayDataset("one", as_stored(IMAGES[:5], [0] * 5), as_stored(IMAGES[:5], [0] * 5), 1, 1)
+    with pytest.raises(DataError, match="one: has 1 class, expected two or more"):
+        evaluate(Giving(lambda logits: logits[:, :1]), one, "test")
 
 
 class Scarce(nn.Module):

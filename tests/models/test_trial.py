@@ -45,6 +45,7 @@ def test_logits_are_returned_without_gradients(mode):
         (lambda images: {"logits": images}, "it gives dict, expected a tensor of logits"),
         (lambda images: images.sum((1, 2, 3)), r"it gives \(2,\), expected logits \(2, classes\)"),
         (lambda images: images.flatten(1)[:1], r"it gives \(1, 16\), expected logits \(2, classes\)"),
+        (lambda images: images.flatten(1)[:, :1], "it gives 1 logit for an image, expected two or more classes"),
         (lambda images: images.flatten(1), "its logits have no gradient to learn from; does it detach them"),
         (nn.Linear(5, 5), "mat1 and mat2 shapes cannot be multiplied"),
         (refuse, "wants images of 224 pixels"),

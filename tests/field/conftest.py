@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def mounted(tmp_path):
     yield mount
     for place in places:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def open_folder():
+    """An empty folder that all users may look into: pytest closes its own to them whenever another session begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -112,38 +112,32 @@ def test_a_read_only_disk_is_read_and_not_written(mounted):
     assert contents(place) == {"run/file": b"old"}
 
 
-def test_another_users_leavings_and_folders_stay(tmp_path, as_nobody):
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.name.startswith("pytest-") or folder == tmp_path:
-            os.chmod(folder, 0o755)
-    write_run(tmp_path / "run", b"old")
-    (tmp_path / LEFT).mkdir()
-    age(tmp_path / LEFT, 2 * HOURS)
-    assert as_nobody(lambda: remove_stale(tmp_path)) == "None"
-    assert as_nobody(lambda: contents(tmp_path / "run")) == "{'file': b'old'}"
-    assert "PermissionError" in as_nobody(lambda: write_run(tmp_path / "run", b"new"))
-    assert contents(tmp_path) == {"run/file": b"old"}
-    secret = tmp_path / "a.npz"
+def test_another_users_leavings_and_folders_stay(open_folder, as_nobody):
+    write_run(open_folder / "run", b"old")
+    (open_folder / LEFT).mkdir()
+    age(open_folder / LEFT, 2 * HOURS)
+    assert as_nobody(lambda: remove_stale(open_folder)) == "None"
+    assert as_nobody(lambda: contents(open_folder / "run")) == "{'file': b'old'}"
+    assert "PermissionError" in as_nobody(lambda: write_run(open_folder / "run", b"new"))
+    assert contents(open_folder) == {"run/file": b"old"}
+    secret = open_folder / "a.npz"
     secret.touch(0o600)
     assert as_nobody(lambda: read_npz(secret)) == f"DataError: {secret}: cannot be read (Permission denied)"
 
 
-def test_a_shared_folder_takes_what_two_users_write(tmp_path, as_nobody):
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.name.startswith("pytest-") or folder == tmp_path:
-            os.chmod(folder, 0o755)
-    os.chmod(tmp_path, 0o777)
+def test_a_shared_folder_takes_what_two_users_write(open_folder, as_nobody):
+    os.chmod(open_folder, 0o777)
     before = os.umask(0)
     try:
-        write_run(tmp_path / "run", b"mine")
-        assert as_nobody(lambda: write_run(tmp_path / "run", b"theirs")) == "None"
-        with locked(tmp_path / "lock"):
+        write_run(open_folder / "run", b"mine")
+        assert as_nobody(lambda: write_run(open_folder / "run", b"theirs")) == "None"
+        with locked(open_folder / "lock"):
             assert "another process has held this lock" in as_nobody(
-                lambda: locked(tmp_path / "lock", patience=0.2).__enter__()
+                lambda: locked(open_folder / "lock", patience=0.2).__enter__()
             )
     finally:
         os.umask(before)
-    assert contents(tmp_path / "run") == {"file": b"theirs"}
+    assert contents(open_folder / "run") == {"file": b"theirs"}
 
 
 def write_and_fail(folder, cause):

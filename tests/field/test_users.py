@@ -21,6 +21,7 @@ from heldout_torch.zoo.cache import cache_folder, cache_root
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
+from tests.helpers.published import served
 from tests.helpers.server import Server
 from tests.helpers.zoos import export, files_below
 
@@ -57,18 +58,15 @@ if not all(folder.stat().st_mode & stat.S_IXOTH for folder in Path(data.__file__
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch, as_nobody):
-    """A folder that everybody may look into, with one of the other user's own."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == tmp_path or folder.name.startswith("pytest-"):
-            os.chmod(folder, 0o755)
-    (tmp_path / "own").mkdir()
-    os.chmod(tmp_path / "own", 0o777)
-    (tmp_path / "quick.toml").write_text(RECIPE)
-    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path / "own"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def home(open_folder, monkeypatch, as_nobody):
+    """A folder that all users may look into, with one of the other user's own."""
+    (open_folder / "own").mkdir()
+    os.chmod(open_folder / "own", 0o777)
+    (open_folder / "quick.toml").write_text(RECIPE)
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(open_folder / "cache"))
+    monkeypatch.setenv("HOME", str(open_folder / "own"))
+    monkeypatch.chdir(open_folder)
+    return open_folder
 
 
 @pytest.fixture
@@ -165,18 +163,18 @@ def test_anothers_cache_serves(offline, home, as_nobody):
 
 
 @pytest.mark.parametrize("locks", ["there", "absent"])
-def test_anothers_published_files_serve(locks, home, published_server, monkeypatch, as_nobody):
-    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(home / "cache"))
-    expected = load_published("cifar10-cscores").scores.sum()
-    if locks == "absent":
-        shutil.rmtree(home / "cache/published/.locks")
-    there, asked = files_below(home / "cache"), published_server.requests.total()
-    assert as_nobody(lambda: load_published("cifar10-cscores").scores.sum()) == str(expected)
-    assert published_server.requests.total() == asked
-    assert "cannot be written (Permission denied); set HELDOUT_TORCH_CACHE" in as_nobody(
-        lambda: load_published("cifar100-cscores")
-    )
-    assert files_below(home / "cache") == there
+def test_anothers_published_files_serve(locks, home, published_files, monkeypatch, as_nobody):
+    with served(published_files[0], home, monkeypatch) as server:
+        expected = load_published("cifar10-cscores").scores.sum()
+        if locks == "absent":
+            shutil.rmtree(home / "cache/published/.locks")
+        there, asked = files_below(home / "cache"), server.requests.total()
+        assert as_nobody(lambda: load_published("cifar10-cscores").scores.sum()) == str(expected)
+        assert server.requests.total() == asked
+        assert "cannot be written (Permission denied); set HELDOUT_TORCH_CACHE" in as_nobody(
+            lambda: load_published("cifar100-cscores")
+        )
+        assert files_below(home / "cache") == there
 
 
 def test_anothers_lock_is_waited_for_and_a_lock_that_may_not_be_opened_is_told(home, as_nobody):
@@ -217,13 +215,13 @@ def test_training_goes_on_from_anothers_state(home, by_other):
     assert len(open_zoo(home / "zoo").keys()) == 3
 
 
-def test_a_user_without_a_home_keeps_nothing_in_a_folder_of_that_name(tmp_path, monkeypatch, as_nobody):
+def test_a_user_without_a_home_keeps_nothing_in_a_folder_of_that_name(open_folder, monkeypatch, as_nobody):
     for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HELDOUT_TORCH_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # known by number only, as a container's user
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(open_folder)
     assert cache_root().is_absolute()
-    log = default_log(FolderZoo(tmp_path))
+    log = default_log(FolderZoo(open_folder))
     said = as_nobody(lambda: check_log(log))
     assert said.startswith("UnwritableError: /~/.cache/torch/hub/heldout_torch/verifications: cannot be written")
-    assert not list(tmp_path.iterdir())
+    assert not list(open_folder.iterdir())

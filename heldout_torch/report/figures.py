@@ -11,7 +11,9 @@ import numpy as np
 from heldout_torch.errors import DataError, nearest
 from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
-from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, accuracy_by_ratio, histogram, score_agreement
+from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, Scores, accuracy_by_ratio, histogram, score_agreement
+from heldout_torch.stats.arguments import as_numbers, as_row_of_numbers
+from heldout_torch.stats.score_files import values_of
 
 if TYPE_CHECKING:
     from matplotlib import figure as mpl
@@ -106,9 +108,10 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
     Raises:
         DataError: If shapes disagree.
     """
+    removed = as_row_of_numbers(removed, "removed").tolist()
     figure, axes = _new_figure()
     for accuracy, color, name in ((memorized, RED, "most memorized"), (random, BLUE, "random")):
-        accuracy = np.asarray(accuracy, np.float64)
+        accuracy = as_numbers(accuracy, name).astype(np.float64)
         if accuracy.ndim != 2 or len(accuracy) != len(removed) or not accuracy.shape[1]:
             raise DataError(f"{name}: accuracies of shape {accuracy.shape}, expected ({len(removed)}, runs)")
         mean, deviation = accuracy.mean(axis=1), accuracy.std(axis=1)
@@ -119,11 +122,13 @@ def plot_removal_curve(removed: Sequence[int], memorized: np.ndarray, random: np
     return figure
 
 
-def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = ("one", "other")) -> "mpl.Figure":
+def plot_agreement(
+    one: np.ndarray | Scores, other: np.ndarray | Scores, names: tuple[str, str] = ("one", "other")
+) -> "mpl.Figure":
     """Plot estimates from two sets of runs against each other, such as of two architectures or two halves.
 
     Args:
-        one: Float of shape (n,).
+        one: Float of shape (n,), or `Scores`.
         other: The same examples; those that are NaN in either are left out.
         names: What the axes are called.
 
@@ -131,6 +136,7 @@ def plot_agreement(one: np.ndarray, other: np.ndarray, names: tuple[str, str] = 
         DataError: As `heldout_torch.stats.score_agreement`.
     """
     agreement = score_agreement(one, other)
+    one, other = np.ravel(values_of(one)), np.ravel(values_of(other))
     figure, axes = _new_figure(3.6, 3.4)
     low = float(min(0.0, np.nanmin(one), np.nanmin(other)))
     axes.plot([low, 1], [low, 1], color=GRID, lw=1)
@@ -156,6 +162,7 @@ def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, nam
             f"{nearest(published, PUBLISHED_BINS)}"
         )
     counted = histogram(values, **PUBLISHED_BINS[published])
+    error = None if error is None else as_numbers(error, "standard_error")
     figure, axes = _new_figure()
     axes.bar(counted.edges[:-1], counted.counts, np.diff(counted.edges), align="edge", color=BLUE, linewidth=0)
     axes.set_yscale("symlog", linthresh=1)

@@ -12,6 +12,8 @@ from heldout_torch.optional import require
 from heldout_torch.report.figures import GRID, INK, literal
 from heldout_torch.report.thumbnails import read_images
 from heldout_torch.stats import InfluencePairs
+from heldout_torch.stats.arguments import as_kind
+from heldout_torch.storage.counts import as_count
 
 if TYPE_CHECKING:
     from matplotlib import figure as mpl
@@ -31,11 +33,14 @@ def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], 
         columns: Images in a row.
 
     Raises:
-        DataError: If there is no image, or the numbers of images and captions differ.
+        DataError: If there is no image, the numbers of images and captions differ, or an image is not of that shape.
     """
-    if not len(images) == len(captions) > 0 or columns < 1:
-        raise DataError(f"{len(images)} images, {len(captions)} captions and {columns} columns: nothing to show")
-    columns = min(columns, len(images))
+    columns = min(as_count(columns, "columns"), len(images))
+    if not len(images) == len(captions) > 0:
+        raise DataError(f"{len(images)} images and {len(captions)} captions: nothing to show")
+    for place, image in enumerate(images):
+        if image is not None and (image.ndim != 3 or image.shape[0] not in (1, 3)):
+            raise DataError(f"image {place} has shape {image.shape}, expected (1 or 3, height, width)")
     figure, grid = _grid(-(-len(images) // columns), columns)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         _show(grid[place // columns, place % columns], image, caption)
@@ -52,8 +57,10 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
         columns: Largest number of test examples for each.
 
     Raises:
-        DataError: If there is no pair.
+        DataError: If there is no pair, or `rows` or `columns` is not a number from 1.
     """
+    as_kind(pairs, InfluencePairs, "pairs")
+    rows, columns = as_count(rows, "rows"), as_count(columns, "columns")
     if not len(pairs):
         raise DataError("no pairs to show; select them with a lower min_influence")
     dataset = as_dataset(dataset)

@@ -9,7 +9,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_fraction, as_kind, as_numbers, as_row_of_numbers
 from heldout_torch.stats.estimators import ConsistencyScores
 from heldout_torch.stats.pairs import InfluencePairs
-from heldout_torch.stats.score_files import Scores
+from heldout_torch.stats.score_files import Scores, values_of
 from heldout_torch.stats.selection import selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.storage.counts import as_count
@@ -154,9 +154,7 @@ def score_agreement(one: np.ndarray | Scores, other: np.ndarray | Scores) -> Sco
             "scores in original and in published order cannot be compared; convert one of them with to_published or "
             "to_original"
         )
-    one, other = (
-        as_numbers(scores.scores if isinstance(scores, Scores) else scores, "scores") for scores in (one, other)
-    )
+    one, other = (as_numbers(values_of(scores), "scores") for scores in (one, other))
     if np.isinf(one).any() or np.isinf(other).any():
         raise DataError("scores are infinite, expected finite numbers, or NaN where an example has none")
     if one.shape != other.shape:
@@ -215,7 +213,7 @@ def keep_indices(scores: np.ndarray | Scores, fraction: float, highest: bool = T
     Raises:
         DataError: If the fraction is not in 0 ... 1, scores are missing, or they are not a row of numbers.
     """
-    scores = as_row_of_numbers(scores.scores if isinstance(scores, Scores) else scores, "scores")
+    scores = as_row_of_numbers(values_of(scores), "scores")
     fraction = as_fraction(fraction, "fraction")
     if missing := int(np.isnan(scores).sum()):
         have = "has" if missing == 1 else "have"

@@ -92,6 +92,11 @@ class Scores:
         return data_frame(self.columns())
 
 
+def values_of(scores: np.ndarray | Scores) -> np.ndarray:
+    """Return the values of scores that are given as an array or as `Scores`."""
+    return scores.scores if isinstance(scores, Scores) else scores
+
+
 def load_scores(path: Location) -> Scores:
     """Read `scores` (and `labels`, `filenames`, `standard_error`, `order` if there) of an npz file, or an npy array.
 

@@ -20,7 +20,7 @@ from heldout_torch.report import (
     plot_pairs,
     plot_removal_curve,
 )
-from heldout_torch.stats import ConsistencyScores, InfluencePairs, accuracy_by_ratio, histogram
+from heldout_torch.stats import ConsistencyScores, InfluencePairs, Scores, accuracy_by_ratio, histogram
 
 BASELINE = Path(__file__).parent / "baseline"
 
@@ -141,6 +141,43 @@ def test_what_cannot_be_drawn_is_an_error():
         )
     with pytest.raises(DataError, match="given dict, expected ConsistencyScores"):
         plot_consistency_by_ratio({0.7: one})
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plot_pairs(np.zeros(3), load_digits()), "given ndarray, expected InfluencePairs"),
+        (lambda: plot_pairs(some_pairs(), load_digits(), rows=0), "rows is 0, expected a number from 1"),
+        (
+            lambda: plot_removal_curve(3, np.ones((1, 5)), np.ones((1, 5))),
+            "removed are int64 .*, expected a row of numbers",
+        ),
+        (lambda: plot_removal_curve([1], [["much"]], np.ones((1, 5))), "most memorized are <U4 .*, expected numbers"),
+        (
+            lambda: plot_memorization_histogram(memorization(), ["little"]),
+            "standard_error are <U6 .*, expected numbers",
+        ),
+        (
+            lambda: plot_examples([np.zeros((8, 8), np.uint8)], ["gray"]),
+            r"image 0 has shape \(8, 8\), expected \(1 or 3, ",
+        ),
+        (lambda: plot_examples([np.zeros((1, 8, 8), np.uint8)], ["gray"], 2.5), r"columns is 2\.5, expected a number"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_one_line(draw, message):
+    with pytest.raises(DataError, match=message):
+        draw()
+
+
+def test_scores_agree_as_their_values_do():
+    one, other = np.linspace(0, 1, 9), np.linspace(1, 0.5, 9)
+    plots = [
+        plot_agreement(one, other),
+        plot_agreement(Scores(one), Scores(other)),
+        plot_agreement(list(one), list(other)),
+    ]
+    for plot in plots:
+        np.testing.assert_array_equal(plot.axes[0].lines[1].get_xydata(), np.stack([one, other], axis=1))
 
 
 def test_a_missing_matplotlib_is_asked_for_by_name(monkeypatch):

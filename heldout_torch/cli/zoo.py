@@ -14,10 +14,10 @@ from heldout_torch.zoo.aux_arrays import PARTS
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.cache import cache_folder
 from heldout_torch.zoo.copy import Outcome, check_runs, copy_runs, fetch_runs
-from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE
 from heldout_torch.zoo.open import open_writable, open_zoo
-from heldout_torch.zoo.records import RunRecord
+from heldout_torch.zoo.records import RECORD_FILE, RunRecord
 
 
 def configure(parser: Parser) -> None:
@@ -65,7 +65,10 @@ def _index(arguments: argparse.Namespace) -> int:
 
         found = zoo.index(arguments.workers, show)
     if not found.manifest.runs and not found.damaged:
-        raise ZooError(f"{zoo.location}: is not a zoo: it has no <experiment>/<subset_ratio>/<run>/...")
+        raise ZooError(
+            f"{zoo.location}: is not a zoo: no folder <experiment>/<subset_ratio>/<run> in it has a {RECORD_FILE}, "
+            f"or both {AUX_FILE} and {MODEL_FILE}"
+        )
     for key, error in found.damaged.items():
         complain(f"error: {of_run(key, str(error))}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)

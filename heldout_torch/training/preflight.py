@@ -10,7 +10,6 @@ import torch
 from heldout_torch.data import Dataset
 from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError, counted
-from heldout_torch.experiments.experiment import differences
 from heldout_torch.models import build_skeleton, find_architecture
 from heldout_torch.models.registry import check_shapes
 from heldout_torch.models.trial import check_replayable, try_network
@@ -20,6 +19,7 @@ from heldout_torch.training.stacked_mlp import check_stackable
 from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
+from heldout_torch.zoo.mixing import trained_otherwise
 
 
 def check_work(work: RunBatch, dataset: Dataset) -> None:
@@ -107,13 +107,8 @@ def check_same(work: RunBatch, data: str, keys: Sequence[RunKey], zoo: Zoo) -> I
 
 
 def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) -> None:
-    other, recipe = None, json.loads(json.dumps(asdict(work.recipe)))  # as metadata keep it
-    if metadata.recipe is None:
-        other = "by a recipe that is not known"
-    elif metadata.recipe != recipe:
-        other = f"by another recipe ({differences(metadata.recipe, recipe)})"
-    elif metadata.data_sha256 not in (None, data):
-        other = "on other data (images, labels or their scale)"
+    recipe = json.loads(json.dumps(asdict(work.recipe)))  # as metadata keep it
+    other = trained_otherwise(metadata, recipe, data)
     if other is not None:
         raise ZooError(f"run {metadata.key} in {zoo.location} was trained {other}; give the new runs another name")
 

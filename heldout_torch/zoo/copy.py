@@ -11,7 +11,7 @@ from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey, nearest_ratio
-from heldout_torch.zoo.mixing import refusals
+from heldout_torch.zoo.mixing import first_trained, refusals, trained_otherwise
 from heldout_torch.zoo.open import Place, open_writable, open_zoo
 from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
@@ -56,8 +56,9 @@ def copy_runs(
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
-        What became of each run, first those that were there; one of another dtype is an error. A run that is bad does
-        not stop the others.
+        What became of each run, first those that were there; one of another dtype is an error, and one that was trained
+        by another recipe or on other data than the runs of its experiment in the target. A run that is bad does not
+        stop the others.
 
     Raises:
         ZooError: If an experiment is not declared, a key or the dtype is none, or the target cannot be written.
@@ -77,12 +78,18 @@ def copy_runs(
         there = set(chosen) - set(rest)
         refused = refusals(source, target, there, dtype)
         yield from (Outcome(key, refused.get(key), key not in refused) for key in chosen if key in there)
+        copied = frozenset(rest)
+        trained = {name: first_trained(target, name, copied) for name in {key.experiment for key in copied}}
 
         def copy(key: RunKey) -> Outcome:
             try:
                 run = source.files(key).stored_as(dtype)
             except HeldoutError as error:
                 return Outcome(key, error=str(error))
+            there, ours = trained[key.experiment], run.metadata
+            if there and (other := trained_otherwise(there, ours.recipe, ours.data_sha256)):
+                refusal = f"run {there.key} in {target.location} was trained {other}; name another zoo"
+                return Outcome(key, error=refusal)
             return Outcome(key, skipped=not target.put_files(run, overwrite))
 
         yield from map_ahead(copy, rest, threads or min(source.threads, target.threads))

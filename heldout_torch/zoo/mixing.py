@@ -1,12 +1,15 @@
-"""Find runs in a target that differ in dtype or model from what would be written there."""
+"""Find runs in a target that differ in dtype, model, recipe or data from what would be written there."""
 
 from collections.abc import Collection
+from typing import Any
 
 from heldout_torch.errors import HeldoutError
+from heldout_torch.experiments.experiment import differences
 from heldout_torch.zoo.base import WritableZoo, Zoo
 from heldout_torch.zoo.dtypes import named
 from heldout_torch.zoo.keys import MODEL_FILE, RunKey
 from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
+from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.records import RunRecord
 
 
@@ -47,6 +50,49 @@ def refusals(
                 "--overwrite, or name another zoo"
             )
     return refused
+
+
+def trained_otherwise(there: RunMetadata, recipe: dict[str, Any] | None, data_sha256: str | None) -> str | None:
+    """Return in words that a run was trained by another recipe, or on other data; None if that is not known.
+
+    Args:
+        there: Metadata of the run.
+        recipe: The recipe that is expected, as metadata keep it; None if any will do.
+        data_sha256: Digest of the data set that is expected; None if it is not known.
+    """
+    if recipe is None:
+        return None
+    if there.recipe is None:
+        return "by a recipe that is not known"
+    if there.recipe != recipe:
+        return f"by another recipe ({differences(there.recipe, recipe)})"
+    if None not in (there.data_sha256, data_sha256) and there.data_sha256 != data_sha256:
+        return "on other data (images, labels or their scale)"
+    return None
+
+
+def first_trained(zoo: Zoo, experiment: str, leave_out: Collection[RunKey]) -> RunMetadata | None:
+    """Return the metadata of a run that this package trained, of those in a zoo's manifest; None if there is none.
+
+    Of each subset ratio the first run that can be read is looked at.
+
+    Args:
+        zoo: The zoo.
+        experiment: The experiment.
+        leave_out: Runs that do not count, as they will be replaced.
+    """
+    seen: set[float] = set()
+    for key in sorted(Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs):
+        if key.experiment != experiment or key.subset_ratio in seen or key in leave_out:
+            continue
+        try:
+            metadata = zoo.metadata(key)
+        except HeldoutError:  # damaged: `heldout zoo check` tells of it
+            continue
+        if metadata.recipe is not None:
+            return metadata
+        seen.add(key.subset_ratio)
+    return None
 
 
 def _differ(one: RunRecord, other: RunRecord | None) -> bool:

@@ -157,7 +157,7 @@ def test_a_bucket_is_filled_listed_and_counted_over(bucket, tmp_path, quick, cap
     assert main(command) == 0
     np.testing.assert_array_equal(load_scores(tmp_path / "scores.npz").scores, load_scores(out / "cscores.npz").scores)
     assert main(["zoo", "index", f"{bucket}/other"]) == 1
-    assert "other: is not a zoo" in capsys.readouterr().err
+    assert "is not a zoo: no folder <experiment>/<subset_ratio>/<run> in it has a run.json" in capsys.readouterr().err
 
 
 def test_statistics_of_a_url_need_a_folder_before_any_training(bucket, quick, capsys):

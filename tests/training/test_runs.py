@@ -31,7 +31,7 @@ from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable
 from tests.helpers.devices import PRETENDED, on_cuda, on_devices
-from tests.helpers.training import DIGITS, SHORT, train, work
+from tests.helpers.training import DIGITS, SHORT, replace_labels, train, work
 from tests.helpers.zoos import manifest_of
 
 CONVOLUTIONS = replace(
@@ -356,11 +356,6 @@ def test_runs_that_do_not_say_their_data_are_taken(tmp_path):
     del record["metadata"]["data_sha256"]  # as older versions wrote it
     path.write_text(json.dumps(record))
     assert [result.skipped for result in train(tmp_path, 2)] == [True, False]
-
-
-def replace_labels(digits):
-    rows = replace(digits.train, labels=(digits.train.labels + 1) % 10)
-    return ArrayDataset("digits", rows, digits.test, digits.num_classes, digits.divide_by)
 
 
 def test_a_batch_is_named_by_all_that_its_numbers_depend_on():

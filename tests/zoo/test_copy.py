@@ -6,6 +6,7 @@ Also of zoo/base.py, zoo/selection.py.
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from safetensors import safe_open
 
 from heldout_torch import ZooError, copy_runs, list_runs, load_run
 from heldout_torch.cli import main
+from heldout_torch.data import load_digits
 from heldout_torch.experiments import Experiment, known_experiments
+from heldout_torch.training import train_runs
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.open import open_source
 from heldout_torch.zoo.selection import Selection
+from tests.helpers.training import DIGITS, SHORT, replace_labels, train, work
 from tests.helpers.zoos import declare, errors, export
 from tests.helpers.zoos import files_below as contents
 from tests.reference import run_reference
@@ -212,3 +216,28 @@ def test_a_zoo_that_cannot_be_written_is_one_error(tree, tmp_path):
     (tmp_path / "zoo").write_text("a file")
     with pytest.raises(ZooError, match=r"zoo: is a file, expected the folder of a zoo"):
         export(tree, tmp_path / "zoo")
+
+
+def test_runs_that_were_trained_otherwise_do_not_join_those_of_a_zoo(tmp_path):
+    zoo, faster, labels = tmp_path / "zoo", replace(SHORT, learning_rate=0.2), replace_labels(load_digits())
+    assert not train(zoo, 1)[0].error
+    assert not train(tmp_path / "recipe", 2, DIGITS, faster, 0.5)[0].error
+    assert not next(train_runs(work(2, ratio=0.5), labels, tmp_path / "data")).error
+    for other, words in (
+        ("recipe", "by another recipe (learning_rate is 0.1, not 0.2)"),
+        ("data", "on other data (images, labels or their scale)"),
+    ):
+        outcomes = list(copy_runs(tmp_path / other, zoo, list_runs(tmp_path / other)))
+        assert {one.error for one in outcomes} == {
+            f"run digits-mlp/0.7/0 in {zoo} was trained {words}; name another zoo"
+        }
+    assert len(list_runs(zoo)) == 1
+
+
+def test_runs_that_were_trained_alike_join_and_those_that_are_replaced_do_not_count(tmp_path):
+    zoo, same, faster = tmp_path / "zoo", tmp_path / "same", tmp_path / "faster"
+    assert not train(zoo, 1)[0].error
+    assert not train(faster, 1, DIGITS, replace(SHORT, learning_rate=0.2))[0].error
+    assert [one.error for one in copy_runs(faster, zoo, list_runs(faster), overwrite=True)] == [None]
+    assert not train(same, 2, DIGITS, replace(SHORT, learning_rate=0.2), 0.5)[0].error
+    assert [one.error for one in copy_runs(same, zoo, list_runs(same))] == [None, None]

@@ -17,6 +17,7 @@ from heldout_torch.report.statistics import LEVELS, NEAR, ReportStatistics
 from heldout_torch.report.thumbnails import SIDE, encode_sprites, make_tiles, read_images
 from heldout_torch.stats import PUBLISHED_BINS, ExampleFacts, InfluencePairs, error_bound, facts_of, histogram
 from heldout_torch.stats.accuracies import fit_warning, spread
+from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
 from heldout_torch.storage.paths import Location, local_path
@@ -61,6 +62,7 @@ def write_report(
         HeldoutError: If the folder is not empty or cannot be written, names and classes differ in number, or Jinja2,
             Matplotlib or Pillow is not installed.
     """
+    as_kind(statistics, ReportStatistics, "statistics")
     out = local_path(out)
     check_output(out)
     sizes = ExampleFacts(experiment.train_examples), ExampleFacts(experiment.test_examples)

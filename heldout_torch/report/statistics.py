@@ -26,6 +26,7 @@ from heldout_torch.stats import (
     reliability,
     run_accuracies,
 )
+from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.summary import check_examples
 
 LEVELS = (0.0, 0.5, 1.0)
@@ -72,14 +73,15 @@ class ReportStatistics:
 
 
 def gather_statistics(
-    tables: Mapping[float, RunTable],
+    tables: Mapping[float, RunTable] | RunTable,
     dataset: AnyDataset | None = None,
     examples: tuple[ExampleFacts, ExampleFacts] | None = None,
 ) -> ReportStatistics:
     """Compute what a report shows.
 
     Args:
-        tables: A table for each subset ratio. Memorization and influence come from the one with the most runs.
+        tables: A table for each subset ratio, or one table. Memorization and influence come from the one with the most
+            runs.
         dataset: The data set that the runs are about, if it is there.
         examples: What is known of training and test set without images, if the data set is not there; without labels
             there are no pairs.
@@ -87,7 +89,9 @@ def gather_statistics(
     Raises:
         DataError: If there is no table, a table is about another data set, or there are too few runs.
     """
-    if not tables:
+    if isinstance(tables, RunTable):
+        tables = {tables.subset_ratio: tables}
+    if not as_kind(tables, Mapping, "tables"):  # type: ignore[type-abstract]
         raise DataError("no run tables given, a report needs at least one")
     ratio = max(tables, key=lambda ratio: (tables[ratio].runs, ratio))
     table = tables[ratio]

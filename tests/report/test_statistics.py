@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heldout_torch.errors import DataError
-from heldout_torch.report import gather_statistics
+from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.statistics import extremes, near_level
 from heldout_torch.stats import (
     ExampleFacts,
@@ -69,3 +69,16 @@ def test_statistics_of_another_experiment_are_refused(tables, digits):
         gather_statistics({0.5: small}, digits)
     with pytest.raises(DataError, match="no run tables"):
         gather_statistics({}, digits)
+
+
+def test_one_table_is_given_as_it_is(tables):
+    one, same = gather_statistics(tables[0.7]), gather_statistics({0.7: tables[0.7]})
+    assert one.subset_ratio == tables[0.7].subset_ratio
+    np.testing.assert_array_equal(one.memorization, same.memorization)
+    with pytest.raises(DataError, match="tables: given list, expected Mapping"):
+        gather_statistics([tables[0.7]])
+
+
+def test_a_report_of_what_is_no_statistics_is_refused(tables, tmp_path):
+    with pytest.raises(DataError, match="statistics: given RunTable, expected ReportStatistics"):
+        write_report(tables[0.7], None, None, tmp_path / "report")

@@ -163,7 +163,7 @@ def save_classwise(
     )
     memorized = as_row(memorization, "f", len(train), f"{path}: tr_mem")
     arrays: dict[str, np.ndarray | None] = {"tr_labels": train, "tt_labels": test, "tr_mem": memorized}
-    for one in classes:
+    for one in as_kind(classes, Iterable, f"{path}"):  # type: ignore[type-abstract]
         _check_class(one, train, test, path)
         arrays[f"tr_classidx_{one.label}"] = one.train_index
         arrays[f"tt_classidx_{one.label}"] = one.test_index
@@ -209,7 +209,7 @@ def save_imagenet_index(
 
 
 def _check_class(one: ClassInfluence, train: np.ndarray, test: np.ndarray, path: Location) -> None:
-    label = one.label
+    label = as_kind(one, ClassInfluence, f"{path}").label
     if not 0 <= label < 10**9:
         raise DataError(f"{path}: label {label} cannot be written, expected 0 ... 999999999")
     sides = (one.train_index, train, f"tr_classidx_{label}"), (one.test_index, test, f"tt_classidx_{label}")

@@ -43,6 +43,7 @@ from heldout_torch.stats import (
     reliability,
     removal_curves,
     run_accuracies,
+    save_classwise,
     save_indices,
     save_scores,
     score_agreement,
@@ -259,6 +260,9 @@ def test_results_of_other_functions_are_asked_for_by_name():
             RunTable.from_aux(wrong)
         with pytest.raises(DataError, match="expected a list of names"):
             RunTable.from_arrays(MASKS, CORRECT, CORRECT_TEST, wrong, mix_ratios=True)
+    for wrong in (None, "influence", BITS, [np.eye(3)]):
+        with pytest.raises(DataError, match=r"m\.npz: given \w+, expected (Iterable|ClassInfluence)"):
+            save_classwise("m.npz", wrong, np.arange(3), np.arange(3), np.zeros(3))
     with pytest.raises(DataError, match="accuracies: given RunTable"):
         accuracy_columns(BITS)
     assert accuracy_columns(MappingProxyType({0.5: run_accuracies(BITS)}))["runs"].tolist() == [80]

@@ -13,6 +13,8 @@ T = TypeVar("T")
 # Each takes time in proportion to the text, which may be a name of 64 kB that somebody else chose.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+# Behind a host's colon is a number; what is none is a password in which `/`, `?` or `#` were not written as %2F, ...
+_ODD_CREDENTIALS = re.compile(r"([A-Za-z][^:]*://)[^/?#:@\[]*:(?!\d*(?:[/?#]|$))\S*@")
 _TOKEN = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[^\s'\"]+")
 _BEHIND = "'\":;,)]"  # what a URL's query is followed by in a sentence
 _LONGEST = 4000  # letters of a message
@@ -45,6 +47,10 @@ class UnwritableError(ZooError):
     """A place takes no files, or no more: its disk is full, it is not allowed, or it is gone. What is written stays."""
 
 
+class RefusedError(ZooError):
+    """A place refuses access to a file; some places say so of files that are not there."""
+
+
 class DataError(HeldoutError):
     """A data set, or an array over its examples, is missing or invalid."""
 
@@ -70,7 +76,8 @@ def printable(text: str) -> str:
 
 
 def _without_secrets(found: re.Match[str]) -> str:
-    address, mark, query = _CREDENTIALS.sub("...@", found[0]).partition("?")
+    shown = _ODD_CREDENTIALS.sub(r"\1...@", _CREDENTIALS.sub("...@", found[0]), count=1)
+    address, mark, query = shown.partition("?")
     return f"{address}?...{query[len(query.rstrip(_BEHIND)) :]}" if mark else address
 
 

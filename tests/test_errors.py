@@ -68,6 +68,11 @@ def test_what_a_terminal_shows_stays_as_it_is():
         ("simplecache::https://u:s3cr3t@host/zoo", "simplecache::https://...@host/zoo"),
         ("https://host/a@b", "https://host/a@b"),
         ("s3://user:s3'cr3t@host/zoo: bad", "s3://...@host/zoo: bad"),
+        ("https://user:s3/cr3t@host/zoo: bad", "https://...@host/zoo: bad"),
+        ("https://user:s3?cr3t@host/zoo?sig=s3cr3t: bad", "https://...@host/zoo?...: bad"),
+        ("https://user:s3#cr3t@host:80/zoo: bad", "https://...@host:80/zoo: bad"),
+        ("http://host:8000/zoo@main and http://[::1]:8000/a@b", "http://host:8000/zoo@main and http://[::1]:8000/a@b"),
+        ("hf://datasets/me/runs@main/a", "hf://datasets/me/runs@main/a"),
         ("https://host/zoo?sig=s3'cr3t: bad", "https://host/zoo?...: bad"),
         ("'https://host/zoo' and 'https://host/x?a=b'", "'https://host/zoo' and 'https://host/x?...'"),
     ],
@@ -77,7 +82,7 @@ def test_credentials_of_urls_are_not_shown(text, shown):
     assert printable(shown) == shown
 
 
-@pytest.mark.parametrize("name", ["x" * 2**18, "a://b?" + ":" * 2**18 + "c", "\x1b" * 2**18])
+@pytest.mark.parametrize("name", ["x" * 2**18, "a://b:c" * 2**15 + "@", "a://b?" + ":" * 2**18 + "c", "\x1b" * 2**18])
 def test_a_message_that_quotes_a_long_name_is_cut_and_made_at_once(name):
     start = time.monotonic()
     message = str(HeldoutError(f"tar: member {name} is refused"))

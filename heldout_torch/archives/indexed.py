@@ -14,6 +14,7 @@ from heldout_torch.archives.seek_index import SeekIndex, read_index
 from heldout_torch.archives.shared_index import checked_index, index_digest
 from heldout_torch.errors import ZooError, printable
 from heldout_torch.experiments import Experiment, read_declaration
+from heldout_torch.storage.paths import file_name, is_remote
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
@@ -133,4 +134,5 @@ class IndexedArchive:
         return {name: value for name, value in said.items() if value is not None}
 
     def _folder(self, key: RunKey) -> Path:
-        return Path(self.location) / str(key)
+        # A path would make `https:/` of a URL, of which then no message leaves out the password.
+        return Path(file_name(self.location) if is_remote(self.location) else self.location) / str(key)

@@ -5,6 +5,7 @@ import http.client
 import io
 import re
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -16,7 +17,7 @@ from heldout_torch.archives.ranges import READ, Ranges
 from heldout_torch.errors import ZooError, one_line, os_errors
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
-from heldout_torch.storage.retries import retried
+from heldout_torch.storage.retries import asked_wait, retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
 from heldout_torch.storage.web import check_speed
 
@@ -27,6 +28,7 @@ _MAX_WAIT = 300.0  # seconds, whatever a server asks for
 _SILENCE = 60.0  # seconds
 _BUFFER = 2**19  # bytes read ahead, which a process that is killed has read for nothing
 _PROGRESS = 2**16  # bytes after which the tries are counted anew; or a server could send one with each
+_NO_URL = "is no valid URL; in a password write what is no letter or digit as %2F and the like"
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others at the next try
 
 
@@ -140,7 +142,7 @@ class HttpStream(io.RawIOBase):
         self._counted = start
         self._tries = 0
         self._answer: Any = None
-        self._known = False  # size and ETag are
+        self._known, self._encoding = False, "identity"  # whether size and ETag are
         self._waited, self._came = 0.0, 0  # seconds and bytes of this answer
         self._reach()
 
@@ -159,7 +161,7 @@ class HttpStream(io.RawIOBase):
                 reason = "the connection was closed"
             except (OSError, http.client.HTTPException) as error:
                 reason = one_line(error)
-            self._wait(reason, None)
+            self._wait(reason, 0.0)
             self._reach()
         buffer[: len(data)] = data
         self._position += len(data)
@@ -191,17 +193,19 @@ class HttpStream(io.RawIOBase):
                 if error.code == 404:
                     raise ZooError(f"{self._url}: there is no such file") from None
                 if error.code == 416:
-                    raise ZooError(f"{self._url}: is shorter than before; start again") from None
+                    shorter = "is shorter than before; start again" if self._position else "is empty"
+                    raise ZooError(f"{self._url}: {shorter}") from None
                 if error.code not in _LATER:
                     raise ZooError(f"{self._url}: the server refuses ({error.code} {error.reason})") from None
-                after = error.headers.get("Retry-After", "")
-                self._wait(f"{error.code} {error.reason}", float(after) if re.fullmatch(r"\d{1,6}", after) else None)
+                self._wait(f"{error.code} {error.reason}", asked_wait(error.headers))
+            except (ValueError, http.client.InvalidURL):
+                raise ZooError(f"{self._url}: {_NO_URL}") from None
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
+                if isinstance(cause, ssl.SSLCertVerificationError):
+                    raise ZooError(f"{self._url}: cannot be used ({one_line(cause)})") from None
                 slow = isinstance(cause, TimeoutError | socket.gaierror)
-                self._wait(one_line(cause), None, _SILENT_TRIES if slow else _FIRST_TRIES)
-            except ValueError as error:
-                raise ZooError(f"{self._url}: cannot be reached ({error})") from None
+                self._wait(one_line(cause), 0.0, _SILENT_TRIES if slow else _FIRST_TRIES)
 
     def _ask(self) -> None:
         headers = {
@@ -216,7 +220,10 @@ class HttpStream(io.RawIOBase):
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if answer.status == 206 and not self._known:  # many servers say so how a .tar.gz itself is packed
+            self._encoding = encoding
+        if encoding != self._encoding:
             raise ZooError(
                 f"{self._url}: the server compresses what it sends, so reading cannot continue after a break"
             )
@@ -239,12 +246,12 @@ class HttpStream(io.RawIOBase):
             at += len(data)
         self._answer = answer
 
-    def _wait(self, reason: str, seconds: float | None, first_tries: int | None = None) -> None:
+    def _wait(self, reason: str, seconds: float, first_tries: int | None = None) -> None:
         if self._tries == len(self._waits) or (first_tries == self._tries + 1 and not self._known):
             raise ZooError(
                 f"{self._url}: cannot be read at byte {self._position}, tried {self._tries + 1} times ({reason})"
             )
-        seconds = min(max(self._waits[self._tries], seconds or 0.0), _MAX_WAIT)
+        seconds = min(max(self._waits[self._tries], seconds), _MAX_WAIT)
         self._tries += 1
         self._tell(f"{self._url}: {reason}; waiting {seconds:g} s, then on from byte {self._position}")
         time.sleep(seconds)
@@ -260,9 +267,22 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
 
 def _without_login(url: str) -> tuple[str, str]:
-    """Return a URL without `user:password@`, and those as HTTP's basic authentication (RFC 7617) sends them."""
-    found = urllib.parse.urlsplit(url)
+    """Return a URL without `user:password@`, as it is sent, and those as HTTP's basic authentication (RFC 7617) is.
+
+    What was not written as `%20`, and the like, is now.
+
+    Raises:
+        ZooError: If it is none.
+    """
+    try:
+        found = urllib.parse.urlsplit(url)
+    except ValueError:
+        raise ZooError(f"{url}: {_NO_URL}") from None
     login, at, host = found.netloc.rpartition("@")
     name, _, password = login.partition(":")
     plain = f"{urllib.parse.unquote(name)}:{urllib.parse.unquote(password)}"
-    return found._replace(netloc=host).geturl(), base64.b64encode(plain.encode()).decode() if at else ""
+    path, query = (
+        urllib.parse.quote(part, "%!$&'()*+,;=:@/?", errors="surrogateescape") for part in (found.path, found.query)
+    )
+    address = found._replace(netloc=host, path=path, query=query, fragment="").geturl()
+    return address, base64.b64encode(plain.encode(errors="surrogateescape")).decode() if at else ""

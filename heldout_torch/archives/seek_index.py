@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
-from heldout_torch.errors import ZooError, one_line
-from heldout_torch.storage.paths import is_remote
+from heldout_torch.errors import RefusedError, ZooError, one_line
+from heldout_torch.storage.paths import extended, is_remote
 from heldout_torch.storage.urls import check_ranges, read_range
 from heldout_torch.zoo.keys import RunKey, make_key
 
@@ -81,7 +81,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     Raises:
         ZooError: If there is no index, or it is damaged or another archive's.
     """
-    given, name = name is not None, name or archive + INDEX_ENDING
+    given, name = name is not None, name or extended(archive, INDEX_ENDING)
     try:
         head = read_range(name, 0, HEAD.size)
     except FileNotFoundError:
@@ -93,6 +93,8 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
         raise ZooError(
             f"{name}: there is no seek index; make it with: heldout archive index ARCHIVE{elsewhere}"
         ) from None
+    except RefusedError as error:
+        raise RefusedError(f"{error}; if there is no seek index, make it with: heldout archive index ARCHIVE") from None
     try:
         magic, length = HEAD.unpack(head)
         if magic != MAGIC:

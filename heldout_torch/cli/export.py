@@ -17,9 +17,9 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import Counts, follow
 from heldout_torch.cli.output import complain, summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.errors import ZooError, counted, nearest
+from heldout_torch.errors import RefusedError, ZooError, counted, nearest
 from heldout_torch.experiments import known_experiments
-from heldout_torch.storage.paths import file_name, is_remote, local_path
+from heldout_torch.storage.paths import extended, file_name, is_remote, local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.urls import is_archive, read_range
 from heldout_torch.zoo.base import WritableZoo
@@ -122,8 +122,8 @@ def _is_stream(location: str, selection: Selection) -> bool:
 
 def _is_indexed(location: str) -> bool:
     try:
-        return bool(read_range(location + INDEX_ENDING, 0, 1))
-    except FileNotFoundError:
+        return bool(read_range(extended(location, INDEX_ENDING), 0, 1))
+    except (FileNotFoundError, RefusedError):
         return False
 
 

@@ -69,9 +69,10 @@ def place(value: Location) -> Path | str:
         if not (text := unquote(text)):
             raise DataError(f"{value}: names no file")
     elif (scheme := _URL.match(text)) is not None:
-        if not (rest := text[scheme.end() :].rstrip("/")):
+        address, mark, query = text[scheme.end() :].partition("?")
+        if not (address := address.rstrip("/")):
             raise DataError(f"{value}: is a URL of no place, expected such as {scheme[0]}NAME/...")
-        return scheme[0].lower() + rest
+        return f"{scheme[0].lower()}{address}{mark}{query}"
     try:
         path = Path(text) if not isinstance(value, str) else Path(text).expanduser()
         name = os.fsencode(path)
@@ -103,6 +104,16 @@ def check_folder_name(folder: Path | str) -> None:
 def is_remote(location: object) -> bool:
     """Return whether a location is a URL of another machine (`https://…`, `s3://…`), not a path."""
     return isinstance(location, str | os.PathLike) and isinstance(place(location), str)
+
+
+def extended(location: str, more: str) -> str:
+    """Return a path or URL that goes on, such as that of a file in a folder; the query of a URL stays behind it.
+
+    >>> extended("https://server/zoo?sig=...", "/manifest.json")
+    'https://server/zoo/manifest.json?sig=...'
+    """
+    path, mark, query = location.partition("?") if is_remote(location) else (location, "", "")
+    return f"{path}{more}{mark}{query}"
 
 
 def file_name(location: str) -> str:

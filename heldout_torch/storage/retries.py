@@ -4,9 +4,12 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from heldout_torch.errors import ZooError, counted, printable
+from heldout_torch.errors import RefusedError, ZooError, counted, printable
 
 WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 BUSY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # where the place says that it is busy
@@ -48,7 +51,8 @@ def retried(
 
     Raises:
         FileNotFoundError: At once, if that is why.
-        ZooError: At once, if it is refused; or if every try fails.
+        RefusedError: At once, if access is.
+        ZooError: At once, if it cannot be done otherwise; or if every try fails.
     """
     usual, busy, tries, silent = list(waits or WAITS), list(waits or BUSY_WAITS), 0, 0
     begin = time.monotonic()
@@ -62,9 +66,9 @@ def retried(
             status = status_of(error)
             reason = _reason(error, status)
             if _is_hopeless(error, status):
-                raise ZooError(f"{location}: {_refusal(error, status, reason, location)}") from None
+                raise _refusal(error, status, reason, location) from None
             silent += isinstance(error, TimeoutError)
-            left, asked = busy if status in _BUSY else usual, _asked_wait(error) if status in _BUSY else 0.0
+            left, asked = busy if status in _BUSY else usual, _asked(error) if status in _BUSY else 0.0
             if not left or silent == _SILENT_TRIES or asked > longest:
                 times = f", tried {tries} times" if tries > 1 else ""
                 asks = counted(f"{asked:.0f}", "second")
@@ -101,12 +105,13 @@ def _is_hopeless(error: Exception, status: int | None) -> bool:
     return isinstance(error, _HOPELESS) or type(error).__name__ in _HOPELESS_NAMES
 
 
-def _refusal(error: Exception, status: int | None, reason: str, location: str) -> str:
+def _refusal(error: Exception, status: int | None, reason: str, location: str) -> ZooError:
     protocol = location.partition("://")[0]
     forbidden = status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__
     if not forbidden and (protocol, status) != ("hf", 404):
-        return f"cannot be used ({reason})"
-    return f"access is refused ({reason})" + (f"; {_HINTS[protocol]}" if protocol in _HINTS else "")
+        return ZooError(f"{location}: cannot be used ({reason})")
+    hint = f"; {_HINTS[protocol]}" if protocol in _HINTS else ""
+    return RefusedError(f"{location}: access is refused ({reason}){hint}")
 
 
 def _reason(error: Exception, status: int | None) -> str:
@@ -118,11 +123,22 @@ def _reason(error: Exception, status: int | None) -> str:
     return text if status is None or str(status) in text else f"{status} {text}"
 
 
-def _asked_wait(error: Exception) -> float:
-    """Return how many seconds a server asks to wait, 0 if it does not."""
-    headers = getattr(error, "headers", None) or getattr(_response(error), "headers", None) or {}
-    asked = re.fullmatch(r"\s*(\d{1,18})(\.\d*)?\s*", str(headers.get("Retry-After", "")))
-    if asked is None:  # the Hub's; r: requests that are left, t: seconds until there are more
-        limits = str(headers.get("RateLimit", ""))
-        asked = re.search(r"\bt=(\d{1,9})", limits) if re.search(r"\br=0\b", limits) else None
+def asked_wait(headers: Any) -> float:
+    """Return how many seconds the headers of an answer ask to wait, 0 if they do not.
+
+    `Retry-After` has a number of seconds, or a date of the server's clock (RFC 9110, 10.2.3), as `Date` is.
+    """
+    after = str(headers.get("Retry-After", "")).strip()
+    if seconds := re.fullmatch(r"(\d{1,18})(\.\d*)?", after):
+        return float(seconds[1])
+    with suppress(TypeError, ValueError, OverflowError):
+        now = headers.get("Date")
+        began = parsedate_to_datetime(now) if now else datetime.now(UTC)
+        return max((parsedate_to_datetime(after) - began).total_seconds(), 0.0)
+    limits = str(headers.get("RateLimit", ""))  # the Hub's; r: requests that are left, t: seconds until there are more
+    asked = re.search(r"\bt=(\d{1,9})", limits) if re.search(r"\br=0\b", limits) else None
     return float(asked[1]) if asked else 0.0
+
+
+def _asked(error: Exception) -> float:
+    return asked_wait(getattr(error, "headers", None) or getattr(_response(error), "headers", None) or {})

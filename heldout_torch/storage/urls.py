@@ -35,6 +35,8 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         import fsspec
 
         where = hub.address(location) if location.startswith(hub.HUB) else location
+        if protocol in _WEB:  # `url_to_fs` would cut it at `::`, which IPv6 has
+            return fsspec.filesystem(where.partition("://")[0].lower(), **_options(protocol)), where
         filesystem, path = fsspec.core.url_to_fs(where, **_options(protocol))
     except HeldoutError:
         raise

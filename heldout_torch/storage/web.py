@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import urllib.request
 from typing import Any
 
 from heldout_torch.errors import ZooError
@@ -88,8 +89,11 @@ async def _fetch(
 ) -> bytes:
     session = await filesystem.set_session()
     options = {**filesystem.kwargs, "headers": {**filesystem.kwargs.get("headers", {}), **headers}}
+    address = filesystem.encode_url(url)
+    if (proxy := _bare_proxy(address)) is not None:
+        options["proxy"] = proxy
     async with asyncio.timeout(2 * SILENCE):  # the head of the answer
-        response = await session.get(filesystem.encode_url(url), **options)
+        response = await session.get(address, **options)
     async with response:
         if response.status in (404, 410):
             raise FileNotFoundError(url)
@@ -101,19 +105,28 @@ async def _fetch(
             expected = _expected(response.headers.get("Content-Range", ""), *wanted[:2])
         elif wanted is not None:
             limit = _limit_of_whole(url, response.content_length, *wanted)
-        data = await _body(response, limit, url)
+        whole = wanted is not None and response.status != 206
+        data = await _body(response, limit, url, f"; {_NO_RANGES}" if whole else "")
     if expected is not None and len(data) < min(expected, _FEWEST):
         raise ConnectionError(f"the server sends {len(data)} bytes, {expected} were requested")
     return data
 
 
-async def _body(response: Any, limit: int, url: str) -> bytes:
+def _bare_proxy(address: Any) -> str | None:
+    """Return the proxy that the environment names for an address without `http://`, of which aiohttp takes none."""
+    proxy = urllib.request.getproxies().get(address.scheme, "")
+    if not proxy or "://" in proxy or urllib.request.proxy_bypass(address.host):
+        return None
+    return f"http://{proxy}"
+
+
+async def _body(response: Any, limit: int, url: str, why: str) -> bytes:
     clock = asyncio.get_running_loop().time
     data, began = bytearray(), clock()
     async for piece in response.content.iter_any():
         data += piece
         if len(data) > limit:
-            raise ZooError(f"{url}: has more than {limit} bytes, the largest size expected")
+            raise ZooError(f"{url}: has more than {limit} bytes, the largest size expected{why}")
         check_speed(clock() - began, len(data), SILENCE)
     return bytes(data)
 

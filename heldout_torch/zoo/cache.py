@@ -17,7 +17,7 @@ from heldout_torch.storage import posix
 from heldout_torch.storage.digests import place_digest
 from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.storage.locks import locked
-from heldout_torch.storage.paths import environment, local_path
+from heldout_torch.storage.paths import environment, extended, local_path
 from heldout_torch.storage.urls import read_file, read_range
 from heldout_torch.zoo.file_limits import file_limit
 from heldout_torch.zoo.keys import RunKey
@@ -82,6 +82,10 @@ class Cache:
         self.root = cache_folder(location)
         self._location = location
 
+    def url(self, name: str) -> str:
+        """Return the address of a file of the zoo."""
+        return extended(self._location, f"/{name}")
+
     def read(self, name: str) -> bytes | None:
         """Return the contents of a small file that is kept; None if it is not, or cannot be read."""
         try:
@@ -137,7 +141,7 @@ class Cache:
             ZooError: If it cannot be fetched, does not have the recorded bytes, or is recorded with more than any has.
         """
         if file.size > file_limit(name):
-            raise ZooError(f"{self._location}/{name}: cannot have {file.size} bytes, as it is recorded to have")
+            raise ZooError(f"{self.url(name)}: cannot have {file.size} bytes, as it is recorded to have")
         try:
             with self._locked(name) as shared:
                 data = self.kept(name, file)
@@ -146,7 +150,7 @@ class Cache:
             if needed:
                 raise UnwritableError(unwritable(error.filename or self.root, error)) from None
             warn(unwritable(error.filename or self.root, error, ", so fetched files are not kept"), stacklevel=2)
-        with recorded_file(f"{self._location}/{name}") as url:
+        with recorded_file(self.url(name)) as url:
             data = read_file(url, file.size)
         progress(len(data))
         return self._checked(name, file, data)
@@ -161,7 +165,7 @@ class Cache:
 
     def _download(self, name: str, file: FileRecord, shared: bool, progress: Progress) -> bytes:
         """Fetch a file into a partial one, going on where an earlier try stopped; it moves into place when whole."""
-        url, folder = f"{self._location}/{name}", self.root / ".incoming" / name
+        url, folder = self.url(name), self.root / ".incoming" / name
         # By its hash, so that parts of different versions never meet; without a lock, of this process alone.
         partial = folder / (str(file.sha256) if shared else f"{file.sha256}-{uuid.uuid4().hex}")
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,6 +195,6 @@ class Cache:
 
     def _checked(self, name: str, file: FileRecord, data: bytes) -> bytes:
         if not file.matches(data):
-            url = f"{self._location}/{name}"
+            url = self.url(name)
             raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is out of date")
         return data

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heldout_torch.errors import UnwritableError, ZooError, printable
+from heldout_torch.errors import RefusedError, UnwritableError, ZooError, printable
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, known_experiments, read_declaration
 from heldout_torch.storage.offline import check_network, is_offline, why_offline
 from heldout_torch.storage.urls import REQUESTS, read_file, read_range
@@ -67,7 +67,7 @@ class WebZoo:
         """Return what an experiment's name means here, as `Zoo.experiment`."""
         if name in known_experiments():
             return known_experiments()[name]
-        path, where = f"{name}/{DEFINITION_FILE}", f"{self.location}/{name}/{DEFINITION_FILE}"
+        path, where = f"{name}/{DEFINITION_FILE}", self._cache.url(f"{name}/{DEFINITION_FILE}")
         kept = self._cache.read(path)
         if not self._offline and self._manifest is not None and name in self._manifest.declarations:
             declared = read_declaration(name, json.dumps(self._manifest.declarations[name]).encode(), where)
@@ -96,20 +96,21 @@ class WebZoo:
         recorded = self._recorded(key)
         if recorded is not None:
             return recorded[1]
-        where = f"{self.location}/{key}"
+        path = f"{key}/{MODEL_FILE}"
+        where = self._cache.url(path)
         self.record(key)
-        head = self._cache.read(f"{key}/{MODEL_FILE}")
+        head = self._cache.read(path)
         if head is None:
             check_network(f"run {key} of {self.location} is not in the cache {self._cache.root}", self._offline)
-            with recorded_file(f"{where}/{MODEL_FILE}") as url:
-                head = read_range(url, 0, FIRST_BYTES)
+            with recorded_file(where):
+                head = read_range(where, 0, FIRST_BYTES)
                 if len(head) < (size := header_size(head)):
-                    head += read_range(url, len(head), size)
-        return read_model_header(head, key, f"{where}/{MODEL_FILE}")
+                    head += read_range(where, len(head), size)
+        return read_model_header(head, key, where)
 
     def aux(self, key: RunKey) -> AuxArrays:
         """Return the aux arrays of a run, as `Zoo.aux`; they are fetched into the cache, without the model."""
-        data, where = self._contents(key, [AUX_FILE])[AUX_FILE], f"{self.location}/{key}/{AUX_FILE}"
+        data, where = self._contents(key, [AUX_FILE])[AUX_FILE], self._cache.url(f"{key}/{AUX_FILE}")
         try:
             return read_aux(data, self.experiment(key.experiment), where)
         except ZooError:
@@ -122,7 +123,7 @@ class WebZoo:
     def state(self, key: RunKey) -> dict[str, Tensor]:
         """Return the tensors of a run's network, as `Zoo.state`; the model is fetched into the cache."""
         data = self._contents(key, [MODEL_FILE])[MODEL_FILE]
-        return read_model(data, key, f"{self.location}/{key}/{MODEL_FILE}")[0]
+        return read_model(data, key, self._cache.url(f"{key}/{MODEL_FILE}"))[0]
 
     def fetch(self, key: RunKey, progress: Progress, needed: bool = False) -> None:
         """Fetch a run into the cache unless it is there, whole and with the recorded bytes.
@@ -139,7 +140,7 @@ class WebZoo:
         fetch = partial(self._cache.fetch, progress=progress, needed=needed)
         contents = self._contents(key, list(self.record(key).files), fetch)
         if MODEL_FILE in contents:
-            metadata = read_model_header(contents[MODEL_FILE], key, f"{self.location}/{key}/{MODEL_FILE}")
+            metadata = read_model_header(contents[MODEL_FILE], key, self._cache.url(f"{key}/{MODEL_FILE}"))
             data = record_bytes(self.record(key), metadata)
             if self._cache.read(f"{key}/{RECORD_FILE}") != data:
                 self._cache.keep(f"{key}/{RECORD_FILE}", data, needed)
@@ -148,7 +149,7 @@ class WebZoo:
         """Return a run's files as they are in the zoo now, offline in the cache, checked against its record."""
         if self._offline:
             contents = self._contents(key, list(self.record(key).files))
-            return RunFiles.recorded(self.metadata(key), self.record(key), contents, f"{self.location}/{key}")
+            return RunFiles.recorded(self.metadata(key), self.record(key), contents, self._cache.url(str(key)))
         for attempt in range(TRIES):  # somebody may replace the run while it is read, file by file
             time.sleep(_WAIT * attempt)
             record = self._find(key, fresh=True)
@@ -157,16 +158,20 @@ class WebZoo:
             contents = {name: self.read(f"{key}/{name}") or b"" for name in record.files}
             wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
             if not wrong:
-                return RunFiles.recorded(self.metadata(key), record, contents, f"{self.location}/{key}")
-        raise ZooError(f"{self.location}/{key}: {', '.join(wrong)} not as recorded; {AGAIN}")
+                return RunFiles.recorded(self.metadata(key), record, contents, self._cache.url(str(key)))
+        raise ZooError(f"{self._cache.url(str(key))}: {', '.join(wrong)} not as recorded; {AGAIN}")
 
     def read(self, name: str) -> bytes | None:
         """Return the contents of a file of the zoo, offline of one that is cached; None if there is none."""
         if self._offline:
             return self._cache.read(name)
         try:
-            return read_file(f"{self.location}/{name}", file_limit(name))
+            return read_file(self._cache.url(name), file_limit(name))
         except FileNotFoundError:
+            return None
+        except RefusedError:  # a bucket says so of what is not there, to those whom it shows no list
+            if name == MANIFEST_FILE or name.endswith(RUN_FILES) or not self._known_manifest(needed=False).runs:
+                raise
             return None
 
     def _find(self, key: RunKey, fresh: bool = False) -> RunRecord | None:
@@ -196,7 +201,7 @@ class WebZoo:
         data = None if self._offline else self.read(name)
         if data is None:
             return None
-        self._records[key] = read_record(data, key, f"{self.location}/{name}")
+        self._records[key] = read_record(data, key, self._cache.url(name))
         return self._records[key]
 
     @contextmanager
@@ -215,7 +220,7 @@ class WebZoo:
             if (data := self.read(f"{key}/{name}")) is None:
                 return None
             contents[name] = data
-        return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), f"{self.location}/{key}")
+        return RunFiles.unrecorded(contents, key, self.experiment(key.experiment), self._cache.url(str(key)))
 
     def _contents(self, key: RunKey, names: list[str], fetch: Fetch | None = None) -> dict[str, bytes]:
         """Return the contents of a run's files, fetched where need be, by default by `Cache.fetch`."""
@@ -260,7 +265,7 @@ class WebZoo:
             return self._manifest
 
     def _fetch_manifest(self, needed: bool) -> Manifest:
-        where = f"{self.location}/{MANIFEST_FILE}"
+        where = self._cache.url(MANIFEST_FILE)
         data = self.read(MANIFEST_FILE)
         if data is None:
             if needed:

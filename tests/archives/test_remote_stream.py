@@ -2,7 +2,13 @@
 
 import hashlib
 import random
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -101,6 +107,23 @@ def test_an_archive_that_changes_on_the_way_is_an_error(step, line):
         read(Script(DATA, {"cut": 500_000}, step))
 
 
+def test_an_archive_whose_packing_the_server_names_is_read_by_ranges():
+    """As of any .tar.gz that some tools put into a bucket. Without ranges it is not known what would come again."""
+    packed = {"headers": {"Content-Encoding": "gzip"}}
+    script = Script(DATA, {"cut": 500_000, **packed}, packed)
+    assert read(script) == DATA
+    assert script.sent == len(DATA)
+    script = Script(DATA, packed)
+    script.ranges = False
+    with pytest.raises(ZooError, match="the server compresses what it sends"):
+        read(script)
+
+
+def test_an_archive_without_bytes_is_not_shorter_than_before():
+    with pytest.raises(ZooError, match=r"archive\.tar\.gz: is empty$"):
+        read(Script(b"", {"status": 416}))
+
+
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1:1/x", "FTP://127.0.0.1:1/x"])
 def test_a_way_to_what_is_no_web_server_is_not_gone(where):
     """One to FTP was."""
@@ -176,6 +199,26 @@ def test_what_has_begun_is_waited_for_longer_than_what_never_answered():
         stream = HttpStream(url, waits=(0.01,) * 6)
     with pytest.raises(ZooError, match="cannot be read at byte 100000, tried 7 times"):
         stream.readall()
+
+
+def test_a_server_that_nobody_vouches_for_is_asked_once(tmp_path, slept):
+    """It was asked four times, which it is to no use."""
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here")
+    subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as plain, context.wrap_socket(plain, server_side=True) as server:
+
+        def answer():
+            with suppress(OSError):
+                server.accept()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ZooError, match=r"cannot be used \(.*certificate verify failed"):
+            open_stream(f"https://localhost:{server.getsockname()[1]}/runs.tar.gz")
+    assert not slept
 
 
 def test_a_server_that_is_not_there_is_one_line():

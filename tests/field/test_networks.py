@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import suppress
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -205,6 +206,29 @@ def test_a_busy_server_is_waited_for(serve, status, asked, slept, caplog):
     assert [
         f"; waiting {wait} seconds" in record.getMessage() for record, wait in zip(caplog.records, long, strict=True)
     ]
+
+
+@pytest.mark.parametrize("fast", [0, 7200, -7200])
+def test_a_date_to_wait_for_is_one_of_the_servers_clock(serve, fast, slept):
+    now = time.time() + fast
+    asked = {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + 7, usegmt=True)}
+
+    def busy(handler):
+        handler.send_response_only(429)
+        for name, value in {"Content-Length": "0", **asked}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+
+    assert read_file(serve(busy, answer(b"here")).url) == b"here"
+    with remote_stream.HttpStream(serve(busy, answer(b"here")).url) as stream:
+        assert stream.read() == b"here"
+    assert slept == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("after", ["soon", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 -0000", "-5"])
+def test_what_cannot_be_waited_for_is_waited_for_as_usual(serve, after, slept):
+    assert read_file(serve(answer(b"", 503, Retry_After=after), answer(b"here")).url) == b"here"
+    assert slept == [1.0]
 
 
 @pytest.mark.parametrize("asked", ["99999", "99999999999999"])

@@ -1,6 +1,7 @@
 """A web server on loopback that answers range requests, counts what it sends, and misbehaves when told to."""
 
 import re
+import socket
 import threading
 import time
 from base64 import b64decode
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
 class Server:
@@ -23,11 +25,13 @@ class Server:
         ranges: Whether range requests are answered.
         most: Bytes of a range that are sent at once; all by default.
         login: `user:password` that requests must have; none by default.
+        missing: Status of the answer where there is no file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder, self.ranges = folder, True
         self.login: str | None = None
+        self.missing = 404
         self.most: int | None = None
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
@@ -45,7 +49,7 @@ class Server:
                 self.answer(head=False)
 
             def answer(self, head):
-                name = self.path.lstrip("/").partition("?")[0]
+                name = unquote(self.path.lstrip("/").partition("?")[0])
                 with server.lock:
                     server.requests[name] += not head
                     fault = server.faults[name].pop(0) if not head and server.faults.get(name) else None
@@ -53,7 +57,7 @@ class Server:
                 sent = self.headers.get("Authorization", "").removeprefix("Basic ")
                 refused = server.login is not None and b64decode(sent).decode() != server.login
                 if refused or fault == "500" or not path.is_file():
-                    self.send_response(401 if refused else 500 if fault else 404)
+                    self.send_response(401 if refused else 500 if fault else server.missing)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
@@ -89,9 +93,12 @@ class Server:
             def log_message(self, *arguments):
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        class Web(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            daemon_threads = True
+
+        self._http = Web((host, 0), Handler)
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._http.server_port}"
 
     @contextmanager
     def running(self) -> Iterator["Server"]:

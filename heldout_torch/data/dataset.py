@@ -174,13 +174,16 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return f"<{self.name} of {self.dataset.name}: {counted(f'{len(self):,}', 'example')} (image, label)>"
 
 
-def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str) -> None:
+def check_preprocessing(
+    dataset: Dataset, declared: Mapping[str, Any], name: str, splits: Sequence[SplitName] = SPLITS
+) -> None:
     """Check that a data set does to its pixels what an experiment declares.
 
     Args:
         dataset: The data set.
         declared: The experiment's `preprocessing`; what it does not mention is not compared.
         name: The experiment or run, for errors.
+        splits: Those that are needed; some images of one of them are looked at.
 
     Raises:
         DataError: If a value differs, or images are too bright to have been divided, or so dark that they were twice.
@@ -196,7 +199,7 @@ def check_preprocessing(dataset: Dataset, declared: Mapping[str, Any], name: str
     said = "divide_by" in dataset.preprocessing
     if not isinstance(divisor, int | float) or divisor <= 0 or (said and not dataset.in_memory):
         return
-    some = next(iter(dataset.batches("test", 1000)), None)
+    some = next(iter(dataset.batches(splits[-1], 1000)), None)
     largest = 0.0 if some is None else float(some.images.max())
     by = f"those of {name} are divided by {_short(divisor)}; in an npz file, __data_scale"
     # Of floats nobody knows whether they were divided before they were stored; bytes may have been divided and cut off.

@@ -61,7 +61,7 @@ def evaluate(
     dataset = as_dataset(dataset, [check_split(split)])
     if not isinstance(model, nn.Module):
         run = as_loaded(model)
-        check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.key}")
+        check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.key}", [split])
         model = run.model
     result = evaluate_together(
         [model], dataset, split,

@@ -76,7 +76,7 @@ def verify_runs(
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
         )
-    needed = sorted({_dataset_split(part) for part in splits})
+    needed = [split for split in SPLITS if split in map(_dataset_split, splits)]
     dataset, device = as_dataset(dataset, needed), find_device(device)
     results: dict[int, Verification | HeldoutError] = {}
     prepared: dict[int, Prepared] = {}
@@ -91,11 +91,10 @@ def verify_runs(
         list(prepared.values()), dataset, needed, device,
         batch_size=batch_size, precision=precision, progress=progress,
     )  # fmt: skip
-    margin_split: SplitName = "test" if "test" in needed else "train"
 
     def tie_margin(network: Prepared) -> float:
         size = batch_size_for(network, dataset, device, precision, batch_size)
-        images = next(iter(dataset.batches(margin_split, size, device))).images
+        images = next(iter(dataset.batches(needed[-1], size, device))).images
         return 2 * rounding_error(network, images, precision)
 
     for (number, network), found in zip(prepared.items(), evaluated, strict=True):
@@ -128,7 +127,7 @@ def check_dataset(run: Run, dataset: Dataset, splits: Sequence[SplitName] = SPLI
             f"run {run.metadata.key}: its aux arrays are about {recorded[wrong[0]]} {wrong[0]} examples, the data set "
             f"{dataset.name} has {found[wrong[0]]}; is it another one?"
         )
-    check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}")
+    check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.metadata.key}", splits)
     check_same_data(dataset, run.metadata.data_sha256, run.metadata.key)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
-from heldout_torch.evaluation import verify
+from heldout_torch.evaluation import evaluate, verify
 from heldout_torch.zoo import Run, load_run, sample_zoo
 from tests.helpers.devices import on_devices
 
@@ -111,10 +111,14 @@ def test_damaged_aux_arrays_are_an_error(tmp_path):
         verify(load_run("digits-mlp-tf", 0.7, 0, tmp_path / "tree"), load_digits())
 
 
-def test_only_the_split_that_is_compared_is_needed():
+@pytest.mark.parametrize(
+    ("parts", "examples", "lacking"), [(["test"], 360, "train"), (["train", "removed"], 1437, "test")]
+)
+def test_only_the_split_that_is_compared_is_needed(parts, examples, lacking):
     run, dataset = load_run("digits-mlp-tf", 0.7, 0), load_digits()
     nothing = {key: getattr(dataset.train, key)[:0] for key in ("images", "labels", "index", "original_index")}
-    alone = replace(dataset, train=replace(dataset.train, **nothing))
-    assert verify(run, alone, ["test"]).matches == 360
-    with pytest.raises(DataError, match=r"has no images of train; give both splits"):
+    alone = replace(dataset, **{lacking: replace(dataset.train, **nothing)})
+    assert verify(run, alone, parts).matches == examples
+    assert len(evaluate(run, alone, "test" if lacking == "train" else "train").index) == examples
+    with pytest.raises(DataError, match=rf"has no images of {lacking}; give both splits"):
         verify(run, alone)

@@ -1,4 +1,4 @@
-"""Checks of what users pass and files hold: splits and labels."""
+"""Checks of what users pass and files hold: splits, subsets and labels."""
 
 import operator
 import reprlib
@@ -49,6 +49,20 @@ def as_batch_size(size: Any) -> int:
         DataError: If it is none.
     """
     return as_count(size, "batch_size")
+
+
+def as_subset(subset: np.ndarray, examples: int) -> np.ndarray:
+    """Return the published indices of some of so many training examples, as int64.
+
+    Raises:
+        DataError: If they are not a row of integers, each once and of such an example, or there are none.
+    """
+    if subset.ndim != 1 or subset.dtype.kind not in "iu" or not len(subset):
+        raise DataError(f"the subset is {subset.dtype} {subset.shape}, expected a row of published indices")
+    found = subset.astype(np.int64, copy=False)
+    if found.min() < 0 or found.max() >= examples or np.bincount(found).max() > 1:
+        raise DataError(f"the subset names examples twice, or outside 0 ... {examples - 1}")
+    return found
 
 
 def check_labels(labels: np.ndarray, num_classes: int, name: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heldout_torch.data.checks import SPLITS
+from heldout_torch.data.checks import SPLITS, as_subset
 from heldout_torch.data.dataset import Dataset
 from heldout_torch.errors import DataError, HeldoutError, UnwritableError, counted
 from heldout_torch.evaluation.evaluate import Progress, evaluate_splits
@@ -38,13 +38,9 @@ def make_aux(train: Evaluation, test: Evaluation, subset: np.ndarray, dataset: D
                 f"{dataset.name}: lacks {counted(size - len(evaluation.index), 'example')} of {name}, and aux arrays "
                 "are about all of them"
             )
-    if subset.ndim != 1 or subset.dtype.kind not in "iu" or not len(subset):
-        raise DataError(f"the subset is {subset.dtype} {subset.shape}, expected a row of published indices")
-    if subset.min() < 0 or subset.max() >= n or len(np.unique(subset)) != len(subset):
-        raise DataError(f"the subset names examples twice, or outside 0 ... {n - 1}")
+    subset = as_subset(subset, n)
     correct = np.zeros(n, np.float32)
     correct[train.index] = train.correct
-    subset = subset.astype(np.int64)
     removed = np.setdiff1d(np.arange(n), subset, assume_unique=True)  # or it sorts
     return AuxArrays(
         correctness_train=correct[subset],

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from heldout_torch.data.checks import as_subset
 from heldout_torch.errors import HeldoutError, counted
 from heldout_torch.experiments import Experiment, Recipe
+from heldout_torch.stats.arguments import as_array
 from heldout_torch.training.subsets import draw_subset, epoch_orders
 from heldout_torch.zoo.keys import RunNumbers, as_ratio, as_runs
 
@@ -25,7 +27,7 @@ class RunBatch:
         subset: Published indices that all runs train on, int64; None for a random subset for each run.
 
     Raises:
-        HeldoutError: If the experiment or the recipe is something else, such as its name.
+        HeldoutError: If the experiment or the recipe is something else, such as its name, or the subset is not one.
         ZooError: If the subset ratio is not between 0 and 1, or a run is not a number from 0 to 2^32 - 1.
     """
 
@@ -43,6 +45,9 @@ class RunBatch:
                 raise HeldoutError(f"{name}: given {found}, expected {kind.__name__}, as {how} returns one")
         object.__setattr__(self, "subset_ratio", as_ratio(self.subset_ratio))
         object.__setattr__(self, "runs", tuple(as_runs(self.runs)))
+        if self.subset is not None:
+            subset = as_subset(as_array(self.subset, "subset"), self.experiment.train_examples)
+            object.__setattr__(self, "subset", subset)
 
     def __repr__(self) -> str:
         return (

@@ -387,6 +387,31 @@ def test_a_subset_of_ones_own_is_what_every_run_sees(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("subset", "told"),
+    [
+        (np.arange(100.0), r"the subset is float64 \(100,\), expected a row of published indices"),
+        (np.arange(1437) < 100, r"the subset is bool \(1437,\), expected a row"),
+        (np.arange(100)[None], r"the subset is int64 \(1, 100\), expected a row"),
+        (np.array([5] * 100), r"the subset names examples twice, or outside 0 ... 1436"),
+        (np.arange(1400, 1500), r"the subset names examples twice, or outside 0 ... 1436"),
+        (range(-50, 50), r"the subset names examples twice, or outside 0 ... 1436"),
+        ([[1], [2, 3]], r"subset: list is not an array"),
+    ],
+)
+def test_a_subset_that_is_none_is_one_line(subset, told):
+    """Runs that no verb could read were written, or a traceback ended the training."""
+    with pytest.raises(HeldoutError, match=told):
+        work(subset=subset)
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.uint64])
+def test_a_subset_may_be_of_any_kind_of_integers(kind):
+    expected, given = work(subset=np.arange(100, dtype=np.int64)), work(subset=kind(range(100)))
+    assert given.digest("data") == expected.digest("data")
+    assert given.subset.dtype == np.int64
+
+
+@pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"ratio": 1.0}, "subset ratio 1.0 is not a number between 0 and 1"),

@@ -39,18 +39,7 @@ def make_aux(train: Evaluation, test: Evaluation, subset: np.ndarray, dataset: D
                 "are about all of them"
             )
     subset = as_subset(subset, n)
-    correct = np.zeros(n, np.float32)
-    correct[train.index] = train.correct
-    removed = np.setdiff1d(np.arange(n), subset, assume_unique=True)  # or it sorts
-    return AuxArrays(
-        correctness_train=correct[subset],
-        correctness_removed=correct[removed],
-        correctness_test=test.correct.astype(np.float32),
-        index_train=subset,
-        index_removed=removed,
-        index_test=test.index,
-        subsample_idx=subset,
-    )
+    return AuxArrays.of(subset, _by_index(train, train.correct), _by_index(test, test.correct))
 
 
 def save_runs(
@@ -187,9 +176,12 @@ def _rows(out: WritableZoo, keys: Sequence[RunKey]) -> Iterator[tuple[Path, list
 
 
 def _write_outputs(folder: Path, key: RunKey, train: Evaluation, test: Evaluation, trained_on: np.ndarray) -> None:
-    margins = []
-    for evaluation in (train, test):
-        row = np.empty(len(evaluation.index), np.float32)
-        row[evaluation.index] = evaluation.log_odds
-        margins.append(row)
+    margins = (_by_index(evaluation, evaluation.log_odds) for evaluation in (train, test))
     write_outputs(folder, str(key), trained_on, *margins)
+
+
+def _by_index(evaluation: Evaluation, values: np.ndarray) -> np.ndarray:
+    """Return values (n,) of an evaluation of all examples in the order of their published indices, as float32."""
+    row = np.empty(len(values), np.float32)
+    row[evaluation.index] = values
+    return row

@@ -106,7 +106,8 @@ def _train_together(
             batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=asdict(batch.recipe), data_sha256=data
         )
         try:
-            zoo.put(metadata, states[i], _aux(batch, batch.runs[i], correct[0][i], correct[1][i]))
+            subset = batch.subset_of(batch.runs[i]).astype(np.int32)
+            zoo.put(metadata, states[i], AuxArrays.of(subset, *(rows[i].astype(np.uint8) for rows in correct)))
         except UnwritableError as error:  # the others may still find a place
             return error
         return None
@@ -149,17 +150,3 @@ def _correct(fitted: Fitted, dataset: Dataset, split: SplitName, watch: Watch) -
             f"{len(dataset.labels(split))}; new runs need all of them"
         )
     return correct
-
-
-def _aux(batch: RunBatch, run: int, correct_train: np.ndarray, correct_test: np.ndarray) -> AuxArrays:
-    subset = batch.subset_of(run)
-    removed = np.setdiff1d(np.arange(batch.experiment.train_examples), subset, assume_unique=True)  # or it sorts
-    return AuxArrays(
-        correctness_train=correct_train[subset].astype(np.uint8),
-        correctness_removed=correct_train[removed].astype(np.uint8),
-        correctness_test=correct_test.astype(np.uint8),
-        index_train=subset.astype(np.int32),
-        index_removed=removed.astype(np.int32),
-        index_test=np.arange(len(correct_test), dtype=np.int32),
-        subsample_idx=subset.astype(np.int32),
-    )

@@ -44,6 +44,19 @@ class AuxArrays:
     subsample_idx: np.ndarray
 
     @classmethod
+    def of(cls, subset: np.ndarray, correct_train: np.ndarray, correct_test: np.ndarray) -> Self:
+        """Make the arrays of a run from what it trained on and what it classifies correctly.
+
+        Args:
+            subset: Published indices of shape (train,) that it trained on.
+            correct_train: 0/1 of shape (n,), for the whole training set, by published index.
+            correct_test: 0/1 of shape (m,), for the test set, by published index.
+        """
+        train, test = (np.arange(len(correct), dtype=subset.dtype) for correct in (correct_train, correct_test))
+        removed = np.setdiff1d(train, subset, assume_unique=True)  # or it sorts
+        return cls(correct_train[subset], correct_train[removed], correct_test, subset, removed, test, subset)
+
+    @classmethod
     def read(cls, source: Path | bytes, name: str | None = None) -> Self:
         """Read and validate a file; nothing in it is ever unpickled.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import heldout_torch
 from heldout_torch.cli import VERBS, main
@@ -64,6 +65,9 @@ def scratch(made, tmp_path, monkeypatch):
         (work / name).symlink_to(made / name)
     shutil.copytree(made / "ZOO", work / "ZOO")
     np.save(work / "theirs.npy", np.linspace(0, 1, 1437))
+    for picture in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (work / "pictures" / picture).mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(work / "pictures" / picture / "1.png")
     (work / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(work)
     monkeypatch.syspath_prepend(str(work))

@@ -138,19 +138,19 @@ def influence_pairs(
     candidates = np.arange(table.train_examples)
     if min_memorization is not None:
         candidates = np.flatnonzero(memorized >= np.float32(as_number(min_memorization, "min_memorization")))
-    problems: list[tuple[Any, Any]] = [(slice(None), slice(None))]  # test examples, places among the candidates
-    sought = table.train_examples * table.test_examples  # pairs, of any memorization
     if same_class:
         train_classes = as_labels(labels_train, table.train_examples, "labels_train")
         test_classes = as_labels(labels_test, table.test_examples, "labels_test")
-        labels, sizes = np.unique(train_classes, return_counts=True)
-        members = [np.flatnonzero(test_classes == label) for label in labels]
-        sought = sum(size * len(test) for size, test in zip(sizes.tolist(), members, strict=True))
-        train_classes = train_classes[candidates]
-        problems = [(test, np.flatnonzero(train_classes == label)) for label, test in zip(labels, members, strict=True)]
+    else:  # all are of one class
+        train_classes, test_classes = np.zeros(table.train_examples, np.int64), np.zeros(table.test_examples, np.int64)
+    labels, sizes = np.unique(train_classes, return_counts=True)
+    members = [np.flatnonzero(test_classes == label) for label in labels]
+    sought = sum(size * len(test) for size, test in zip(sizes.tolist(), members, strict=True))  # of any memorization
+    train_classes = train_classes[candidates]
+    # Test examples, and places among the candidates, of each class.
+    problems = [(test, np.flatnonzero(train_classes == label)) for label, test in zip(labels, members, strict=True)]
     if isinstance(table, OutputTable):
-        every = np.arange(table.test_examples)
-        parts = ((every[test], candidates[train]) for test, train in problems)
+        parts = ((test, candidates[train]) for test, train in problems)
         test_index, train_index, value = mean_differences.select(table, parts, min_influence, device)
     else:
         rows, columns = test_axis(table, None), train_axis(table, candidates, empty)

@@ -18,6 +18,7 @@ from typing import Any
 
 from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
 from heldout_torch.errors import RefusedError, ZooError, one_line
+from heldout_torch.storage import kinds
 from heldout_torch.storage.paths import extended, is_remote
 from heldout_torch.storage.urls import check_ranges, read_range
 from heldout_torch.zoo.keys import RunKey, make_key
@@ -83,7 +84,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     """
     given, name = name is not None, name or extended(archive, INDEX_ENDING)
     try:
-        head = read_range(name, 0, HEAD.size)
+        head = read_range(name, 0, max(HEAD.size, kinds.HEAD))
     except FileNotFoundError:
         if not is_remote(archive) and not Path(archive).exists():
             raise ZooError(f"{archive}: there is no such archive") from None
@@ -96,7 +97,7 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
     except RefusedError as error:
         raise RefusedError(f"{error}; if there is no seek index, make it with: heldout archive index ARCHIVE") from None
     try:
-        magic, length = HEAD.unpack(head)
+        magic, length = HEAD.unpack(head[: HEAD.size])
         if magic != MAGIC:
             other = f"of another version, {magic[-1:].decode('ascii', 'replace')!r}"
             raise ValueError(other if magic.startswith(_FAMILY) else "not an index of this format")
@@ -105,8 +106,8 @@ def read_index(archive: str, name: str | None = None) -> SeekIndex:
         index = _read_table(read_range(name, HEAD.size, HEAD.size + length), HEAD.size + length)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, struct.error, zlib.error,
             OverflowError, RecursionError) as error:  # fmt: skip
-        reason = one_line(error)[:200]
-        raise ZooError(f"{name}: is not a readable seek index ({reason}); make it again") from None
+        reason = kinds.stands_in(head) or f" ({one_line(error)[:200]})"
+        raise ZooError(f"{name}: is not a readable seek index{reason}; make it again") from None
     try:
         check_ranges(archive, index.size)
         trailer = read_range(archive, index.size - 8, index.size + 1)

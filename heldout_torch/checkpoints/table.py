@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from heldout_torch.checkpoints.crc import check_crc
 from heldout_torch.checkpoints.wire import read_varint
 from heldout_torch.errors import CheckpointError
+from heldout_torch.storage.kinds import stands_in
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_SIZE = 48
@@ -36,7 +37,8 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
         raise CheckpointError(f"a table of more than {MAX_BYTES} bytes is not a checkpoint's")
     footer = data[-_FOOTER_SIZE:]
     if int.from_bytes(footer[-8:], "little") != _MAGIC:
-        raise CheckpointError("the file does not end as a TensorFlow index does (truncated, or another format)")
+        why = stands_in(data) or " (truncated, or another format)"
+        raise CheckpointError(f"the file does not end as a TensorFlow index does{why}")
     metaindex_offset, position = read_varint(footer, 0)
     metaindex_size, position = read_varint(footer, position)
     index_offset, position = read_varint(footer, position)

@@ -9,6 +9,7 @@ from heldout_torch.errors import DataError, ZooError, nearest
 from heldout_torch.stats.published_list import PublishedFile, find_published, list_published
 from heldout_torch.storage.digests import digest_of, matches
 from heldout_torch.storage.files import new_file, remove_stale
+from heldout_torch.storage.kinds import stands_in
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import Location, environment, local_path
@@ -42,7 +43,8 @@ def fetch_file(file: PublishedFile, folder: Location | None) -> Path:
     local = None if copies is None else local_path(copies)
     if local is not None and (local / file.name).is_file():
         if not matches(local / file.name, file.check):
-            raise ZooError(f"{local / file.name}: is not the published file, its {_kind(file)} differs; remove it")
+            differs = f"its {_kind(file)} differs{stands_in(local / file.name)}"
+            raise ZooError(f"{local / file.name}: is not the published file, {differs}; remove it")
         return local / file.name
     has_parts = local is not None and bool(file.parts) and all((local / part.name).is_file() for part in file.parts)
     if folder is not None and not has_parts:
@@ -111,7 +113,7 @@ def _make(path: Path, file: PublishedFile, parts: Path | None) -> None:
             data = _download(piece, bar) if parts is None else _read(parts / piece.name)
             if digest_of(data, piece.check) != piece.check:
                 where = piece.url if parts is None else parts / piece.name
-                raise ZooError(f"{where}: is not the published file, its {_kind(piece)} differs")
+                raise ZooError(f"{where}: is not the published file, its {_kind(piece)} differs{stands_in(data)}")
             target.write(data)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from heldout_torch.errors import DataError
 
 HEAD = 64  # bytes that are looked at
+_POINTER, _PAGE = "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches", "a web page"
 _KINDS = (
     (b"\x93NUMPY", "an npy file"),
     (b"PK\x03\x04", "a zip file, as npz files and PyTorch's are"),
@@ -19,7 +20,7 @@ _KINDS = (
     (b"\x80\x03", "a pickle"),
     (b"\x80\x04", "a pickle"),
     (b"\x80\x05", "a pickle"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
+    (b"version https://git-lfs", _POINTER),
 )
 
 
@@ -45,7 +46,17 @@ def kind_of(source: Path | bytes) -> str:
         return f"a file that begins with {head[:8]!r}"
     if text[0] in "{[":
         return "JSON"
-    return "a web page" if text[0] == "<" else f"text that begins with {text[:20]!r}"
+    return _PAGE if text[0] == "<" else f"text that begins with {text[:20]!r}"
+
+
+def stands_in(source: Path | bytes) -> str:
+    """Return, for an error about a file, what it is if it is what often stands in for another; else nothing.
+
+    >>> stands_in(b"<!doctype html>"), stands_in(b"{}")
+    (' (it is a web page)', '')
+    """
+    kind = kind_of(source)
+    return f" (it is {kind})" if kind in (_POINTER, _PAGE) else ""
 
 
 def check_folder(folder: Path, expected: str) -> None:

@@ -16,6 +16,7 @@ from heldout_torch.errors import UnwritableError, ZooError, warn
 from heldout_torch.storage import posix
 from heldout_torch.storage.digests import place_digest
 from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
+from heldout_torch.storage.kinds import stands_in
 from heldout_torch.storage.locks import locked
 from heldout_torch.storage.paths import environment, extended, local_path
 from heldout_torch.storage.urls import read_file, read_range
@@ -195,6 +196,6 @@ class Cache:
 
     def _checked(self, name: str, file: FileRecord, data: bytes) -> bytes:
         if not file.matches(data):
-            url = self.url(name)
-            raise ZooError(f"{url}: does not have the recorded SHA-256; it is damaged, or the manifest is out of date")
+            why = stands_in(data) or "; it is damaged, or the manifest is out of date"
+            raise ZooError(f"{self.url(name)}: does not have the recorded SHA-256{why}")
         return data

@@ -114,7 +114,7 @@ class FolderZoo(WritingZoo):
                 return self._unrecorded(key)
             record, metadata = recorded
             contents = {name: self._contents(key, path / name) for name in record.files}
-            wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
+            wrong = record.wrong(contents)
             if not wrong:
                 return RunFiles.recorded(metadata, record, contents, str(path))
         raise ZooError(

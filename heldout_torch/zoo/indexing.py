@@ -136,12 +136,10 @@ def _read_run(zoo: "WritingZoo", key: RunKey, files: Files, old: Manifest, exper
         if data is None:
             raise ZooError(f"{where}/{name}: is missing; {AGAIN}")
         contents[name] = data
-    if record is None and has_lost_record(old, key):
-        wrong = [name for name, file in old.runs[key].files.items() if not file.matches(contents.get(name, b""))]
-        if wrong:
-            raise ZooError(
-                f"{where}: {RECORD_FILE} is missing, and {' and '.join(wrong)} not as in {MANIFEST_FILE}; {AGAIN}"
-            )
+    if record is None and has_lost_record(old, key) and (wrong := old.runs[key].wrong(contents)):
+        raise ZooError(
+            f"{where}: {RECORD_FILE} is missing, and {' and '.join(wrong)} not as in {MANIFEST_FILE}; {AGAIN}"
+        )
     if MODEL_FILE in contents:
         run = RunFiles.unrecorded(contents, key, experiment, where)
         record, metadata = run.record, run.metadata

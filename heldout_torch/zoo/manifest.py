@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from heldout_torch.errors import ZooError, counted, one_line
+from heldout_torch.storage.kinds import stands_in
 from heldout_torch.zoo.keys import RunKey, make_key
 from heldout_torch.zoo.records import RunRecord
 
@@ -87,8 +88,8 @@ class Manifest:
                 if part["archive"] is not None:
                     manifest.archives[experiment] = part["archive"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = one_line(error)[:100]
-            raise ZooError(f"{name}: is not a readable manifest ({type(error).__name__}: {reason})") from None
+            reason = stands_in(data) or f" ({type(error).__name__}: {one_line(error)[:100]})"
+            raise ZooError(f"{name}: is not a readable manifest{reason}") from None
         return manifest
 
     def to_bytes(self) -> bytes:

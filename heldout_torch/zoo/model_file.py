@@ -9,6 +9,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from heldout_torch.errors import ZooError, one_line
+from heldout_torch.storage.kinds import stands_in
 from heldout_torch.zoo.dtypes import halved, widened
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.metadata import RunMetadata
@@ -77,7 +78,8 @@ def read_model_header(data: bytes, key: RunKey, name: str) -> RunMetadata:
             raise ValueError
         header = json.loads(data[8:size]).get("__metadata__")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise ZooError(f"{name}: is not a readable safetensors file ({type(error).__name__} in its header)") from None
+        reason = stands_in(data) or f" ({type(error).__name__} in its header)"
+        raise ZooError(f"{name}: is not a readable safetensors file{reason}") from None
     metadata = RunMetadata.from_header(header, name)
     if metadata.key != key:
         raise ZooError(f"{name}: says that it is {metadata.key}, but is in the folder of {key}")

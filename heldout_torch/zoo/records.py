@@ -21,6 +21,7 @@ from torch import Tensor
 
 from heldout_torch.errors import ZooError, one_line
 from heldout_torch.experiments import Experiment
+from heldout_torch.storage.kinds import stands_in
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.dtypes import DTYPES, named
 from heldout_torch.zoo.keys import AUX_FILE, MODEL_FILE, RUN_FILES, RunKey
@@ -81,6 +82,11 @@ class RunRecord:
     def size(self) -> int:
         """Bytes of the files."""
         return sum(file.size for file in self.files.values())
+
+    def wrong(self, contents: Mapping[str, bytes]) -> list[str]:
+        """Return the names of the files that are not as recorded, with what they are if it is not the run's at all."""
+        given = {name: contents.get(name, b"") for name in self.files}
+        return [name + stands_in(given[name]) for name, file in self.files.items() if not file.matches(given[name])]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a manifest and a record hold them."""
@@ -254,8 +260,8 @@ def read_record(data: bytes, key: RunKey, name: str) -> tuple[RunRecord, RunMeta
         metadata = RunMetadata.from_record(table["metadata"], name)
         record = RunRecord.from_json({**table, "epoch": metadata.epoch, "dtype": metadata.dtype})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = one_line(error)[:100]
-        raise ZooError(f"{name}: is not a readable record of a run ({type(error).__name__}: {reason})") from None
+        reason = stands_in(data) or f" ({type(error).__name__}: {one_line(error)[:100]})"
+        raise ZooError(f"{name}: is not a readable record of a run{reason}") from None
     if metadata.key != key:
         raise ZooError(f"{name}: says that it is {metadata.key}, but is in the folder of {key}")
     return record, metadata

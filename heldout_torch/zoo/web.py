@@ -156,7 +156,7 @@ class WebZoo:
             if record is None:
                 raise self._not_there(key)
             contents = {name: self.read(f"{key}/{name}") or b"" for name in record.files}
-            wrong = [name for name, file in record.files.items() if not file.matches(contents[name])]
+            wrong = record.wrong(contents)
             if not wrong:
                 return RunFiles.recorded(self.metadata(key), record, contents, self._cache.url(str(key)))
         raise ZooError(f"{self._cache.url(str(key))}: {', '.join(wrong)} not as recorded; {AGAIN}")

@@ -216,6 +216,9 @@ def test_damage_to_the_index_is_found_wherever_it_is(indexed, tmp_path):
     path.write_bytes(data[:16])
     with pytest.raises(ZooError, match="not a readable seek index"):
         load_run(EXPERIMENT, 0.7, 9, archive)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ZooError, match=r"not a readable seek index \(it is a pointer of Git LFS"):
+        load_run(EXPERIMENT, 0.7, 9, archive)
     start = read_index(str(indexed[1])).windows_at
     path.write_bytes(data[:start] + bytes(len(data) - start))
     with pytest.raises(ZooError, match="is damaged near byte"):

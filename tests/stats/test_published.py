@@ -230,6 +230,9 @@ def test_a_local_copy_is_taken_and_checked(published_server, published_files, tm
     (parts / "mnist-cscores.npy").write_bytes(b"x")
     with pytest.raises(ZooError, match="is not the published file, its git blob id differs"):
         fetch_published("mnist-cscores", parts)
+    (parts / "mnist-cscores.npy").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")  # a clone without LFS
+    with pytest.raises(ZooError, match=r"its git blob id differs \(it is a pointer of Git LFS.*; remove it"):
+        fetch_published("mnist-cscores", parts)
     monkeypatch.setenv("HELDOUT_TORCH_PUBLISHED", str(parts))  # what it lacks is fetched
     fetch_published("imagenet-index")
     assert published_server.requests

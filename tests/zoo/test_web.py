@@ -137,6 +137,28 @@ def test_what_stands_for_a_zoo_and_a_run_shows_no_password(server):
     assert all("http://...@" in text and "hush" not in text for text in shown)
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, not the file"),
+        (b"<!doctype html><title>Sign in</title>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", [MODEL, AUX, RECORD, "manifest.json"])
+def test_a_clone_without_its_large_files_says_what_lies_there(server, name, data, kind):
+    """It said "ValueError in its header", or that the manifest may be out of date."""
+    (server.folder / name).write_bytes(data)
+    message = rf"{name}: (does not have|is not a readable) .* \(it is {kind}"
+    with pytest.raises(ZooError, match=message):
+        list_runs(server.url) if name == "manifest.json" else open_zoo(server.url).fetch(KEY, lambda sent: None)
+    if name not in (AUX, "manifest.json"):
+        with pytest.raises(ZooError, match=message):
+            load_run(KEY, zoo=server.folder)
+    if name in (MODEL, AUX):
+        with pytest.raises(ZooError, match=rf"{Path(name).name} \(it is {kind}.*\) not as recorded; export"):
+            open_zoo(server.folder).files(KEY)
+
+
 def publish_anew(server):
     """Publish run 3 again, with the aux arrays of another."""
     shutil.copy(server.folder / EXPERIMENT / "0.7/2/aux_arrays.npz", server.folder / RUN)

@@ -14,7 +14,7 @@ from heldout_torch.archives.seek_index import SeekIndex, read_index
 from heldout_torch.archives.shared_index import checked_index, index_digest
 from heldout_torch.errors import ZooError, printable
 from heldout_torch.experiments import Experiment, read_declaration
-from heldout_torch.storage.paths import file_name, is_remote
+from heldout_torch.storage.paths import Location, file_name, is_remote
 from heldout_torch.storage.threads import processors
 from heldout_torch.zoo.aux_arrays import AuxArrays, read_aux
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
@@ -37,7 +37,7 @@ class IndexedArchive:
         threads: How many reads at once serve it well.
     """
 
-    def __init__(self, location: str, ignore: Sequence[str] = (), index: str | None = None) -> None:
+    def __init__(self, location: str, ignore: Sequence[str] = (), index: Location | None = None) -> None:
         self.ignore, self.index = tuple(ignore), index
         self.location, self.threads = location, processors()
         self._index: SeekIndex | None = None

@@ -12,14 +12,14 @@ from heldout_torch.archives.remote_stream import open_stream
 from heldout_torch.errors import ZooError, warn
 from heldout_torch.storage.files import new_file, remove_stale
 from heldout_torch.storage.offline import is_offline
-from heldout_torch.storage.paths import is_remote
+from heldout_torch.storage.paths import Location, is_remote, place
 from heldout_torch.storage.urls import MAX_FILE
 from heldout_torch.zoo.cache import cache_root, unwritable
 
 _MARK = "#sha256="
 
 
-def checked_index(name: str) -> str:
+def checked_index(name: Location) -> str:
     """Return where an index can be read.
 
     If the name has a digest, the index is read and compared; from a URL it is fetched into the cache once. Without a
@@ -28,12 +28,10 @@ def checked_index(name: str) -> str:
     Raises:
         ZooError: If the digest is none, the file cannot be read, or it is another.
     """
-    location, mark, digest = name.partition(_MARK)
-    if not mark:
+    location, digest = _split(name)
+    if digest is None:
         warn(f"the seek index {name} is used unchecked; to check it, add its SHA-256: {_MARK}…", stacklevel=2)
-        return name
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")
+        return location
     if not is_remote(location):
         _check(location, digest)
         return location
@@ -52,9 +50,19 @@ def checked_index(name: str) -> str:
     return str(kept)
 
 
-def index_digest(name: str | None) -> str | None:
+def index_digest(name: Location | None) -> str | None:
     """Return the SHA-256 that a `checked_index` is named with; None if it is named without."""
-    return (name or "").partition(_MARK)[2] or None
+    return None if name is None else _split(name)[1]
+
+
+def _split(name: Location) -> tuple[str, str | None]:
+    location, mark, digest = (name if isinstance(name, str) else str(place(name))).strip().partition(_MARK)
+    where = str(place(location))
+    if not mark and "#" in where and is_remote(where):  # a server is not told what stands there, so nothing is checked
+        raise ZooError(f"{where}: expected {_MARK}… and 64 hexadecimal digits after the address")
+    if mark and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")
+    return where, digest.lower() if mark else None
 
 
 def _fetch(location: str, digest: str, kept: Path) -> None:

@@ -13,6 +13,7 @@ from heldout_torch.devices import any_device
 from heldout_torch.errors import DataError, HeldoutError, ZooError, printable
 from heldout_torch.models import restore_model
 from heldout_torch.storage.notebook import as_code
+from heldout_torch.storage.paths import Location
 from heldout_torch.storage.progress import Bar
 from heldout_torch.storage.threads import map_ahead
 from heldout_torch.zoo.aux_arrays import AuxArrays
@@ -71,7 +72,7 @@ def load_run(
     zoo: Place | None = None,
     device: str | torch.device = "cpu",
     offline: bool = False,
-    index: str | None = None,
+    index: Location | None = None,
 ) -> Run:
     """Load a trained run.
 

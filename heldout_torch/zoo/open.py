@@ -9,7 +9,7 @@ from typing import Literal, cast
 from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import DEFINITION_FILE
 from heldout_torch.storage.hub import HUB
-from heldout_torch.storage.paths import ZOO_VARIABLE, check_folder_name, environment
+from heldout_torch.storage.paths import ZOO_VARIABLE, Location, check_folder_name, environment
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
 from heldout_torch.zoo.base import WritableZoo, Zoo
@@ -34,7 +34,7 @@ def sample_zoo() -> Path:
     return Path(str(resources.files("heldout_torch"))) / "sample"
 
 
-def open_zoo(place: Place | None = None, offline: bool = False, index: str | None = None) -> Zoo:
+def open_zoo(place: Place | None = None, offline: bool = False, index: Location | None = None) -> Zoo:
     """Open a place that holds runs.
 
     Args:

@@ -91,6 +91,28 @@ def test_without_a_digest_a_line_says_whose_word_is_taken(shared):
         assert load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=str(index)).metadata.run == 3
 
 
+def test_an_index_is_named_as_other_files_are(shared, monkeypatch):
+    """A path was an AttributeError, `file://` and `~` were not found, a digest in capitals was none."""
+    archive, index, digest = shared
+    monkeypatch.setenv("HOME", str(index.parent))
+    for name in (index, f"file://{index}", f"~/{index.name}"):
+        with pytest.warns(UserWarning, match="mine.seek is used unchecked"):
+            load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)
+        for mark in (f"#sha256={digest}", f"#sha256={digest.upper()}\n"):
+            run = load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{name}{mark}")
+            assert run.metadata.archive["index_sha256"] == digest
+
+
+@pytest.mark.parametrize("mark", ["#SHA256=", "#sha256:", "#md5=", "#"])
+def test_a_digest_that_would_not_be_compared_is_refused(shared, tmp_path, mark):
+    """A server is not told what stands after `#`, so the file was used unchecked."""
+    archive, _, digest = shared
+    with Server(tmp_path).running() as server:
+        with pytest.raises(ZooError, match="expected #sha256=… and 64 hexadecimal digits after the address"):
+            load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=f"{server.url}/elsewhere/mine.seek{mark}{digest}")
+        assert not server.requests
+
+
 def test_an_index_made_by_address_is_the_one_made_on_the_disk(shared, tmp_path):
     archive, index, _ = shared
     with Server(tmp_path).running() as server:

@@ -7,7 +7,7 @@ The Hub limits commits an hour and requests in five minutes; it answers 429 and 
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from heldout_torch.errors import ZooError
 from heldout_torch.optional import require
@@ -18,7 +18,11 @@ from heldout_torch.storage.retries import retried
 HUB = "hf://"
 LONGEST_WAIT = 3700.0  # seconds; quotas are an hour's at most
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 60.0, 60.0)  # seconds before each further try to send something
-_LOCATION = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?(?:/(.*))?", re.ASCII)
+_REVISION = r"refs/(?:pr|convert)/[\w.-]+|(?:[\w.-]|%2[Ff])+"  # other slashes in it are written as %2F
+_LOCATION = re.compile(rf"hf://datasets/([\w.-]+/[\w.-]+?)(?:@({_REVISION}))?(?:/(.*))?", re.ASCII)
+_PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/([\w.-]+/[\w.-]+)(?:/tree/([^/?#]+))?", re.ASCII
+)
 
 T = TypeVar("T")
 
@@ -32,14 +36,24 @@ def split(location: str) -> tuple[str, str, str]:
     found = _LOCATION.fullmatch(location)
     if found is None:
         raise ZooError(f"{location}: is not a data set of the Hub, expected hf://datasets/USER/NAME")
-    return found[1], found[2] or "main", found[3] or ""
+    return found[1], unquote(found[2] or "main"), found[3] or ""
+
+
+def of_page(address: str) -> str | None:
+    """Return the location of the data set whose page in a browser has an address; None if it is no such page.
+
+    >>> of_page("https://huggingface.co/datasets/USER/NAME/tree/main")
+    'hf://datasets/USER/NAME@main'
+    """
+    found = _PAGE.fullmatch(address)
+    return found and f"{HUB}datasets/{found[1]}{'@' if found[2] else ''}{found[2] or ''}"
 
 
 def address(location: str) -> str:
     """Return the `https://` address of a file on the Hub; `HF_ENDPOINT` may name another server."""
     name, revision, path = split(location)
     endpoint = (environment("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    return f"{endpoint}/datasets/{name}/resolve/{revision}/{quote(path)}"
+    return f"{endpoint}/datasets/{name}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
 
 def token() -> str | None:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import DEFINITION_FILE
-from heldout_torch.storage.hub import HUB
+from heldout_torch.storage import hub
 from heldout_torch.storage.paths import ZOO_VARIABLE, Location, check_folder_name, environment
 from heldout_torch.storage.paths import place as as_meant
 from heldout_torch.storage.urls import is_archive
@@ -61,8 +61,10 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: Location 
     if index is not None:
         raise ZooError(f"{location}: is not an archive, only an archive has a seek index")
     if isinstance(location, str):
-        if location.startswith(HUB):
+        if location.startswith(hub.HUB):
             return HubZoo(location, offline)
+        if (named := hub.of_page(location)) is not None:
+            raise ZooError(f"{location}: is a page for browsers; name the data set as {named}")
         web = location.startswith(("http://", "https://"))
         return WebZoo(location, offline) if web else BucketZoo(location, offline)
     if location.is_file():

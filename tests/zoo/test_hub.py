@@ -248,6 +248,18 @@ def test_other_places_of_the_hub_are_one_line(zoo, hub, capsys, location):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("page", "named"),
+    [("", ""), ("/", ""), ("/tree/main", "@main"), ("/tree/refs%2Fpr%2F1", "@refs%2Fpr%2F1")],
+)
+def test_the_address_of_a_page_is_answered_by_what_to_name(page, named):
+    """A page has no manifest, which is what the error was about."""
+    with pytest.raises(
+        ZooError, match=f"is a page for browsers; name the data set as hf://datasets/someone/runs{named}$"
+    ):
+        list_runs(f"https://huggingface.co/datasets/someone/runs{page}")
+
+
 def test_offline_nothing_is_written(zoo, hub, monkeypatch, capsys):
     monkeypatch.setenv("HELDOUT_TORCH_OFFLINE", "1")
     assert push(zoo, hub) == 1

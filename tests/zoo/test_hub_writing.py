@@ -123,9 +123,13 @@ def test_the_hub_may_be_busy_for_longer_at_the_end_of_hours_of_work(hub, slept):
     assert not hub.waits
 
 
-def test_a_revision_is_read_and_written_and_no_other_one(hub, monkeypatch, tmp_path):
-    hub.revision = "v1.2"
-    location = f"{hub.location}@v1.2"
+@pytest.mark.parametrize(
+    ("revision", "written"),
+    [("v1.2", "v1.2"), ("refs/pr/7", "refs/pr/7"), ("refs/pr/7", "refs%2Fpr%2F7"), ("my/try", "my%2Ftry")],
+)
+def test_a_revision_is_read_and_written_and_no_other_one(hub, monkeypatch, tmp_path, revision, written):
+    hub.revision = revision
+    location = f"{hub.location}@{written}"
     monkeypatch.setattr(zoo_hub, "HELD", 1)  # files are sent ahead of their commit
     assert not [outcome for outcome in copy_runs(SOURCE, open_writable(location), KEYS) if outcome.error]
     assert list_runs(location) == KEYS

@@ -20,9 +20,7 @@ LONGEST_WAIT = 3700.0  # seconds; quotas are an hour's at most
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 60.0, 60.0)  # seconds before each further try to send something
 _REVISION = r"refs/(?:pr|convert)/[\w.-]+|(?:[\w.-]|%2[Ff])+"  # other slashes in it are written as %2F
 _LOCATION = re.compile(rf"hf://datasets/([\w.-]+/[\w.-]+?)(?:@({_REVISION}))?(?:/(.*))?", re.ASCII)
-_PAGE = re.compile(
-    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/([\w.-]+/[\w.-]+)(?:/tree/([^/?#]+))?", re.ASCII
-)
+_PAGE = re.compile(r"https?://(?:huggingface|hf)\.co/datasets/([\w.-]+/[\w.-]+)(?:/tree/([^/?#]+))?", re.ASCII)
 
 T = TypeVar("T")
 

@@ -43,7 +43,10 @@ CONTENTS = {
     "weights": (b"\x10" + bytes(7) + b'{"w": 1}', "a safetensors file"),
     "gzip": (b"\x1f\x8b\x08" + bytes(60), "a file packed by gzip"),
     "zeros": (bytes(100), r"a file that begins with b'\x00\x00\x00\x00\x00\x00\x00\x00'"),
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the file itself"),
+    "pointer": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
+    ),
 }
 TRAIN = ["train", "digits-mlp", "--runs", "0", "--zoo", "NEW"]
 OWN = ["--name", "mine", "--subset", "X"]

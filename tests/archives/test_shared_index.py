@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch import DataError, ZooError, list_runs, load_run
 from heldout_torch.archives import shared_index
 from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.indexed import IndexedArchive
@@ -95,6 +95,8 @@ def test_an_index_is_named_as_other_files_are(shared, monkeypatch):
     """A path was an AttributeError, `file://` and `~` were not found, a digest in capitals was none."""
     archive, index, digest = shared
     monkeypatch.setenv("HOME", str(index.parent))
+    with pytest.raises(DataError, match="3 is not a path"):
+        load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=3)
     for name in (index, f"file://{index}", f"~/{index.name}"):
         with pytest.warns(UserWarning, match="mine.seek is used unchecked"):
             load_run(EXPERIMENT, 0.7, 3, zoo=archive, index=name)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,16 @@ def test_links_lead_somewhere_and_blocks_say_their_language(page):
         if heading:
             headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}, target
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_no_sentence_is_broken_where_the_next_line_looks_like_an_item_of_a_list(page):
+    """A minus sign at the beginning of a line cut a formula in two."""
+    text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for line, following in pairwise(text.splitlines()):
+        if re.match(r" *[-+*] ", following) and line.strip():
+            in_list = line.startswith("  ") and not following.startswith(" ")
+            assert in_list or line.endswith((":", "**")) or re.match(r" *[-+*] ", line), following
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}-{page.stem}")

@@ -19,8 +19,8 @@ from torch.func import functional_call, grad_and_value, vmap
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from heldout_torch.evaluation.float32 import products_in
 from heldout_torch.experiments import known_experiments
+from heldout_torch.float32 import products_in
 from heldout_torch.models import build_model
 from heldout_torch.training.initial import initial_state
 from heldout_torch.training.network import Network

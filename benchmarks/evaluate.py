@@ -124,8 +124,8 @@ def _convolution_rate(device: str) -> float:
     """Measure GFLOP/s of one large float32 convolution, best of several."""
     import torch
 
-    from heldout_torch.evaluation.float32 import float32_only
     from heldout_torch.evaluation.inference import layout_for
+    from heldout_torch.float32 import float32_only
 
     layout = layout_for(torch.device(device), torch.float32)
     convolution = torch.nn.Conv2d(512, 512, 3, padding=1).to(device).to(memory_format=layout)

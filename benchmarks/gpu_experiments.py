@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from gpu_frame import Bench, Row, trained_model, tried
 from torch import Tensor, nn
 
-from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import inference_copy, layout_for, lower_copy
 from heldout_torch.evaluation.precision import logit_error
+from heldout_torch.float32 import float32_only
 
 BATCH = 2048
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from heldout_torch.data import ArrayDataset, Split
 from heldout_torch.evaluation import Precision, evaluate
-from heldout_torch.evaluation.float32 import products_in
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import save_runs
 from heldout_torch.evaluation.sweep import sweep
+from heldout_torch.float32 import products_in
 from heldout_torch.models import build_model
 from heldout_torch.stats import RunTable, influence_pairs
 from heldout_torch.training import RunBatch

@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from heldout_torch.data import ArrayDataset, Split, load_digits, tfds_order
-from heldout_torch.evaluation.float32 import products_in
+from heldout_torch.float32 import products_in
 from heldout_torch.models import build_model
 from heldout_torch.stats import RunTable, consistency
 from heldout_torch.training import Recipe, RunBatch, train_runs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from heldout_torch import plugins
-from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.float32 import float32_only
 from heldout_torch.storage import retries
 from heldout_torch.zoo import sample_zoo
 from tests.helpers.devices import PRETENDED

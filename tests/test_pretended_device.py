@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from heldout_torch.data import arrays, load_digits
 from heldout_torch.data.views import View, load_views
-from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.float32 import float32_only
 from tests.data.photographs import make_jpegs
 from tests.helpers.devices import only_pretended
 from tests.pretend_cuda import pretended_cuda, streams

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "heldout_torch"
 TIERS = [
     {"errors", "lazy", "optional"},
     {"storage"},
-    {"experiments", "data", "models", "checkpoints", "plugins", "cluster", "devices"},
+    {"experiments", "data", "models", "checkpoints", "plugins", "cluster", "devices", "float32"},
     {"zoo", "archives"},
     {"evaluation", "stats", "training"},
     {"report"},

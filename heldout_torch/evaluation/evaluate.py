@@ -12,11 +12,11 @@ from heldout_torch.data.dataset import check_preprocessing
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, HeldoutError, counted, nearest
 from heldout_torch.evaluation.devices import device_errors, turn_on
-from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.memory import Told, fitting, in_portions
 from heldout_torch.evaluation.passes import Pass
 from heldout_torch.evaluation.precision import Precision, Prepared
 from heldout_torch.evaluation.result import Evaluation
+from heldout_torch.float32 import float32_only
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 

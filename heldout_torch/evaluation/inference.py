@@ -23,7 +23,7 @@ from heldout_torch.devices import float64_device
 from heldout_torch.errors import counted
 from heldout_torch.evaluation.convolutions import FusedConvolution, fused_convolution
 from heldout_torch.evaluation.devices import is_device_fault, lacks_memory
-from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.float32 import float32_only
 from heldout_torch.models.padding import Conv2dSame, MaxPool2dSame
 
 _CHECKED = 32  # images on which a copy is compared with the network

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from heldout_torch.devices import float64_device
 from heldout_torch.evaluation.devices import device_errors, turn_on
-from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import Begun, bare_copy, begin_copy, inference_copy, layout_for, lower_copy
+from heldout_torch.float32 import float32_only
 
 Precision = Literal["exact", "fast"]
 

@@ -10,9 +10,9 @@ from heldout_torch.data.rows import as_tensor, check_images
 from heldout_torch.devices import find_device
 from heldout_torch.errors import DataError, counted, one_line
 from heldout_torch.evaluation.devices import device_errors, is_device_fault
-from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.inference import bare_copy
 from heldout_torch.evaluation.memory import in_portions
+from heldout_torch.float32 import float32_only
 from heldout_torch.zoo import Run
 from heldout_torch.zoo.load import as_loaded
 

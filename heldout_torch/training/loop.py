@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.data.dataset import Step
-from heldout_torch.evaluation.float32 import products_in
+from heldout_torch.float32 import float32_only, products_in
 from heldout_torch.models import find_architecture
 from heldout_torch.training.network import Network
 from heldout_torch.training.run_batch import RunBatch
@@ -146,9 +146,9 @@ def _steps(batch: RunBatch, steps_per_epoch: int, first: int) -> Iterator[Step]:
 
 
 def _products(precision: str, device: str | torch.device) -> AbstractContextManager[None]:
-    """Return the block in which a GPU computes as the recipe says; a CPU always computes in float32."""
-    if torch.device(device).type == "cpu":
-        return nullcontext()
+    """Return the block in which a GPU computes as the recipe says, and a CPU in float32."""
+    if torch.device(device).type == "cpu":  # several threads may train there
+        return float32_only()
     return products_in("ieee" if precision == "float32" else "tf32")
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from heldout_torch.data import Dataset, SplitName
 from heldout_torch.errors import HeldoutError
-from heldout_torch.evaluation.float32 import float32_only
 from heldout_torch.evaluation.memory import Told, in_portions
+from heldout_torch.float32 import float32_only
 from heldout_torch.storage.threads import map_ahead, processors
 from heldout_torch.training.initial import initial_model, initial_state
 

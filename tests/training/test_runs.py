@@ -229,6 +229,27 @@ def test_correctness_is_computed_in_exact_float32_whatever_the_notebook_allows(t
     assert set(seen) == {("highest", "ieee")}
 
 
+@pytest.mark.parametrize(("experiment", "precision"), [(DIGITS, "float32"), (CONVOLUTIONS, "tf32")])
+def test_a_processor_trains_in_float32_whatever_the_notebook_allows(tmp_path, experiment, precision):
+    """Processors with bfloat16 products gave other weights, of which nothing in the run told."""
+    seen = set()
+
+    def watch(runs, loss):
+        seen.update(torch._C._get_fp32_precision_getter("mkldnn", operation) for operation in ("conv", "matmul"))
+
+    some = replace(work(1, experiment, Recipe(1, 64, 0.01, precision=precision), 100 / 1437, np.arange(100)), runs=(7,))
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    try:
+        (result,) = train_runs(some, load_digits(), tmp_path, progress=watch)
+        assert result.error is None
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.conv.fp32_precision = "none"
+    assert seen == {"ieee"}
+
+
 @pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
 def test_a_default_device_of_a_notebook_moves_nothing(tmp_path, experiment):
     some = replace(work(1, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)), runs=(7,))

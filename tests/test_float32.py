@@ -11,8 +11,8 @@ import torch
 from heldout_torch import load_run
 from heldout_torch.data import load_digits
 from heldout_torch.evaluation import evaluate
-from heldout_torch.evaluation.float32 import float32_only, products_in
 from heldout_torch.evaluation.inference import inference_copy
+from heldout_torch.float32 import float32_only, products_in
 
 BACKENDS = torch.backends
 PLACES = [
@@ -146,7 +146,7 @@ def test_the_state_in_which_torch_begins_comes_back():
     """cuDNN's convolutions begin with a TF32 that gives way to settings above, unlike one that was set."""
     code = """
 import torch
-from heldout_torch.evaluation.float32 import float32_only
+from heldout_torch.float32 import float32_only
 with float32_only():
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 assert torch.backends.cudnn.conv.fp32_precision == "tf32"

@@ -161,6 +161,8 @@ def _blocks(
 ) -> Iterator[_Block]:
     import torch
 
+    from heldout_torch.float32 import float32_only
+
     check_several(table)
     device, kind = float64_device(find_device(device)), getattr(torch, dtype)
     memory = torch.empty(min(len(test), _TEST) * min(len(train), _TRAIN), dtype=kind, device=device)
@@ -175,7 +177,8 @@ def _blocks(
             centred = torch.from_numpy((margins - margins.mean(0)).T.copy()).to(device, kind)  # (rows, runs)
             total = centred.sum(1, keepdim=True)  # (rows, 1), 0 but for rounding
             sums = memory[: len(centred) * len(scale)].view(len(centred), len(scale))
-            torch.matmul(centred, bits, out=sums)  # (rows, columns)
+            with float32_only():
+                torch.matmul(centred, bits, out=sums)  # (rows, columns)
             deviation = None
             if errors:
                 means = sums / runs[0], (total - sums) / runs[1]

@@ -116,9 +116,12 @@ def _ridge(
 ) -> Datamodels:  # fmt: skip
     import torch
 
+    from heldout_torch.float32 import float32_only
+
     common = torch.zeros((table.runs, table.runs), dtype=torch.float64, device=device)
-    for _, masks in _mask_blocks(table, device):
-        common += masks @ masks.T  # numbers of shared examples, exact
+    with float32_only():
+        for _, masks in _mask_blocks(table, device):
+            common += masks @ masks.T  # numbers of shared examples, exact
     whole = _Dual(common, common)
     scale = float(whole.values.mean())
     some = [scale * relative for relative in _RELATIVE_STRENGTHS] if strengths is None else list(strengths)
@@ -146,10 +149,11 @@ def _ridge(
         results[:, block] = torch.stack(
             [level - whole.offset @ weights, choices[best], *_agreement(chosen, centred)]
         ).cpu().numpy()  # fmt: skip
-    for columns, masks in _mask_blocks(table, device):
-        for start in range(0, len(index), _TARGETS):
-            block = slice(start, start + _TARGETS)
-            out[block, columns] = (dual_weights[block] @ masks).cpu().numpy()
+    with float32_only():
+        for columns, masks in _mask_blocks(table, device):
+            for start in range(0, len(index), _TARGETS):
+                block = slice(start, start + _TARGETS)
+                out[block, columns] = (dual_weights[block] @ masks).cpu().numpy()
     return Datamodels(out, *results)
 
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Lasso, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
 
 from heldout_torch import DataError
-from heldout_torch.stats import OutputTable, datamodels, influence, lds
+from heldout_torch.stats import OutputTable, datamodels, influence, lds, top_influences
+from tests.helpers.devices import on_devices
 from tests.stats.test_attribution import linear_world
 
 FOLDS = 4
@@ -47,6 +49,30 @@ def test_ridge_is_that_of_scikit_learn(world):
     found = datamodels(table, strengths=strengths, folds=FOLDS)
     assert len(set(found.strengths)) > 1
     check(found, Ridge, table, range(12), strengths, 1e-5)
+
+
+@on_devices
+@pytest.mark.parametrize("allowed", ["autocast", "products in fewer bits"])
+def test_what_a_program_allows_changes_no_estimate_by_margins(world, device, allowed):
+    """Within autocast, numbers of shared examples had eight bits, and in TF32 the weights of datamodels had eleven."""
+    table, _ = world
+
+    def estimates():
+        influences = influence(table, dtype="float32", device=device), top_influences(table, 3, device=device).influence
+        return datamodels(table, folds=FOLDS, device=device).weights, *influences
+
+    expected = estimates()
+    if allowed == "autocast":
+        with torch.autocast(device, dtype=torch.bfloat16):
+            found = estimates()
+    else:
+        torch.set_float32_matmul_precision("medium" if device == "cpu" else "high")
+        try:
+            found = estimates()
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_ridge_with_more_runs_than_examples(world):

@@ -22,8 +22,8 @@ def tfds_order(split: str, n: int) -> np.ndarray:
     Only for CIFAR and MNIST, whose published indices count in the order of tensorflow-datasets, and for the size of
     their splits; another size gives the order of a split of that size. For any other data set use `original_index`, or
     the method of that name of a loaded data set. A published index goes in, a position in the original files
-    (torchvision's) comes out. `original_order` is the inverse; `original_index` returns
-    this array, too, given the name of such a data set.
+    (torchvision's) comes out. `original_order` is the inverse; `original_index` returns this array, too, given the name
+    of such a data set.
 
     Source: tensorflow-datasets' shuffler, which sorts by `md5(split name + number)`; the same for `cifar10:3.0.2`,
     `cifar100:3.0.2` and `mnist:3.0.1`.
@@ -71,7 +71,11 @@ def original_index(dataset: str, split: str, n: int) -> np.ndarray | None:
     Returns:
         int64 of shape (n,), read-only; 0 ... n-1 if both orders are equal (ImageNet, digits). None for a user's own
         data set: its order is known only after loading it (`heldout_torch.data.load_dataset`).
+
+    Raises:
+        DataError: As `tfds_order`.
     """
+    split, n = check_split(split), as_count(n, "n", least=0)
     if dataset in _HASHED:
         return tfds_order(split, n)
     return _fixed(np.arange(n)) if dataset in _AS_STORED else None

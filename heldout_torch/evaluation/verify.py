@@ -69,7 +69,7 @@ def verify_runs(
     Raises:
         DataError: If the data set is bad by itself.
     """
-    splits = (splits,) if isinstance(splits, str) else splits  # type: ignore[assignment]
+    splits = (splits,) if isinstance(splits, str) else tuple(splits or ())  # type: ignore[assignment]
     if not splits:
         raise DataError(f"no split is given to verify, expected some of {', '.join(PARTS)}")
     if unknown := [part for part in splits if part not in PARTS]:

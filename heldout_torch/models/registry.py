@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pkgutil
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,13 @@ def register_architecture(
         replayable: As in `Architecture`.
 
     Raises:
-        HeldoutError: If the name belongs to a network of this package, or of another module.
+        HeldoutError: If the name belongs to a network of this package, or of another module, or is no text, or nothing
+            can be called.
     """
+    if not isinstance(name, str):
+        raise HeldoutError(f"{reprlib.repr(name)} is not a name of an architecture, expected such as 'my_network'")
+    if not callable(build):
+        raise HeldoutError(f"architecture {name!r}: {reprlib.repr(build)} builds nothing, expected a class or function")
     if name in _own():
         raise HeldoutError(f"architecture {name!r} is one of this package's own; take another name")
     if name in REGISTERED and _home(REGISTERED[name].build) != _home(build):

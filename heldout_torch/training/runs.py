@@ -17,6 +17,8 @@ from heldout_torch.errors import HeldoutError
 from heldout_torch.evaluation.devices import device_errors, tasks_at_once
 from heldout_torch.evaluation.workers import spread
 from heldout_torch.models import expected_tensors, find_architecture
+from heldout_torch.stats.arguments import as_kind
+from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.urls import remove_file
 from heldout_torch.training.loop import Watch
 from heldout_torch.training.preflight import check_others, check_same, check_work
@@ -69,7 +71,10 @@ def train_runs(
         HeldoutError: If data set, recipe and experiment do not fit each other, a run in the zoo was trained with
             another recipe or on other data, or the zoo cannot be written.
     """
-    devices: Sequence[str | torch.device] = [device] if isinstance(device, str | torch.device) else list(device)
+    as_kind(work, RunBatch, "work")
+    batch_of_runs = None if batch_of_runs is None else as_count(batch_of_runs, "batch_of_runs")
+    several = isinstance(device, Sequence) and not isinstance(device, str)
+    devices: Sequence[str | torch.device] = list(device) if several else [device]  # type: ignore[arg-type,list-item]
     if cluster is None:
         devices = find_devices(devices)
     target = open_writable(zoo)

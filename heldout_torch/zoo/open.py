@@ -116,8 +116,8 @@ def open_writable(place: Place) -> WritableZoo:
         ZooError: If the place can only be read, or is the folder of an experiment in a zoo.
         DataError: If a folder would be made with a name that looks like a file's.
     """
-    if not isinstance(place, str | os.PathLike):
-        zoo: Zoo = place
+    if place is not None and not isinstance(place, str | os.PathLike):
+        zoo = open_zoo(place)
     else:
         location = as_meant(place)
         if is_archive(location) or isinstance(location, str):

@@ -88,3 +88,6 @@ def test_a_test_set_never_gets_the_labels_of_the_training_set(tmp_path):
 
 def test_the_order_of_an_unknown_data_set_is_not_made_up():
     assert original_index("mine", "train", 3) is None
+    for arguments in (("imagenet", "training", 5), ("imagenet", "train", "5"), ("digits", "test", -5)):
+        with pytest.raises(DataError, match=r"split 'training' is not known|^n is .*, expected a number from 0$"):
+            original_index(*arguments)

@@ -93,6 +93,20 @@ def test_names_belong_to_who_took_them_first():
         register_architecture("own", nn.Identity)
 
 
+@pytest.mark.parametrize(
+    ("name", "build", "told"),
+    [
+        (5, Own, "5 is not a name of an architecture, expected such as 'my_network'"),
+        ("own", None, "architecture 'own': None builds nothing, expected a class or function"),
+    ],
+)
+def test_what_is_no_network_is_not_registered(name, build, told):
+    """A number as a name broke the list of all names."""
+    with pytest.raises(HeldoutError, match=f"^{told}$"):
+        register_architecture(name, build)
+    assert name not in list_models()
+
+
 @pytest.mark.parametrize("misspelt", ["smal_inception", "SmallInception", "small-inception"])
 def test_a_misspelt_name_is_told_the_nearest(misspelt):
     with pytest.raises(HeldoutError, match=r"did you mean 'small_inception'\?"):

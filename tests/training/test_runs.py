@@ -462,6 +462,23 @@ def test_names_of_an_experiment_and_a_recipe_are_one_line():
         RunBatch(DIGITS, {"epochs": 5}, 0.7, (0,))
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"work": "digits-mlp"}, "work: given str, expected RunBatch"),
+        ({"batch_of_runs": -1}, "batch_of_runs is -1, expected a number from 1"),
+        ({"batch_of_runs": "2"}, "batch_of_runs is '2', expected a number from 1"),
+        ({"device": None}, r"device 'None' cannot be used here \(it names no device\)"),
+        ({"device": 99}, "device '99' cannot be used here"),
+        ({"zoo": None}, "None is not a path"),
+        ({"zoo": 5}, "5 is not a place of runs, expected a path, a URL or a zoo"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_line(tmp_path, changed, told):
+    with pytest.raises(HeldoutError, match=told):
+        list(train_runs(**{"work": work(runs=1), "dataset": load_digits(), "zoo": tmp_path, **changed}))
+
+
 class Pair(nn.Module):
     """A network that gives features beside its logits."""
 

@@ -78,9 +78,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
         found = inspect_archive(stream, name, arguments.bytes, arguments.ignore, bar.add)
     verified = list(_verified(arguments, found)) if arguments.data is not None else []
     if arguments.json:
-        counted = {name: dict(value) for name, value in vars(found).items() if isinstance(value, Counter)}
+        counts = {name: dict(value) for name, value in vars(found).items() if isinstance(value, Counter)}
         keys = [str(run.metadata.key) for run in found.converted]
-        facts = {"archive": found.archive, "read": found.read, "ended": found.ended, **counted, "converted": keys}
+        facts = {"archive": found.archive, "read": found.read, "ended": found.ended, **counts, "converted": keys}
         say_json(**facts, verified=[{"result": line, "good": good} for line, good in verified])
     else:
         for line in (*found.lines(), *(line for line, _ in verified)):

@@ -64,7 +64,7 @@ class VerificationLog:
     """
 
     def __init__(self, path: Path | None, splits: Sequence[Part], data: str) -> None:
-        self._path, self._splits, self._data = path, sorted(splits), data
+        self._path, self._splits, self._data = path, sorted(set(splits)), data
         self._found: dict[str, dict[str, Verification]] | None = None
 
     def find(self, zoo: Zoo, key: RunKey) -> Verification | None:

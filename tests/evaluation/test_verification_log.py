@@ -88,6 +88,7 @@ def test_changed_runs_and_other_splits_are_not_known(tmp_path):
     log, run = VerificationLog(tmp_path / "log.jsonl", ALL, DATA), key()
     log.append(run, FILES, verification())
     assert VerificationLog(tmp_path / "log.jsonl", ["train"], DATA).read() == {}
+    assert set(VerificationLog(tmp_path / "log.jsonl", [*ALL, "train"], DATA).read()) == {str(run)}  # named twice
 
 
 def test_other_data_makes_what_was_found_of_no_account(tmp_path):

@@ -41,7 +41,7 @@ def check_data_of(dataset: Dataset, zoo: Zoo, keys: Sequence[RunKey]) -> None:
     for key in islice(keys, _LOOKED_AT):
         try:
             digest = zoo.metadata(key).data_sha256
-        except HeldoutError:  # who works on it says so
+        except HeldoutError:  # the work on that run says so
             continue
         check_same_data(dataset, digest, key)
         return

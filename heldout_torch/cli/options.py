@@ -67,7 +67,7 @@ difference = partial(share, least=-1)  # of two shares, such as an influence
 
 
 def file_to_write(text: str) -> Path:
-    """Return the path of a file that is to be written, after a look whether that can be; files are local.
+    """Return the path of a file that is to be written, after a check that it can be; files are local.
 
     Raises:
         HeldoutError: If it is a URL, a folder or a device, or its folder cannot be written.

@@ -45,8 +45,16 @@ def start_sweep(arguments: argparse.Namespace) -> Sweep:
     """
     if arguments.cluster is None:
         return partial(sweep, devices=options.devices(arguments))
-    cluster = Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None)
-    return partial(sweep_on_cluster, cluster=cluster)
+    return partial(sweep_on_cluster, cluster=open_cluster(arguments))
+
+
+def open_cluster(arguments: argparse.Namespace) -> Cluster:
+    """Return the cluster of `--cluster`, for the kind of device that `--device` names.
+
+    Raises:
+        HeldoutError: As `Cluster`.
+    """
+    return Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None)
 
 
 def open_place(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[RunKey]]:
@@ -60,5 +68,5 @@ def open_place(arguments: argparse.Namespace, place: str) -> tuple[Zoo, list[Run
     if len(experiments := sorted({key.experiment for key in keys if selection.holds(key)})) > 1:
         raise ZooError(f"{zoo.location}: holds runs of {', '.join(experiments)}; choose one with --experiment")
     for experiment in experiments:
-        find_architecture(zoo.experiment(experiment).architecture)  # once: else it is wrong with every run
+        find_architecture(zoo.experiment(experiment).architecture)  # or each run would fail by itself
     return zoo, keys

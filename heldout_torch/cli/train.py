@@ -10,8 +10,7 @@ from heldout_torch.cli import options
 from heldout_torch.cli.follow import follow
 from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
-from heldout_torch.cli.sweeps import start_sweep
-from heldout_torch.cluster import Cluster
+from heldout_torch.cli.sweeps import open_cluster, start_sweep
 from heldout_torch.data import Dataset
 from heldout_torch.errors import HeldoutError, counted
 from heldout_torch.evaluation.provenance import Provenance
@@ -209,7 +208,7 @@ def _save_outputs(
 
 def _training_devices(arguments: argparse.Namespace) -> str | list[str]:
     if arguments.cluster is not None:
-        return Cluster(arguments.cluster, " ".join(arguments.device) if arguments.device else None).device
+        return open_cluster(arguments).device
     return options.devices(arguments)
 
 

@@ -233,7 +233,7 @@ def _uploaded(
             draws = [np.stack([draw_crop_flip(index.shape[1], run, step) for run in runs], 1) for step, index in group]
             wanted.append(torch.from_numpy(np.concatenate(draws, 2)))  # (3, runs, b of all steps)
         here = torch.cat(wanted)
-        # From pinned memory, or the host would wait for all steps before; those of many small networks are groups.
+        # From pinned memory, or the host would wait for all steps before.
         there = here.pin_memory().to(device, non_blocking=True) if on_cuda else here.to(device)
         for part in torch.split(there, sizes, dim=2):  # (1 or 4, runs, b)
             yield part[0], part[1:] if crop else None

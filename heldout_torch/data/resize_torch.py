@@ -29,7 +29,7 @@ def resize_crops(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
     pinned = device.type == "cuda"
     sizes = torch.tensor([crop.shape[:2] for crop in crops], device="cpu")  # (b, 2)
     ends = sizes.prod(1).mul(3).cumsum(0)  # (b,)
-    # Of all crops, one after the other.
+    # All crops, one after the other.
     pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device="cpu", pin_memory=pinned)
     for crop, end in zip(crops, ends.tolist(), strict=True):
         np.copyto(pixels[end - crop.size : end].numpy().reshape(crop.shape), crop)

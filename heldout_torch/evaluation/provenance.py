@@ -32,7 +32,7 @@ def run_digest(zoo: Zoo, key: RunKey) -> str:
 
 
 class Provenance:
-    """Of what the evaluations in a zoo were made.
+    """What the evaluations in a zoo were made of.
 
     Args:
         zoo: The zoo that is evaluated.
@@ -50,7 +50,7 @@ class Provenance:
         return {"data": self._data, "flips": self._flips}
 
     def differs(self, key: RunKey) -> bool:
-        """Return whether what is there was made of another network or data set; what nothing is known of was not.
+        """Return whether what is there was made of another network or data set; not if that is unknown.
 
         Raises:
             ZooError: If the run cannot be read.
@@ -60,7 +60,7 @@ class Provenance:
 
     @contextmanager
     def of(self, key: RunKey) -> Iterator[None]:
-        """Keep what a run's evaluation was made of, that the block writes; whoever is killed in it begins again."""
+        """Keep what a run's evaluation, which the block writes, was made of; one killed in the block is made again."""
         self._out.write(_path(key), b"{}")  # of something else
         yield
         self._out.write(_path(key), self._bytes(key))

@@ -11,6 +11,7 @@ import numpy as np
 
 from heldout_torch.errors import DataError, one_line, os_errors
 from heldout_torch.optional import require
+from heldout_torch.stats.arguments import as_array
 from heldout_torch.storage.files import check_new_file, remove_stale, write_atomically
 from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import Location, local_path
@@ -51,11 +52,12 @@ def write_columns(path: Path, columns: Columns) -> None:
     """Write columns as CSV or Parquet, by the suffix; what is missing (NaN) is an empty field, or null.
 
     Raises:
-        DataError: If the suffix is another one, or the file cannot be written.
+        DataError: If the suffix is another one, columns are not rows of one length, or the file cannot be written.
         HeldoutError: If pyarrow is needed and not installed.
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{path}: expected a name ending in .csv or .parquet")
+    columns = _as_rows(columns, path)
     remove_stale(path.parent)
     data = _as_csv(columns) if path.suffix.lower() == ".csv" else _as_parquet(columns)
     with os_errors(DataError, f"{path}: cannot be written"):
@@ -94,6 +96,16 @@ def read_columns(
     except (ValueError, TypeError, OverflowError, KeyError, OSError, NotImplementedError, csv.Error) as error:
         why = f"it is {kind_of(path)}" if isinstance(error, UnicodeDecodeError) else one_line(error)
         raise DataError(f"{path}: cannot be read as a table ({why})") from None
+
+
+def _as_rows(columns: Columns, path: Path) -> Columns:
+    """Return columns in the machine's byte order, after checking that all are rows as long as the first one."""
+    rows = {name: as_array(values, f"{path}: {name}") for name, values in columns.items()}
+    length = next(iter(rows.values())).size
+    for name, row in rows.items():
+        if row.shape != (length,):
+            raise DataError(f"{path}: {name} is {row.dtype} {row.shape}, expected a row of length {length}")
+    return {name: row.astype(row.dtype.newbyteorder("="), copy=False) for name, row in rows.items()}
 
 
 def _as_csv(columns: Columns) -> bytes:

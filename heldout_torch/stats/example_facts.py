@@ -28,6 +28,7 @@ else:
 
 _LABELS: dict[str, set[str]] = {"train": {"labels", "tr_labels", "train__label"}, "test": {"tt_labels", "test__label"}}
 _WITH_LABELS = {*_LABELS["train"], *_LABELS["test"], "tr_filenames"}
+_KNOWN = ("original_index", "labels", "filenames")  # of each example, where it is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,9 @@ class ExampleFacts:
         original_index: Position in the data set's own files, int64 of shape (n,); None if it is not known.
         labels: int64 of shape (n,); None if they are not known.
         filenames: Text of shape (n,), for ImageNet; None if there are none, or they are not known.
+
+    Raises:
+        DataError: If an array is not of that shape.
     """
 
     size: int
@@ -46,8 +50,14 @@ class ExampleFacts:
     labels: np.ndarray | None = None
     filenames: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        for name in _KNOWN:
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != (self.size,):
+                raise DataError(f"{name} has shape {np.shape(values)}, expected ({self.size},), one for each example")
+
     def __repr__(self) -> str:
-        known = [name for name in ("original_index", "labels", "filenames") if getattr(self, name) is not None]
+        known = [name for name in _KNOWN if getattr(self, name) is not None]
         return f"ExampleFacts({self.size}; {', '.join(known) or 'nothing else'} known)"
 
     @property

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from heldout_torch import DataError, HeldoutError
-from heldout_torch.stats.columns import check_file, write_columns
+from heldout_torch.stats.columns import check_file, read_columns, write_columns
 from heldout_torch.storage.notebook import data_frame
 
 COLUMNS = {
@@ -29,6 +29,20 @@ def test_files_hold_the_columns_to_the_last_bit(tmp_path, suffix):
     np.testing.assert_array_equal(frame["index"], COLUMNS["index"])
     np.testing.assert_array_equal(frame["score"].to_numpy(np.float32), COLUMNS["score"])
     assert frame["filename"].tolist() == COLUMNS["filename"].tolist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_are_rows_of_one_length_in_any_order_of_bytes(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    for wrong in (np.arange(3), np.zeros((4, 2)), np.float32(1)):
+        with pytest.raises(DataError, match=rf"table{suffix}: label is .*, expected a row of length 4"):
+            write_columns(path, {**COLUMNS, "label": wrong})
+    assert not path.exists()
+    swapped = np.array([0.5, np.nan, 2, 3], ">f4")
+    write_columns(path, {"index": COLUMNS["index"], "score": swapped, "label": [1, 2, 3, 4]})
+    columns, _ = read_columns(path, {"score": "f", "label": "i"})
+    np.testing.assert_array_equal(columns["score"], swapped)
+    assert columns["label"].tolist() == [1, 2, 3, 4]
 
 
 def test_missing_numbers_are_empty_fields_and_nulls(tmp_path):

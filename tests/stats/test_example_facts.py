@@ -97,6 +97,12 @@ def test_a_data_set_in_place_of_its_facts_is_told_how_to_make_them(tmp_path):
     write_scores(tmp_path / "w.csv", scores, facts_of(digits, "train"))
 
 
+def test_facts_are_about_every_example():
+    for name in ("original_index", "labels", "filenames"):
+        with pytest.raises(DataError, match=rf"{name} has shape \(3,\), expected \(4,\), one for each example"):
+            ExampleFacts(4, **{name: np.arange(3)})
+
+
 def test_columns_name_the_examples():
     train = facts_of(load_digits(), "train")
     columns = train.columns(np.array([3, 1]), "train_")

@@ -88,7 +88,7 @@ def datamodels(
     if folds < 2 or table.runs < 2 * folds:
         raise DataError(
             f"{counted(table.runs, 'run')} in {counted(folds, 'fold')}: expected two folds or more, and two runs in "
-            "each"
+            "each; take more runs, or fewer folds"
         )
     strengths = None if strengths is None else _as_strengths(strengths)
     first = table.mask([0])

@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused(world):
     for options, message in (
         ({"folds": 1}, "two folds"),
         ({"folds": 2.5}, "folds is 2.5, expected a number from 1"),
-        ({"folds": 31}, "two runs in each"),
+        ({"folds": 31}, "two runs in each; take more runs, or fewer folds"),
         ({"strengths": []}, "above 0"),
         ({"strengths": [1.0, 0.0]}, "above 0"),
         ({"strengths": [np.nan]}, "above 0"),

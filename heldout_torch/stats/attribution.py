@@ -153,23 +153,18 @@ def _predict(scores: np.ndarray, table: OutputTable, columns: np.ndarray, device
 def _correlate(predicted: np.ndarray, margins: np.ndarray, times: np.ndarray, out: np.ndarray) -> None:
     from heldout_torch.stats.rank_kernels import rank_correlations
 
-    # Sums of the same scores, added up in another order, differ by a few roundings: they are ties.
-    rounding = 2.0**-48 * np.abs(predicted).max(axis=1, keepdims=True)  # (rows, 1)
-
     def work(start: int) -> None:
         part = slice(start, start + _ROWS)
-        ranked, actual = _sorted(predicted[part], rounding[part]), _sorted(margins[part], 0)
-        rank_correlations(*ranked, *actual, times, out[part])
+        rank_correlations(*_sorted(predicted[part]), *_sorted(margins[part]), times, out[part])
 
     with ThreadPoolExecutor(processors()) as pool:
         for _ in pool.map(work, range(0, len(out), _ROWS)):
             pass
 
 
-def _sorted(values: np.ndarray, apart: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-    """Return runs in ascending order of their values, and which are at most `apart` from the one before."""
+def _sorted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(values, axis=1)
     ascending = np.take_along_axis(values, order, axis=1)
     tied = np.zeros(values.shape, bool)
-    tied[:, 1:] = ascending[:, 1:] <= ascending[:, :-1] + apart
+    tied[:, 1:] = ascending[:, 1:] == ascending[:, :-1]
     return order, tied  # (rows, runs)

@@ -52,19 +52,6 @@ def test_ties_get_their_mean_rank():
     np.testing.assert_allclose(lds(scores, table).correlation, expected, atol=1e-12)
 
 
-def test_predictions_that_differ_by_rounding_alone_are_ties():
-    """Sums of few scores, which a matrix product adds up in an order that is not the same for all runs."""
-    rng = np.random.default_rng(0)
-    table = OutputTable.from_arrays(rng.random((203, 1000)) < 0.5, rng.normal(size=(203, 64)).astype(np.float32))
-    chosen = rng.permuted(np.tile(np.arange(1000), (64, 1)), axis=1)[:, :4]
-    scores = np.zeros((64, 1000))
-    np.put_along_axis(scores, chosen, rng.normal(size=(64, 4)), axis=1)
-    sums = [(table.mask(None, some) * row[some]).sum(1) for some, row in zip(chosen, scores, strict=True)]  # one order
-    assert {len(np.unique(one)) for one in sums} == {16}
-    expected = [spearmanr(one, margins).statistic for one, margins in zip(sums, table.margins_test.T, strict=True)]
-    np.testing.assert_allclose(lds(scores, table).correlation, expected, atol=1e-12)
-
-
 def test_a_resample_is_spearmans_correlation_of_the_runs_drawn():
     """One resample of one test example: both ends of its interval are the correlation over the runs drawn."""
     table, weights = linear_world(50, 20, 1, seed=4)

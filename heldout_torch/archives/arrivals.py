@@ -44,8 +44,7 @@ class Arrivals(Generic[T]):
             ZooError: If the archive names more runs than any does.
         """
         key, part = _named(member)
-        if key not in self._folders and len(self._folders) >= RUNS:
-            raise ZooError(f"{self._archive}: names more than {RUNS} runs, more than any archive has")
+        self._check_number(key, self._folders)
         parts = self.parts.get(key, {})
         if self._folders.setdefault(key, hash(member.folder)) != hash(member.folder):
             why = f"the run lies under {member.folder[:NAME]!r}, too"
@@ -72,9 +71,18 @@ class Arrivals(Generic[T]):
         return self.parts.pop(key)
 
     def refuse(self, key: RunKey) -> dict[str, T]:
-        """Take no more of a run, and return what is known of its files."""
+        """Take no more of a run, and return what is known of its files.
+
+        Raises:
+            ZooError: As `problem`.
+        """
+        self._check_number(key, self.refused)
         self.refused.add(key)
         return self.parts.pop(key, {})
+
+    def _check_number(self, key: RunKey, named: Collection[RunKey]) -> None:
+        if len(named) >= RUNS and key not in named:
+            raise ZooError(f"{self._archive}: names more than {RUNS} runs, more than any archive has")
 
 
 def _is_complete(names: Collection[str]) -> bool:

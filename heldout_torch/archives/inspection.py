@@ -174,8 +174,10 @@ class _Look:
         _count(self.found.problems, line)
 
     def _take(self, key: RunKey, member: Member) -> None:
-        experiment = self._experiment(key.experiment)
-        if experiment is None or key in self._arrivals.refused:
+        if key in self._arrivals.refused:
+            return
+        if (experiment := self._experiment(key.experiment)) is None:
+            self._drop(key)
             return
         if (problem := self._arrivals.problem(member)) is not None:
             self.problem(f"run {key}: {problem}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from heldout_torch.archives.limits import POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
+from heldout_torch.archives.limits import NAME, POINTS, RUN_FILES, RUNS, TABLE, TABLE_LINE
 from heldout_torch.errors import RefusedError, ZooError, one_line
 from heldout_torch.storage import kinds
 from heldout_torch.storage.paths import extended, is_remote
@@ -166,8 +166,8 @@ def _lines(packed: bytes) -> Iterator[bytes]:
 def _read_run(line: bytes) -> tuple[RunKey, dict[str, Extent]]:
     name, files = json.loads(line)
     experiment, ratio, run = name.split("/")
-    if len(files) > RUN_FILES:
-        raise ValueError(f"a run of {len(files)} files")
+    if len(files) > RUN_FILES or max(map(len, files), default=0) > NAME:
+        raise ValueError("a run has too many files, or too long names of them")
     places = {part: (_whole(offset), _whole(size)) for part, (offset, size) in files.items()}
     try:
         return make_key(experiment, float(ratio), int(run)), places

@@ -8,9 +8,12 @@ import tarfile
 import pytest
 
 from heldout_torch import HeldoutError, load_run
+from heldout_torch.archives import arrivals
 from heldout_torch.archives.build_index import build_index
+from heldout_torch.archives.inspection import inspect_archive
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.selection import Selection
 from tests.helpers.archives import EXPERIMENT, multiply
 
 AUX = "aux_arrays.npz"
@@ -156,3 +159,23 @@ def test_a_damaged_archive_is_found_by_both(runs, tmp_path):
     path.write_bytes(gzip.compress(stream))
     with pytest.raises(HeldoutError, match="bad header: bad checksum"):
         build_index(path)
+
+
+def test_runs_without_end_are_refused_though_none_is_asked_for(runs, tmp_path, monkeypatch):
+    """Only those asked for were counted, and all were remembered."""
+    monkeypatch.setattr(arrivals, "RUNS", 3)
+    path = tmp_path / "x.tar.gz"
+    for experiment in (EXPERIMENT, "who"):
+        with tarfile.open(path, "w:gz") as tar:
+            for number in range(9):
+                tar.addfile(tarfile.TarInfo(f"{experiment}/0.7/{number}/{AUX}"))
+        for read in (export_none, lambda stream: inspect_archive(stream, path.name, 2**20).problems):
+            with open(path, "rb") as stream:
+                found = list(read(stream))
+            assert f"{path.name}: names more than 3 runs, more than any archive has" in found, (experiment, read)
+
+
+def export_none(stream):
+    """Return what an export of a run that does not come says."""
+    selection = Selection(EXPERIMENT, [0.7], [99])
+    return [outcome.error for outcome in export_archive(stream, "x.tar.gz", "memory://none", selection)]

@@ -23,6 +23,7 @@ from heldout_torch.archives.build_index import build_index
 from heldout_torch.archives.seek_index import read_index
 from heldout_torch.storage import retries, urls
 from heldout_torch.zoo.keys import RunKey
+from heldout_torch.zoo.open import open_zoo
 from tests.helpers.archives import EXPERIMENT, multiply, pack
 from tests.helpers.server import Server
 
@@ -235,6 +236,19 @@ def test_a_claimed_size_beyond_any_run_is_refused(indexed, tmp_path):
     index.write_bytes(data[:8] + struct.pack("<Q", len(packed)) + packed + data[16 + length :])
     with pytest.raises(ZooError, match="is larger than a run of digits-mlp-tf can be"):
         load_run(EXPERIMENT, 0.7, 9, archive)
+
+
+def test_a_file_name_longer_than_any_is_refused(indexed, tmp_path):
+    """The epoch in it was more digits than Python reads."""
+    archive = copied(indexed, tmp_path)
+    index = archive.with_name("archive.tar.gz.seek")
+    data = index.read_bytes()
+    (length,) = struct.unpack_from("<Q", data, 8)
+    table = gzip.decompress(data[16 : 16 + length]).replace(b'"ckpt-30.index"', b'"ckpt-%s.index"' % (b"9" * 5000), 1)
+    packed = gzip.compress(table)
+    index.write_bytes(data[:8] + struct.pack("<Q", len(packed)) + packed + data[16 + length :])
+    with pytest.raises(ZooError, match="is not a readable seek index"):
+        open_zoo(archive).record(list_runs(archive)[0])
 
 
 def test_a_run_far_from_every_point_is_refused(indexed, monkeypatch):

@@ -18,7 +18,7 @@ from typing import Any, Self
 from heldout_torch.archives.access_points import WINDOW, Point
 from heldout_torch.archives.limits import MARK
 from heldout_torch.errors import ZooError
-from heldout_torch.storage.files import remove_stale, write_atomically
+from heldout_torch.storage.files import read_bounded, remove_stale, write_atomically
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.cache import cache_root
 from heldout_torch.zoo.keys import RunKey
@@ -76,10 +76,8 @@ class Marks:
         self._points: list[Point] = []  # no header behind them was seen yet
         self._waiting: list[_Waiting] = []
         remove_stale(path.parent)
-        with suppress(OSError):
-            data = path.read_bytes() if path.stat().st_size <= MARK else b""
-            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, ZooError):
-                self.start = _read(json.loads(data))
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZooError):
+            self.start = _read(json.loads(read_bounded(path, MARK)))
 
     @classmethod
     def of(

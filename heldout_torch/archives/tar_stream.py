@@ -9,7 +9,8 @@ from heldout_torch.archives.first_bytes import NoArchiveError
 from heldout_torch.archives.limits import NAME
 from heldout_torch.archives.tar_headers import Header, TarBytes, read_headers
 from heldout_torch.errors import ZooError, one_line
-from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, RunKey, make_key, parse_ratio
+from heldout_torch.experiments import is_experiment_name
+from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, RunKey, parse_ratio, parse_run
 from heldout_torch.zoo.records import RECORD_FILE
 
 _LINKS = (b"1", b"2")
@@ -124,13 +125,10 @@ def _part_of_run(name: str) -> tuple[RunKey | None, str, str | None]:
     folder, file = parts[:-below], parts[-1] if parts else ""
     if len(folder) < 3 or not (_CHECKPOINT_FILE.fullmatch(file) if below == 2 else file == AUX_FILE):
         return None, "", None
-    experiment, ratio, run = folder[-3:]
-    if max(map(len, (*folder, file))) > NAME or not (run.isascii() and run.isdigit()):
+    experiment, ratio, run = folder[-3], parse_ratio(folder[-2]), parse_run(folder[-1])
+    if max(map(len, (*folder, file))) > NAME or not is_experiment_name(experiment) or ratio is None or run is None:
         return None, "", None
-    try:
-        return make_key(experiment, parse_ratio(ratio) or 0.0, int(run)), "/".join(folder), file
-    except (ZooError, ValueError):
-        return None, "", None
+    return RunKey(experiment, ratio, run), "/".join(folder), file
 
 
 def _damaged(archive: str, tar: TarBytes, error: Exception) -> DamagedError:

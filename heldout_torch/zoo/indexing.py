@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ARCHIVE_RECORD = "archive.json"
 _PARTS = (*RUN_FILES, RECORD_FILE)
+_ROUNDS = 20  # of listing and writing: others may add runs all the time, and some file systems make up inodes
 _DAMAGED = ""  # in place of the state of its files, for a run that the manifest keeps though it is damaged
 
 Files = dict[str, ListedFile]  # by name, those of one run
@@ -62,14 +63,15 @@ def index_zoo(
     Raises:
         ZooError: If the zoo cannot be read or written, or an experiment in it is not declared.
     """
-    while True:
+    for _ in range(_ROUNDS):
         before = Manifest.if_readable(zoo.read(MANIFEST_FILE))
         found = _compile(zoo, before, threads or zoo.threads, progress)
         data = found.manifest.to_bytes()
         stored = zoo.read(MANIFEST_FILE)  # after the listing: somebody may have written meanwhile
         if data == stored or (stored is None and not found.manifest.runs):
-            return found
+            break
         zoo.write(MANIFEST_FILE, data)
+    return found
 
 
 def is_there(names: Mapping[str, object] | frozenset[str]) -> bool:

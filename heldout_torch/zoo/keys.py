@@ -47,8 +47,8 @@ class RunKey:
     def __str__(self) -> str:
         return f"{self.experiment}/{self.subset_ratio!r}/{self.run}"
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    def parse(text: str) -> "RunKey":
         """Parse a key such as `cifar10-inception/0.7/3`; spaces around it and slashes at its end are ignored.
 
         Raises:
@@ -57,8 +57,7 @@ class RunKey:
         parts = text.strip().rstrip("/").split("/")
         if len(parts) != 3 or not _is_number(parts[2]):
             raise ZooError(f"{text!r} names no run, expected <experiment>/<subset_ratio>/<run>")
-        key = make_key(parts[0], parts[1], int(parts[2]))
-        return cls(key.experiment, key.subset_ratio, key.run)
+        return make_key(*parts)
 
 
 def make_key(experiment: str, subset_ratio: Any, run: Any) -> RunKey:
@@ -160,16 +159,21 @@ def parse_ratio(name: str) -> float | None:
     return ratio if 0 < ratio < 1 else None
 
 
+def parse_run(name: str) -> int | None:
+    """Return the run that a folder's name spells, perhaps with zeros before it; None if it is not a run number."""
+    return int(name) if _is_number(name) and int(name) <= MAX_RUN else None
+
+
 def parse_key(path: str) -> tuple[RunKey, str] | None:
     """Parse a path `<experiment>/<subset_ratio>/<run>/<file>` of a zoo into the key of the run and the file name.
 
     Returns None for any other path, and if the ratio or the run is not written as in a zoo.
     """
     parts = path.split("/")
-    if len(parts) != 4 or not is_experiment_name(parts[0]) or not _is_number(parts[2]):
+    if len(parts) != 4 or not is_experiment_name(parts[0]):
         return None
-    ratio, run = parse_ratio(parts[1]), int(parts[2])
-    if ratio is None or run > MAX_RUN or (repr(ratio), str(run)) != (parts[1], parts[2]):
+    ratio, run = parse_ratio(parts[1]), parse_run(parts[2])
+    if ratio is None or run is None or (repr(ratio), str(run)) != (parts[1], parts[2]):
         return None
     return RunKey(parts[0], ratio, run), parts[3]
 

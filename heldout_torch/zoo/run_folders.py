@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heldout_torch.errors import ZooError, os_errors
 from heldout_torch.experiments import is_experiment_name
-from heldout_torch.zoo.keys import MAX_RUN, RunKey, parse_ratio
+from heldout_torch.zoo.keys import RunKey, parse_ratio, parse_run
 
 
 def experiment_folders(root: Path) -> dict[str, Path]:
@@ -42,8 +42,8 @@ def run_folders(experiment: str, folder: Path) -> Iterator[tuple[RunKey, Path]]:
             if (ratio := parse_ratio(ratio_name)) is None:
                 continue
             for run_name in _folders(folder / ratio_name):
-                if run_name.isascii() and run_name.isdigit() and len(run_name) <= 10 and int(run_name) <= MAX_RUN:
-                    yield RunKey(experiment, ratio, int(run_name)), folder / ratio_name / run_name
+                if (run := parse_run(run_name)) is not None:
+                    yield RunKey(experiment, ratio, run), folder / ratio_name / run_name
 
 
 def _folders(path: Path) -> list[str]:

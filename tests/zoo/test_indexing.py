@@ -280,6 +280,20 @@ def test_where_no_run_is_no_manifest_is_made(request, tmp_path, kind):
     assert list_files(place) == {}
 
 
+def test_where_the_state_of_files_is_never_the_same_indexing_ends(zoo):
+    """As on file systems that make up another inode for every look; it went on for ever."""
+    late, looks = open_writable(zoo.location), []
+
+    def listing():
+        looks.append(1)
+        assert len(looks) < 99
+        return {name: info._replace(signature=str(len(looks))) for name, info in zoo.listing().items()}
+
+    late.listing = listing
+    assert late.index().damaged == {}
+    assert runs_in(zoo) == RUNS
+
+
 def test_a_writer_that_ends_late_with_an_older_view_loses_nobodys_run(zoo, source):
     """What another one writes between listing and writing is seen by listing again."""
     late = open_writable(zoo.location)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 WINDOW = 2**15  # how far back deflate refers
 SPACING = 2**23  # unpacked bytes between points of a seek index: windows are then 0.4 % of them
 _PIECE = 2**16  # packed bytes searched at a time; a fourth of them holds a point on average
-_HEADER = 16  # bytes that a header's form is told from
+_HEADER = 16  # bytes by which a header is recognized
 _LENGTHS = 19  # of the code that packs a block's codes, 3 bits each
 _CHECKED = 2**10  # unpacked bytes that must be right for a point to be believed, at least
 _COMPARED = 2**15  # packed bytes behind a point that are inflated and compared

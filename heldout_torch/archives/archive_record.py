@@ -22,7 +22,7 @@ class ArchiveRecord:
         name: The archive's name.
         size: Its packed bytes; None if it was not read to its end.
         md5: MD5 of them; None likewise, and if it was read in several calls.
-        verified: Whether that is the expected MD5; None if none was known, or there is none.
+        verified: Whether that is the expected MD5; None if no MD5 was expected, or none was computed.
         checked_by: What the export compared, in words.
     """
 

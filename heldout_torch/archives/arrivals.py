@@ -22,7 +22,7 @@ class Arrivals(Generic[T]):
     Attributes:
         parts: By run that is not whole yet, what is known of each file, by name.
         whole: The runs of which everything came.
-        refused: The runs of which no more is taken.
+        refused: The runs of which no further files are taken.
     """
 
     def __init__(self, archive: str) -> None:
@@ -71,7 +71,7 @@ class Arrivals(Generic[T]):
         return self.parts.pop(key)
 
     def refuse(self, key: RunKey) -> dict[str, T]:
-        """Take no more of a run, and return what is known of its files.
+        """Take no further files of a run, and return what is known of those that came.
 
         Raises:
             ZooError: As `problem`.

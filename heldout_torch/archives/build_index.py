@@ -137,14 +137,14 @@ class IndexWriter:
             if after - before > REACH:
                 self.problems.append(f"there is no access point between bytes {before} and {after} of its contents")
         runs = dict(sorted(self._lines.items()))
-        said: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "size": source.size,
             "trailer": source.tail.hex(),
             "md5": source.digest(),
             "etag": etag,
             "spacing": self.spacing,
         }
-        rows = [said | {"points": len(self._points), "runs": len(runs)}, *self._points]
+        rows = [facts | {"points": len(self._points), "runs": len(runs)}, *self._points]
         table = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
         packed = gzip.compress(table + b"".join(runs.values()), mtime=0)
         self._windows.seek(0)
@@ -153,5 +153,5 @@ class IndexWriter:
             file.write(HEAD.pack(MAGIC, len(packed)) + packed)
             shutil.copyfileobj(self._windows, file)
         return SeekIndex(
-            **said, points=self._points, windows_at=HEAD.size + len(packed), problems=self.problems, _runs=runs
+            **facts, points=self._points, windows_at=HEAD.size + len(packed), problems=self.problems, _runs=runs
         )

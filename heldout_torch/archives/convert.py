@@ -137,7 +137,7 @@ def epoch_of(names: Iterable[str]) -> int | None:
 
 def _prefix(folder: Path, names: Iterable[str]) -> Path:
     """Return the path without endings of the one checkpoint among a run's files."""
-    # What macOS keeps beside each file, `._ckpt-30.index`, is none.
+    # macOS keeps a `._ckpt-30.index` beside each file, which is not a checkpoint's.
     indices = sorted(name for name in names if name.endswith(".index") and not name.startswith("."))
     if len(indices) != 1:
         found = ", ".join(indices) or "none"

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from heldout_torch.storage.threads import Beside
+from heldout_torch.storage.threads import Background
 
 _TAIL = 8  # bytes
 
@@ -29,10 +29,10 @@ class HashedStream(io.RawIOBase):
         self.size, self.tail = 0, b""
         self._stream, self._progress, self._hashed = stream, progress, hashed
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._beside = Beside()
+        self._background = Background()
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True: the stream is for reading."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -43,15 +43,15 @@ class HashedStream(io.RawIOBase):
         self.tail = (self.tail + chunk[-_TAIL:])[-_TAIL:]
         self._progress(len(chunk))
         if self._hashed:
-            self._beside.call(self._md5.update, chunk)
+            self._background.call(self._md5.update, chunk)
         return len(chunk)
 
     def digest(self) -> str:
         """Return the MD5 of all that was read."""
-        self._beside.wait()
+        self._background.wait()
         return self._md5.hexdigest()
 
     def close(self) -> None:
         """End the thread; the stream itself stays open."""
-        self._beside.close()
+        self._background.close()
         super().close()

@@ -72,7 +72,7 @@ class IndexedArchive:
         """Return what is known of a run, as `Zoo.metadata`, and of its archive; its checkpoint is converted."""
         if key not in self._metadata:
             self.state(key)
-        return replace(self._metadata[key], archive=self._said_of_archive())
+        return replace(self._metadata[key], archive=self._archive_facts())
 
     def aux(self, key: RunKey) -> AuxArrays:
         """Return the aux arrays of a run, as `Zoo.aux`."""
@@ -128,10 +128,10 @@ class IndexedArchive:
         self._metadata[key] = metadata
         return state
 
-    def _said_of_archive(self) -> dict[str, Any]:
+    def _archive_facts(self) -> dict[str, Any]:
         index = self._read_index()
-        said = {"size": index.size, "md5": index.md5, "etag": index.etag, "index_sha256": index_digest(self.index)}
-        return {name: value for name, value in said.items() if value is not None}
+        facts = {"size": index.size, "md5": index.md5, "etag": index.etag, "index_sha256": index_digest(self.index)}
+        return {name: value for name, value in facts.items() if value is not None}
 
     def _folder(self, key: RunKey) -> Path:
         # A path would make `https:/` of a URL, of which then no message leaves out the password.

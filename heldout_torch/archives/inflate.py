@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from heldout_torch.archives.access_points import WINDOW, Point, find_blocks
 from heldout_torch.archives.first_bytes import HEAD, is_packed
 from heldout_torch.optional import require
-from heldout_torch.storage.threads import Beside
+from heldout_torch.storage.threads import Background
 
 _READ = 2**19  # packed bytes read, and unpacked bytes given, at a time
 _SEARCHED = 2**24  # unpacked bytes of one read that are kept to find points in
@@ -30,7 +30,7 @@ def inflate(
         at: Where they begin; the archive's beginning by default.
         spacing: Unpacked bytes between points, at least.
         found: Called with a point when one is due, in order, soon after what lies before it was read; the last before
-            the stream's end is read. A thread that goes beside the reading calls it. By default none are sought.
+            the stream's end is read. A background thread calls it. By default no points are searched for.
 
     Raises:
         HeldoutError: If isal, the fastest inflater measured (see benchmarks/README.md), is not installed.
@@ -46,7 +46,7 @@ class _Inflated(io.RawIOBase):
         self, source: Any, isal: Any, at: Point, spacing: int, found: Callable[[Point], object] | None
     ) -> None:
         self._source, self._isal = source, isal
-        self._way = _Way(at, spacing, found, isal.crc32)
+        self._tracker = _Tracker(at, spacing, found, isal.crc32)
         self._input = b""  # read and not inflated yet
         self._full = False  # the last buffer was filled, so what was taken in may have more to give
         self._inside = bool(at.window)  # the gzip member began before
@@ -62,7 +62,7 @@ class _Inflated(io.RawIOBase):
         if self._packed is None:
             self._packed = is_packed(self._beginning())
             if not self._packed:
-                self._way.begin_plain()
+                self._tracker.begin_plain()
         data = self._unpacked(len(buffer)) if self._packed else self._plain(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -70,33 +70,33 @@ class _Inflated(io.RawIOBase):
     def _beginning(self) -> bytes:
         while len(self._input) < HEAD and (more := self._source.read(_READ)):
             self._input += more
-        self._way.begin_piece(self._input)
+        self._tracker.begin_piece(self._input)
         return self._input[:HEAD]
 
     def _plain(self, count: int) -> bytes:
         self._input = self._input or self._source.read(_READ) or b""
         data, self._input = self._input[:count], self._input[count:]
-        self._way.pass_by(data)
+        self._tracker.pass_by(data)
         return data
 
     def _unpacked(self, count: int) -> bytes:
         ended = False
         while True:
             if not self._input and not self._full:
-                self._way.search()
+                self._tracker.search()
                 self._input = self._source.read(_READ) or b""
-                self._way.begin_piece(self._input)
+                self._tracker.begin_piece(self._input)
                 ended = not self._input
             if self._trailer is not None:
                 self._check_trailer(ended)
             elif self._member.eof:
                 self._input = self._input.lstrip(b"\0")
                 if ended:
-                    self._way.finish()
+                    self._tracker.finish()
                     return b""
                 if self._input:
                     self._member = self._isal.decompressobj(_GZIP)
-                    self._way.begin_member(len(self._input))
+                    self._tracker.begin_member(len(self._input))
             elif data := self._inflate(count):
                 return data
             elif ended:
@@ -107,9 +107,9 @@ class _Inflated(io.RawIOBase):
         ended = self._member.eof
         self._input = self._member.unused_data if ended else self._member.unconsumed_tail
         self._full = len(data) == count and not ended
-        self._way.take(data)
+        self._tracker.take(data)
         if ended:
-            self._way.end_member()
+            self._tracker.end_member()
             self._trailer, self._inside = b"" if self._inside else None, False
         return data
 
@@ -120,7 +120,7 @@ class _Inflated(io.RawIOBase):
         self._trailer += self._input[:missing]
         self._input = self._input[missing:]
         if len(self._trailer) == _TRAILER.size:
-            if self._checked and _TRAILER.unpack(self._trailer) != self._way.crc_and_size:
+            if self._checked and _TRAILER.unpack(self._trailer) != self._tracker.crc_and_size:
                 raise ValueError("the CRC-32 or the size after the compressed stream does not match")
             self._trailer = None
         elif ended:
@@ -139,8 +139,8 @@ class _Piece(NamedTuple):
     member: int  # where that begins in the tar stream
 
 
-class _Way:
-    """How far reading has come. Where a point is due, one is searched for in the piece that was read last."""
+class _Tracker:
+    """Tracks the position and the CRC-32 of the reading, and searches each piece for the points that are due."""
 
     def __init__(
         self, at: Point, spacing: int, found: Callable[[Point], object] | None, crc32: Callable[[bytes, int], int]
@@ -149,9 +149,9 @@ class _Way:
         self._due = at.unpacked + spacing
         self._crc32, self._crc, self._member, self._position = crc32, at.crc or 0, at.member, at.unpacked
         self._before = (at.packed, at.unpacked, self._crc)  # where the piece begins, and the CRC-32 there
-        self._piece, self._window, self._gave = b"", at.window or b"", list[bytes]()
-        self._whole = True  # the piece lies in one gzip member, and all that it gave is kept
-        self._searching = Beside(_AHEAD)
+        self._piece, self._window, self._chunks = b"", at.window or b"", list[bytes]()
+        self._whole = True  # the piece lies in one gzip member, and all that it unpacks to is kept
+        self._searching = Background(_AHEAD)
 
     @property
     def crc_and_size(self) -> tuple[int, int]:
@@ -161,19 +161,19 @@ class _Way:
     def begin_piece(self, piece: bytes) -> None:
         """Note what was read; the piece before is used up."""
         self._before = (self._before[0] + len(self._piece), self._position, self._crc)
-        if self._gave:
-            last = self._gave[-1]
-            self._window = last[-WINDOW:] if len(last) >= WINDOW else (self._window + b"".join(self._gave))[-WINDOW:]
-        self._piece, self._gave, self._whole = piece, [], True
+        if self._chunks:
+            last = self._chunks[-1]
+            self._window = last[-WINDOW:] if len(last) >= WINDOW else (self._window + b"".join(self._chunks))[-WINDOW:]
+        self._piece, self._chunks, self._whole = piece, [], True
 
     def take(self, data: bytes) -> None:
-        """Note what the piece gave next."""
+        """Note what was inflated next."""
         self._position += len(data)
         self._crc = self._crc32(data, self._crc)
         if self._found is not None:
-            self._gave.append(data)
+            self._chunks.append(data)
             if self._position - self._before[1] > _SEARCHED:  # of bytes that say little, such as zeros
-                self._whole, self._gave = False, [b"".join(self._gave)[-WINDOW:]]
+                self._whole, self._chunks = False, [b"".join(self._chunks)[-WINDOW:]]
 
     def end_member(self) -> None:
         """Note that no point lies in the piece."""
@@ -189,10 +189,10 @@ class _Way:
                 self._due = self._position + self._spacing
 
     def search(self) -> None:
-        """Find the points that are due in the piece, all of which is inflated, beside the reading of the next ones."""
+        """Search the piece, all of which is inflated, for the points that are due, in the background."""
         searching = self._searching.busy()
         if self._found is not None and self._whole and (searching or self._position >= self._due):
-            piece = _Piece(self._piece, self._window, b"".join(self._gave), *self._before, self._member)
+            piece = _Piece(self._piece, self._window, b"".join(self._chunks), *self._before, self._member)
             self._searching.call(self._search, self._found, piece)
 
     def finish(self) -> None:
@@ -206,15 +206,15 @@ class _Way:
         for packed, unpacked in find_blocks(piece.packed, piece.window, piece.unpacked):
             at = piece.unpacked_at + unpacked
             if at >= self._due:
-                gave = piece.unpacked[:unpacked]
-                before = (piece.window + gave)[-WINDOW:]
-                found(Point(piece.packed_at + packed, at, before, self._crc32(gave, piece.crc), piece.member))
+                preceding = piece.unpacked[:unpacked]
+                window = (piece.window + preceding)[-WINDOW:]
+                found(Point(piece.packed_at + packed, at, window, self._crc32(preceding, piece.crc), piece.member))
                 self._due = at + self._spacing
                 if self._due > position:
                     return
 
     def begin_plain(self) -> None:
-        """Note that the archive is not packed, which the first point tells."""
+        """Note that the archive is not packed, so that a point without a window is found at once."""
         self._due = 0
 
     def pass_by(self, data: bytes) -> None:

@@ -115,16 +115,16 @@ def inspect_archive(
         ZooError: If a package for archives is missing.
     """
     source = _Beginning(stream, limit, progress)
-    look = _Look(Inspection(archive), ignore)
+    inspector = _Inspector(Inspection(archive), ignore)
     try:
         for member in read_members(inflate(source), archive):
-            look.at(member)
-        look.found.ended = True
+            inspector.inspect(member)
+        inspector.found.ended = True
     except ZooError as error:
         if source.count < limit:  # else the archive goes on, and the error is that it does not here
-            look.problem(str(error))
-    look.found.read = source.count
-    return look.found
+            inspector.problem(str(error))
+    inspector.found.read = source.count
+    return inspector.found
 
 
 class _Beginning(io.RawIOBase):
@@ -141,8 +141,8 @@ class _Beginning(io.RawIOBase):
         return data
 
 
-class _Look:
-    """What has come so far."""
+class _Inspector:
+    """Collects what the members show, and converts the first whole runs."""
 
     def __init__(self, found: Inspection, ignore: Sequence[str]) -> None:
         self.found = found
@@ -152,7 +152,7 @@ class _Look:
         self._held: dict[RunKey, int] = {}
         self._experiments: dict[str, Experiment | None] = {}
 
-    def at(self, member: Member) -> None:
+    def inspect(self, member: Member) -> None:
         """Look at one member; read it if it is a part of one of the first runs."""
         if member.refused is not None:
             self.problem(f"member {member.name!r}: {member.refused}")

@@ -55,8 +55,8 @@ class OnePass:
         self._working: dict[Future[Outcome], int] = {}
         self._held = 0  # bytes of all parts read and not yet given up
 
-    def go_on_from(self, mark: Mark) -> Iterator[Outcome]:
-        """Take what an earlier call dealt with for done."""
+    def resume(self, mark: Mark) -> Iterator[Outcome]:
+        """Count as done what an earlier call dealt with."""
         for number, key in enumerate(mark.met):
             self._met.add(key)
             self._asked.append(key)

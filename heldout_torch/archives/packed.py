@@ -23,7 +23,7 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
 
     Args:
         archive: Path or URL.
-        index: What `read_index` gave for it.
+        index: What `read_index` returned for it.
         key: One of the index's runs.
         experiment: What the run belongs to, which says how large it can be.
 

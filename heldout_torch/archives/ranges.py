@@ -22,7 +22,7 @@ class Ranges(io.RawIOBase):
         self._location, self._position, self._end = location, start, end
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True: the stream is for reading."""
         return True
 
     def readinto(self, buffer: Any) -> int:

@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     Attributes:
         stream: Its bytes.
         size: How many it has; None if that is not known.
-        etag: What the server calls this version of it; None if it calls it nothing, or there is no server.
+        etag: What the server calls this version of it; None if it sends none, or there is no server.
     """
 
     stream: BinaryIO
@@ -104,8 +104,8 @@ def _version_in_bucket(location: str) -> tuple[int, str | None]:
 class HttpStream(io.RawIOBase):
     """The bytes of a URL, in order. If the connection breaks, reading continues at the byte where it broke.
 
-    Proxies are those of the environment variables. Reading raises ZooError when the server says no, when the file is
-    another than it was, or when several tries in a row bring nothing.
+    Proxies are those of the environment variables. Reading raises ZooError when the server refuses, when the file
+    was replaced, or when several tries in a row bring nothing.
 
     Attributes:
         size: Bytes of the file; None if the server does not say.
@@ -147,7 +147,7 @@ class HttpStream(io.RawIOBase):
         self._reach()
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True: the stream is for reading."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -258,7 +258,7 @@ class HttpStream(io.RawIOBase):
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Refuses to be sent to what is no web server; urllib would go to `ftp:`."""
+    """Follows redirects to web servers only; urllib would also follow them to `ftp:`."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not newurl.startswith(("http://", "https://")):

@@ -47,7 +47,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A mark to be, with how many runs were met before, and which of them are not yet dealt with."""
+    """A candidate for a mark, with how many runs were met before it, and which of them are not yet dealt with."""
 
     point: Point
     header: int
@@ -149,7 +149,7 @@ class Marks:
                 return
 
     def remove(self) -> None:
-        """Keep no mark any more: the export has come to its end."""
+        """Remove the mark: the export has come to its end."""
         self._waiting, self._points = [], []
         with suppress(OSError):
             self._path.unlink(missing_ok=True)

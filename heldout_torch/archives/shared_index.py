@@ -26,7 +26,7 @@ def checked_index(name: Location) -> str:
     digest it is used unchecked, with a warning.
 
     Raises:
-        ZooError: If the digest is none, the file cannot be read, or it is another.
+        ZooError: If the digest is not valid, or the file cannot be read or has another digest.
     """
     location, digest = _split(name)
     if digest is None:
@@ -40,7 +40,7 @@ def checked_index(name: Location) -> str:
         try:
             _check(str(kept), digest)
             return str(kept)
-        except ZooError:  # damaged, and there is a good one
+        except ZooError:  # damaged, and a good one can be fetched
             if is_offline():
                 raise
     try:

@@ -59,7 +59,7 @@ def export_archive(
             begin at its point.
 
     Yields:
-        What became of each run, in the order in which they finish, those of an earlier call first; with no run, what
+        The outcome of each run, in the order in which they finish, those of an earlier call first; without a run, what
         is wrong with the archive.
 
     Raises:
@@ -73,7 +73,7 @@ def export_archive(
     how: str | None = None  # it came to its end
     try:
         with target:
-            yield from export.go_on_from(start)
+            yield from export.resume(start)
             try:
                 for member in read_members(inflated, archive, start.point.unpacked, start.header):
                     if index is not None:

@@ -119,7 +119,7 @@ def padded(size: int) -> int:
 
 def _next_header(tar: TarBytes) -> Header | None:
     """Read one member's header with the extended ones before it; None at the end mark."""
-    said: dict[str, str] = {}
+    extended: dict[str, str] = {}
     begins = tar.position
     for _ in range(EXTENDED_HEADERS + 1):
         block = tar.read(_BLOCK)
@@ -128,23 +128,23 @@ def _next_header(tar: TarBytes) -> Header | None:
         _check_sum(block)
         kind, size = block[156:157], _number(block[124:136])
         if kind not in _EXTENDED:
-            return _header(tar, begins, block, kind, size, said)
+            return _header(tar, begins, block, kind, size, extended)
         if size > EXTENDED_HEADER:
             raise TarError(f"bad header: {size} bytes of type {kind!r}")
         text = tar.read(padded(size))[:size]
         if kind == _LONG_NAME:
-            said.setdefault("path", _text(text))
+            extended.setdefault("path", _text(text))
         elif kind == _LONG_LINK:
-            said.setdefault("linkpath", _text(text))
+            extended.setdefault("linkpath", _text(text))
         elif kind == _GLOBAL:
             if _pax(text).keys() & {"path", "size", "linkpath"}:
                 raise TarError("bad header: it gives one name or size to all members")
         else:
-            said |= _pax(text)
+            extended |= _pax(text)
     raise TarError(f"bad header: more than {EXTENDED_HEADERS} extended ones for one member")
 
 
-def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, said: dict[str, str]) -> Header:
+def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, extended: dict[str, str]) -> Header:
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
         name = f"{prefix}/{name}"
@@ -152,17 +152,17 @@ def _header(tar: TarBytes, begins: int, block: bytes, kind: bytes, size: int, sa
         more = block[482]
         while more:  # more blocks of its map
             more = tar.read(_BLOCK)[504]
-    name = said.get("GNU.sparse.name", said.get("path", name))
-    sparse = kind == _SPARSE or any(key.startswith("GNU.sparse.") for key in said)
-    if "size" in said:
-        if not re.fullmatch("[0-9]{1,19}", said["size"]):
+    name = extended.get("GNU.sparse.name", extended.get("path", name))
+    sparse = kind == _SPARSE or any(key.startswith("GNU.sparse.") for key in extended)
+    if "size" in extended:
+        if not re.fullmatch("[0-9]{1,19}", extended["size"]):
             raise TarError("bad header: the size is not a number")
-        size = int(said["size"])
+        size = int(extended["size"])
     if kind in _REGULAR:
         kind = b"5" if name.endswith("/") and kind == b"\0" else b"0"
     if kind in _WITHOUT_DATA:
         size = 0
-    return Header(begins, name, kind, size, said.get("linkpath", _text(block[157:257])), sparse)
+    return Header(begins, name, kind, size, extended.get("linkpath", _text(block[157:257])), sparse)
 
 
 def _check_sum(block: bytes) -> None:
@@ -184,15 +184,15 @@ def _number(field: bytes) -> int:
 
 def _pax(data: bytes) -> dict[str, str]:
     """Read the records `<length> <key>=<value>` of a pax header."""
-    said, place = {}, 0
+    records, place = {}, 0
     while place < len(data) and data[place]:
         found = _RECORD.match(data, place)
         end = place + (int(found[1]) if found else 0)
         if found is None or not found.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             raise TarError("bad header: not a list of keys and values")
-        said[found[2].decode(errors="replace")] = _text(data[found.end() : end - 1])
+        records[found[2].decode(errors="replace")] = _text(data[found.end() : end - 1])
         place = end
-    return said
+    return records
 
 
 def _text(field: bytes) -> str:

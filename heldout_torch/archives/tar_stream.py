@@ -19,7 +19,7 @@ _CHECKPOINT_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(index|data-\d{5}-
 
 
 class DamagedError(ZooError):
-    """An archive is none, or is damaged or cut off; reading it again gives the same."""
+    """The file is not an archive, or is damaged or cut off; reading it again gives the same error."""
 
 
 class ZooInTarError(ZooError):
@@ -39,7 +39,7 @@ class Member:
         folder: The run's folder as the archive spells it.
         part: `aux_arrays.npz`, or the name of a checkpoint's file; None if it is not part of a run.
         refused: Why it cannot be used at all; None if it can.
-        read: Gives its bytes, only before the next member is asked for. Raises ZooError on a damaged stream.
+        read: Returns its bytes, only before the next member is asked for. Raises ZooError on a damaged stream.
     """
 
     name: str

@@ -48,5 +48,5 @@ def _tell_once(later: str) -> None:
 
 
 def _is_kept(function: Any) -> bool:
-    """Return whether the cache has an index of a function's machine code, be it of an older source."""
+    """Return whether the cache has an index of a function's machine code, even if of an older source."""
     return any(Path(function.stats.cache_path).glob(f"*.{function.py_func.__name__}-*.nbi"))

@@ -13,7 +13,7 @@ def as_count(value: Any, name: str, least: int = 1, most: int = MOST) -> int:
     """Return an integer from 1, or from another least, given as anything like an integer, such as a NumPy one.
 
     Raises:
-        DataError: If it is none, or larger than anything of that kind; `name` is what the error calls it.
+        DataError: If it is not an integer, too small or too large; `name` is what the error calls it.
     """
     try:
         number = least - 1 if isinstance(value, bool) else operator.index(value)

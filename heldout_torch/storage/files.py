@@ -55,9 +55,9 @@ def open_plain(path: str, flags: int) -> int:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that files can be made in a folder, or, if it is still to be made, in the last on its way that is there.
+    """Check that files can be created in a folder, or, if it does not exist yet, in its nearest parent that does.
 
-    It is tried: what is allowed says nothing of read-only file systems, nor to the superuser.
+    It is tried, because permissions say nothing about read-only file systems, nor about the superuser.
 
     Raises:
         UnwritableError: If they cannot.
@@ -134,7 +134,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     A folder that is overwritten changes places with the new one, so a reader always finds one of them. Where the file
     system has no such call, it is renamed first: for a moment there is none, and the old one comes back if the new one
     cannot be moved, or, after a kill, when somebody writes to `path` or calls `remove_stale`.
-    A link stays, and the folder that it leads to is replaced: somebody put that on another disk.
+    A link stays, and the folder that it leads to is replaced: it may be on another disk.
     """
     if linked := path.is_symlink():
         path = Path(os.path.realpath(path))
@@ -166,7 +166,7 @@ def remove_stale(folder: Path) -> None:
     """
     try:
         names = [name for name in os.listdir(folder) if _LEFT.fullmatch(name)]
-    except OSError:  # no folder, or not ours to look into: what is written next tells
+    except OSError:  # no folder, or not readable: the next write will say so
         return
     for name in names:
         if name.startswith(REPLACED):

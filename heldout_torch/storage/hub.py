@@ -29,7 +29,7 @@ def split(location: str) -> tuple[str, str, str]:
     """Return the name of a data set, `USER/NAME`, its revision, and a path in it.
 
     Raises:
-        ZooError: If the location is none of a data set.
+        ZooError: If the location is not a data set's.
     """
     found = _LOCATION.fullmatch(location)
     if found is None:
@@ -143,7 +143,7 @@ def _library(location: str) -> Any:
 
 
 def _patiently(action: Callable[[], T], location: str) -> T:
-    """Send something to the Hub, with the patience of one who has sent hours of work there already.
+    """Send something to the Hub, with many retries, since hours of work may have been sent there already.
 
     Raises:
         ZooError: As `retried`, or if the network may not be used.

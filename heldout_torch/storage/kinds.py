@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for errors about a file that is something else than was expected."""
+"""Describe a file by its first bytes, for errors about a file that is not what was expected."""
 
 from pathlib import Path
 

@@ -21,10 +21,10 @@ class ListedFile(NamedTuple):
 
     Attributes:
         size: In bytes.
-        signature: Differs after the file was replaced, also by one of the same size; on a disk made of its size,
-            inode and times, far away of its ETag, or of its time where there is none. Empty where the place tells
-            nothing: then only reading the file shows whether it is another.
-        changed: On a disk when it changed last, in nanoseconds by the clock of its file system; None far away.
+        signature: Differs after the file was replaced, also by one of the same size. On a disk it is made of size,
+            inode and times; elsewhere of the ETag, or of the time if there is none. Empty if the place has neither:
+            then only reading the file shows whether it was replaced.
+        changed: On a disk, when it changed last, in nanoseconds by the clock of its file system; None elsewhere.
     """
 
     size: int

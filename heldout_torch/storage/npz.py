@@ -126,7 +126,7 @@ def read_npy(source: Path | bytes) -> np.ndarray:
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an npy file of a `new_folder`: `np.save` is not told of a disk that is full for the last bytes.
+    """Write an npy file of a `new_folder`: `np.save` does not notice that the disk is full at the last bytes.
 
     Raises:
         OSError: If it cannot be written.
@@ -184,7 +184,7 @@ def _open(source: str | Path | bytes) -> IO[bytes]:
 
 
 def _zip_file(file: IO[bytes]) -> zipfile.ZipFile:
-    """Open a zip file; of a file that is none, the error says what else it is."""
+    """Open a zip file; if it is not one, the error says what it is."""
     try:
         return zipfile.ZipFile(file)
     except zipfile.BadZipFile as cause:

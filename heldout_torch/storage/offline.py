@@ -28,8 +28,8 @@ def check_network(what: object, offline: bool = False, otherwise: str = "name a 
 
     Args:
         what: What is to be reached, as the message names it.
-        offline: Whether the caller was told to do without, whatever the environment says.
-        otherwise: What does without it, as the message ends.
+        offline: Whether the caller is not to use the network, whatever the environment says.
+        otherwise: What to do instead, as the end of the message.
 
     Raises:
         ZooError: If it may not.

@@ -18,7 +18,7 @@ _QUOTES = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
 _FILE = re.compile(r"file:(?://([^/]*))?(.*)", re.DOTALL | re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that systems take
-# What `Path` makes of a URL; a folder of such a name is not to be expected.
+# What `Path` makes of a URL; hardly a folder has such a name.
 _URL_IN_PATH = re.compile(r"(https?|s3a?|gs|gcs|abfss?|az|adl|hf|s?ftp|ssh|memory|oci|oss|webhdfs):/(?=[^/])")
 
 
@@ -91,7 +91,7 @@ def environment(name: str) -> str:
 
 
 def check_folder_name(folder: Path | str) -> None:
-    """Check that what is to be a folder is not called like a file, which somebody expected there.
+    """Check that a folder to be written does not have the name of a file, which the user would expect there.
 
     Raises:
         DataError: If it is, such as `scores.npz`, and is not a folder yet.

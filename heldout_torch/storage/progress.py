@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
-Progress = Callable[[float], object]  # is told how much more is done since its last call
+Progress = Callable[[float], object]  # called with how much was done since its last call
 
 _REDRAW = 0.1  # seconds, on a terminal
 EVERY = 30.0  # seconds, elsewhere
@@ -41,13 +41,13 @@ def tracked(steps: Iterable[T], what: str, unit: str, total: float | None = None
 
 
 def tell(line: str) -> None:
-    """Write a line to standard error, unless bars are not drawn either."""
+    """Write a line to standard error, unless `set_quiet` forbids bars."""
     if not _quiet.is_set():
         _write(line + "\n", sys.stderr)
 
 
 class Bar:
-    """What is done of a work, on standard error while a `with` block lasts.
+    """A progress bar on standard error, while a `with` block lasts.
 
     Args:
         what: Name of the work.
@@ -135,7 +135,7 @@ class Bar:
         done = self.done
         if total and done > total * (1 - 1e-6):  # shares do not add up to the whole exactly
             done = total
-        whole = _short(int(done))  # of a run that is trained others hear shares
+        whole = _short(int(done))  # training counts shares of a run
         parts = [f"{whole} {self._unit}"]
         if total:
             parts = [f"{int(100 * done / total):3d}% {whole}/{_short(total)} {self._unit}"]

@@ -14,7 +14,7 @@ from heldout_torch.errors import RefusedError, ZooError, counted, printable
 WAITS = (0.2, 1.0, 3.0)  # seconds before each further try
 BUSY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # where the place says that it is busy
 LONGEST_WAIT = 300.0  # seconds that a place may ask for
-TOLD = 5.0  # seconds without success, and with the next wait, after which it is told
+TOLD = 5.0  # seconds without success, the next wait included, after which a warning is logged
 _SILENT_TRIES = 2  # each has cost half a minute or more
 _BUSY = (429, 503)
 # Among the answers 400 to 499, which otherwise are the same next time; 409 and 412: somebody else writes, too.
@@ -41,13 +41,13 @@ T = TypeVar("T")
 def retried(
     action: Callable[[], T], location: str, waits: Sequence[float] | None = None, longest: float = LONGEST_WAIT
 ) -> T:
-    """Do something far away, again when it fails in a way that may pass. What takes many seconds is told.
+    """Make a request, again if it fails in a way that may pass. A wait of many seconds is logged.
 
     Args:
         action: What to do.
         location: Where, for messages.
         waits: Seconds before each further try; by default a few, and more where the place says that it is busy.
-        longest: Seconds that the place may ask to wait; when it asks for more, that is the end.
+        longest: Seconds that the place may ask to wait; if it asks for more, the request fails.
 
     Raises:
         FileNotFoundError: At once, if that is why.

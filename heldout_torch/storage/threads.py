@@ -18,13 +18,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Beside:
-    """Calls that a thread makes one after the other, beside the work of the thread that asks for them.
+class Background:
+    """Calls that one background thread makes, in order.
 
-    What a call raises is raised where the next is asked for, or where they are waited for.
+    What a call raises is raised by the next `call` or `wait`.
 
     Args:
-        ahead: How many calls may be under way or wait; who asks for one more waits for the first.
+        ahead: How many calls may be running or queued; `call` waits while there are as many.
     """
 
     def __init__(self, ahead: int = 1) -> None:
@@ -37,7 +37,7 @@ class Beside:
         return bool(self._calls)
 
     def call(self, work: Callable[..., object], *arguments: object) -> None:
-        """Ask for a call."""
+        """Queue a call."""
         self._wait(self._ahead - 1)
         self._calls.append(self._pool.submit(work, *arguments))
 
@@ -46,7 +46,7 @@ class Beside:
         self._wait(0)
 
     def close(self) -> None:
-        """Let all calls end, and the thread."""
+        """Wait until all calls are done, whatever they raise, and end the thread."""
         self._pool.shutdown(wait=True)
 
     def _wait(self, left: int) -> None:
@@ -68,7 +68,7 @@ def map_ahead(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: i
         ahead: Number of results ahead; twice the number of threads by default.
 
     Raises:
-        DataError: If the number of threads is none.
+        DataError: If the number of threads is not an integer from 1.
         Exception: What `work` raises, at the item's place.
     """
     rest = iter(items)

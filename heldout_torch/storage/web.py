@@ -29,9 +29,9 @@ def check_speed(seconds: float, count: int, silence: float) -> None:
     """Check that an answer does not come so slowly that it would never end.
 
     Args:
-        seconds: How long it has been waited for.
+        seconds: How long the answer has taken.
         count: Bytes that came.
-        silence: Seconds that it may take beside those that its bytes may.
+        silence: Seconds that it may take in addition to those for its bytes.
 
     Raises:
         TimeoutError: If it does.

@@ -40,7 +40,7 @@ def cache_root() -> Path:
         return local_path(named)
     folder = Path(torch.hub.get_dir()) / "heldout_torch"
     # Of a user without a home (a container's, by number only) torch says ~, which would be a folder wherever one is.
-    # Under the root nothing can be made, so that nothing is kept, and whoever needs that says so.
+    # Nothing can be written in the root folder, so nothing is kept, and what needs the cache says so.
     return Path("/", folder) if folder.parts[0].startswith("~") else folder
 
 
@@ -52,7 +52,7 @@ def cache_folder(location: str) -> Path:
 
 
 def unwritable(where: object, error: OSError, so: str = "") -> str:
-    """Return the line that says that the cache takes nothing more, what comes of that, and what to do."""
+    """Return the error of a cache that cannot be written: where, why, the consequence, and what to do."""
     return f"{where}: cannot be written ({error.strerror}){so}; set {CACHE_VARIABLE} to a folder of your own"
 
 

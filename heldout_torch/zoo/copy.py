@@ -56,12 +56,12 @@ def copy_runs(
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
-        What became of each run, first those that were there; one of another dtype is an error, and one that was trained
-        by another recipe or on other data than the runs of its experiment in the target. A run that is bad does not
+        The outcome of each run, first of those that were there; one of another dtype is an error, and one that was trained
+        by another recipe or on other data than the runs of its experiment in the target. A bad run does not
         stop the others.
 
     Raises:
-        ZooError: If an experiment is not declared, a key or the dtype is none, or the target cannot be written.
+        ZooError: If an experiment is not declared, a key or the dtype is not valid, or the target cannot be written.
     """
     if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
         raise ZooError(f"dtype is {dtype!r:.100}, expected {' or '.join(DTYPES)}, or none for float32")
@@ -117,7 +117,7 @@ def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> 
     """Read every byte of runs and compare with their records. TensorFlow runs are converted in memory.
 
     Yields:
-        What was found of each run.
+        The outcome of each run.
     """
 
     def check(key: RunKey) -> Outcome:
@@ -142,7 +142,7 @@ def fetch_runs(
         progress: Called with every number of bytes fetched.
 
     Yields:
-        What became of each run.
+        The outcome of each run.
 
     Raises:
         UnwritableError: If the cache takes nothing more; what was fetched stays.
@@ -155,7 +155,7 @@ def fetch_runs(
         try:
             zoo.fetch(key, progress, needed=True)
             return Outcome(key)
-        except UnwritableError:  # to fetch more would be in vain
+        except UnwritableError:  # nor would further files be kept
             raise
         except HeldoutError as error:
             return Outcome(key, error=str(error))

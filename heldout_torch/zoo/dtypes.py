@@ -23,7 +23,7 @@ def halved(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
         state: State dict, float32.
         dtype: A name of `DTYPES`.
     """
-    # A batch norm is a module with a running mean; what else belongs to it lies beside that.
+    # A batch norm is a module with a running mean; its other tensors have the same prefix.
     norms = {name.removesuffix("running_mean") for name in state if name.endswith("running_mean")}
     rounded = {}
     for name, tensor in state.items():
@@ -43,14 +43,14 @@ def check_dtype(dtype: object, where: str) -> None:
     """Check a name of a dtype that a file gives, None for float32.
 
     Raises:
-        ZooError: If it is none.
+        ZooError: If it is not known.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ZooError(f"{where}: is stored as {dtype!r:.100}, this package reads {', '.join(DTYPES)} and float32")
 
 
 def named(dtype: str | None) -> str:
-    """Return the name of a dtype as a person says it."""
+    """Return the name of a dtype for messages."""
     return dtype or "float32"
 
 

@@ -86,7 +86,7 @@ def find_run(zoo: Zoo, key: RunKey) -> RunKey:
 
 
 def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any = None, run: Any = None) -> RunKey:
-    """Return the key of a run out of what names it: an experiment, a ratio and a number, or the whole key.
+    """Return the key of a run from what names it: an experiment, a ratio and a number, or the whole key.
 
     Raises:
         ZooError: If something is missing or given twice, or is not a name, ratio or number. The line names the runs

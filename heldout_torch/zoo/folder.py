@@ -150,7 +150,7 @@ class FolderZoo(WritingZoo):
             write_atomically(self.root / name, data)
 
     def listing(self) -> dict[str, ListedFile]:
-        """Return what is known of the runs' files, and of those beside the runs, by path below the root."""
+        """Return the state of the files of runs, and of those that belong to no run, by path below the root."""
         found = {}
         for name, folder in self._experiments().items():
             for path in (folder / DEFINITION_FILE, folder / ARCHIVE_RECORD):

@@ -166,8 +166,8 @@ def _changed_since(files: Files, seen: str | None) -> bool:
         return True
     if record.changed is not None and any((info.changed or 0) > record.changed for info in files.values()):
         return True
-    # A bucket tells no order, and a clock may have been put back. Where the record is the one seen before, another
-    # file changed behind its back.
+    # A bucket has no order of changes, and a clock may have been put back. If the record is the one seen before,
+    # another file changed after it.
     return seen is not None and seen.split(" ")[-1] == _digest(record)
 
 
@@ -183,4 +183,4 @@ def _json(zoo: "WritingZoo", name: str) -> Any:
     try:
         return json.loads(zoo.read(name) or b"null")
     except (ValueError, RecursionError):
-        return None  # what lies beside the runs must not keep them from being listed
+        return None  # a damaged one must not keep the runs from being listed

@@ -30,7 +30,7 @@ class RunKey:
         run: Number of the run, from 0.
 
     Raises:
-        ZooError: If ratio or run are given otherwise than as a float and an int, and are none.
+        ZooError: If a ratio that is not a float, or a run that is not an int, cannot be converted.
     """
 
     experiment: str
@@ -38,7 +38,7 @@ class RunKey:
     run: int
 
     def __post_init__(self) -> None:
-        """Make numbers of what is like them, such as NumPy's, or the key would be written otherwise."""
+        """Convert numbers of other types, such as NumPy's, which would be written in another way."""
         if type(self.subset_ratio) is not float:
             object.__setattr__(self, "subset_ratio", as_ratio(self.subset_ratio))
         if type(self.run) is not int:

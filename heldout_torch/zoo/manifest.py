@@ -50,7 +50,7 @@ class Manifest:
 
     @classmethod
     def if_readable(cls, data: bytes | None) -> Self:
-        """Read a manifest that may as well not be there; an empty one if there is none, or none that can be read."""
+        """Read a manifest; return an empty one if there is none, or if it cannot be read."""
         try:
             return cls() if data is None else cls.from_bytes(data, MANIFEST_FILE)
         except ZooError:

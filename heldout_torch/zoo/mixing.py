@@ -39,7 +39,7 @@ def refusals(
         try:
             found = listed[key].dtype if key in listed else target.metadata(key).dtype
         except HeldoutError:
-            continue  # damaged: `heldout zoo check` tells of it
+            continue  # damaged: `heldout zoo check` names it
         if found != wanted:
             refused[key] = (
                 f"is in {target.location} as {named(found)}, and would be written as {named(wanted)}; name another zoo"

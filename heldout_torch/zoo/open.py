@@ -47,7 +47,7 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: Location 
             SHA-256 is checked.
 
     Raises:
-        ZooError: If there is no such folder, it holds no runs but other things, or a package that is needed is missing.
+        ZooError: If there is no such folder, it holds other things than runs, or a package that is needed is missing.
     """
     if place is not None and not isinstance(place, str | os.PathLike):
         if not hasattr(place, "keys") or not hasattr(place, "location"):
@@ -182,6 +182,6 @@ def _is_begun(path: Path) -> bool:
     """Return whether a folder can be an experiment's whose runs are still to come: nothing else lies in it."""
     try:
         names = {name for name in os.listdir(path) if not name.startswith(".")} if path.is_dir() else {path.name}
-    except OSError:  # gone, or not ours to look into
+    except OSError:  # gone, or not readable
         return False
     return names <= {DEFINITION_FILE, ARCHIVE_RECORD}

@@ -173,7 +173,7 @@ class RunFiles:
 
     @classmethod
     def recorded(cls, metadata: RunMetadata, record: RunRecord, contents: Mapping[str, bytes], where: str) -> Self:
-        """Return a run whose files are as its record says, and whose model is no other run's.
+        """Return a run whose files are as its record says, and whose model is not another run's.
 
         Raises:
             ZooError: If the model says that it is another run.

@@ -100,8 +100,8 @@ def described(
 
     Args:
         keys: The runs that are there.
-        experiment: The one asked for: only its runs are told if it has any, else a name that may have been meant.
-        ratios: Those asked for: only these are told if they are there, else the nearest first.
+        experiment: The one asked for: only its runs are named if it has any; else a similar name is suggested.
+        ratios: Those asked for: only these are named if they are there; else the nearest come first.
         runs: Those asked for: of a long list the nearest is named.
     """
     if not keys:

@@ -206,7 +206,7 @@ class WebZoo:
 
     @contextmanager
     def _damage_passes(self) -> Iterator[None]:
-        """Let the block, which reads a cached file, end if that is damaged; unless offline, there is a good one."""
+        """Ignore that a cached file is damaged, which the block reads; an error offline, where no other can be had."""
         try:
             yield
         except ZooError:

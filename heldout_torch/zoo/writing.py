@@ -48,7 +48,7 @@ class WritingZoo(ABC):
 
     @contextmanager
     def space(self, size: int) -> Iterator[None]:
-        """Hold space, as `WritableZoo.space`; where it is not counted, there is none to hold."""
+        """Reserve space, as `WritableZoo.space`; buckets and the Hub need none."""
         yield
 
     def put(
@@ -78,7 +78,7 @@ class WritingZoo(ABC):
         return index_zoo(self, threads, progress)
 
     def __exit__(self, kind: object = None, *_: object) -> None:
-        """Bring the manifest up to date; after an error, what happened before is what is told."""
+        """Bring the manifest up to date; after an error in the block, only that one is raised."""
         try:
             index_zoo(self)
         except ZooError:

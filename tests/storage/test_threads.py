@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from heldout_torch.storage.threads import Beside, map_ahead, processors
+from heldout_torch.storage.threads import Background, map_ahead, processors
 
 
 def test_results_come_in_order_though_the_first_takes_longest():
@@ -37,28 +37,28 @@ def test_an_error_comes_where_its_item_stands():
 
 
 def test_calls_beside_are_made_in_order_and_no_more_wait_than_may():
-    goes_on, done, beside = threading.Event(), [], Beside(2)
-    beside.call(goes_on.wait, 10)
-    beside.call(done.append, "second")
-    assert beside.busy()
-    asking = threading.Thread(target=beside.call, args=(done.append, "third"))
+    goes_on, done, background = threading.Event(), [], Background(2)
+    background.call(goes_on.wait, 10)
+    background.call(done.append, "second")
+    assert background.busy()
+    asking = threading.Thread(target=background.call, args=(done.append, "third"))
     asking.start()
     asking.join(0.1)
     assert asking.is_alive()
     goes_on.set()
     asking.join(10)
-    beside.wait()
+    background.wait()
     assert done == ["second", "third"]
-    assert not beside.busy()
-    beside.close()
+    assert not background.busy()
+    background.close()
 
 
 def test_an_error_of_a_call_beside_comes_at_the_next_one():
-    beside = Beside()
-    beside.call(int, "three")
+    background = Background()
+    background.call(int, "three")
     with pytest.raises(ValueError, match="three"):
-        beside.call(int, "4")
-    beside.close()
+        background.call(int, "4")
+    background.close()
 
 
 def test_there_is_a_processor():

@@ -90,6 +90,7 @@ class IndexWriter:
         self.problems: list[str] = []
         self._arrivals = Arrivals[Extent](archive)
         with os_errors(ZooError, f"{out}: cannot be written"):
+            out.parent.mkdir(parents=True, exist_ok=True)
             self._windows = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115 (closed by `__exit__`)
 
     def __enter__(self) -> Self:

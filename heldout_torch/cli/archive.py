@@ -54,8 +54,6 @@ def configure(parser: Parser) -> None:
 
 def _index(arguments: argparse.Namespace) -> int:
     archive, out = arguments.archive, arguments.out
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
     size = archive.stat().st_size if isinstance(archive, Path) and archive.is_file() else None
     with Bar("index", "B", size) as bar:
         index = build_index(archive, bar.add, arguments.spacing, out, bar.print)

@@ -238,6 +238,12 @@ def test_a_claimed_size_beyond_any_run_is_refused(indexed, tmp_path):
         load_run(EXPERIMENT, 0.7, 9, archive)
 
 
+def test_the_folders_above_an_index_are_made(indexed, tmp_path):
+    """Those of `export --index` were not."""
+    index = build_index(indexed[1], out=tmp_path / "new/folder/x.seek")
+    assert read_index(str(indexed[1]), str(tmp_path / "new/folder/x.seek")) == index
+
+
 def test_a_file_name_longer_than_any_is_refused(indexed, tmp_path):
     """The epoch in it was more digits than Python reads."""
     archive = copied(indexed, tmp_path)

@@ -6,6 +6,7 @@ without antialiasing, minus `MEAN`, divided by `STD`, all in float32 and without
 """
 
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,16 @@ def transform_of(preprocessing: Mapping[str, Any]) -> "Callable[[pil_image.Image
 
     Returns:
         A function of a PIL image or uint8 tensor of shape (..., c, h, w), which gives float32.
+
+    Raises:
+        DataError: If `divide_by` is not a number above 0.
     """
     if "image_size" in preprocessing:
         return imagenet_transform
-    return DividedBy(float(preprocessing.get("divide_by", 1)))
+    divisor = preprocessing.get("divide_by", 1)
+    if type(divisor) not in (int, float) or not 0 < divisor < 2**63:
+        raise DataError(f"divide_by of the preprocessing is {reprlib.repr(divisor)}, expected a number above 0")
+    return DividedBy(float(divisor))
 
 
 @dataclass(frozen=True)

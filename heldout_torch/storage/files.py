@@ -35,9 +35,14 @@ def read_bounded(path: Path, limit: int) -> bytes:
         OSError: If it cannot be read.
     """
     with open(path, "rb", opener=open_plain) as file:
-        if os.fstat(file.fileno()).st_size > limit:
-            raise ZooError(f"{path}: has more than {limit} bytes, the largest size expected")
-        return file.read()
+        size = os.fstat(file.fileno()).st_size
+        if size <= limit:
+            data = file.read(size + 1)  # a byte more shows whether it grows; memory for all of `limit` may be much
+            if len(data) > size:
+                data += file.read(limit + 1 - len(data))
+            if len(data) <= limit:
+                return data
+    raise ZooError(f"{path}: has more than {limit} bytes, the largest size expected")
 
 
 def open_plain(path: str, flags: int) -> int:

@@ -125,6 +125,26 @@ def read_npy(source: Path | bytes) -> np.ndarray:
         return _read_array(file, size, "it", None)
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """Map an array of an npy file into memory, to be read only; where the file system maps no files, read it.
+
+    Raises:
+        DataError: If it is missing, damaged, or holds something else than numbers or text.
+    """
+    with _errors_as(DataError, path, "npy file"), open(path, "rb", opener=open_plain) as file:
+        size = os.fstat(file.fileno()).st_size
+        shape, fortran, dtype, header = _read_header(file, path.name)
+        _check_array(shape, dtype, size - header, path.name)
+        if size > header:
+            try:
+                return np.memmap(file, dtype, "r", header, shape, "F" if fortran else "C")
+            except OSError as error:
+                if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EINVAL):
+                    raise
+        file.seek(0)
+        return _read_array(file, size, path.name, None)
+
+
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Write an npy file of a `new_folder`: `np.save` does not notice that the disk is full at the last bytes.
 
@@ -205,26 +225,6 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
                 raise zipfile.BadZipFile(f"it holds {array!r} twice")
             members[array] = member
     return members
-
-
-def map_npy(path: Path) -> np.ndarray:
-    """Map an array of an npy file into memory, to be read only; where the file system maps no files, read it.
-
-    Raises:
-        DataError: If it is missing, damaged, or holds something else than numbers or text.
-    """
-    with _errors_as(DataError, path, "npy file"), open(path, "rb", opener=open_plain) as file:
-        size = os.fstat(file.fileno()).st_size
-        shape, fortran, dtype, header = _read_header(file, path.name)
-        _check_array(shape, dtype, size - header, path.name)
-        if size > header:
-            try:
-                return np.memmap(file, dtype, "r", header, shape, "F" if fortran else "C")
-            except OSError as error:
-                if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EINVAL):
-                    raise
-        file.seek(0)
-        return _read_array(file, size, path.name, None)
 
 
 def _read_array(file: IO[bytes], size: int, name: str, objects: Objects | None) -> np.ndarray:

@@ -14,6 +14,8 @@ from heldout_torch.storage.retries import retried, status_of
 
 _PIECE = 2**23  # bytes asked of a bucket at a time
 REQUESTS = 16  # at once, where nobody says how many
+_S3 = ("s3", "s3a")
+_WEB = ("http", "https", "hf")  # the Hub's files are read from its web server
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}  # protocols of object stores
 MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
@@ -152,10 +154,6 @@ def check_ranges(location: str, size: int) -> None:
     """
     if _is_web(location):
         read_range(location, size - 1, size)
-
-
-_S3 = ("s3", "s3a")
-_WEB = ("http", "https", "hf")  # the Hub's files are read from its web server
 
 
 def _is_web(location: str) -> bool:

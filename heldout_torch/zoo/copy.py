@@ -56,8 +56,8 @@ def copy_runs(
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
-        The outcome of each run, first of those that were there; one of another dtype is an error, and one that was trained
-        by another recipe or on other data than the runs of its experiment in the target. A bad run does not
+        The outcome of each run, first of those that were there; one of another dtype is an error, and one that was
+        trained by another recipe or on other data than the runs of its experiment in the target. A bad run does not
         stop the others.
 
     Raises:

@@ -47,7 +47,11 @@ class Run:
 
     @property
     def transform(self) -> Callable[[Any], torch.Tensor]:
-        """Function that maps a PIL image or uint8 tensor (c, h, w) to the network's input, float32 (c, h, w)."""
+        """Function that maps a PIL image or uint8 tensor (c, h, w) to the network's input, float32 (c, h, w).
+
+        Raises:
+            DataError: If the metadata do not say how.
+        """
         return transform_of(self.metadata.preprocessing)
 
     @cached_property

@@ -18,7 +18,7 @@ _HEADER_KEY = "heldout_torch"
 _TYPES: dict[str, Any] = {
     "experiment": str, "dataset": str, "subset_ratio": float, "run": int, "architecture": str, "config": dict,
     "preprocessing": dict, "epoch": int, "global_step": int, "source_sha256": str, "recipe": dict,
-    "dtype": str, "data_sha256": str,
+    "dtype": str, "data_sha256": str, "ignored": list,
 }  # fmt: skip
 
 
@@ -147,11 +147,11 @@ class RunMetadata:
         if not required <= set(record) <= set(known):
             listed = ", ".join(sorted(map(str, record)))[:200]
             raise ZooError(f"{name}: the record of the run has fields {listed}, not those of its format")
-        for entry, kinds in _TYPES.items():
+        for entry, kind in _TYPES.items():
             value = record.get(entry)
-            if not (isinstance(value, kinds) and not isinstance(value, bool)) and (
-                entry in required or value is not None
-            ):
+            if value is None and entry not in required:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise ZooError(f"{name}: field {entry!r} of the record is {value!r:.100}, which is of the wrong type")
         check_dtype(record.get("dtype"), name)
         try:

@@ -98,7 +98,7 @@ class WebZoo:
             return recorded[1]
         path = f"{key}/{MODEL_FILE}"
         where = self._cache.url(path)
-        self.record(key)
+        self.record(key)  # or the run is not there
         head = self._cache.read(path)
         if head is None:
             check_network(f"run {key} of {self.location} is not in the cache {self._cache.root}", self._offline)

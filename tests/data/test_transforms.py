@@ -114,6 +114,12 @@ def test_other_images_are_refused(wrong):
         imagenet_transform(wrong)
 
 
+@pytest.mark.parametrize("divisor", ["x", [255], None, True, 0, -1, float("nan"), 10**400])
+def test_a_divisor_of_a_foreign_run_that_is_no_number_is_one_line(divisor):
+    with pytest.raises(DataError, match=r"divide_by of the preprocessing is .*, expected a number above 0"):
+        transform_of({"divide_by": divisor})
+
+
 @pytest.mark.parametrize("transform", [unit_range, transform_of({"divide_by": 16})])
 def test_images_that_may_be_divided_already_are_refused(transform):
     """They were divided again, without a word."""

@@ -58,6 +58,14 @@ def test_a_file_is_read_up_to_the_largest_size(tmp_path):
         read_bounded(tmp_path / "file", 4)
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="no such file system")
+def test_a_file_that_is_longer_than_it_says_is_read_no_further():
+    """As one that grows; a link may lead to one of the kernel's, which say that they are empty."""
+    with pytest.raises(ZooError, match="smaps: has more than 1000 bytes"):
+        read_bounded(Path("/proc/self/smaps"), 1000)
+    assert read_bounded(Path("/proc/self/stat"), 100_000).startswith(b"%d (" % os.getpid())
+
+
 def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path):
     """Nobody writes into the pipe: whoever opened it would wait for ever."""
     os.mkfifo(tmp_path / "pipe")

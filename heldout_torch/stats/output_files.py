@@ -28,6 +28,7 @@ from heldout_torch.zoo.keys import RunKey
 
 FORMAT_VERSION = 1
 RECORD = "outputs.json"
+_ANEW = "remove that folder, and evaluate again"
 _ELSEWHERE = "write them elsewhere with `heldout evaluate ZOO --out OTHER --save outputs`, and train without --save"
 
 
@@ -140,10 +141,13 @@ def open_outputs(folder: Path) -> tuple[Layout, dict[str, np.ndarray]]:
     layout = _read_layout(folder)
     arrays: dict[str, np.ndarray] = {}
     for name, (dtype, shape) in layout.arrays.items():
-        arrays[name] = map_npy(folder / f"{name}.npy")
+        try:
+            arrays[name] = map_npy(folder / f"{name}.npy")
+        except DataError as error:
+            raise DataError(f"{error}; {_ANEW}") from None
         if arrays[name].dtype != dtype or arrays[name].shape != shape:
             found = f"{arrays[name].dtype} {arrays[name].shape}"
-            raise DataError(f"{folder}/{name}.npy: is {found}, expected {dtype} {shape}; evaluate again")
+            raise DataError(f"{folder}/{name}.npy: is {found}, expected {dtype} {shape}; {_ANEW}")
     return layout, arrays
 
 
@@ -232,7 +236,7 @@ def _read_layout(folder: Path) -> Layout:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read as outputs ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"{folder}: holds no outputs ({one_line(error)}); evaluate again") from None
+        raise DataError(f"{folder}: holds no outputs ({one_line(error)}); {_ANEW}") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{folder}: has format version {version!r}, this package reads {FORMAT_VERSION}")
     return layout

@@ -337,7 +337,11 @@ def test_damaged_folders_are_told(tmp_path, arrays):
     with pytest.raises(DataError, match=r"margins_test.npy: is float32 \(40, 10\)"):
         OutputTable.load(folder)
     (folder / "margins_test.npy").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="not a readable npy"):
+    remedy = "; remove that folder, and evaluate again"  # to evaluate again alone would end in the same error
+    with pytest.raises(DataError, match=f"not a readable npy.*{remedy}"):
+        OutputTable.load(folder)
+    (folder / "margins_test.npy").unlink()
+    with pytest.raises(DataError, match=f"margins_test.npy: cannot be read.*{remedy}"):
         OutputTable.load(folder)
     (folder / "outputs.json").write_text(
         '{"format_version": 7, "keys": [], "train_examples": 1, "test_examples": 1, "made_of": {}}'

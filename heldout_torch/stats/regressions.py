@@ -123,7 +123,7 @@ def _ridge(
         for _, masks in _mask_blocks(table, device):
             common += masks @ masks.T  # numbers of shared examples, exact
     whole = _Dual(common, common)
-    scale = float(whole.values.mean())
+    scale = float(whole.values.sum()) / table.runs
     some = [scale * relative for relative in _RELATIVE_STRENGTHS] if strengths is None else list(strengths)
     choices = torch.tensor(some, dtype=torch.float64, device=device)
     fold = torch.arange(table.runs, device=device) % folds
@@ -162,7 +162,8 @@ class _Dual:
 
     Subtracting means of rows and columns from those numbers gives inner products of masks less the mean mask of the
     runs fitted, so that intercepts come out unpenalized. With their eigenvectors V and eigenvalues e the dual weights
-    at penalty a are V (V' y / (e + a)).
+    at penalty a are V (V' y / (e + a)). Eigenvectors of eigenvalue 0, which there are where runs outnumber examples, are
+    left out: no mask has a part along them, but at a small penalty their rounding errors would be all that is left.
     """
 
     def __init__(self, fitted: "torch.Tensor", others: "torch.Tensor") -> None:
@@ -170,8 +171,9 @@ class _Dual:
         import torch
 
         mean = fitted.mean(0)  # (t,)
-        values, self.vectors = torch.linalg.eigh(fitted - mean - mean[:, None] + mean.mean())
-        self.values = values.clamp(min=0)
+        values, vectors = torch.linalg.eigh(fitted - mean - mean[:, None] + mean.mean())  # (t,) ascending, (t, t)
+        rounding = float(fitted.max()) * len(values) * torch.finfo(values.dtype).eps
+        self.values, self.vectors = values[values > rounding], vectors[:, values > rounding]
         self.offset = mean  # inner products of the mean mask with the masks
         self.products = (others - others.mean(1, keepdim=True) - mean + mean.mean()) @ self.vectors  # (h, t)
 

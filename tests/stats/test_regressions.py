@@ -80,6 +80,18 @@ def test_ridge_with_more_runs_than_examples(world):
     check(datamodels(table, [3, 1], strengths=[0.5, 3], folds=FOLDS), Ridge, table, [3, 1], [0.5, 3], 1e-5)
 
 
+@pytest.mark.parametrize(("runs", "examples"), [(200, 50), (40, 15), (40, 39), (30, 60)])
+def test_a_small_penalty_is_least_squares(runs, examples):
+    """With more runs than examples, weights at 1e-6 were eight times as large as they should be."""
+    table, _ = linear_world(runs, examples, 3, seed=6)
+    centred = table.mask() - table.mask().mean(0)
+    expected = np.linalg.lstsq(centred, table.margins_test - table.margins_test.mean(0), rcond=1e-10)[0].T
+    for strength in (1e-6, 1e-12, 1e-300):
+        found = datamodels(table, strengths=[strength], folds=2)
+        np.testing.assert_allclose(found.weights, expected, atol=1e-4 * np.abs(expected).max())
+        assert np.isfinite(found.r2).all()
+
+
 def test_lasso_is_that_of_scikit_learn(world):
     table, _ = world
     strengths = [0.01, 0.03, 0.1]

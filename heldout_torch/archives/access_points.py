@@ -72,11 +72,11 @@ def find_blocks(packed: bytes, window: bytes, unpacked: bytes) -> Iterator[tuple
 
 
 def _place(rest: memoryview, compared: int, known: bytes) -> int | None:
-    """Return where in what is known that begins which a piece's rest gives, if a block begins the rest."""
+    """Return where in the known contents those of `rest` begin; None if no block begins `rest`."""
     first = _inflated(rest[:compared], bytes(WINDOW), len(known))
     if first is None or len(first) < _CHECKED:
         return None
-    end = first[-_CHECKED:]  # what refers to the window is wrong, and the further behind, the less does
+    end = first[-_CHECKED:]  # what refers to the window is wrong; toward the end, less does
     if (place := known.find(end)) >= 0 and known.rfind(end) == place:
         return place + len(end) - len(first)
     found = first if len(rest) <= compared else _inflated(rest, bytes(WINDOW), len(known))
@@ -84,7 +84,7 @@ def _place(rest: memoryview, compared: int, known: bytes) -> int | None:
 
 
 def _inflated(packed: memoryview, window: bytes, limit: int) -> bytes | None:
-    """Return what a piece gives when a block begins it; None if none does, or the stream ends in it."""
+    """Return what packed bytes unpack to if a block begins them; None if none does, or the stream ends in them."""
     inflating = zlib.decompressobj(-zlib.MAX_WBITS, zdict=window)
     try:
         unpacked = inflating.decompress(packed, limit + 1)
@@ -115,6 +115,6 @@ def _dynamic(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.N
 
 
 def _stored(data: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Keep the places of a stored block's header (RFC 1951, 3.2.4): its length, and the same with all bits turned."""
+    """Keep the places of a stored block's header (RFC 1951, 3.2.4): its length, and the complement of that."""
     length, turned = (data[places + i].astype(np.uint16) | data[places + i + 1].astype(np.uint16) << 8 for i in (1, 3))
     return places[length == ~turned]

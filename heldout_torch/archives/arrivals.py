@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Arrivals(Generic[T]):
-    """What has come of each run of an archive.
+    """The files of each run of an archive that have come.
 
     Attributes:
         parts: By run that is not whole yet, what is known of each file, by name.
@@ -26,7 +26,7 @@ class Arrivals(Generic[T]):
     """
 
     def __init__(self, archive: str) -> None:
-        """Begin with none.
+        """Start with no files.
 
         Args:
             archive: What errors call the archive.

@@ -73,7 +73,7 @@ class IndexWriter:
     """
 
     def __init__(self, archive: str, out: Path, spacing: int) -> None:
-        """Begin with nothing.
+        """Start an empty index.
 
         Args:
             archive: What errors call the archive.

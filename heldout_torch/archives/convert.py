@@ -73,7 +73,7 @@ def convert_parts(
 def _convert(
     index: bytes, shards: Sequence[bytes], name: str, experiment: Experiment, key: RunKey, ignore: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], RunMetadata]:
-    """Convert a checkpoint's files: its index, and its shards in order; errors, and its epoch, are by its `name`."""
+    """Convert a checkpoint's index and shards, in order; `name` is for errors, and has the epoch if no variable has."""
     checkpoint = Checkpoint(index, list[Shard](shards), name)
     try:
         state = from_sonnet(checkpoint, experiment.architecture, ignore)
@@ -119,7 +119,7 @@ def _check_state(state: dict[str, torch.Tensor], experiment: Experiment) -> None
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, list[Path], int | None]:
-    """Return the index and the shards of a run directory's one checkpoint, and the epoch that its name says.
+    """Return the index and the shards of a run directory's one checkpoint, and the epoch in its name.
 
     Raises:
         CheckpointError: If there is not exactly one checkpoint.
@@ -130,7 +130,7 @@ def checkpoint_files(folder: Path) -> tuple[Path, list[Path], int | None]:
 
 
 def epoch_of(names: Iterable[str]) -> int | None:
-    """Return the epoch that the name of a checkpoint's index says, `ckpt-<epoch>.index`; None if it says none."""
+    """Return the epoch in the name of a checkpoint's index, `ckpt-<epoch>.index`; None if there is none."""
     found = [match for name in names if (match := re.search(r"-(\d+)\.index$", name))]
     return int(found[0][1]) if found else None
 

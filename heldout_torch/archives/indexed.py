@@ -95,7 +95,7 @@ class IndexedArchive:
         return RunFiles.of(self._metadata[key], state, aux, parts[AUX_FILE])
 
     def read(self, name: str) -> bytes | None:
-        """Return None: beside its runs an archive has no files of a zoo."""
+        """Return None: an archive has no other files than those of runs."""
         return None
 
     def _read_index(self) -> SeekIndex:
@@ -111,7 +111,7 @@ class IndexedArchive:
         return index.files(key)
 
     def _parts(self, key: RunKey) -> dict[str, bytes]:
-        """Return a run's files; the last run's are kept, since whoever loads a run asks for its parts in turn."""
+        """Return a run's files; those of the last run are kept, since loading reads the parts of a run in turn."""
         last = self._last
         if last is not None and last[0] == key:
             return last[1]

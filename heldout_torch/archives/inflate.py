@@ -196,7 +196,7 @@ class _Tracker:
             self._searching.call(self._search, self._found, piece)
 
     def finish(self) -> None:
-        """Wait until what was searched for is found."""
+        """Wait until the searches are done."""
         self._searching.wait()
 
     def _search(self, found: Callable[[Point], object], piece: _Piece) -> None:

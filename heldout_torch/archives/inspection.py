@@ -42,7 +42,7 @@ class ConvertedRun:
 
 @dataclass
 class Inspection:
-    """What was found.
+    """The result of inspecting an archive.
 
     Attributes:
         archive: Its name.

@@ -22,7 +22,7 @@ from heldout_torch.zoo.selection import Selection, is_pattern
 
 
 class OnePass:
-    """The runs of which parts have come, and those being converted.
+    """An export: the runs of which files have come, and those being converted.
 
     Attributes:
         experiments: What the runs that were asked for and met belong to, by name.
@@ -38,7 +38,7 @@ class OnePass:
         workers: int,
         dtype: str | None,
     ) -> None:
-        """Begin with nothing met; what is given is as in `export_archive`."""
+        """Start the export; arguments are as in `export_archive`."""
         self._ignore, self._dtype, self._overwrite = ignore, dtype, overwrite
         self._archive, self._zoo, self._selection = archive, zoo, selection
         self._pool, self._ahead = ThreadPoolExecutor(workers), workers + 1  # runs at once; more would be lost by an end
@@ -61,7 +61,7 @@ class OnePass:
             self._met.add(key)
             self._asked.append(key)
             self._arrivals.refuse(key)  # the rest of its files may come again
-            self._learn(key.experiment)
+            self._read_experiment(key.experiment)
             if self._is_ours(number):
                 yield self._dealt_with(Outcome(key, mark.failed.get(key), key not in mark.failed))
 
@@ -122,7 +122,7 @@ class OnePass:
             self._arrivals.refuse(key)
             return
         try:
-            self._learn(key.experiment)
+            self._read_experiment(key.experiment)
         except HeldoutError as error:
             self._refused.add(key.experiment)
             self._arrivals.refuse(key)
@@ -137,8 +137,8 @@ class OnePass:
             self._arrivals.refuse(key)
             yield self._dealt_with(Outcome(key, self._other.get(key), key not in self._other))
 
-    def _learn(self, name: str) -> None:
-        """Learn what an experiment is, and what of it lies in the zoo."""
+    def _read_experiment(self, name: str) -> None:
+        """Read what an experiment is, and which of its runs are in the zoo."""
         if name in self.experiments:
             return
         experiment = self._zoo.experiment(name)

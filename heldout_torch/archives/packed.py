@@ -53,7 +53,7 @@ def read_files(archive: str, index: SeekIndex, key: RunKey, experiment: Experime
 
 
 def _stretches(index: SeekIndex, files: dict[str, Extent]) -> list[list[File]]:
-    """Group a run's files: what follows one with no point between is read on from it."""
+    """Group a run's files: those with no access point between them are read together."""
     stretches: list[list[File]] = []
     for offset, size, part in sorted((offset, size, part) for part, (offset, size) in files.items()):
         if stretches and _points_before(index, offset) <= _points_before(index, sum(stretches[-1][-1][1:])):
@@ -64,7 +64,7 @@ def _stretches(index: SeekIndex, files: dict[str, Extent]) -> list[list[File]]:
 
 
 def _open_at(archive: str, index: SeekIndex, stretch: list[File]) -> tuple[TarBytes, int]:
-    """Return what lies before and in some files, from the point before them, and where in the tar stream that is."""
+    """Return the tar stream from the access point before some files to their end, and where it begins."""
     number, end = _points_before(index, stretch[0][1]), _points_before(index, sum(stretch[-1][1:]) - 1)
     at = Point(0, 0, b"")
     if number:

@@ -9,10 +9,10 @@ READ = 2**21  # bytes asked for at a time
 
 
 class Ranges(io.RawIOBase):
-    """The bytes of a file from one place to another, each asked for when it is needed."""
+    """The bytes of a file between two positions, requested as they are read."""
 
     def __init__(self, location: str, start: int, end: int) -> None:
-        """Begin at a place.
+        """Start at the first byte.
 
         Args:
             location: Path or URL.

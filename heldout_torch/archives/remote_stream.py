@@ -176,7 +176,7 @@ class HttpStream(io.RawIOBase):
         super().close()
 
     def _receive(self, answer: Any, most: int) -> bytes:
-        """Return what is there of an answer, once something is; TimeoutError if the answer is too slow by now."""
+        """Return the next bytes of an answer, once some have come; TimeoutError if it is too slow on average."""
         began = time.monotonic()
         data: bytes = answer.read1(most)  # `readinto` and `read` would wait until all has come
         self._waited, self._came = self._waited + time.monotonic() - began, self._came + len(data)

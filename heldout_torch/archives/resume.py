@@ -64,7 +64,7 @@ class Marks:
     """
 
     def __init__(self, path: Path, size: int | None) -> None:
-        """Begin with what is kept.
+        """Read the mark that is kept, if any.
 
         Args:
             path: File of the marks; it need not exist.

@@ -153,7 +153,7 @@ def _read_table(packed: bytes, windows_at: int) -> SeekIndex:
 
 
 def _lines(packed: bytes) -> Iterator[bytes]:
-    """Inflate a table line by line, which keeps what is declared from filling the memory."""
+    """Inflate a table line by line, so that what it declares cannot fill the memory."""
     total = 0
     with gzip.GzipFile(fileobj=io.BytesIO(packed)) as table:
         while line := table.readline(TABLE_LINE):

@@ -110,7 +110,7 @@ class TensorFlowTree:
         return RunFiles.of(self._metadata[key], state, aux, data)
 
     def read(self, name: str) -> bytes | None:
-        """Return None: beside its runs a tree has no files of a zoo."""
+        """Return None: a tree has no other files than those of runs."""
         return None
 
     def _read_aux(self, key: RunKey) -> tuple[AuxArrays, bytes]:

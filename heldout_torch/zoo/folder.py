@@ -189,7 +189,7 @@ class FolderZoo(WritingZoo):
         return self
 
     def __exit__(self, *what: object) -> None:
-        """Bring the manifest up to date; a folder that was made for nothing goes again."""
+        """Bring the manifest up to date; remove a folder that was made here and is empty."""
         super().__exit__(*what)
         if self._made:
             with suppress(OSError):  # it is not empty

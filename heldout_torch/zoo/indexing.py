@@ -37,7 +37,7 @@ Files = dict[str, ListedFile]  # by name, those of one run
 
 @dataclass(frozen=True)
 class Indexed:
-    """What indexing found.
+    """The result of indexing.
 
     Attributes:
         manifest: The manifest that lies in the zoo now.

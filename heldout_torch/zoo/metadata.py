@@ -105,7 +105,7 @@ class RunMetadata:
         return {_HEADER_KEY: json.dumps(self.to_record(), sort_keys=True)}
 
     def to_record(self) -> dict[str, Any]:
-        """Return the fields as JSON keeps them; those of older files, unless there is more to say."""
+        """Return the fields as JSON keeps them; those that older files lack only if they are set."""
         record = asdict(self)
         del record["archive"]
         for name in ("ignored", "data_sha256", "dtype"):

@@ -201,7 +201,7 @@ class RunFiles:
         return cls(model.metadata, record, {name: run.contents[name] for name, run in names.items()})
 
     def stored_as(self, dtype: str | None) -> "RunFiles":
-        """Return the run with its model saved anew in 16 bits; as it is if that is so, or it has no model.
+        """Return the run with its model stored in 16 bits; unchanged if it is already, or has no model.
 
         Args:
             dtype: A name of `heldout_torch.zoo.dtypes.DTYPES`; None for as it is.

@@ -41,7 +41,7 @@ class RunList(list[RunKey]):
         return data_frame(self.columns())
 
     def __repr__(self) -> str:
-        """Return the list as it is typed, of a long one the ends."""
+        """Return the list as Python shows it; of a long one only the ends."""
         if len(self) <= _SHOWN:
             return super().__repr__()
         return f"[{self[0]!r}, ..., {self[-1]!r}] ({len(self):,} runs)"

@@ -162,8 +162,8 @@ class _Dual:
 
     Subtracting means of rows and columns from those numbers gives inner products of masks less the mean mask of the
     runs fitted, so that intercepts come out unpenalized. With their eigenvectors V and eigenvalues e the dual weights
-    at penalty a are V (V' y / (e + a)). Eigenvectors of eigenvalue 0, which there are where runs outnumber examples, are
-    left out: no mask has a part along them, but at a small penalty their rounding errors would be all that is left.
+    at penalty a are V (V' y / (e + a)). Eigenvectors of eigenvalue 0, which there are where runs outnumber examples,
+    are left out: no mask has a part along them, but at a small penalty their rounding errors would be all that is left.
     """
 
     def __init__(self, fitted: "torch.Tensor", others: "torch.Tensor") -> None:

@@ -14,6 +14,7 @@ from heldout_torch.zoo.keys import AUX_FILE, CHECKPOINTS, MODEL_FILE, RunKey, pa
 from heldout_torch.zoo.records import RECORD_FILE
 
 _LINKS = (b"1", b"2")
+_OF_GNU = (b"V", b"D")  # the archive's label, and the names in a folder, of which an incremental archive has lists
 _OF_ZOO = re.compile(rf"(?:^|/)([A-Za-z0-9][A-Za-z0-9_.-]*/0\.\d+/\d+/(?:{MODEL_FILE}|{RECORD_FILE}))$")
 _CHECKPOINT_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(index|data-\d{5}-of-\d{5})")
 
@@ -113,7 +114,7 @@ def _refusal(header: Header) -> str | None:
         return f"link to {header.link[:NAME]!r}"
     if header.sparse:
         return "sparse file"
-    if header.kind not in (b"0", b"5"):
+    if header.kind not in (b"0", b"5", *_OF_GNU):
         return "neither a file nor a folder"
     return None
 

@@ -63,7 +63,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     bad = 0
 
     def outcomes(bar: Bar) -> Iterator[Outcome]:
-        nonlocal bad
+        nonlocal bad, log
         yield from lacking
         rest = []
         for key in runs:
@@ -87,7 +87,13 @@ def _verify(arguments: argparse.Namespace) -> int:
             except HeldoutError as error:
                 yield Outcome(key, error=str(error))
                 continue
-            log.append(key, files, result)
+            try:
+                log.append(key, files, result)
+            except HeldoutError as error:
+                if arguments.results is not None:
+                    raise
+                complain(f"results are not kept: {error}")
+                log = VerificationLog(None, arguments.splits, dataset.digest())
             bad += result.mismatches > arguments.tolerance
             tell(arguments, bar, _line(key, result), **_facts(key, result, False))
             yield Outcome(key)

@@ -5,6 +5,7 @@ with the MD5 of the published one before it is read, and read without unpickling
 """
 
 import hashlib
+import http.client
 import math
 import socket
 from collections.abc import Iterator, Sequence
@@ -212,7 +213,7 @@ def _downloading(what: str, path: Path) -> Iterator[None]:
     socket.setdefaulttimeout(web.SILENCE)
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(f"{what}: cannot be downloaded to {path} ({one_line(error)})") from None
     finally:
         socket.setdefaulttimeout(before)

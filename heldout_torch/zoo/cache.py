@@ -4,6 +4,7 @@ The cache is the folder `HELDOUT_TORCH_CACHE`, else `heldout_torch` in the folde
 folder there, which is itself a zoo. A file is put there, and used from there, only if it has the recorded SHA-256.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -189,7 +190,13 @@ class Cache:
             partial.unlink(missing_ok=True)
             raise
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, self.root / name)
+        try:
+            os.replace(partial, self.root / name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # somebody put the folder of an experiment on another disk
+                raise
+            write_atomically(self.root / name, contents)
+            partial.unlink()
         if shared:  # nobody else fetches this file; parts of other versions of it are of no use
             shutil.rmtree(folder, ignore_errors=True)
         return contents

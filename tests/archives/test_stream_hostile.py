@@ -45,6 +45,17 @@ def export(path, zoo):
     return [result.error for result in results if result.error], sum(result.error is None for result in results)
 
 
+@pytest.mark.parametrize("header", [member("my label", kind=b"V"), member(f"{RUN}/", b"Yaux_arrays.npz\0\0", b"D")])
+def test_labels_and_lists_of_names_that_gnu_tar_writes_are_passed_over(good, tmp_path, header):
+    """As `tar --label` and `--listed-incremental` do."""
+    files, _, expected = good
+    path = tmp_path / "of_gnu.tar.gz"
+    write(path, [header, *(member(f"{RUN}/{name}", data) for name, data in files.items())])
+    assert export(path, tmp_path / "zoo") == ([], 1)
+    found = contents(tmp_path / "zoo")
+    assert found == {name: data for name, data in expected.items() if name in found}
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

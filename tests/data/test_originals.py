@@ -8,6 +8,7 @@ import pickle
 import socket
 import tarfile
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -160,6 +161,26 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=r"c.tar.gz: cannot be downloaded to .*timed out"):
             load_dataset("cifar100", tmp_path, download=True)
     assert socket.getdefaulttimeout() == before
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nsome"]
+)
+def test_a_server_that_speaks_otherwise_or_breaks_off_is_one_line(tmp_path, monkeypatch, said):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for _ in range(2):  # torchvision asks for the way first
+                with suppress(OSError), server.accept()[0] as connection:
+                    connection.recv(2**16)
+                    connection.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(
+            torchvision.datasets.CIFAR100, "url", f"http://127.0.0.1:{server.getsockname()[1]}/c.tar.gz"
+        )
+        with pytest.raises(DataError, match=r"c.tar.gz: cannot be downloaded to "):
+            load_dataset("cifar100", tmp_path, download=True)
 
 
 def test_another_data_set_in_the_folder(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from heldout_torch.cli import main
 from heldout_torch.errors import DataError
+from heldout_torch.evaluation import verification_log
 from heldout_torch.stats.output_files import start_outputs
 from heldout_torch.stats.run_table import RunTable
 from heldout_torch.stats.score_files import Scores, save_scores
@@ -19,7 +20,9 @@ from heldout_torch.storage.files import new_folder, remove_stale, write_atomical
 from heldout_torch.storage.locks import append_line, locked
 from heldout_torch.storage.npz import read_npz
 from heldout_torch.zoo import sample_zoo
+from heldout_torch.zoo.cache import cache_folder
 from tests.helpers.archives import EXPERIMENT
+from tests.helpers.server import Server
 from tests.storage.test_files import HOURS, age, contents, write_run
 
 LEFT = f".partial-{1:032x}"
@@ -184,3 +187,34 @@ def test_where_nothing_can_be_locked_verifications_are_kept_all_the_same(name, t
     assert main(words) == 0  # each was known
     assert (tmp_path / "log.jsonl").read_bytes() == before
     assert capsys.readouterr().err == ""
+
+
+def test_a_cache_of_which_a_part_lies_on_another_disk_takes_files(tmp_path, mounted, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(cache))
+    monkeypatch.delenv("HELDOUT_TORCH_OFFLINE", raising=False)
+    assert main(["export", str(sample_zoo()), "--zoo", str(tmp_path / "zoo"), "--runs", "0"]) == 0
+    with Server(tmp_path / "zoo").running() as server:
+        folder = cache_folder(server.url)
+        folder.mkdir(parents=True)
+        (folder / EXPERIMENT).symlink_to(mounted("size=2m"))
+        assert main(["zoo", "pull", server.url]) == 0
+        assert main(["zoo", "pull", server.url]) == 0
+        assert server.requests[f"{EXPERIMENT}/0.7/0/model.safetensors"] == 1
+    assert contents(folder / EXPERIMENT) == contents(tmp_path / "zoo" / EXPERIMENT)
+    assert not list((folder / ".incoming").rglob("*.npz/*"))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_log_that_takes_no_more_ends_a_verification_only_if_it_was_named(tmp_path, monkeypatch, capsys, named):
+    def fail(path, line):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verification_log, "append_line", fail)
+    words = ["--results", str(tmp_path / "log.jsonl")] if named else []
+    assert main(["verify", str(sample_zoo()), "--runs", "0-1", *words]) == named
+    told = capsys.readouterr()
+    assert told.err.count("No space left on device") == 1
+    assert ("2 runs verified, 0 with mismatches, 0 failed" in told.out) != named
+    assert ("results are not kept: " in told.err) != named

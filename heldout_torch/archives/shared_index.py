@@ -58,7 +58,8 @@ def index_digest(name: Location | None) -> str | None:
 def _split(name: Location) -> tuple[str, str | None]:
     location, mark, digest = (name if isinstance(name, str) else str(place(name))).strip().partition(_MARK)
     where = str(place(location))
-    if not mark and "#" in where and is_remote(where):  # a server is not told what stands there, so nothing is checked
+    # A web server is not told what stands behind it, so nothing would be checked; in a bucket it may be in a name.
+    if not mark and "#" in where and where.startswith(("http://", "https://")):
         raise ZooError(f"{where}: expected {_MARK}… and 64 hexadecimal digits after the address")
     if mark and not re.fullmatch("[0-9a-fA-F]{64}", digest):
         raise ZooError(f"{name}: expected 64 hexadecimal digits after {_MARK}")

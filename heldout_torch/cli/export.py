@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from heldout_torch.archives.build_index import IndexWriter
+from heldout_torch.archives.first_bytes import HEAD, NoArchiveError, is_packed
 from heldout_torch.archives.remote_stream import open_stream, version_of
 from heldout_torch.archives.resume import Marks
 from heldout_torch.archives.seek_index import INDEX_ENDING
@@ -117,7 +118,26 @@ def _is_stream(location: str, selection: Selection) -> bool:
     """Whether a location is an archive that is read from its beginning."""
     if not is_remote(location):
         return local_path(location).is_file()
-    return is_archive(location) and not (selection.runs and _is_indexed(location))
+    if is_archive(location):
+        return not (selection.runs and _is_indexed(location))
+    return _begins_as_archive(location)
+
+
+def _begins_as_archive(location: str) -> bool:
+    """Whether an archive lies at an address of another name, such as `x.tar` or `download.php?id=3`.
+
+    What `.tar` is in the name of counts as one, too; the error then says what it is.
+    """
+    name = file_name(location)
+    if ".tar" in name or "." not in name or location.count("/") < 3:  # a zoo's address seldom has a dot but the host's
+        return ".tar" in name
+    try:
+        with open_stream(location).stream as stream:  # which needs no ranges
+            head = stream.read(HEAD)
+        is_packed(head)
+    except (FileNotFoundError, NoArchiveError, ZooError):
+        return False
+    return bool(head)
 
 
 def _is_indexed(location: str) -> bool:

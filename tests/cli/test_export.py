@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from heldout_torch import list_runs
 from heldout_torch.cli import main
+from tests.helpers.server import Server
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "export_weights.py"
 EXPERIMENT = "digits-mlp-tf"
@@ -85,3 +87,27 @@ def test_an_archive_that_is_not_there_is_no_misspelt_experiment(tmp_path, capsys
     error = capsys.readouterr().err
     assert "cifar10-inception.tar.gz: does not exist" in error
     assert "did you mean" not in error
+
+
+@pytest.mark.parametrize("name", ["runs.tar", "runs.tar?sig=1", "download.php?id=3", "runs.v1.bin"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_archive_at_an_address_may_have_any_name(tree, tmp_path, capsys, monkeypatch, name, packed):
+    """It was asked for a manifest below it, though a file of that name was read."""
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "served").mkdir()
+    with tarfile.open(tmp_path / "served" / name.partition("?")[0], "w:gz" if packed else "w") as archive:
+        archive.add(tree / EXPERIMENT, EXPERIMENT)
+    with Server(tmp_path / "served").running() as server:
+        assert main(["export", f"{server.url}/{name}", "--zoo", str(tmp_path / "zoo")]) == 0
+    assert "exported 6 runs" in capsys.readouterr().out
+
+
+def test_what_else_is_called_a_tar_is_one_line_and_a_zoo_may_have_a_dot(tree, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    main(["export", str(tree), "--zoo", str(tmp_path / "served" / "zoo.v1")])
+    (tmp_path / "served" / "runs.tar.xz").write_bytes(b"\xfd7zXZ\0" + bytes(600))
+    with Server(tmp_path / "served").running() as server:
+        assert main(["export", f"{server.url}/runs.tar.xz", "--zoo", str(tmp_path / "zoo")]) == 1
+        assert "runs.tar.xz: is an xz file, not a .tar.gz" in capsys.readouterr().err
+        assert main(["export", f"{server.url}/zoo.v1", "--zoo", str(tmp_path / "zoo")]) == 0
+    assert "exported 6 runs" in capsys.readouterr().out

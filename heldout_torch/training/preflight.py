@@ -140,10 +140,9 @@ def _check_network(experiment: Experiment, dataset: Dataset) -> None:
         raise HeldoutError(
             f"images of {dataset.name} {shape} do not fit {architecture.name} {experiment.config}: {error}"
         ) from None
-    if dataset.num_classes > classes:
+    if dataset.num_classes != classes:
         raise HeldoutError(
-            f"{dataset.name} has {counted(dataset.num_classes, 'class')}, the network of {experiment.name} only "
-            f"{classes}"
+            f"{dataset.name} has {counted(dataset.num_classes, 'class')}, the network of {experiment.name} {classes}"
         )
     if architecture.stackable:
         check_stackable(architecture.name, experiment.config, image)

@@ -443,7 +443,11 @@ def test_a_subset_may_be_of_any_kind_of_integers(kind):
         ({"experiment": replace(DIGITS, dataset="mnist")}, "needs data set mnist, not digits"),
         ({"experiment": replace(DIGITS, train_examples=1000)}, "1000 training and 360 test examples"),
         ({"experiment": replace(DIGITS, config={**DIGITS.config, "in_features": 65})}, r"(1, 8, 8) do not fit mlp"),
-        ({"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 9})}, "10 classes"),
+        ({"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 9})}, "has 10 classes, the network of"),
+        (
+            {"experiment": replace(DIGITS, config={**DIGITS.config, "num_classes": 11})},
+            "has 10 classes, the network of digits-mlp 11",
+        ),
         ({"experiment": replace(DIGITS, name="../digits")}, "is not a name for an experiment"),
     ],
 )

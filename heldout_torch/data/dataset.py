@@ -199,7 +199,7 @@ def check_preprocessing(
     said = "divide_by" in dataset.preprocessing
     if not isinstance(divisor, int | float) or divisor <= 0 or (said and not dataset.in_memory):
         return
-    some = next(iter(dataset.batches(splits[-1], 1000)), None)
+    some = next(iter(dataset.batches("test" if "test" in splits else "train", 1000)), None)
     largest = 0.0 if some is None else float(some.images.max())
     by = f"those of {name} are divided by {_short(divisor)}; in an npz file, __data_scale"
     # Of floats nobody knows whether they were divided before they were stored; bytes may have been divided and cut off.

@@ -76,7 +76,7 @@ def verify_runs(
         raise DataError(
             f"split {unknown[0]!r} is not known, expected {', '.join(PARTS)}{nearest(str(unknown[0]), PARTS)}"
         )
-    needed = [split for split in SPLITS if split in map(_dataset_split, splits)]
+    needed = sorted({_dataset_split(part) for part in splits})  # the test set first
     dataset, device = as_dataset(dataset, needed), find_device(device)
     results: dict[int, Verification | HeldoutError] = {}
     prepared: dict[int, Prepared] = {}
@@ -94,7 +94,7 @@ def verify_runs(
 
     def tie_margin(network: Prepared) -> float:
         size = batch_size_for(network, dataset, device, precision, batch_size)
-        images = next(iter(dataset.batches(needed[-1], size, device))).images
+        images = next(iter(dataset.batches(needed[0], size, device))).images
         return 2 * rounding_error(network, images, precision)
 
     for (number, network), found in zip(prepared.items(), evaluated, strict=True):

@@ -42,12 +42,12 @@ _STYLE: dict[str, Any] = {
 
 
 def plot_memorization_histogram(
-    memorization: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-memorization"
+    memorization: np.ndarray | Scores, standard_error: np.ndarray | None = None, figure: str = "cifar100-memorization"
 ) -> "mpl.Figure":
     """Plot a histogram of memorization over training examples, on a logarithmic scale.
 
     Args:
-        memorization: Float of shape (n,), -1 ... 1; NaN is left out.
+        memorization: Float of shape (n,), -1 ... 1, or `Scores`; NaN is left out.
         standard_error: Of the same shape; its largest value is then written into the figure.
         figure: Name in `heldout_torch.stats.PUBLISHED_BINS` of the bins to use; by default 18 bins over 0 ... 1, where
             negative values count as 0.
@@ -155,7 +155,9 @@ def _new_figure(width: float = 4.6, height: float = 2.6) -> "tuple[mpl.Figure, A
         return figure, figure.add_subplot()
 
 
-def _histogram(values: np.ndarray, published: str, error: np.ndarray | None, name: str, what: str) -> "mpl.Figure":
+def _histogram(
+    values: np.ndarray | Scores, published: str, error: np.ndarray | None, name: str, what: str
+) -> "mpl.Figure":
     if published not in PUBLISHED_BINS:
         raise DataError(
             f"{published!r} is not a published figure, expected one of {', '.join(PUBLISHED_BINS)}"

@@ -43,14 +43,14 @@ class Histogram:
     __repr__ = short_repr
 
 
-def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | None = (0.0, 1.0)) -> Histogram:
+def histogram(values: np.ndarray | Scores, bins: int = 18, range: tuple[float, float] | None = (0.0, 1.0)) -> Histogram:
     """Count memorization values, influences or scores in bins of equal width; the last bin includes its upper edge.
 
     By default these are the 18 bins of Feldman and Zhang for CIFAR-100's memorization; the bins of their other
     histograms are `PUBLISHED_BINS`, such as `histogram(pairs.influence, **PUBLISHED_BINS["cifar100-influence"])`.
 
     Args:
-        values: Float, -1 ... 1.
+        values: Float, -1 ... 1, or `Scores`.
         bins: Number of bins.
         range: Lowest and highest edge. Negative estimates count as 0, unless the lowest edge is negative, too. None for
             bins from the smallest to the largest value.
@@ -58,7 +58,7 @@ def histogram(values: np.ndarray, bins: int = 18, range: tuple[float, float] | N
     Raises:
         DataError: If there is no bin, the range is none, or a value is not in -1 ... 1.
     """
-    values, bins = as_numbers(values, "values"), as_count(bins, "bins")
+    values, bins = as_numbers(values_of(values), "values"), as_count(bins, "bins")
     if values.dtype.kind != "f":
         values = values.astype(np.float64)
     known = values[~np.isnan(values)]

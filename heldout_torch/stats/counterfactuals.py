@@ -7,6 +7,7 @@ import numpy as np
 from heldout_torch.errors import DataError
 from heldout_torch.stats.arguments import as_array, as_kind, as_labels, as_number, as_row_of_numbers
 from heldout_torch.stats.estimators import influence, memorization
+from heldout_torch.stats.score_files import Scores, values_of
 from heldout_torch.stats.selection import Selection, selected
 from heldout_torch.stats.shown import short_repr
 from heldout_torch.stats.tables import AnyTable, check_table, outcomes, trained_on
@@ -180,11 +181,12 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
     return np.where(lost.any(1), lost.argmax(1), -1)
 
 
-def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
+def mislabel_auc(scores: np.ndarray | Scores, mislabelled: np.ndarray) -> float:
     """Compute how well a score, such as memorization, separates mislabelled examples from others.
 
     Args:
-        scores: Float of shape (n,), larger where a label is more likely wrong; examples with NaN are left out.
+        scores: Float of shape (n,), or `Scores`, larger where a label is more likely wrong; examples with NaN are left
+            out.
         mislabelled: bool of shape (n,).
 
     Returns:
@@ -194,7 +196,7 @@ def mislabel_auc(scores: np.ndarray, mislabelled: np.ndarray) -> float:
     Raises:
         DataError: If scores are not a row of numbers, the two are not of one length, or `mislabelled` is not bool.
     """
-    scores, mislabelled = as_row_of_numbers(scores, "scores"), as_array(mislabelled, "mislabelled")
+    scores, mislabelled = as_row_of_numbers(values_of(scores), "scores"), as_array(mislabelled, "mislabelled")
     if mislabelled.shape != scores.shape or mislabelled.dtype != bool:
         raise DataError(
             f"scores {scores.shape} and mislabelled {mislabelled.dtype} {mislabelled.shape}: expected a row of each, "

@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 
 from heldout_torch import DataError
+from heldout_torch.report import plot_memorization_histogram
 from heldout_torch.stats import (
     PUBLISHED_BINS,
     ConsistencyScores,
@@ -16,7 +17,10 @@ from heldout_torch.stats import (
     accuracy_by_ratio,
     histogram,
     keep_indices,
+    load_scores,
+    mislabel_auc,
     pair_agreement,
+    save_scores,
     score_agreement,
 )
 from heldout_torch.stats.analyses import kept_ties
@@ -205,3 +209,15 @@ def test_a_fraction_is_anything_like_a_float():
     for fraction in (None, "half", [0.5, 0.6], 1.5, float("nan"), True, np.True_, torch.tensor(True)):
         with pytest.raises(DataError, match="fraction is"):
             keep_indices(scores, fraction)
+
+
+def test_functions_of_scores_take_what_files_of_scores_are_read_as(tmp_path):
+    values = np.linspace(0, 1, 20, dtype=np.float32)
+    save_scores(tmp_path / "scores.npz", Scores(values, order="original"))
+    scores, wrong = load_scores(tmp_path / "scores.npz"), np.arange(20) % 3 == 0
+    np.testing.assert_array_equal(histogram(scores).counts, histogram(values).counts)
+    assert mislabel_auc(scores, wrong) == mislabel_auc(values, wrong)
+    np.testing.assert_array_equal(keep_indices(scores, 0.3), keep_indices(values, 0.3))
+    assert score_agreement(scores, values).rank_correlation == pytest.approx(1)
+    bars = [plot_memorization_histogram(given).axes[0].patches for given in (scores, values)]
+    assert [bar.get_height() for bar in bars[0]] == [bar.get_height() for bar in bars[1]]

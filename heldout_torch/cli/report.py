@@ -15,7 +15,7 @@ from heldout_torch.cli.output import summarize
 from heldout_torch.cli.parser import Parser
 from heldout_torch.cli.tables import add_facts_options, find_chosen, load_facts, read_tables, which_experiment
 from heldout_torch.errors import DataError, HeldoutError, counted, printable
-from heldout_torch.experiments import known_experiments
+from heldout_torch.experiments import known_experiments, recipe_of
 from heldout_torch.plugins import loaded_plugins
 from heldout_torch.report import gather_statistics, write_report
 from heldout_torch.report.pages import check_output, names_of_classes
@@ -24,6 +24,7 @@ from heldout_torch.stats.accuracies import warn_of_fit
 from heldout_torch.storage.files import read_bounded
 from heldout_torch.storage.kinds import kind_of
 from heldout_torch.storage.paths import local_path
+from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo.base import Zoo
 from heldout_torch.zoo.keys import RunKey, RunNumbers
 from heldout_torch.zoo.open import open_zoo
@@ -115,15 +116,17 @@ def _trained_by(zoo: Zoo, tables: Mapping[float, RunTable]) -> list[list[str]]:
     """Return the words of the commands that trained the runs of each ratio, as far as they are known.
 
     Runs say their recipe, and not the file that it came from, nor that of a subset of their own. So a command is known
-    where it needs neither: an experiment of the package, whose name means random subsets, by its own recipe.
+    where it needs neither: an experiment of the package, by its own recipe, on the random subsets of the runs' numbers.
     """
     commands = []
     for table in tables.values():
         keys = [RunKey.parse(key) for key in table.keys]
         first = keys[0]
         with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
-            recipe = known_experiments()[first.experiment].recipe
-            if recipe is not None and zoo.metadata(first).recipe == json.loads(json.dumps(asdict(recipe))):
+            recipe = recipe_of(known_experiments()[first.experiment])
+            by_recipe = zoo.metadata(first).recipe == json.loads(json.dumps(asdict(recipe)))
+            drawn = draw_subset(first.run, table.train_examples, first.subset_ratio)
+            if by_recipe and set(drawn) == set(zoo.aux(first).index_train):
                 numbers = str(RunNumbers.of(key.run for key in keys))
                 words = ["heldout", "train", first.experiment, "--subset-ratio", repr(first.subset_ratio)]
                 commands.append([*words, "--runs", numbers, "--zoo", zoo.location])

@@ -1,6 +1,7 @@
 """Recipes: how runs are trained. An experiment has one as its `[recipe]`; users can give their own."""
 
 import reprlib
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
@@ -54,13 +55,16 @@ class Recipe:
         """
         for name in _NUMBERS:
             object.__setattr__(self, name, _plain(getattr(self, name)))
+        with suppress(TypeError):  # refused below
+            object.__setattr__(self, "drops", tuple(map(_plain, self.drops)))
         for name in ("epochs", "batch_size"):
             _require(_is_number(getattr(self, name), int) and getattr(self, name) >= 1, self, name, "a number from 1")
         _require(_is_number(self.learning_rate) and self.learning_rate > 0, self, "learning_rate", "above 0")
         _require(_is_number(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", "0 or above")
         for name in ("momentum", "ramp"):
             _require(_is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, self, name, "in [0, 1)")
-        _require(all(_is_number(drop) and 0 < drop < 1 for drop in self.drops), self, "drops", "shares in (0, 1)")
+        shares = isinstance(self.drops, tuple) and all(_is_number(drop) and 0 < drop < 1 for drop in self.drops)
+        _require(shares, self, "drops", "shares in (0, 1)")
         _require(
             bool(self.drops) == (self.decay == "steps"), self, "drops", "given with decay 'steps', and only with it"
         )

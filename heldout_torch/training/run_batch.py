@@ -22,7 +22,7 @@ class RunBatch:
     Attributes:
         experiment: The experiment of the runs.
         recipe: How the runs are trained.
-        subset_ratio: Share of the training set that each sees.
+        subset_ratio: Share of the training set that each sees, also of a given subset.
         runs: Numbers of the runs, given as `heldout_torch.load_runs` takes them.
         subset: Published indices that all runs train on, int64; None for a random subset for each run.
 

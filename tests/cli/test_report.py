@@ -1,11 +1,16 @@
 """`heldout report`: what a user sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from heldout_torch.cli import main
+from heldout_torch.data import load_digits
+from heldout_torch.experiments import known_experiments
 from heldout_torch.report import gather_statistics
 from heldout_torch.stats import RunTable, memorization
+from heldout_torch.training import RunBatch, train_runs
 from heldout_torch.zoo import sample_zoo
 from tests.report.read_page import read_examples
 
@@ -70,6 +75,16 @@ def test_only_a_command_that_trained_the_runs_is_said_to_have_done_it(tmp_path):
         assert main(["train", "digits-mlp", *words, "--runs", "0-1", "--zoo", zoo, "--quiet"]) == 0
         assert main(["report", zoo, "--out", str(out), "--quiet"]) == 0
         assert [command.split()[1] for command in commands_of(out / "index.html")] == ["report"]
+
+
+def test_a_subset_under_the_package_s_own_name_is_not_taken_for_a_random_one(tmp_path):
+    digits = known_experiments()["digits-mlp"]
+    work = RunBatch(digits, digits.recipe, 0.5, (0, 1))
+    for name, some in (("given", replace(work, subset_ratio=718 / 1437, subset=np.arange(718))), ("random", work)):
+        assert not [run.error for run in train_runs(some, load_digits(), tmp_path / name) if run.error]
+        assert main(["report", str(tmp_path / name), "--out", str(tmp_path / f"{name}-report"), "--quiet"]) == 0
+    shown = [commands_of(tmp_path / f"{name}-report" / "index.html") for name in ("given", "random")]
+    assert list(map(len, shown)) == [1, 2]
 
 
 def test_the_command_of_a_report_names_its_plugins(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Recipes: strict reading, shipped values, schedules."""
 
+import numpy as np
 import pytest
 
 from heldout_torch import HeldoutError
@@ -69,6 +70,21 @@ def test_missing_recipes_are_one_line_errors(tmp_path):
 def test_the_rate_rises_and_falls_in_lines():
     recipe = Recipe(1, 1, 0.4, ramp=0.2, decay="linear")
     assert [recipe.rate(step, 10) for step in (0, 1, 2, 6, 9)] == pytest.approx([0, 0.2, 0.4, 0.2, 0.05])
+
+
+@pytest.mark.parametrize("drops", [[0.25, 0.5], np.array([0.25, 0.5]), np.float32([0.25, 0.5]), iter((0.25, 0.5))])
+def test_drops_are_taken_as_other_numbers_are(drops):
+    """Of an array, the training failed when its runs were written."""
+    recipe = Recipe(1, 1, 1.0, decay="steps", drops=drops)
+    assert recipe == Recipe(1, 1, 1.0, decay="steps", drops=(0.25, 0.5))
+    assert hash(recipe) == hash(Recipe(1, 1, 1.0, decay="steps", drops=(0.25, 0.5)))
+    assert {type(drop) for drop in recipe.drops} == {float}
+
+
+@pytest.mark.parametrize("drops", [0.5, None, "0.5", [[0.5]], np.array([[0.5]])])
+def test_drops_that_are_no_shares_are_one_line(drops):
+    with pytest.raises(HeldoutError, match=r"field 'drops' of a recipe is .*, expected shares in \(0, 1\)"):
+        Recipe(1, 1, 1.0, decay="steps", drops=drops)
 
 
 def test_the_rate_drops_to_a_tenth():

@@ -437,6 +437,10 @@ def test_a_subset_may_be_of_any_kind_of_integers(kind):
     [
         ({"ratio": 1.0}, "subset ratio 1.0 is not a number between 0 and 1"),
         ({"ratio": 0.01}, "the subset has 14 examples, fewer than one batch of 64"),
+        (
+            {"subset": np.arange(700)},
+            "the subset has 700 of 1437 examples, 0.4871259568545581, but subset_ratio is 0.7",
+        ),
         ({"runs": 0}, "at least one run"),
         ({"recipe": replace(SHORT, precision="bf16")}, "not in bf16"),
         ({"recipe": replace(SHORT, augmentation="resized-crop-flip")}, "'resized-crop-flip'"),

@@ -43,8 +43,8 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: Location 
             zoo, which is returned unchanged. By default the environment variable `HELDOUT_TORCH_ZOO`, else the bundled
             sample.
         offline: From a zoo at a URL, use only cached runs, as with `HELDOUT_TORCH_OFFLINE=1`.
-        index: Path or URL of an archive's seek index, if it is not next to the archive. With `#sha256=…` after it, its
-            SHA-256 is checked.
+        index: Path or URL of an archive's seek index, if it is not next to the archive, which then may have any name.
+            With `#sha256=…` after it, its SHA-256 is checked.
 
     Raises:
         ZooError: If there is no such folder, it holds other things than runs, or a package that is needed is missing.
@@ -54,12 +54,12 @@ def open_zoo(place: Place | None = None, offline: bool = False, index: Location 
             raise ZooError(f"{place!r} is not a place of runs, expected a path, a URL or a zoo")
         return place
     location = as_meant(environment(ZOO_VARIABLE) or sample_zoo() if place is None else place)
-    if is_archive(location):
+    if index is not None and isinstance(location, Path) and location.is_dir():
+        raise ZooError(f"{location}: is a folder, only an archive has a seek index")
+    if is_archive(location) or index is not None:  # with its seek index named, an archive may have any name
         from heldout_torch.archives.indexed import IndexedArchive
 
         return IndexedArchive(str(location), index=index)
-    if index is not None:
-        raise ZooError(f"{location}: is not an archive, only an archive has a seek index")
     if isinstance(location, str):
         if location.startswith(hub.HUB):
             return HubZoo(location, offline)

@@ -105,6 +105,21 @@ def test_an_index_is_named_as_other_files_are(shared, monkeypatch):
             assert run.metadata.archive["index_sha256"] == digest
 
 
+@pytest.mark.parametrize("name", ["download.php?id=3", "x.tar.gz.part", "archive"])
+def test_an_archive_whose_index_is_named_may_have_any_name(shared, tmp_path, name):
+    """It was no archive, said the error."""
+    archive, index, digest = shared
+    moved = archive.rename(tmp_path / name.partition("?")[0])
+    with Server(tmp_path).running() as server:
+        for place in (moved, f"{server.url}/{name}"):
+            assert load_run(EXPERIMENT, 0.7, 3, zoo=place, index=f"{index}#sha256={digest}").metadata.run == 3
+        for place in (tmp_path / "none", f"{server.url}/none"):
+            with pytest.raises(ZooError, match="there is no such archive"):
+                load_run(EXPERIMENT, 0.7, 3, zoo=place, index=f"{index}#sha256={digest}")
+    with pytest.raises(ZooError, match="is a folder, only an archive has a seek index"):
+        load_run(EXPERIMENT, 0.7, 3, zoo=tmp_path, index=index)
+
+
 @pytest.mark.parametrize("mark", ["#SHA256=", "#sha256:", "#md5=", "#"])
 def test_a_digest_that_would_not_be_compared_is_refused(shared, tmp_path, mark):
     """A server is not told what stands after `#`, so the file was used unchecked."""
@@ -138,7 +153,7 @@ def test_the_verb_takes_an_address_a_spacing_and_a_file(shared, tmp_path, capsys
 
 
 def test_only_archives_have_an_index(tmp_path):
-    with pytest.raises(ZooError, match="is not an archive"):
+    with pytest.raises(ZooError, match="is a folder, only an archive has a seek index"):
         open_zoo(tmp_path, index="x.seek")
 
 

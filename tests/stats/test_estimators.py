@@ -16,6 +16,8 @@ from heldout_torch.stats import (
     influence,
     influence_counts,
     memorization,
+    memorization_error,
+    top_influences,
 )
 from tests.helpers.devices import on_cuda
 from tests.stats.reference import (
@@ -57,6 +59,20 @@ def test_influence_equals_the_formula_at_sizes_around_blocks(shape):
 
 
 @on_cuda
+@pytest.mark.parametrize("runs", [20, 60, 2000])
+def test_equal_accuracies_differ_by_exactly_0(runs, device):
+    trained_on, _, correct = random_runs(runs, 300, 3, 2, 0.7)
+    correct[:, 0], correct[:, 1] = True, False  # whoever was trained on what
+    table = RunTable.from_arrays(trained_on, np.ones_like(trained_on), correct, mix_ratios=True)
+    for where in ("cpu", device):
+        estimate, top = influence(table, device=where), top_influences(table, k=3, device=where)
+        known = np.flatnonzero(~np.isnan(estimate[0]))
+        assert not estimate[:2, known].any()
+        assert top.index[:2].tolist() == [known[:3].tolist()] * 2  # of equals the first
+        np.testing.assert_allclose(estimate, influence_formula(trained_on, correct), rtol=2e-7)
+
+
+@on_cuda
 def test_influence_is_the_same_on_every_device(device):
     table, *_ = table_of(333, 5000, 1234, seed=2)
     np.testing.assert_array_equal(influence(table), influence(table, device=device))
@@ -68,6 +84,17 @@ def test_memorization_equals_the_formula():
     assert estimate.dtype == np.float32
     np.testing.assert_allclose(estimate, memorization_formula(trained_on, correct_train), atol=1e-6)
     assert np.isnan(estimate[:2]).all()
+
+
+def test_examples_that_all_runs_classify_alike_have_a_memorization_of_0_and_no_error():
+    trained_on = np.random.default_rng(0).random((98, 300)) < 0.5  # 49 runs on some side: 49 * (1 / 49) is not 1
+    correct = np.ones_like(trained_on)
+    table = RunTable.from_arrays(trained_on, correct, correct[:, :2], mix_ratios=True)
+    assert (trained_on.sum(0) == 49).any()
+    assert not memorization(table).any()
+    assert not memorization_error(table).any()
+    assert (consistency(table).scores == 1).all()
+    assert not consistency(table).standard_error.any()
 
 
 def test_empty_zero_takes_a_mean_over_no_runs_for_zero_as_the_published_demo_does():

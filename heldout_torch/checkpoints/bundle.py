@@ -21,6 +21,7 @@ from heldout_torch.checkpoints.table import MAX_BYTES, read_table
 from heldout_torch.checkpoints.wire import as_bytes, as_int, read_message
 from heldout_torch.errors import CheckpointError, os_errors
 from heldout_torch.storage.files import open_plain
+from heldout_torch.storage.kinds import HEAD, stands_in
 
 # Numbers of tensorflow/core/framework/types.proto. NumPy has no bfloat16 and no 8-bit floats: those come as their bits.
 _DTYPES = {
@@ -134,12 +135,18 @@ class Checkpoint(Mapping[str, np.ndarray]):
         if entry.shard >= len(self._shards) or entry.offset + entry.size > self._sizes[entry.shard]:
             raise CheckpointError(
                 f"{what} ends at byte {entry.offset + entry.size} of data shard {entry.shard}, which is shorter"
+                f"{self._instead_of(entry.shard)}"
             )
         data = _bytes_of(self._shards[entry.shard], entry.offset, entry.size)  # (size,) uint8
         if len(data) != entry.size:
             raise CheckpointError(f"{what}: data shard {entry.shard} is shorter than it was")
         check_crc(data, entry.crc, what)
         return data.view(dtype).reshape(entry.shape) if entry.size else np.empty(entry.shape, dtype)
+
+    def _instead_of(self, shard: int) -> str:
+        if shard >= len(self._shards):
+            return ""
+        return stands_in(_bytes_of(self._shards[shard], 0, min(self._sizes[shard], HEAD)).tobytes())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._numeric)

@@ -99,6 +99,15 @@ def test_damaged_tensor_bytes_are_found_when_read(checkpoints, tmp_path):
         checkpoint["a/b"]
 
 
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+def test_a_pointer_in_place_of_a_file_is_called_so(checkpoints, tmp_path, ending):
+    """As in a clone without Git LFS."""
+    shutil.copytree(checkpoints / "one_shard", tmp_path / "run")
+    (tmp_path / "run" / f"ckpt-1.{ending}").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CheckpointError, match=r"\(it is a pointer of Git LFS"):
+        dict(Checkpoint.open(tmp_path / "run" / "ckpt-1"))
+
+
 def test_missing_shard_is_named(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "several_shards", tmp_path / "run")
     (tmp_path / "run" / "ckpt-1.data-00001-of-00003").unlink()

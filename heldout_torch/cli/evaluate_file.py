@@ -49,6 +49,11 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     Raises:
         HeldoutError: If an option, the file or the data set is bad.
     """
+    if arguments.save:
+        raise DataError(
+            "--save outputs needs the runs of a zoo; for networks in files, make a table by OutputTable.from_arrays "
+            "with the log_odds that heldout_torch.evaluation.evaluate returns"
+        )
     experiment = find_experiment(arguments.experiment) if arguments.experiment else None
     architecture = arguments.architecture or (experiment and experiment.architecture)
     data = arguments.data.stem if arguments.data and arguments.data.suffix.lower() == ".npz" else None  # as declared
@@ -56,11 +61,6 @@ def evaluate_file(arguments: argparse.Namespace) -> int:
     source, out = local_path(arguments.source), check_file(arguments.out, [".npz"])
     if not architecture or not name or arguments.subset is None:
         raise DataError(f"{source}: give --subset, and --experiment (a name or a file) or --architecture and --dataset")
-    if arguments.save:
-        raise DataError(
-            "--save outputs needs the runs of a zoo; for networks in files, make a table by OutputTable.from_arrays "
-            "with the log_odds that heldout_torch.evaluation.evaluate returns"
-        )
     device, *others = options.devices(arguments)
     if others and arguments.device:
         raise DataError(f"{source}: one network is computed on one device, not on {', '.join(arguments.device)}")

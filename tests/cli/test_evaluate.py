@@ -153,6 +153,13 @@ def test_wrong_use_is_one_clear_line(options, message, own, capsys):
     assert not out.exists()
 
 
+def test_a_folder_for_outputs_of_a_file_is_told_that_files_have_none(own, capsys):
+    """It was told first to name an npz file."""
+    options = ["--subset", own.parent / "subset.npy", "--experiment", "digits-mlp-tf", "--save", "outputs"]
+    assert run_evaluate(own, own.parent / "folder", *options) == 1
+    assert "--save outputs needs the runs of a zoo" in capsys.readouterr().err
+
+
 def test_a_file_of_a_network_that_is_none_is_named_before_anything_is_written(own, capsys):
     options = ["--subset", own.parent / "subset.npy", "--order", "published", "--experiment", "digits-mlp-tf"]
     (own.parent / "page.safetensors").write_bytes(b"<html>no</html>")

@@ -196,7 +196,7 @@ class HttpStream(io.RawIOBase):
                     shorter = "is shorter than before; start again" if self._position else "is empty"
                     raise ZooError(f"{self._url}: {shorter}") from None
                 if error.code not in _LATER:
-                    raise ZooError(f"{self._url}: the server refuses ({error.code} {error.reason})") from None
+                    raise ZooError(f"{self._url}: the server refuses ({error.code} {one_line(error.reason)})") from None
                 self._wait(f"{error.code} {error.reason}", asked_wait(error.headers))
             except (ValueError, http.client.InvalidURL):
                 raise ZooError(f"{self._url}: {_NO_URL}") from None

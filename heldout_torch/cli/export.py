@@ -12,7 +12,7 @@ from heldout_torch.archives.build_index import IndexWriter
 from heldout_torch.archives.first_bytes import HEAD, NoArchiveError, is_packed
 from heldout_torch.archives.remote_stream import open_stream, version_of
 from heldout_torch.archives.resume import Marks
-from heldout_torch.archives.seek_index import INDEX_ENDING
+from heldout_torch.archives.seek_index import INDEX_ENDING, MAGIC
 from heldout_torch.archives.stream import export_archive
 from heldout_torch.cli import options
 from heldout_torch.cli.follow import Counts, follow
@@ -28,6 +28,8 @@ from heldout_torch.zoo.copy import copy_runs, not_there
 from heldout_torch.zoo.keys import RunNumbers
 from heldout_torch.zoo.open import open_source, open_writable, sample_zoo
 from heldout_torch.zoo.selection import Selection
+
+_PAGE = 2**20  # bytes that a server may send which gives no ranges of it
 
 
 def configure(parser: Parser) -> None:
@@ -142,7 +144,8 @@ def _begins_as_archive(location: str) -> bool:
 
 def _is_indexed(location: str) -> bool:
     try:
-        return bool(read_range(extended(location, INDEX_ENDING), 0, 1))
+        head = read_range(extended(location, INDEX_ENDING), 0, len(MAGIC), _PAGE)
+        return head.startswith(MAGIC[:-1])  # of any version; some servers have a page for what is not there
     except (FileNotFoundError, RefusedError):
         return False
 

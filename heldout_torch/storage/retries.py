@@ -118,7 +118,9 @@ def _reason(error: Exception, status: int | None) -> str:
     """Return what is wrong in a few words: what the server said, or the error says."""
     said = [getattr(cause, "server_message", None) for cause in (error, error.__cause__)]  # huggingface_hub's
     said += [getattr(_response(error), "reason_phrase", None)]
-    said += [getattr(cause, "message", None) or cause for cause in (error, error.__cause__)]
+    for cause in (error, error.__cause__):  # aiohttp's text is its parts, also where its message is empty
+        message = getattr(cause, "message", None)
+        said += [message if isinstance(message, str) else cause]
     text = " ".join(str(next((one for one in said if one and str(one)), type(error).__name__)).split())[:500]
     return text if status is None or str(status) in text else f"{status} {text}"
 

@@ -102,6 +102,15 @@ def test_a_server_that_refuses_what_is_not_there_is_read(served, tmp_path, capsy
             list_runs(f"{server.url}/none")
 
 
+def test_a_page_for_what_is_not_there_is_no_seek_index(served, tmp_path):
+    (served / "runs.tar.gz.seek").write_text("<!DOCTYPE html><title>There is no such page</title>")
+    words = ["--runs", "0", "--subset-ratio", "0.7"]
+    for ranges in (True, False):
+        with web(served) as server:
+            server.ranges = ranges
+            assert main(["export", f"{server.url}/runs.tar.gz", "--zoo", str(tmp_path / f"{ranges}"), *words]) == 0
+
+
 def test_no_message_about_a_run_of_an_archive_tells_the_password(served, tmp_path, monkeypatch):
     archive = served / "runs.tar.gz"
     aux = tmp_path / "tree/digits-mlp-tf/0.7/0/aux_arrays.npz"

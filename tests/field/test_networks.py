@@ -183,8 +183,10 @@ def test_a_way_to_what_is_no_web_server_is_not_tried_again(serve, where):
 
 def test_a_way_in_circles_is_gone_once(serve):
     server = serve(answer(b"", 302, Location="/zoo/file"))
-    refused(lambda: read_file(server.url), "cannot be used")
+    refused(lambda: read_file(server.url), r"cannot be used \(TooManyRedirects\)$")
     assert len(server.asked) < 20
+    with pytest.raises(ZooError, match=r"the server refuses \(302 [^\\]*infinite loop[^\\]*\)$"):
+        remote_stream.HttpStream(server.url)
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -9,7 +9,7 @@ from heldout_torch.errors import HeldoutError, ZooError, one_line, os_errors
 from heldout_torch.storage import hub, web
 from heldout_torch.storage.files import PARTIAL, open_plain, write_atomically
 from heldout_torch.storage.offline import check_network
-from heldout_torch.storage.paths import place
+from heldout_torch.storage.paths import file_name, place
 from heldout_torch.storage.retries import retried, status_of
 
 _PIECE = 2**23  # bytes asked of a bucket at a time
@@ -22,7 +22,7 @@ MAX_FILE = 2**32  # bytes of one file; the largest model of a run has 0.1 GB
 
 def is_archive(location: object) -> bool:
     """Return whether a location, path or URL, is an archive's by its ending; a URL may be signed after that."""
-    return str(location).partition("?")[0].lower().endswith((".tar.gz", ".tgz"))
+    return file_name(str(location)).lower().endswith((".tar.gz", ".tgz"))
 
 
 def open_filesystem(location: str) -> tuple[Any, str]:

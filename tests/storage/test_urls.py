@@ -5,6 +5,7 @@ Also of storage/listing.py.
 
 import os
 import threading
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -13,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from heldout_torch import ZooError, list_runs
 from heldout_torch.storage import retries
 from heldout_torch.storage.listing import list_file, list_files
-from heldout_torch.storage.urls import read_file, remove_file, write_file
+from heldout_torch.storage.urls import is_archive, read_file, remove_file, write_file
 from heldout_torch.zoo.open import open_writable
 
 
@@ -58,6 +59,13 @@ def sizes(location):
 
 
 everywhere = pytest.mark.parametrize("place", ["folder", "file", "memory", "renaming", "s3"], indirect=True)
+
+
+def test_an_archive_is_known_by_its_ending_before_a_urls_query():
+    for location in ("a.tar.gz", "what? #1.tgz", "https://h/a.TGZ?sig=x/y", "s3://b/a.tar.gz", Path("a?b.tar.gz")):
+        assert is_archive(location), location
+    for location in ("a.tar.gz?x", "https://h/a?b=a.tar.gz", "https://h/zoo", "zoo"):
+        assert not is_archive(location), location
 
 
 @everywhere

@@ -11,6 +11,7 @@ from heldout_torch.zoo.dtypes import DTYPES
 from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey, nearest_ratio
+from heldout_torch.zoo.load import Run
 from heldout_torch.zoo.mixing import first_trained, refusals, trained_otherwise
 from heldout_torch.zoo.open import Place, open_writable, open_zoo
 from heldout_torch.zoo.selection import Selection
@@ -37,7 +38,7 @@ class Outcome:
 def copy_runs(
     source: Place,
     target: Place,
-    keys: Iterable[str | RunKey],
+    keys: Iterable[str | RunKey | Run] | str | RunKey | Run,
     threads: int | None = None,
     overwrite: bool = False,
     dtype: str | None = None,
@@ -50,7 +51,7 @@ def copy_runs(
     Args:
         source: Where the runs are, as in `open_zoo`.
         target: Where they go, as in `open_writable`.
-        keys: The runs, such as `list_runs` returns.
+        keys: The runs, such as `list_runs` returns, by key or as loaded; or one of them.
         threads: Number of runs copied at once; by default what serves both places well.
         overwrite: Also copy runs that are in the target already.
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
@@ -66,7 +67,8 @@ def copy_runs(
     if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
         raise ZooError(f"dtype is {dtype!r:.100}, expected {' or '.join(DTYPES)}, or none for float32")
     source, target = open_zoo(source), open_writable(target)
-    chosen = [as_key(source, key) for key in ([keys] if isinstance(keys, str | RunKey) else keys)]
+    several = keys if isinstance(keys, Iterable) and not isinstance(keys, str | bytes) else [keys]
+    chosen = [as_key(source, key.key if isinstance(key, Run) else key) for key in several]
     experiments = {name: source.experiment(name) for name in sorted({key.experiment for key in chosen})}
     with target:
         for name, experiment in experiments.items():

@@ -43,6 +43,12 @@ def test_places_and_keys_are_taken_as_people_write_them(tmp_path):
     assert [str(key) for key in list_runs(tmp_path / "zoo")] == [f"{EXPERIMENT}/0.7/3"]
     (again,) = copy_runs(tmp_path / "zoo", tmp_path / "other", list_runs(tmp_path / "zoo"))
     assert again.error is None
+    run = load_run(EXPERIMENT, 0.7, 2)
+    for place, keys in (("a", [run]), ("b", run), ("c", run.key)):  # as `load_run` and `load_runs` take them
+        assert [outcome.key for outcome in copy_runs(None, tmp_path / place, keys)] == [run.key]
+    for wrong in (None, 3, [3], b"digits"):
+        with pytest.raises(ZooError, match="names no run, expected an experiment or a key"):
+            list(copy_runs(None, tmp_path / "d", wrong))
     for dtype in ("f4", "Float16", "", float):
         with pytest.raises(ZooError, match=r"dtype is .*, expected bfloat16 or float16, or none for float32"):
             list(copy_runs(tmp_path / "zoo", tmp_path / "third", list_runs(tmp_path / "zoo"), dtype=dtype))

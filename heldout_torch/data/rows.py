@@ -64,8 +64,11 @@ def _described(rows: Any) -> str:
 
 
 def as_tensor(rows: Any) -> Any:
-    """Return an array, or a list of numbers or tensors, as a tensor of its own memory; anything else as it is."""
-    if not isinstance(rows, np.ndarray | list | tuple):
+    """Return an array, or a list of numbers or tensors, as a tensor of its own memory; anything else as it is.
+
+    Arrays that hide values are left as they are, too: what is hidden would be taken for pixels or labels.
+    """
+    if not isinstance(rows, np.ndarray | list | tuple) or np.ma.is_masked(rows):
         return rows
     try:
         array = np.array(rows)

@@ -164,6 +164,8 @@ IMAGES, LABELS = torch.zeros(6, 1, 8, 7, dtype=torch.uint8), torch.arange(6) % 3
         (IMAGES, torch.eye(3, dtype=torch.int64)[LABELS], r"labels are a tensor of int64 \(6, 3\)"),
         (IMAGES, LABELS[:4], r"labels are a tensor of int64 \(4,\)"),
         (IMAGES, [[1], [1, 2]], "labels are list"),
+        (np.ma.array(IMAGES.numpy(), mask=IMAGES.numpy() == 0), LABELS, "images are MaskedArray"),
+        (IMAGES, np.ma.array(LABELS.numpy(), mask=LABELS.numpy() > 1), "labels are MaskedArray"),
     ],
 )
 def test_images_and_labels_that_are_not_of_each_other_are_one_line(images, labels, message):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numba
 
+from heldout_torch.errors import HeldoutError
 from heldout_torch.storage.progress import tell
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,7 +22,12 @@ def compiled(*signature: Any, **options: Any) -> Callable[[F], F]:
     Args:
         *signature: Types of result and arguments; without, it is compiled when first called.
         **options: Of `numba.njit`.
+
+    Raises:
+        HeldoutError: If Numba is told not to compile; most of these functions are no Python.
     """
+    if vars(numba.config).get("DISABLE_JIT"):
+        raise HeldoutError("NUMBA_DISABLE_JIT is set, but what counts and resizes must be compiled; unset it")
     njit: Any = numba.njit
 
     def compile_function(function: F) -> F:

@@ -65,3 +65,13 @@ def test_warm_up_leaves_the_kernels_in_a_cache(tmp_path):
 def test_warm_up_is_told_in_json(capsys):
     assert main(["warm-up", "--json"]) == 0
     assert '"seconds": ' in capsys.readouterr().out
+
+
+def test_without_compilation_it_is_one_line():
+    """It was an AttributeError."""
+    command = [sys.executable, "-m", "heldout_torch", "warm-up"]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("error: NUMBA_DISABLE_JIT is set")
+    assert process.stderr.count("\n") == 1

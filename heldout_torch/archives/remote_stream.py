@@ -202,7 +202,9 @@ class HttpStream(io.RawIOBase):
                 raise ZooError(f"{self._url}: {_NO_URL}") from None
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                if isinstance(cause, ssl.SSLCertVerificationError):
+                proxy = re.search(r"Tunnel connection failed: (4\d\d)", str(cause))
+                refused = proxy is not None and int(proxy[1]) not in _LATER
+                if refused or isinstance(cause, ssl.SSLCertVerificationError):
                     raise ZooError(f"{self._url}: cannot be used ({one_line(cause)})") from None
                 slow = isinstance(cause, TimeoutError | socket.gaierror)
                 self._wait(one_line(cause), 0.0, _SILENT_TRIES if slow else _FIRST_TRIES)

@@ -1,7 +1,9 @@
 """Addresses as people have them: signed, with logins, spaces, umlauts, IPv6; behind proxies, in half-open buckets."""
 
 import shutil
-from contextlib import contextmanager
+import socket
+import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -140,3 +142,24 @@ def test_a_proxy_may_be_named_without_http(served, monkeypatch):
         monkeypatch.setenv("http_proxy", "127.0.0.1:1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert read_file(f"{server.url}/zoo/manifest.json")
+
+
+@pytest.mark.parametrize("scheme", ["", "http://", "http://me:s3cr3t@"])
+def test_a_proxy_that_refuses_is_asked_once(monkeypatch, slept, scheme):
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse():
+            for _ in range(8):
+                with suppress(OSError), server.accept()[0] as connection:
+                    came.append(connection.recv(2**16))
+                    connection.sendall(b"HTTP/1.1 407 Log in\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+        for read in (read_file, open_stream):
+            with pytest.raises(ZooError, match=r"cannot be used \(.*407 Log in\)$") as error:
+                read("https://zoo.invalid/runs.tar.gz")
+            assert "s3cr3t" not in str(error.value)
+    assert not slept
+    assert [head[:19] for head in came] == [b"CONNECT zoo.invalid"] * 2

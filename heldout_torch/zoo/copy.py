@@ -12,6 +12,7 @@ from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey, nearest_ratio
 from heldout_torch.zoo.load import Run
+from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
 from heldout_torch.zoo.mixing import first_trained, refusals, trained_otherwise
 from heldout_torch.zoo.open import Place, open_writable, open_zoo
 from heldout_torch.zoo.selection import Selection
@@ -116,18 +117,24 @@ def not_there(selection: Selection, keys: Collection[RunKey], place: str) -> lis
 
 
 def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> Iterator[Outcome]:
-    """Read every byte of runs and compare with their records. TensorFlow runs are converted in memory.
+    """Read every byte of runs, and compare with their records, and those with the manifest if it lists them.
+
+    TensorFlow runs are converted in memory.
 
     Yields:
         The outcome of each run.
     """
+    listed = Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs
 
     def check(key: RunKey) -> Outcome:
         try:
-            zoo.files(key)
-            return Outcome(key)
+            record = zoo.files(key).record
         except HeldoutError as error:
             return Outcome(key, error=str(error))
+        if key in listed and listed[key].files != record.files:
+            intended = f"if the change was intended: heldout zoo index {zoo.location}"
+            return Outcome(key, error=f"is not as in {MANIFEST_FILE}; {intended}")
+        return Outcome(key)
 
     yield from map_ahead(check, keys, threads or zoo.threads)
 

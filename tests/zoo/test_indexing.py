@@ -3,6 +3,7 @@
 Also of zoo/run_folders.py.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -192,6 +193,19 @@ def test_a_record_that_was_lost_is_named_and_written_again_for_the_same_files_on
         (error,) = zoo.index().damaged.values()
         assert f"{key}: run.json is missing, and model.safetensors not as in manifest.json; {AGAIN}" in error
         assert list(errors(check_runs(open_zoo(zoo.location), zoo.keys()))) == [3]
+
+
+def test_a_run_that_was_replaced_with_its_record_is_not_as_in_the_manifest(zoo):
+    """Whoever compared the manifest with a digest that they trust was told that all is right."""
+    data, record = (read_file(place_of(zoo, 3, name)) for name in ("model.safetensors", "run.json"))
+    forged = data[:-1] + bytes([data[-1] ^ 1])
+    was, now = (hashlib.sha256(contents).hexdigest().encode() for contents in (data, forged))
+    write_file(place_of(zoo, 3, "model.safetensors"), forged)
+    write_file(place_of(zoo, 3, "run.json"), record.replace(was, now))
+    (error,) = errors(check_runs(open_zoo(zoo.location), zoo.keys())).values()
+    assert error == f"is not as in manifest.json; if the change was intended: heldout zoo index {zoo.location}"
+    zoo.index()
+    assert not errors(check_runs(open_zoo(zoo.location), zoo.keys()))
 
 
 def test_a_zoo_of_one_damaged_run_does_not_forget_that(source, tmp_path):

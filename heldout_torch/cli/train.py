@@ -27,6 +27,7 @@ from heldout_torch.experiments import (
 from heldout_torch.storage.paths import local_path
 from heldout_torch.storage.progress import Bar
 from heldout_torch.training import RunBatch, train_runs
+from heldout_torch.training.preflight import as_filed
 from heldout_torch.training.subsets import read_subset
 from heldout_torch.training.worker import Trained
 from heldout_torch.zoo.base import WritableZoo
@@ -158,7 +159,8 @@ def what_to_train(arguments: argparse.Namespace) -> tuple[Dataset, list[RunBatch
         make_key(arguments.name, 0.5, 0)
         experiment = replace(experiment, name=arguments.name, archive=None)
         check_known(experiment, "--name")
-    return dataset, [RunBatch(experiment, recipe, ratio, runs, subset) for ratio in ratios]
+    zoo = open_writable(arguments.zoo)
+    return dataset, [as_filed(RunBatch(experiment, recipe, ratio, runs, subset), zoo) for ratio in ratios]
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,19 @@ from heldout_torch.training.stacked_mlp import check_stackable
 from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.keys import NEAR
+from heldout_torch.zoo.keys import NEAR, nearest_ratio
 from heldout_torch.zoo.mixing import trained_otherwise
+
+
+def as_filed(work: RunBatch, zoo: Zoo) -> RunBatch:
+    """Return work with the subset ratio of the runs in a zoo that means the same, such as 0.7 for 0.1 * 7.
+
+    The share of a given subset stays: of millions of examples, those of two subsets differ by less.
+    """
+    if work.subset is not None:
+        return work
+    near = nearest_ratio(work.subset_ratio, {key.subset_ratio for key in zoo.keys(work.experiment.name)})
+    return work if near is None else replace(work, subset_ratio=near)
 
 
 def check_work(work: RunBatch, dataset: Dataset) -> None:

@@ -21,7 +21,7 @@ from heldout_torch.stats.arguments import as_kind
 from heldout_torch.storage.counts import as_count
 from heldout_torch.storage.urls import remove_file
 from heldout_torch.training.loop import Watch
-from heldout_torch.training.preflight import check_others, check_same, check_work
+from heldout_torch.training.preflight import as_filed, check_others, check_same, check_work
 from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.state import saved_states, state_file
 from heldout_torch.training.worker import Trained, train_batch
@@ -80,6 +80,7 @@ def train_runs(
     target = open_writable(zoo)
     dataset = as_dataset(dataset)
     check_work(work, dataset)
+    work = as_filed(work, target)
     if (batch_of_runs or 1) > 1 and not find_architecture(work.experiment.architecture).stackable:
         raise HeldoutError(
             f"runs of {work.experiment.architecture} are trained one at a time, not {batch_of_runs} together"

@@ -20,9 +20,11 @@ import torch
 from torch import nn
 
 from heldout_torch import HeldoutError, ZooError, list_runs, load_run
+from heldout_torch.cli import main
 from heldout_torch.data import ArrayDataset, as_stored, load_digits
 from heldout_torch.errors import DeviceError, UnwritableError
 from heldout_torch.models import register_architecture, registry
+from heldout_torch.stats import OutputTable
 from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
 from heldout_torch.training.worker import train_batch
@@ -269,6 +271,19 @@ def test_a_default_device_of_a_notebook_moves_nothing(tmp_path, experiment):
         rtol=0,
         atol=0,
     )
+
+
+def test_a_ratio_means_that_of_the_runs_that_are_there(tmp_path, capsys):
+    """Runs of 0.1 * 7 were trained a second time beside those of 0.7, and no verb knew which were meant."""
+    train(tmp_path, 2)
+    assert [result.skipped for result in train(tmp_path, 3, DIGITS, SHORT, 0.1 * 7)] == [True, True, False]
+    (tmp_path / "short.toml").write_text("epochs = 3\nbatch_size = 64\nlearning_rate = 0.1\n")
+    words = ["--subset-ratio", repr(np.arange(0.1, 1, 0.1)[6].item()), "--recipe", str(tmp_path / "short.toml")]
+    assert main(["train", "digits-mlp", *words, "--runs", "0-3", "--zoo", str(tmp_path), "--save", "outputs"]) == 0
+    assert "trained 1 run" in capsys.readouterr().out
+    assert [str(key) for key in list_runs(tmp_path)] == [f"digits-mlp/0.7/{run}" for run in range(4)]
+    assert OutputTable.load(tmp_path / "digits-mlp" / "0.7" / "outputs").runs == 4
+    assert [result.key.subset_ratio for result in train(tmp_path, 1, DIGITS, SHORT, 0.6)] == [0.6]
 
 
 def test_a_zoo_that_cannot_be_written_is_noticed_before_training(tmp_path):

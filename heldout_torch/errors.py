@@ -14,7 +14,7 @@ T = TypeVar("T")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/]*@)?[^\s'\"<>?]*(?:\?\S*)?")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 # Behind a host's colon is a number; what is none is a password in which `/`, `?` or `#` were not written as %2F, ...
-_ODD_CREDENTIALS = re.compile(r"([A-Za-z][^:]*://)[^/?#:@\[]*:(?!\d*(?:[/?#]|$))\S*@")
+_ODD_CREDENTIALS = re.compile(r"(?<=://)[^/?#:@\[]*:(?!\d*(?:[/?#]|$))")
 _TOKEN = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[^\s'\"]+")
 _BEHIND = "'\":;,)]"  # what a URL's query is followed by in a sentence
 _LONGEST = 4000  # letters of a message
@@ -76,7 +76,9 @@ def printable(text: str) -> str:
 
 
 def _without_secrets(found: re.Match[str]) -> str:
-    shown = _ODD_CREDENTIALS.sub(r"\1...@", _CREDENTIALS.sub("...@", found[0]), count=1)
+    shown = _CREDENTIALS.sub("...@", found[0])
+    if odd := _ODD_CREDENTIALS.search(shown, 0, shown.rfind("@") + 1):
+        shown = f"{shown[: odd.start()]}...{shown[shown.rindex('@') :]}"
     address, mark, query = shown.partition("?")
     return f"{address}?...{query[len(query.rstrip(_BEHIND)) :]}" if mark else address
 

@@ -82,7 +82,13 @@ def test_credentials_of_urls_are_not_shown(text, shown):
     assert printable(shown) == shown
 
 
-@pytest.mark.parametrize("name", ["x" * 2**18, "a://b:c" * 2**15 + "@", "a://b?" + ":" * 2**18 + "c", "\x1b" * 2**18])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x" * 2**18, "a://b:c" * 2**15 + "@", "a://b?" + ":" * 2**18 + "c", "\x1b" * 2**18, "a://" + "b" * 2**18,
+        "a://b:c/" * 2**15,
+    ],
+)  # fmt: skip
 def test_a_message_that_quotes_a_long_name_is_cut_and_made_at_once(name):
     start = time.monotonic()
     message = str(HeldoutError(f"tar: member {name} is refused"))

@@ -58,7 +58,7 @@ def check_replayable(model: nn.Module, image: Tensor) -> None:
     with torch.random.fork_rng([]):
         for _ in range(2):
             with _Operations() as operations:
-                try_network(model, image.expand(2, -1, -1, -1))  # of one value a norm takes no variance
+                try_network(model, image.repeat(2, 1, 1, 1))  # of one value a norm takes no variance
             calls.append((operations.done, random.getstate()))
     if any(operator is torch.ops.aten._local_scalar_dense.default for operator, _ in calls[0][0]):
         raise HeldoutError("its forward looks at a number of a tensor, and so waits for the device")
@@ -69,15 +69,16 @@ def check_replayable(model: nn.Module, image: Tensor) -> None:
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What is done with tensors: each operator, with the shapes of its tensors and its other arguments."""
+    """What is done with tensors: each operator, with the shapes of its tensors and its other arguments, as text."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.done: list[tuple[Any, list[Any]]] = []
+        self.done: list[tuple[Any, list[str]]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         leaves = tree_leaves((args, kwargs))
-        self.done.append((func, [tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in leaves]))
+        # As text, NaN equals NaN.
+        self.done.append((func, [repr(tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf) for leaf in leaves]))
         return func(*args, **(kwargs or {}))

@@ -217,7 +217,7 @@ def train_axis(table: RunTable, selection: Selection, empty: Empty) -> Axis:
     check_several(table)
     warn_of_fit(table)
     index = selected(selection, table.train_examples, "train")
-    trained = kernels.count_runs(table.packed_trained_on, index)
+    trained = kernels.count_runs(table.packed_trained_on, index).astype(np.int64)  # or products of two overflow
     factor = _rounded(_over(1, trained * (table.runs - trained), "nan"), _DIGITS - 2 * table.runs.bit_length())
     scale, shift = table.runs * factor, trained * factor
     if _is_zero(empty):

@@ -114,11 +114,22 @@ def test_a_network_whose_steps_cannot_be_replayed_is_refused(kind, told):
         check_replayable(kind(), IMAGES[:1])
 
 
-@pytest.mark.parametrize("kind", [Conv, Dropping])
+class InPlace(Conv):
+    def forward(self, x):
+        return super().forward(x.sub_(0.5))
+
+
+class Filling(Conv):
+    def forward(self, x):
+        return super().forward(x.masked_fill(x > 2, float("nan")))
+
+
+@pytest.mark.parametrize("kind", [Conv, Dropping, InPlace, Filling])
 def test_a_network_that_does_the_same_at_each_call_is_not_refused(kind):
-    network, before = kind(), torch.get_rng_state()
-    check_replayable(network, IMAGES[:1])
+    network, images, before = kind(), IMAGES[:1].clone(), torch.get_rng_state()
+    check_replayable(network, images)
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(images, IMAGES[:1])
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if find_architecture(name).replayable])

@@ -58,6 +58,11 @@ def test_influence_equals_the_formula_at_sizes_around_blocks(shape):
     assert np.isnan(estimate[:, :2]).all()  # one was never in, one never out
 
 
+def test_influence_of_a_hundred_thousand_runs_equals_the_formula():
+    table, trained_on, _, correct_test = table_of(100_000, 3, 2, 0, 0.5)
+    np.testing.assert_allclose(influence(table), influence_formula(trained_on, correct_test), atol=1e-6)
+
+
 @on_cuda
 @pytest.mark.parametrize("runs", [20, 60, 2000])
 def test_equal_accuracies_differ_by_exactly_0(runs, device):

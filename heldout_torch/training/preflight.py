@@ -19,7 +19,7 @@ from heldout_torch.training.stacked_mlp import check_stackable
 from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
 from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.keys import NEAR, nearest_ratio
+from heldout_torch.zoo.keys import nearest_ratio
 from heldout_torch.zoo.mixing import trained_otherwise
 
 
@@ -54,7 +54,7 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
     if not work.runs:
         raise HeldoutError("expected at least one run")
     size = len(work.subset_of(work.runs[0]))
-    if work.subset is not None and abs(size / experiment.train_examples - work.subset_ratio) > NEAR:
+    if abs(size - experiment.train_examples * work.subset_ratio) >= 1:  # never of a drawn one
         share = f"{size} of {experiment.train_examples} examples, {size / experiment.train_examples!r}"
         raise HeldoutError(f"the subset has {share}, but subset_ratio is {work.subset_ratio!r}; give the subset's own")
     if size < recipe.batch_size:

@@ -27,6 +27,8 @@ from heldout_torch.models import register_architecture, registry
 from heldout_torch.stats import OutputTable
 from heldout_torch.storage import files
 from heldout_torch.training import Recipe, RunBatch, train_runs
+from heldout_torch.training.preflight import check_work
+from heldout_torch.training.subsets import draw_subset
 from heldout_torch.training.worker import train_batch
 from heldout_torch.zoo import known_experiments
 from heldout_torch.zoo.folder import FolderZoo
@@ -476,6 +478,14 @@ def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, exp
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_a_given_subset_of_as_many_examples_as_are_drawn_may_have_the_ratio_of_the_draw():
+    drawn = draw_subset(0, 1437, 0.7)
+    assert len(drawn) / 1437 != 0.7
+    check_work(work(subset=drawn), load_digits())
+    with pytest.raises(HeldoutError, match="the subset has 1004 of 1437 examples"):
+        check_work(work(subset=drawn[1:]), load_digits())
 
 
 def test_names_of_an_experiment_and_a_recipe_are_one_line():

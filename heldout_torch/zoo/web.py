@@ -185,7 +185,8 @@ class WebZoo:
                 self._manifest = None
         known = self._known_manifest(needed=False).runs
         if key not in known and not self._offline and (run := self._unrecorded(key)) is not None:
-            known[key] = run.record
+            self._records[key] = run.record, run.metadata  # not into the manifest, which would list it alone
+            return run.record
         return known.get(key)
 
     def _recorded(self, key: RunKey, fresh: bool = False) -> tuple[RunRecord, RunMetadata] | None:
@@ -236,7 +237,7 @@ class WebZoo:
         # What was known of the run is older than the zoo.
         self._cache.remove(f"{key}/{RECORD_FILE}")
         with self._lock:
-            if self._manifest is not None:
+            if self._manifest is not None and key in self._manifest.runs:
                 self._manifest.runs[key] = fresh
         return {name: self._fetched(key, name, fresh, fetch) for name in names}
 

@@ -336,6 +336,15 @@ def test_a_zoo_without_manifest_cannot_be_listed_and_its_runs_are_there(server):
     load(server)
 
 
+def test_a_run_met_without_record_or_manifest_is_not_listed_as_the_only_one(server):
+    (server.folder / "manifest.json").unlink()
+    (server.folder / RECORD).unlink()
+    zoo = open_zoo(server.url)
+    assert KEY in zoo
+    with pytest.raises(ZooError, match=r"manifest.json: there is no such file"):
+        zoo.keys()
+
+
 def test_every_zoo_has_a_folder_of_its_own_whose_name_tells_no_secret():
     hosts = ["a/x/zoo", "b/x/zoo", "a/y/zoo", "a/x/zoo?signed=secret", "me:secret@a/x/zoo", "me:secret@zoo"]
     folders = [remote.cache_folder(f"https://{host}") for host in hosts] + [remote.cache_folder("s3://a/x/zoo")]

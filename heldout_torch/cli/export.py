@@ -128,11 +128,13 @@ def _is_stream(location: str, selection: Selection) -> bool:
 def _begins_as_archive(location: str) -> bool:
     """Whether an archive lies at an address of another name, such as `x.tar` or `download.php?id=3`.
 
-    What `.tar` is in the name of counts as one, too; the error then says what it is.
+    A name that ends in `.tar`, or has `.tar.` in it, counts as one, too; the error then says what it is.
     """
     name = file_name(location)
-    if ".tar" in name or "." not in name or location.count("/") < 3:  # a zoo's address seldom has a dot but the host's
-        return ".tar" in name
+    if ".tar." in f"{name}.":
+        return True
+    if "." not in name or location.count("/") < 3:  # a zoo's address seldom has a dot but the host's
+        return False
     try:
         with open_stream(location).stream as stream:  # which needs no ranges
             head = stream.read(HEAD)

@@ -102,12 +102,13 @@ def test_an_archive_at_an_address_may_have_any_name(tree, tmp_path, capsys, monk
     assert "exported 6 runs" in capsys.readouterr().out
 
 
-def test_what_else_is_called_a_tar_is_one_line_and_a_zoo_may_have_a_dot(tree, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["zoo.v1", "zoo.targets"])
+def test_what_else_is_called_a_tar_is_one_line_and_a_zoo_may_have_a_dot(tree, tmp_path, capsys, monkeypatch, name):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
-    main(["export", str(tree), "--zoo", str(tmp_path / "served" / "zoo.v1")])
+    main(["export", str(tree), "--zoo", str(tmp_path / "served" / name)])
     (tmp_path / "served" / "runs.tar.xz").write_bytes(b"\xfd7zXZ\0" + bytes(600))
     with Server(tmp_path / "served").running() as server:
         assert main(["export", f"{server.url}/runs.tar.xz", "--zoo", str(tmp_path / "zoo")]) == 1
         assert "runs.tar.xz: is an xz file, not a .tar.gz" in capsys.readouterr().err
-        assert main(["export", f"{server.url}/zoo.v1", "--zoo", str(tmp_path / "zoo")]) == 0
+        assert main(["export", f"{server.url}/{name}", "--zoo", str(tmp_path / "zoo")]) == 0
     assert "exported 6 runs" in capsys.readouterr().out

@@ -1,11 +1,9 @@
 """`heldout report`: write a page that shows an experiment."""
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +122,7 @@ def _trained_by(zoo: Zoo, tables: Mapping[float, RunTable]) -> list[list[str]]:
         first = keys[0]
         with suppress(HeldoutError):  # runs with aux arrays alone do not say how they were trained
             recipe = recipe_of(known_experiments()[first.experiment])
-            by_recipe = zoo.metadata(first).recipe == json.loads(json.dumps(asdict(recipe)))
+            by_recipe = zoo.metadata(first).recipe == recipe.to_record()
             drawn = draw_subset(first.run, table.train_examples, first.subset_ratio)
             if by_recipe and set(drawn) == set(zoo.aux(first).index_train):
                 numbers = str(RunNumbers.of(key.run for key in keys))

@@ -2,7 +2,7 @@
 
 import reprlib
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -99,6 +99,10 @@ class Recipe:
             return cls(**{**record, "drops": tuple(drops) if isinstance(drops, list) else drops})
         except (HeldoutError, TypeError) as error:
             raise HeldoutError(f"{where}: {error}") from None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them, such as in the metadata of runs."""
+        return {**asdict(self), "drops": list(self.drops)}
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step.

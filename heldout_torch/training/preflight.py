@@ -1,8 +1,7 @@
 """What must fit before anything is trained."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -122,8 +121,7 @@ def check_same(work: RunBatch, data: str, keys: Sequence[RunKey], zoo: Zoo) -> I
 
 
 def _check_origin(work: RunBatch, data: str, metadata: RunMetadata, zoo: Zoo) -> None:
-    recipe = json.loads(json.dumps(asdict(work.recipe)))  # as metadata keep it
-    other = trained_otherwise(metadata, recipe, data)
+    other = trained_otherwise(metadata, work.recipe.to_record(), data)
     if other is not None:
         raise ZooError(f"run {metadata.key} in {zoo.location} was trained {other}; give the new runs another name")
 

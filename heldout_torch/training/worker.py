@@ -2,7 +2,7 @@
 
 import math
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def _train_together(
 
     def put(i: int) -> UnwritableError | None:
         metadata = RunMetadata.of(
-            batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=asdict(batch.recipe), data_sha256=data
+            batch.experiment, keys[i], batch.recipe.epochs, steps, recipe=batch.recipe.to_record(), data_sha256=data
         )
         try:
             subset = batch.subset_of(batch.runs[i]).astype(np.int32)

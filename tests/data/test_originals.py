@@ -19,6 +19,7 @@ from heldout_torch.data import load_dataset, tfds_order
 from heldout_torch.errors import DataError
 from heldout_torch.storage import web
 from tests.data.originals import write_cifar, write_mnist
+from tests.helpers.server import Listener
 
 
 def check(dataset, contents):
@@ -125,7 +126,7 @@ def remote(tmp_path):
     folder = tmp_path / "remote"
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Listener(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield folder, f"http://127.0.0.1:{server.server_port}"

@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from contextlib import suppress
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -21,6 +21,7 @@ from heldout_torch.archives import remote_stream
 from heldout_torch.storage import retries, web
 from heldout_torch.storage.listing import list_files
 from heldout_torch.storage.urls import check_ranges, read_file, read_range, write_file
+from tests.helpers.server import Listener
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def serve(monkeypatch):
             protocol_version = "HTTP/1.1"
 
             def do_PUT(self):
+                self.rfile.read(int(self.headers["Content-Length"]))  # or it would be taken for the next request
                 self.do_GET()
 
             def do_GET(self):
@@ -46,8 +48,8 @@ def serve(monkeypatch):
             def log_message(self, *arguments):
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads, server.lock = True, threading.Lock()
+        server = Listener(("127.0.0.1", 0), Handler)
+        server.lock = threading.Lock()
         server.asked, server.answers = [], list(answers)
         server.url = f"http://127.0.0.1:{server.server_port}/zoo/file"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -338,3 +340,26 @@ def test_an_archive_that_nobody_serves_is_tried_for_a_few_seconds(reason, monkey
     assert len(tries) == (4 if reason == "refused" else 2)
     assert sum(slept) < 5
     assert len(told) == len(slept)
+
+
+def test_servers_of_tests_do_not_tell_of_clients_that_went(serve, capfd):
+    def sent_to_nobody(handler):
+        gone.wait(10)
+        for _ in range(100):  # the first is taken by the network, and refused
+            handler.connection.sendall(b"HTTP/1.1 200\r\n")
+            time.sleep(0.01)
+
+    def broken(handler):
+        raise ZeroDivisionError
+
+    gone = threading.Event()
+    for answers, told in ((sent_to_nobody, False), (broken, True)):
+        server = serve(answers)
+        server.RequestHandlerClass.do_GET = lambda handler, answers=answers: answers(handler)
+        with socket.create_connection(server.server_address, timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            if told:
+                client.recv(1)
+        gone.set()
+        time.sleep(0.5)
+        assert ("Traceback" in capfd.readouterr().err) == told

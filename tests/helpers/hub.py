@@ -8,8 +8,10 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.helpers.server import Listener
 
 TOKEN = "hf_thisIsTheSecretOfTheTests"
 LARGE = (".npz", ".safetensors")
@@ -75,7 +77,7 @@ class Hub:
                 pass
 
         # Large files are stored elsewhere: another server, which has no business with the token.
-        self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+        self.servers = [Listener(("127.0.0.1", 0), Handler) for _ in range(2)]
         self.url, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self.servers)
 
     def answer(self, request, path, body):
@@ -211,7 +213,6 @@ class Hub:
     def running(self):
         """Serve until the block ends."""
         for server in self.servers:
-            server.daemon_threads = True
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield self

@@ -5,7 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.helpers.server import Listener
 
 _PACED = 2**16
 
@@ -93,8 +95,7 @@ def serving(script: Script) -> Iterator[str]:
         def log_message(self, *arguments):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    http = Listener(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{http.server_port}/archive.tar.gz"

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import threading
 import time
 from base64 import b64decode
@@ -11,6 +12,16 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
+
+
+class Listener(ThreadingHTTPServer):
+    """What all servers of the tests are; a client that has gone is nothing that another test's output should hold."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Server:
@@ -93,9 +104,8 @@ class Server:
             def log_message(self, *arguments):
                 pass
 
-        class Web(ThreadingHTTPServer):
+        class Web(Listener):
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            daemon_threads = True
 
         self._http = Web((host, 0), Handler)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._http.server_port}"

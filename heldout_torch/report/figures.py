@@ -11,7 +11,15 @@ import numpy as np
 from heldout_torch.errors import DataError, nearest
 from heldout_torch.lazy import lazy_module
 from heldout_torch.optional import require
-from heldout_torch.stats import PUBLISHED_BINS, ConsistencyScores, Scores, accuracy_by_ratio, histogram, score_agreement
+from heldout_torch.stats import (
+    PUBLISHED_BINS,
+    ConsistencyScores,
+    InfluencePairs,
+    Scores,
+    accuracy_by_ratio,
+    histogram,
+    score_agreement,
+)
 from heldout_torch.stats.arguments import as_numbers, as_row_of_numbers
 from heldout_torch.stats.score_files import values_of
 
@@ -60,16 +68,19 @@ def plot_memorization_histogram(
 
 
 def plot_influence_histogram(
-    influence: np.ndarray, standard_error: np.ndarray | None = None, figure: str = "cifar100-influence"
+    influence: np.ndarray | InfluencePairs,
+    standard_error: np.ndarray | None = None,
+    figure: str = "cifar100-influence",
 ) -> "mpl.Figure":
     """Plot a histogram of the influence of selected pairs, on a logarithmic scale.
 
     Args:
-        influence: Float of shape (pairs,), -1 ... 1, such as `InfluencePairs.influence`.
+        influence: Float of shape (pairs,), -1 ... 1, or the pairs.
         standard_error: Of the same shape; its largest value is then written into the figure.
         figure: As in `plot_memorization_histogram`; by default 17 bins over 0.15 ... 1.
     """
-    return _histogram(influence, figure, standard_error, "influence", "pairs")
+    values = influence.influence if isinstance(influence, InfluencePairs) else influence
+    return _histogram(values, figure, standard_error, "influence", "pairs")
 
 
 def plot_consistency_by_ratio(consistency: ConsistencyScores) -> "mpl.Figure":

@@ -20,7 +20,7 @@ from heldout_torch.stats.accuracies import fit_warning, spread
 from heldout_torch.stats.arguments import as_kind
 from heldout_torch.stats.summary import check_examples
 from heldout_torch.storage.files import new_folder, remove_stale, write_plainly
-from heldout_torch.storage.paths import Location, local_path
+from heldout_torch.storage.paths import Location, check_folder_name, local_path
 from heldout_torch.storage.progress import tracked
 from heldout_torch.zoo import Experiment
 from heldout_torch.zoo.aux_arrays import PARTS
@@ -58,12 +58,15 @@ def write_report(
         The page, `index.html` in that folder. It loads nothing from outside the folder.
 
     Raises:
-        DataError: If statistics, experiment and data set are not for the same examples.
+        DataError: If statistics, experiment and data set are not for the same examples, or the folder has a file's
+            name.
         HeldoutError: If the folder is not empty or cannot be written, names and classes differ in number, or Jinja2,
             Matplotlib or Pillow is not installed.
     """
     as_kind(statistics, ReportStatistics, "statistics")
+    as_kind(experiment, Experiment, "experiment", "find_experiment")
     out = local_path(out)
+    check_folder_name(out)
     check_output(out)
     sizes = ExampleFacts(experiment.train_examples), ExampleFacts(experiment.test_examples)
     check_examples(statistics.table, *sizes, f"experiment {experiment.name}")

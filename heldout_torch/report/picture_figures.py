@@ -12,23 +12,27 @@ from heldout_torch.optional import require
 from heldout_torch.report.figures import GRID, INK, literal
 from heldout_torch.report.thumbnails import read_images
 from heldout_torch.stats import InfluencePairs
-from heldout_torch.stats.arguments import as_kind
+from heldout_torch.stats.arguments import as_kind, as_numbers
 from heldout_torch.storage.counts import as_count
 
 if TYPE_CHECKING:
     from matplotlib import figure as mpl
     from matplotlib.axes import Axes
+    from torch import Tensor
 else:
     mpl = lazy_module("matplotlib.figure")
 
 _INCHES = 0.9  # side of an image
 
 
-def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], columns: int = 8) -> "mpl.Figure":
+def plot_examples(
+    images: "Sequence[np.ndarray | Tensor | None]", captions: Sequence[str], columns: int = 8
+) -> "mpl.Figure":
     """Plot images in a grid.
 
     Args:
-        images: Each uint8 of shape (c, h, w) with one or three channels, 0 ... 255; None leaves a marked gap.
+        images: Each of shape (c, h, w) with one or three channels, a tensor or array: uint8, 0 ... 255, or floats,
+            0 ... 1, as `split("train")` gives them. None leaves a marked gap.
         captions: One for each, such as `memorization 0.97`; taken literally.
         columns: Images in a row.
 
@@ -38,12 +42,10 @@ def plot_examples(images: Sequence[np.ndarray | None], captions: Sequence[str], 
     columns = min(as_count(columns, "columns"), len(images))
     if not len(images) == len(captions) > 0:
         raise DataError(f"{len(images)} images and {len(captions)} captions: nothing to show")
-    for place, image in enumerate(images):
-        if image is not None and (image.ndim != 3 or image.shape[0] not in (1, 3)):
-            raise DataError(f"image {place} has shape {image.shape}, expected (1 or 3, height, width)")
+    pictures = [None if image is None else _as_picture(image, place) for place, image in enumerate(images)]
     figure, grid = _grid(-(-len(images) // columns), columns)
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        _show(grid[place // columns, place % columns], image, caption)
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        _show(grid[place // columns, place % columns], picture, caption)
     return figure
 
 
@@ -82,6 +84,18 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
                 spread = f" ± {error:.2f}"
             _show(axes, helped, f"test {pairs.test_index[place]}\n{pairs.influence[place]:.2f}{spread}")
     return figure
+
+
+def _as_picture(image: "np.ndarray | Tensor", place: int) -> np.ndarray:
+    """Return an image as uint8; floats from 0 to 1 would be drawn as black."""
+    pixels = as_numbers(image, f"image {place}")
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+        raise DataError(f"image {place} has shape {pixels.shape}, expected (1 or 3, height, width)")
+    if pixels.dtype.kind != "f":
+        return pixels
+    if not (pixels >= 0).all() or pixels.max(initial=0) > 1:
+        raise DataError(f"image {place} has floats outside 0 ... 1; give such as bytes, 0 ... 255")
+    return np.rint(255 * pixels).astype(np.uint8)
 
 
 def _grid(rows: int, columns: int) -> "tuple[mpl.Figure, np.ndarray]":

@@ -79,14 +79,15 @@ def as_choice(value: Any, choices: Sequence[str], name: str) -> str:
     return value
 
 
-def as_kind(value: Any, kind: type[T], name: str) -> T:
+def as_kind(value: Any, kind: type[T], name: str, maker: str = "") -> T:
     """Return a value, such as the result of another function, after checking its class.
 
     Raises:
-        DataError: If it is of another class; `name` is what the error calls it.
+        DataError: If it is of another class; `name` is what the error calls it, and `maker` the function to call.
     """
     if not isinstance(value, kind):
-        raise DataError(f"{name}: given {type(value).__name__}, expected {kind.__name__}")
+        how = maker and f", as {maker} returns one"
+        raise DataError(f"{name}: given {type(value).__name__}, expected {kind.__name__}{how}")
     return value
 
 

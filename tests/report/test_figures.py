@@ -169,6 +169,22 @@ def test_what_is_of_another_kind_is_refused_in_one_line(draw, message):
         draw()
 
 
+def test_examples_are_drawn_as_a_split_gives_them():
+    digits = load_digits()
+    images = [digits.split("train")[i][0] for i in range(3)]  # tensors of floats, 0 ... 1
+    drawn = [axes.images[0].get_array() for axes in plot_examples(images, ["digit"] * 3).axes]
+    np.testing.assert_array_equal(drawn, [digits.picture("train", i)[0] for i in range(3)])
+    with pytest.raises(DataError, match=r"image 1 has floats outside 0 \.\.\. 1"):
+        plot_examples([images[0], 255 * images[1].numpy()], ["digit"] * 2)
+
+
+def test_a_histogram_takes_pairs_as_they_are():
+    pairs = some_pairs()
+    one, other = plot_influence_histogram(pairs), plot_influence_histogram(pairs.influence)
+    heights = [[bar.get_height() for bar in plot.axes[0].patches] for plot in (one, other)]
+    assert heights[0] == heights[1]
+
+
 def test_scores_agree_as_their_values_do():
     one, other = np.linspace(0, 1, 9), np.linspace(1, 0.5, 9)
     plots = [

@@ -185,6 +185,8 @@ def test_a_folder_that_is_not_empty_is_left_alone(statistics, experiment, digits
         with pytest.raises(HeldoutError, match="exists and is not an empty folder"):
             write_report(statistics, experiment, digits, out)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(DataError, match=r"report\.html: is the name of a file, but a folder is written"):
+        write_report(statistics, experiment, digits, tmp_path / "report.html")
     (tmp_path / "empty").mkdir()
     assert write_report(statistics, experiment, digits, tmp_path / "empty").is_file()
 

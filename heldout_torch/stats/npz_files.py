@@ -10,6 +10,7 @@ from heldout_torch.errors import DataError, os_errors
 from heldout_torch.stats.arguments import as_array
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.orders import Order, check_order
+from heldout_torch.stats.published_list import list_published
 from heldout_torch.storage.files import remove_stale, write_atomically
 from heldout_torch.storage.npz import npz_bytes, read_names
 from heldout_torch.storage.paths import Location, local_path
@@ -18,12 +19,18 @@ ORDER = "order"  # a string of no dimension, in every file written here
 
 
 def check_contents(path: Path, wanted: str) -> None:
-    """Raise DataError if an npz file holds none of what is wanted but other statistics, which another function reads.
+    """Check that an npz file may hold what is wanted.
+
+    Raises:
+        DataError: If it holds none of it but other statistics, or the name is that of a published file and no file's;
+            another function reads both.
 
     Args:
         path: The file.
         wanted: `scores`, `pairs` or `class-wise influence`.
     """
+    if not path.suffix and not path.exists() and path.name in list_published():
+        raise DataError(f"{path}: there is no such file; load_published({path.name!r}) loads what is published")
     names = read_names(path)
     marks = {
         "scores": "scores" in names,

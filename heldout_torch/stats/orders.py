@@ -31,13 +31,14 @@ def to_original(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
     """Bring values by published index into the order of the original files.
 
     Args:
-        values: Of shape (n, ...).
+        values: Of shape (n, ...), also `Scores`, of which the scores are returned.
         original_index: Position in the original files of each published index, int64 of shape (n,).
 
     Raises:
-        DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
+        DataError: If lengths differ, the positions are not 0 ... n-1 in some order, or scores say that they are in
+            original order already.
     """
-    values, original_index = _checked(values, original_index)
+    values, original_index = _checked(values, original_index, "original")
     result = np.empty_like(values)
     result[original_index] = values
     return result
@@ -47,13 +48,16 @@ def to_published(values: np.ndarray, original_index: np.ndarray) -> np.ndarray:
     """Bring values in the order of the original files to published index, the inverse of `to_original`.
 
     Raises:
-        DataError: If lengths differ, or the positions are not 0 ... n-1 in some order.
+        DataError: If lengths differ, the positions are not 0 ... n-1 in some order, or scores say that they are in
+            published order already.
     """
-    values, original_index = _checked(values, original_index)
+    values, original_index = _checked(values, original_index, "published")
     return values[original_index]
 
 
-def _checked(values: np.ndarray, original_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(values: Any, original_index: np.ndarray, wanted: Order) -> tuple[np.ndarray, np.ndarray]:
+    if getattr(values, "order", None) == wanted:
+        raise DataError(f"the scores are in {wanted} order already")
     values, original_index = as_array(values, "values"), as_array(original_index, "original_index")
     if not values.ndim or original_index.ndim != 1:
         raise DataError(f"values {values.shape} and an order {original_index.shape}, expected rows of one length")

@@ -46,6 +46,13 @@ class Scores:
         if self.order is not None:
             check_order(self.order, "order")
 
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the scores, so that `np.argsort(scores)` sorts them; without it, NumPy would see one object."""
+        return np.array(self.scores, dtype) if copy else np.asarray(self.scores, dtype)
+
     def __repr__(self) -> str:
         also = [
             name for name in ("labels", "filenames", "standard_error", "low", "high") if getattr(self, name) is not None
@@ -102,6 +109,8 @@ def load_scores(path: Location) -> Scores:
 
     CSV and Parquet files, as `write_scores` makes them, are read in original order if they have original indices.
     Names of files may be an array of Python objects, as in the published file of ImageNet; they are not unpickled.
+
+    A published file is loaded by its name with `load_published`.
 
     Raises:
         DataError: If the file is missing, damaged, or arrays are not as in `Scores`.

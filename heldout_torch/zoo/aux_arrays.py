@@ -48,10 +48,17 @@ class AuxArrays:
         """Make the arrays of a run from what it trained on and what it classifies correctly.
 
         Args:
-            subset: Published indices of shape (train,) that it trained on.
+            subset: Published indices of shape (train,) that it trained on, or a mask, bool of shape (n,).
             correct_train: 0/1 of shape (n,), for the whole training set, by published index.
             correct_test: 0/1 of shape (m,), for the test set, by published index.
+
+        Raises:
+            ZooError: If a mask has another length.
         """
+        if subset.dtype == bool:  # as `trained_on` is
+            if subset.shape != (n := len(correct_train),):
+                raise ZooError(f"the subset is a mask of shape {subset.shape}, but there are {n} training examples")
+            subset = np.flatnonzero(subset)
         train, test = (np.arange(len(correct), dtype=subset.dtype) for correct in (correct_train, correct_test))
         removed = np.setdiff1d(train, subset, assume_unique=True)  # or it sorts
         return cls(correct_train[subset], correct_train[removed], correct_test, subset, removed, test, subset)

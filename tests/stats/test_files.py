@@ -88,6 +88,27 @@ def test_an_npz_file_is_not_called_by_another_format_s_name(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_scores_are_moved_to_the_other_order_and_not_twice():
+    values, order = np.random.default_rng(0).random(100), tfds_order("train", 100)
+    theirs, ours = Scores(values, order="original"), Scores(values[order], order="published")
+    np.testing.assert_array_equal(to_published(theirs, order), ours.scores)
+    np.testing.assert_array_equal(to_original(ours, order), theirs.scores)
+    with pytest.raises(DataError, match="the scores are in published order already"):
+        to_published(ours, order)
+    with pytest.raises(DataError, match="the scores are in original order already"):
+        to_original(theirs, order)
+
+
+def test_scores_are_an_array_to_numpy():
+    values = np.random.default_rng(0).random(9).astype(np.float32)
+    scores = Scores(values)
+    np.testing.assert_array_equal(np.argsort(scores), np.argsort(values))
+    assert len(scores) == 9
+    assert np.asarray(scores) is values  # not copied
+    assert not np.shares_memory(np.array(scores), values)
+    assert np.asarray(scores, np.float64).dtype == np.float64
+
+
 def test_orders_are_inverse():
     order = tfds_order("test", 100)
     values = np.random.default_rng(0).random(100)

@@ -19,7 +19,10 @@ from heldout_torch.stats import (
     Scores,
     fetch_published,
     list_published,
+    load_classwise,
+    load_pairs,
     load_published,
+    load_scores,
 )
 from tests.helpers.published import INFLUENCE, M, N, published_list
 
@@ -258,6 +261,12 @@ def test_errors_name_what_there_is(published_server, tmp_path):
         load_published("cifar10-cscore")
     with pytest.raises(DataError, match="order is 'mine'"):
         load_published("cifar10-cscores", "mine")
+    loads = {"cifar10-cscores": load_scores, "cifar100-pairs": load_pairs, "cifar100-influence": load_classwise}
+    for name, load in loads.items():
+        with pytest.raises(
+            DataError, match=rf"{name}: there is no such file; load_published"
+        ):
+            load(name)
     for text in ("[names.x]\nfile = 'a'", "[files.'../a']\ncheck = 'md5:" + "0" * 32 + "'\n[names.x]\nfile = '../a'"):
         (tmp_path / "list.toml").write_text(text)
         with pytest.raises(HeldoutError, match=r"list\.toml: is not a list of published files"):

@@ -75,6 +75,15 @@ def test_masks_are_by_published_index():
         assert aux.correct_test[index] == correct
 
 
+def test_a_run_is_made_from_a_mask_as_from_indices():
+    subset, right, test = np.array([0, 2, 3]), np.array([1, 0, 1, 1, 0]), np.array([1, 1])
+    mask = np.isin(np.arange(5), subset)
+    assert AuxArrays.of(mask, right, test) == AuxArrays.of(subset, right, test)
+    assert AuxArrays.of(mask, right, test).trained_on.tolist() == mask.tolist()
+    with pytest.raises(ZooError, match=r"the subset is a mask of shape \(4,\), but there are 5 training examples"):
+        AuxArrays.of(mask[:4], right, test)
+
+
 def repeated(array):
     return np.concatenate([array[:1], array[:-1]])
 

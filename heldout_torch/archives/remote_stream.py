@@ -219,7 +219,7 @@ class HttpStream(io.RawIOBase):
         if self._login:
             request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this server only
         answer = urllib.request.build_opener(_WebOnly).open(request, timeout=self._silence)
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""), re.IGNORECASE)
         total = found[2] if found else answer.headers.get("Content-Length", "*")
         size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
         encoding = answer.headers.get("Content-Encoding", "identity")

@@ -5,6 +5,7 @@ from pathlib import Path
 from heldout_torch.errors import DataError
 
 HEAD = 64  # bytes that are looked at
+_PACKED = "a file packed by gzip"
 _POINTER, _PAGE = "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches", "a web page"
 _KINDS = (
     (b"\x93NUMPY", "an npy file"),
@@ -15,7 +16,7 @@ _KINDS = (
     (b"%PDF", "a PDF"),
     (b"\x89HDF", "an HDF5 file"),
     (b"PAR1", "a Parquet file"),
-    (b"\x1f\x8b", "a file packed by gzip"),
+    (b"\x1f\x8b", _PACKED),
     (b"\x80\x02", "a pickle"),
     (b"\x80\x03", "a pickle"),
     (b"\x80\x04", "a pickle"),
@@ -56,7 +57,7 @@ def stands_in(source: Path | bytes) -> str:
     (' (it is a web page)', '')
     """
     kind = kind_of(source)
-    return f" (it is {kind})" if kind in (_POINTER, _PAGE) else ""
+    return f" (it is {kind})" if kind in (_POINTER, _PAGE, _PACKED) else ""
 
 
 def check_folder(folder: Path, expected: str) -> None:

@@ -122,6 +122,8 @@ def _reason(error: Exception, status: int | None) -> str:
         message = getattr(cause, "message", None)
         said += [message if isinstance(message, str) else cause]
     text = " ".join(str(next((one for one in said if one and str(one)), type(error).__name__)).split())[:500]
+    if type(error).__name__ == "NonHttpUrlRedirectClientError":  # aiohttp's text is the address alone
+        text = f"redirects to {text}"
     return text if status is None or str(status) in text else f"{status} {text}"
 
 

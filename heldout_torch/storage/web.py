@@ -92,14 +92,21 @@ async def _fetch(
     address = filesystem.encode_url(url)
     if (proxy := _bare_proxy(address)) is not None:
         options["proxy"] = proxy
-    async with asyncio.timeout(2 * SILENCE):  # the head of the answer
-        response = await session.get(address, **options)
+    try:
+        async with asyncio.timeout(2 * SILENCE):  # the head of the answer
+            response = await session.get(address, **options)
+    except Exception as error:
+        if "Http" in type(error.__cause__).__name__:  # aiohttp calls it an answer of status 400, which nobody sent
+            raise ConnectionError(f"the answer is not HTTP: {getattr(error, 'message', '')[:60]}") from None
+        raise
     async with response:
         if response.status in (404, 410):
             raise FileNotFoundError(url)
         if response.status == 416 and wanted is not None:
             return b""  # it begins after the file's end
         response.raise_for_status()
+        if response.status not in (200, 206):  # such as a redirect to nowhere
+            raise ZooError(f"{url}: cannot be used (the server answers {response.status} {response.reason})")
         expected = None
         if wanted is not None and response.status == 206:
             expected = _expected(response.headers.get("Content-Range", ""), *wanted[:2])
@@ -133,7 +140,7 @@ async def _body(response: Any, limit: int, url: str, why: str) -> bytes:
 
 def _expected(content_range: str, start: int, end: int) -> int | None:
     """Return how many bytes a range must have, None if the server does not say how long the file is."""
-    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range.strip())
+    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range.strip(), re.IGNORECASE)
     if found is None or int(found[1]) != start:
         raise ConnectionError(f"the server sends another range than requested ({content_range[:60]!r})")
     return None if found[2] == "*" else max(min(end, int(found[2])) - start, 0)

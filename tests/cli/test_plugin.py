@@ -23,6 +23,19 @@ def heldout(*words):
     return process.returncode, process.stdout, process.stderr
 
 
+WORDS = """
+from torch import nn
+from heldout_torch.models import register_architecture
+
+class Words(nn.Sequential):
+    def forward(self, images):
+        words = (images * 16).flatten(1).long() + self.training
+        return super().forward(words)
+
+register_architecture("words", lambda **_: Words(nn.Embedding(17, 3), nn.Flatten(), nn.Linear(192, 10)))
+"""  # one word too few for training
+
+
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugin")
@@ -65,6 +78,18 @@ def test_a_network_that_nobody_knows_is_told_once_not_for_every_run(zoo, tmp_pat
     assert complaints.startswith("error: architecture 'own_net' is not known, expected one of ")
     assert complaints.count("\n") == 1
     assert "or one of your own with --plugin MODULE" in complaints
+
+
+def test_a_fault_of_the_plugin_is_not_called_one_of_the_package(tmp_path, monkeypatch):
+    (tmp_path / "plug_words.py").write_text(WORDS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    ours = ["--plugin", "plug_words", "--zoo", tmp_path / "zoo", "--runs", "0", "--subset-ratio", "0.5"]
+    (tmp_path / "digits-words.toml").write_text(EXPERIMENT.replace("own-digits", "digits").replace("own_net", "words"))
+    status, _, complaints = heldout("train", tmp_path / "digits-words.toml", *ours)
+    assert status == 1
+    assert complaints.splitlines()[-1] == "The error arose in your plugin plug_words, line 8."
+    assert "IndexError: index out of range" in complaints
+    assert "Please report" not in complaints
 
 
 def test_a_plugin_that_cannot_be_imported_ends_the_command(capsys):

@@ -158,6 +158,8 @@ IMAGES, LABELS = torch.zeros(6, 1, 8, 7, dtype=torch.uint8), torch.arange(6) % 3
         (IMAGES[:, 0], LABELS, r"images are a tensor of uint8 \(6, 8, 7\), expected a tensor of uint8 or floats"),
         (IMAGES.permute(0, 2, 3, 1), LABELS, r"images are \(6, 8, 7, 1\), channels last; expected \(6, 1, 8, 7\)"),
         (IMAGES > 0, LABELS, "images are a tensor of bool"),
+        (IMAGES.flatten(1), LABELS, r"images are .* \(n, c, h, w\); rows of features: \[:, None, None\]"),
+        (IMAGES, LABELS[:, None], r"labels are .* expected a tensor of 6 integers, the class of each image"),
         (None, LABELS, "images are NoneType"),
         (IMAGES, LABELS.float(), r"labels are a tensor of float32 \(6,\), expected a tensor of 6 integers"),
         (IMAGES, LABELS > 1, "labels are a tensor of bool"),

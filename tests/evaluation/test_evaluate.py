@@ -249,8 +249,10 @@ def test_what_is_no_network_and_no_run_and_no_precision_is_one_line():
         for call in (lambda given=given: evaluate(given, digits, "test"), lambda given=given: verify(given, digits)):
             with pytest.raises(DataError, match="is not a run, expected what load_run returns"):
                 call()
-        with pytest.raises(DataError, match="is not a run, expected what load_run returns"):
+        with pytest.raises(DataError, match=r"is not a run, expected what load_run returns$"):
             predict([given], torch.zeros(1, 1, 8, 8))
+    with pytest.raises(DataError, match=r"is not a run, expected what load_run returns, or a torch\.nn\.Module"):
+        evaluate(run.model.forward, digits, "test")
     for name in ("exakt", "Fast", "bf16", None):
         with pytest.raises(DataError, match=r"precision .* is not known, expected exact or fast"):
             evaluate(run, digits, "test", precision=name)

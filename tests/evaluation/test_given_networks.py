@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from heldout_torch.evaluation import evaluate
 from heldout_torch.evaluation.precision import Prepared, rounding_error
 from heldout_torch.evaluation.predict import predict
 from heldout_torch.zoo import Run, load_run
+from tests.evaluation.bfloat16 import use_bfloat16
 from tests.helpers.devices import on_devices, skip_if_pretended
 
 DIGITS = load_digits()
@@ -171,6 +173,28 @@ def test_a_row_of_logits_for_each_image_or_one_line(give, told, precision):
         evaluate(Giving(give), DIGITS, "test", precision=precision)
     with pytest.raises(DataError, match=r"run digits-mlp-tf/0.7/0 gives \(.*\) for 40 images"):
         predict(Run(Giving(give), RUN.metadata, None), IMAGES[:40])
+
+
+class Words(nn.Module):
+    """A network that takes images for numbers of words, the largest 3,000; bfloat16 would make it 3,008."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(3001, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.embedding(x.flatten(1).long()).mean(1))
+
+
+def test_numbers_of_words_are_not_rounded_to_16_bits(monkeypatch):
+    """It was an error about an index out of range; a GPU would have been lost to the process."""
+    use_bfloat16(monkeypatch)
+    words = torch.randint(0, 200, (40, 1, 1, 8), generator=torch.Generator().manual_seed(0))
+    words[33:] = 3000  # behind the images on which a copy is tried
+    texts = ArrayDataset("texts", *[as_stored(words, torch.arange(40) % 3)] * 2, num_classes=3, divide_by=1)
+    network = Words()
+    exact, fast = (evaluate(network, texts, "test", precision=how) for how in ("exact", "fast"))
+    assert np.array_equal(exact.log_odds, fast.log_odds)
 
 
 def test_one_class_is_nothing_to_tell_apart():

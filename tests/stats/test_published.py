@@ -263,9 +263,7 @@ def test_errors_name_what_there_is(published_server, tmp_path):
         load_published("cifar10-cscores", "mine")
     loads = {"cifar10-cscores": load_scores, "cifar100-pairs": load_pairs, "cifar100-influence": load_classwise}
     for name, load in loads.items():
-        with pytest.raises(
-            DataError, match=rf"{name}: there is no such file; load_published"
-        ):
+        with pytest.raises(DataError, match=rf"{name}: there is no such file; load_published"):
             load(name)
     for text in ("[names.x]\nfile = 'a'", "[files.'../a']\ncheck = 'md5:" + "0" * 32 + "'\n[names.x]\nfile = '../a'"):
         (tmp_path / "list.toml").write_text(text)

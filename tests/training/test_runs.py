@@ -470,11 +470,15 @@ def test_a_subset_may_be_of_any_kind_of_integers(kind):
             "has 10 classes, the network of digits-mlp 11",
         ),
         ({"experiment": replace(DIGITS, name="../digits")}, "is not a name for an experiment"),
+        ({"labels": torch.full((360,), 10)}, "digits: test: label 10 at position 0, expected 0 ... 9"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_training(tmp_path, change, expected):
+    digits = load_digits()
+    if (labels := change.pop("labels", None)) is not None:
+        digits = replace(digits, test=replace(digits.test, labels=labels))
     with pytest.raises(HeldoutError) as error:
-        list(train_runs(work(**change), load_digits(), tmp_path / "zoo"))
+        list(train_runs(work(**change), digits, tmp_path / "zoo"))
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("model.safetensors"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from heldout_torch.data import AnyDataset, as_dataset
 from heldout_torch.errors import DataError
@@ -18,7 +19,6 @@ from heldout_torch.storage.counts import as_count
 if TYPE_CHECKING:
     from matplotlib import figure as mpl
     from matplotlib.axes import Axes
-    from torch import Tensor
 else:
     mpl = lazy_module("matplotlib.figure")
 
@@ -26,7 +26,7 @@ _INCHES = 0.9  # side of an image
 
 
 def plot_examples(
-    images: "Sequence[np.ndarray | Tensor | None]", captions: Sequence[str], columns: int = 8
+    images: Sequence[np.ndarray | Tensor | None], captions: Sequence[str], columns: int = 8
 ) -> "mpl.Figure":
     """Plot images in a grid.
 
@@ -86,7 +86,7 @@ def plot_pairs(pairs: InfluencePairs, dataset: AnyDataset, rows: int = 6, column
     return figure
 
 
-def _as_picture(image: "np.ndarray | Tensor", place: int) -> np.ndarray:
+def _as_picture(image: np.ndarray | Tensor, place: int) -> np.ndarray:
     """Return an image as uint8; floats from 0 to 1 would be drawn as black."""
     pixels = as_numbers(image, f"image {place}")
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):

@@ -16,7 +16,7 @@ from heldout_torch.zoo.aux_arrays import read_aux
 from heldout_torch.zoo.base import WritableZoo
 from heldout_torch.zoo.copy import Outcome, not_there
 from heldout_torch.zoo.keys import AUX_FILE, RunKey
-from heldout_torch.zoo.mixing import refusals
+from heldout_torch.zoo.mixing import listed_runs, refusals
 from heldout_torch.zoo.records import RunFiles
 from heldout_torch.zoo.selection import Selection, is_pattern
 
@@ -146,7 +146,8 @@ class OnePass:
         there = self._zoo.keys(name)
         there_whole = set(there) - set(self._zoo.missing(there))
         self._there |= there_whole
-        self._other |= {} if self._overwrite else refusals(None, self._zoo, there_whole, self._dtype)
+        if there_whole and not self._overwrite:
+            self._other |= refusals(None, self._zoo, listed_runs(self._zoo), there_whole, self._dtype)
 
     def _is_ours(self, number: int) -> bool:
         index, count = self._selection.shard

@@ -1,6 +1,7 @@
 """Evaluations become `aux_arrays.npz` files, and rows of outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -171,8 +172,9 @@ def start_all_outputs(
 
 def _rows(out: WritableZoo, keys: Sequence[RunKey]) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder of outputs, and the names of its runs in order of their rows."""
-    for folder in sorted({outputs_folder(out, key) for key in keys}):
-        yield folder, [str(key) for key in sorted(keys) if outputs_folder(out, key) == folder]
+    for _, some in groupby(sorted(keys), key=lambda key: (key.experiment, key.subset_ratio)):
+        first, *others = some
+        yield outputs_folder(out, first), [str(key) for key in (first, *others)]
 
 
 def _write_outputs(folder: Path, key: RunKey, train: Evaluation, test: Evaluation, trained_on: np.ndarray) -> None:

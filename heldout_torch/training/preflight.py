@@ -17,17 +17,20 @@ from heldout_torch.training.run_batch import RunBatch
 from heldout_torch.training.stacked_mlp import check_stackable
 from heldout_torch.training.subsets import draw_subset
 from heldout_torch.zoo import Experiment, RunKey, RunMetadata
-from heldout_torch.zoo.base import Zoo
-from heldout_torch.zoo.keys import nearest_ratio
+from heldout_torch.zoo.base import WritableZoo, Zoo
+from heldout_torch.zoo.keys import make_key, nearest_ratio
 from heldout_torch.zoo.mixing import trained_otherwise
 
 
-def as_filed(work: RunBatch, zoo: Zoo) -> RunBatch:
+def as_filed(work: RunBatch, zoo: WritableZoo) -> RunBatch:
     """Return work with the subset ratio of the runs in a zoo that means the same, such as 0.7 for 0.1 * 7.
 
     The share of a given subset stays: of millions of examples, those of two subsets differ by less.
     """
     if work.subset is not None:
+        return work
+    first = make_key(work.experiment.name, work.subset_ratio, work.runs[0])
+    if not zoo.missing([first], model=False):  # so the runs of all ratios need not be listed
         return work
     near = nearest_ratio(work.subset_ratio, {key.subset_ratio for key in zoo.keys(work.experiment.name)})
     return work if near is None else replace(work, subset_ratio=near)

@@ -12,8 +12,8 @@ from heldout_torch.zoo.find import as_key
 from heldout_torch.zoo.indexing import ARCHIVE_RECORD
 from heldout_torch.zoo.keys import RunKey, nearest_ratio
 from heldout_torch.zoo.load import Run
-from heldout_torch.zoo.manifest import MANIFEST_FILE, Manifest
-from heldout_torch.zoo.mixing import first_trained, refusals, trained_otherwise
+from heldout_torch.zoo.manifest import MANIFEST_FILE
+from heldout_torch.zoo.mixing import first_trained, listed_runs, refusals, trained_otherwise
 from heldout_torch.zoo.open import Place, open_writable, open_zoo
 from heldout_torch.zoo.selection import Selection
 from heldout_torch.zoo.web import WebZoo
@@ -78,18 +78,18 @@ def copy_runs(
             if archive is not None and target.read(f"{name}/{ARCHIVE_RECORD}") is None:
                 target.write(f"{name}/{ARCHIVE_RECORD}", archive)
         rest = chosen if overwrite else target.missing(chosen)
-        there = set(chosen) - set(rest)
-        refused = refusals(source, target, there, dtype)
+        there, listed = set(chosen) - set(rest), listed_runs(target)
+        refused = refusals(source, target, listed, there, dtype)
         yield from (Outcome(key, refused.get(key), key not in refused) for key in chosen if key in there)
         copied = frozenset(rest)
-        trained = {name: first_trained(target, name, copied) for name in {key.experiment for key in copied}}
+        trained = first_trained(target, listed, {key.experiment for key in copied}, copied)
 
         def copy(key: RunKey) -> Outcome:
             try:
                 run = source.files(key).stored_as(dtype)
             except HeldoutError as error:
                 return Outcome(key, error=str(error))
-            there, ours = trained[key.experiment], run.metadata
+            there, ours = trained.get(key.experiment), run.metadata
             if there and (other := trained_otherwise(there, ours.recipe, ours.data_sha256)):
                 refusal = f"run {there.key} in {target.location} was trained {other}; name another zoo"
                 return Outcome(key, error=refusal)
@@ -124,7 +124,7 @@ def check_runs(zoo: Zoo, keys: Iterable[RunKey], threads: int | None = None) -> 
     Yields:
         The outcome of each run.
     """
-    listed = Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs
+    listed = listed_runs(zoo)
 
     def check(key: RunKey) -> Outcome:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Self
 
-from heldout_torch.errors import ZooError, counted
+from heldout_torch.errors import HeldoutError, ZooError, counted
 from heldout_torch.storage import hub
 from heldout_torch.storage.listing import ListedFile
 from heldout_torch.storage.offline import check_network
@@ -44,6 +44,16 @@ class HubZoo(WebZoo, WritingZoo):
         self._held = 0  # bytes of files of runs that are not sent yet
         self._begin_batch()
 
+    def keys(self, experiment: str | None = None) -> list[RunKey]:
+        """Return the runs that are there, as `Zoo.keys`: by a listing as long as there is no manifest."""
+        if self._offline or self._known_manifest(needed=False).runs:
+            return super().keys(experiment)
+        try:
+            hub.check_package(self.location)
+        except HeldoutError:  # readers need no package, but a manifest, as this says
+            return super().keys(experiment)
+        return [key for key in runs_of(self.listing()) if experiment in (None, key.experiment)]
+
     def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
         """File a run whose files are given, as `WritableZoo.put_files`: others see it after its batch's commit."""
         key = run.metadata.key
@@ -72,12 +82,12 @@ class HubZoo(WebZoo, WritingZoo):
 
     def missing(self, keys: Iterable[RunKey], model: bool = True) -> list[RunKey]:
         """Return the runs that are not there, or lack a model if one is wanted, as `WritableZoo.missing`."""
+        wanted = list(keys)
         with self._writing:
-            return [
-                key
-                for key in keys
-                if (names := self._folder(key).get(key)) is None or (model and MODEL_FILE not in names)
-            ]
+            one_of = {(key.experiment, key.subset_ratio): key for key in wanted}  # each folder is listed once
+            there = {place: self._folder(key) for place, key in one_of.items()}
+        names = {key: there[key.experiment, key.subset_ratio].get(key) for key in wanted}
+        return [key for key in wanted if (found := names[key]) is None or (model and MODEL_FILE not in found)]
 
     def read(self, name: str) -> bytes | None:
         """Return the contents of a file of the zoo, also of one that is held back; None if there is none."""

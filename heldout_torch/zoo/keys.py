@@ -3,6 +3,7 @@
 import math
 import operator
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -189,8 +190,9 @@ class RunNumbers(Collection[int]):
                 part = range(last.start, max(last.stop, part.stop))
             self._ranges.append(part)
 
-    def __contains__(self, run: object) -> bool:
-        return any(run in part for part in self._ranges)
+    def __contains__(self, run: Any) -> bool:
+        place = bisect_right(self._ranges, run, key=lambda part: part.start)
+        return place > 0 and run in self._ranges[place - 1]
 
     def __iter__(self) -> Iterator[int]:
         for part in self._ranges:

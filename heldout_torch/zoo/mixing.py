@@ -1,6 +1,6 @@
 """Find runs in a target that differ in dtype, model, recipe or data from what would be written there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from heldout_torch.errors import HeldoutError
@@ -13,8 +13,17 @@ from heldout_torch.zoo.metadata import RunMetadata
 from heldout_torch.zoo.records import RunRecord
 
 
+def listed_runs(zoo: Zoo) -> Mapping[RunKey, RunRecord]:
+    """Return the runs in a zoo's manifest, none if that cannot be read."""
+    return Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs
+
+
 def refusals(
-    source: Zoo | None, target: WritableZoo, there: Collection[RunKey], dtype: str | None
+    source: Zoo | None,
+    target: WritableZoo,
+    listed: Mapping[RunKey, RunRecord],
+    there: Collection[RunKey],
+    dtype: str | None,
 ) -> dict[RunKey, str]:
     """Return what to say of the runs of a target that are there in another dtype, or with another model, than would
     be written.
@@ -24,15 +33,13 @@ def refusals(
     Args:
         source: Where the runs come from; None if from an archive, which holds float32.
         target: Where they would go.
+        listed: The runs in its manifest.
         there: Those of them that are there.
         dtype: What they would be stored in; None for what the source has.
     """
     if not there:
         return {}
-    listed, given = (
-        {} if zoo is None else Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs
-        for zoo in (target, source if dtype is None else None)
-    )
+    given = {} if source is None or dtype is not None else listed_runs(source)
     refused = {}
     for key in there:
         wanted = dtype or (given[key].dtype if key in given else None)
@@ -71,28 +78,32 @@ def trained_otherwise(there: RunMetadata, recipe: dict[str, Any] | None, data_sh
     return None
 
 
-def first_trained(zoo: Zoo, experiment: str, leave_out: Collection[RunKey]) -> RunMetadata | None:
-    """Return the metadata of a run that this package trained, of those in a zoo's manifest; None if there is none.
+def first_trained(
+    zoo: Zoo, listed: Iterable[RunKey], experiments: Collection[str], leave_out: Collection[RunKey]
+) -> dict[str, RunMetadata]:
+    """Return by experiment the metadata of a run that this package trained, where a zoo has one.
 
     Of each subset ratio the first run that can be read is looked at.
 
     Args:
         zoo: The zoo.
-        experiment: The experiment.
+        listed: The runs in its manifest.
+        experiments: The experiments.
         leave_out: Runs that do not count, as they will be replaced.
     """
-    seen: set[float] = set()
-    for key in sorted(Manifest.if_readable(zoo.read(MANIFEST_FILE)).runs):
-        if key.experiment != experiment or key.subset_ratio in seen or key in leave_out:
+    found: dict[str, RunMetadata] = {}
+    seen: set[tuple[str, float]] = set()
+    for key in sorted(key for key in listed if key.experiment in experiments and key not in leave_out):
+        if key.experiment in found or (key.experiment, key.subset_ratio) in seen:
             continue
         try:
             metadata = zoo.metadata(key)
         except HeldoutError:  # damaged: `heldout zoo check` tells of it
             continue
+        seen.add((key.experiment, key.subset_ratio))
         if metadata.recipe is not None:
-            return metadata
-        seen.add(key.subset_ratio)
-    return None
+            found[key.experiment] = metadata
+    return found
 
 
 def _differ(one: RunRecord, other: RunRecord | None) -> bool:

@@ -1,5 +1,6 @@
 """What evaluations are saved as."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 
 from heldout_torch.data import load_digits
 from heldout_torch.errors import DataError
-from heldout_torch.evaluation import evaluate
+from heldout_torch.evaluation import evaluate, save
 from heldout_torch.evaluation.evaluate import evaluate_together
 from heldout_torch.evaluation.provenance import Provenance
 from heldout_torch.evaluation.save import make_aux, outputs_folder, save_runs, start_all_outputs
@@ -116,3 +117,19 @@ def test_flips_are_means_over_mirror_images(tmp_path, run, evaluations, flips):
         (expected,) = evaluate_together([run.model], digits, split, device="cpu", flips=flips)
         np.testing.assert_array_equal(margins[0], expected.log_odds)
         assert np.array_equal(margins[0], plain.log_odds) != flips
+
+
+def test_the_folder_of_outputs_is_sought_once_for_each_ratio(tmp_path, monkeypatch):
+    """It was sought for each run and each ratio."""
+    keys = [make_key("digits-mlp", ratio, run) for run in range(5) for ratio in (0.7, 0.5, 0.9)]
+    sought, find = [], save.outputs_folder
+
+    def note(out, key):
+        sought.append(key)
+        return find(out, key)
+
+    monkeypatch.setattr(save, "outputs_folder", note)
+    assert start_all_outputs(open_writable(tmp_path), keys, load_digits(), {}) == set()
+    assert len(sought) == 3
+    layout = json.loads((tmp_path / "digits-mlp" / "0.5" / "outputs" / "outputs.json").read_text())
+    assert layout["keys"] == [f"digits-mlp/0.5/{run}" for run in range(5)]

@@ -288,6 +288,18 @@ def test_a_ratio_means_that_of_the_runs_that_are_there(tmp_path, capsys):
     assert [result.key.subset_ratio for result in train(tmp_path, 1, DIGITS, SHORT, 0.6)] == [0.6]
 
 
+def test_runs_of_other_ratios_are_not_listed_to_go_on_with_those_of_one(tmp_path, monkeypatch):
+    """The whole experiment was listed twice for each ratio."""
+    listed = []
+    train(tmp_path, 1)
+    keys = FolderZoo.keys
+    monkeypatch.setattr(FolderZoo, "keys", lambda self, name=None: listed.append(name) or keys(self, name))
+    assert [result.skipped for result in train(tmp_path, 1)] == [True]
+    assert listed == []
+    assert [result.skipped for result in train(tmp_path, 1, DIGITS, SHORT, 0.1 * 7)] == [True]
+    assert listed == ["digits-mlp"]
+
+
 def test_a_zoo_that_cannot_be_written_is_noticed_before_training(tmp_path):
     def trained(runs, loss):
         raise AssertionError("it trains")

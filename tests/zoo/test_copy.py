@@ -247,3 +247,23 @@ def test_runs_that_were_trained_alike_join_and_those_that_are_replaced_do_not_co
     assert [one.error for one in copy_runs(faster, zoo, list_runs(faster), overwrite=True)] == [None]
     assert not train(same, 2, DIGITS, replace(SHORT, learning_rate=0.2), 0.5)[0].error
     assert [one.error for one in copy_runs(same, zoo, list_runs(same))] == [None, None]
+
+
+@pytest.mark.parametrize("experiments", [1, 4])
+def test_the_list_of_a_target_is_read_once_for_all_experiments(tmp_path, monkeypatch, experiments):
+    """It was read for each: 200 of them took an hour into a zoo of 50,000 runs."""
+    train(tmp_path / "zoo", 1)
+    for number in range(experiments):
+        train(tmp_path / "source", 1, replace(DIGITS, name=f"mine-{number}"))
+    read, names = FolderZoo.read, []
+
+    def note(self, name):
+        if self.root == tmp_path / "zoo":
+            names.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(FolderZoo, "read", note)
+    monkeypatch.setattr("heldout_torch.zoo.writing.index_zoo", lambda zoo: None)  # reads it to bring it up to date
+    outcomes = list(copy_runs(tmp_path / "source", tmp_path / "zoo", list_runs(tmp_path / "source")))
+    assert [one.error for one in outcomes] == [None] * experiments
+    assert names.count("manifest.json") == 1

@@ -1,18 +1,21 @@
 """Blocks of writing to the Hub: what is held back and when it is sent, and what a refusal leaves."""
 
 import shutil
+import tarfile
 
 import pytest
 
 pytest.importorskip("huggingface_hub")  # the extra `hub`
 
 from heldout_torch import ZooError, list_runs, load_run
+from heldout_torch.cli import main
 from heldout_torch.zoo import hub as zoo_hub
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.copy import copy_runs
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.hub import Hub
+from tests.helpers.training import train
 
 SOURCE = open_zoo(sample_zoo())
 KEYS = [RunKey("digits-mlp-tf", 0.7, run) for run in range(3)]
@@ -137,3 +140,28 @@ def test_a_revision_is_read_and_written_and_no_other_one(hub, monkeypatch, tmp_p
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(ZooError, match=r"manifest.json: there is no such file"):
         list_runs(hub.location)
+
+
+def test_a_folder_is_listed_once_for_all_runs_that_may_be_missing(hub):
+    zoo = open_writable(hub.location)
+    put(zoo, KEYS[0])
+    hub.requests.clear()
+    assert zoo.missing(KEYS) == KEYS[1:]
+    assert hub.requests["tree"] == 1
+    assert zoo.missing([]) == []
+
+
+def test_a_new_data_set_takes_what_an_archive_holds_and_what_is_trained(hub, tmp_path, capsys):
+    """Both were refused for the lack of a manifest."""
+    assert open_writable(hub.location).keys() == []
+    with tarfile.open(tmp_path / "digits-mlp-tf.tar.gz", "w:gz") as archive:
+        archive.add(sample_zoo(), "sample")
+    assert main(["export", str(tmp_path / "digits-mlp-tf.tar.gz"), "--zoo", hub.location, "--runs", "0-2"]) == 0
+    capsys.readouterr()
+    assert open_zoo(hub.location).keys() == KEYS
+    hub.files.clear()
+    assert [result.error for result in train(hub.location, 2)] == [None, None]
+    del hub.files["manifest.json"]
+    names = [str(key) for key in open_zoo(hub.location).keys("digits-mlp")]
+    assert names == ["digits-mlp/0.7/0", "digits-mlp/0.7/1"]
+    assert open_zoo(hub.location).keys("another") == []

@@ -85,3 +85,21 @@ def test_shards():
     for text in ("3/3", "1", "-1/3", "a/b"):
         with pytest.raises(ZooError, match="not a shard"):
             parse_shard(text)
+
+
+def test_of_many_numbers_few_are_compared_to_find_one():
+    compared = []
+
+    class Number(int):
+        def __lt__(self, other):
+            compared.append(other)
+            return int(self) < other
+
+        __eq__, __hash__ = int.__eq__, int.__hash__
+
+    runs = parse_runs(",".join(map(str, range(0, 2000, 2))))
+    assert [run in runs for run in (0, 1, 999, 1000, 1998, 1999, 2001, np.int64(6), np.int64(7))] == [
+        True, False, False, True, True, False, False, True, False,
+    ]  # fmt: skip
+    assert Number(1234) in runs
+    assert 0 < len(compared) < 20

@@ -137,7 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("part", choices=["lds", "datamodels", "pairs"])
     parser.add_argument(
         "--share", type=float, default=0.01, metavar="S",
-        help="share of ImageNet's training examples, default 0.01; 0.1 takes 140 s of processor time and 0.3 GB on disk",
+        help="share of ImageNet's training examples, default 0.01; 0.1 takes 140 s of processor time, 0.3 GB on disk",
     )  # fmt: skip
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

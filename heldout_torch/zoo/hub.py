@@ -49,10 +49,10 @@ class HubZoo(WebZoo, WritingZoo):
         if self._offline or self._known_manifest(needed=False).runs:
             return super().keys(experiment)
         try:
-            hub.check_package(self.location)
-        except HeldoutError:  # readers need no package, but a manifest, as this says
+            there = runs_of(self.listing())
+        except HeldoutError:  # without the package, or the right to list, a manifest is needed, as this says
             return super().keys(experiment)
-        return [key for key in runs_of(self.listing()) if experiment in (None, key.experiment)]
+        return [key for key in there if experiment in (None, key.experiment)]
 
     def put_files(self, run: RunFiles, overwrite: bool = False) -> bool:
         """File a run whose files are given, as `WritableZoo.put_files`: others see it after its batch's commit."""

@@ -25,6 +25,16 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_proxy_of_who_runs_them():
+    """Servers of the tests are on this machine, to which a proxy of the environment does not know the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def plugins_of_one_test(monkeypatch):
     """What a test or a page loads is not a plugin of the next test, whose workers may not find its module."""

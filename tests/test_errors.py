@@ -90,9 +90,9 @@ def test_credentials_of_urls_are_not_shown(text, shown):
     ],
 )  # fmt: skip
 def test_a_message_that_quotes_a_long_name_is_cut_and_made_at_once(name):
-    start = time.monotonic()
+    start = time.process_time()
     message = str(HeldoutError(f"tar: member {name} is refused"))
-    assert time.monotonic() - start < 3.0  # it took minutes, in proportion to the square of the length
+    assert time.process_time() - start < 3.0  # it took minutes, in proportion to the square of the length
     assert len(message) < 4100
     assert message.startswith("tar: member ")
 

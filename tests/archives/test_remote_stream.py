@@ -59,7 +59,7 @@ def test_an_answer_that_may_be_another_next_time_is_not_the_last(status):
 def test_a_busy_server_is_waited_for_as_long_as_it_asks_but_not_for_hours(slept):
     steps = ({"status": 503, "headers": {"Retry-After": asked}} for asked in ("0", "7", "99999"))
     assert read(Script(DATA, *steps)) == DATA
-    assert [wait for wait in slept if wait] == [0.01, 7, 300]
+    assert slept == [0.01, 7, 300]
 
 
 def test_tries_that_bring_nothing_come_to_an_end():
@@ -83,9 +83,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(ranges):
 def test_a_reader_that_takes_its_time_does_not_make_a_server_slow():
     script = Script(bytes(2**20))
     with serving(script) as url:
-        stream = HttpStream(url, waits=(0.01,) * 3, silence=0.2)
+        stream = HttpStream(url, waits=(0.01,) * 3, silence=1.0)
         assert len(stream.read(10)) == 10
-        time.sleep(0.5)
+        time.sleep(1.2)
         assert len(stream.readall()) == 2**20 - 10
     assert len(script.asked) == 1
 

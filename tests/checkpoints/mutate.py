@@ -68,7 +68,7 @@ def main() -> None:
             mutant_shards[shard] = mutated(shards[shard], chance)
         else:
             mutant_index = mutated(index, chance)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             tensors = {key: value.tobytes() for key, value in Checkpoint(mutant_index, mutant_shards).items()}
             if tensors == original:
@@ -78,7 +78,7 @@ def main() -> None:
                 sealed_changed += 1
         except CheckpointError as error:
             errors += "\n" not in str(error)
-        assert time.perf_counter() - start < 1, f"mutant {number} took more than a second"
+        assert time.process_time() - start < 1, f"mutant {number} took more than a second"
     print(errors, unharmed, sealed_changed)
 
 

@@ -492,7 +492,7 @@ def test_every_verb_does_its_work_when_the_terminal_is_gone(verb, terminal, zoo,
 
 
 def test_a_long_line_is_written_at_once(capsys):
-    start = time.monotonic()
+    start = time.process_time()
     complain("error: archive: member " + "x" * 2**18)
-    assert time.monotonic() - start < 3.0
+    assert time.process_time() - start < 3.0
     assert capsys.readouterr().err.endswith("xxx\n")

@@ -21,6 +21,7 @@ from heldout_torch.errors import DataError
 from heldout_torch.evaluation import evaluate
 from tests.data.photographs import KINDS, make_jpegs
 from tests.helpers.devices import on_devices
+from tests.helpers.process import wait_for
 
 SYNSETS = {"n01440764": 0, "n01443537": 1, "n15075141": 999}
 
@@ -95,17 +96,14 @@ def test_no_more_than_a_few_batches_are_decoded_ahead(folder, monkeypatch):
     decoded = []
     decode = views.decode_view
     monkeypatch.setattr(views, "decode_view", lambda view: decoded.append(1) or decode(view))
-    threads = threading.active_count()
+    before = {*threading.enumerate()}
     batches = ImageNet(root).batches("train", 2)
     next(batches)
-    for _ in range(100):
-        threading.Event().wait(0.01)
-        if len(decoded) == 6:
-            break
+    wait_for(lambda: len(decoded) >= 6)
     threading.Event().wait(0.1)
     assert len(decoded) == 6  # the first batch and two more
     batches.close()
-    assert threading.active_count() == threads
+    assert {*threading.enumerate()} <= before
 
 
 def test_validation_files_in_folders_of_their_class(folder):
@@ -157,10 +155,10 @@ def test_damaged_image_is_named_and_threads_end(folder):
     root, train, _ = folder
     path = root / "train" / train[9].split("_")[0] / train[9]
     path.write_bytes(path.read_bytes()[:-900])
-    threads = threading.active_count()
+    before = {*threading.enumerate()}
     with pytest.raises(DataError, match=f"{train[9]}: is not a readable JPEG"):
         list(ImageNet(root).batches("train", 4))
-    assert threading.active_count() == threads
+    assert {*threading.enumerate()} <= before
 
 
 def test_folder_without_index_or_images(folder, tmp_path):

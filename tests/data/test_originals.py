@@ -182,6 +182,7 @@ def test_a_server_that_speaks_otherwise_or_breaks_off_is_one_line(tmp_path, monk
         )
         with pytest.raises(DataError, match=r"c.tar.gz: cannot be downloaded to "):
             load_dataset("cifar100", tmp_path, download=True)
+        server.shutdown(socket.SHUT_RDWR)  # or a thread waits there for ever
 
 
 def test_another_data_set_in_the_folder(tmp_path):

@@ -161,5 +161,6 @@ def test_a_proxy_that_refuses_is_asked_once(monkeypatch, slept, scheme):
             with pytest.raises(ZooError, match=r"cannot be used \(.*407 Log in\)$") as error:
                 read("https://zoo.invalid/runs.tar.gz")
             assert "s3cr3t" not in str(error.value)
+        server.shutdown(socket.SHUT_RDWR)  # or a thread waits there for ever
     assert not slept
     assert [head[:19] for head in came] == [b"CONNECT zoo.invalid"] * 2

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 import tracemalloc
-from contextlib import suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 
@@ -42,8 +41,7 @@ def serve(monkeypatch):
                 with server.lock:
                     server.asked.append((self.path, dict(self.headers)))
                     answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-                with suppress(ConnectionError):
-                    answer(self)
+                answer(self)
 
             def log_message(self, *arguments):
                 pass
@@ -78,7 +76,7 @@ def endless(handler, wait=0.0, piece=bytes(2**16)):
     handler.end_headers()
     for _ in itertools.count():
         handler.wfile.write(piece)
-        time.sleep(wait)
+        handler.server.rest(wait)
 
 
 def refused(action, message):
@@ -123,7 +121,7 @@ def test_a_silent_server_is_given_up_and_that_is_told(serve, monkeypatch, caplog
     monkeypatch.setattr(retries, "TOLD", 0.2)
 
     def silent(handler):
-        time.sleep(60)
+        handler.server.rest(60)
 
     def silent_in_the_middle(handler):
         handler.send_response(200)
@@ -131,7 +129,7 @@ def test_a_silent_server_is_given_up_and_that_is_told(serve, monkeypatch, caplog
         handler.end_headers()
         handler.wfile.write(b"some")
         handler.wfile.flush()
-        time.sleep(60)
+        handler.server.rest(60)
 
     for fault in (silent, silent_in_the_middle):
         server = serve(fault)
@@ -255,13 +253,13 @@ def test_a_slow_bucket_is_given_up(serve, write, monkeypatch):
 
     def slow(handler):
         if write:
-            time.sleep(60)  # nothing is taken
+            handler.server.rest(60)  # nothing is taken
         handler.send_response(206)
         handler.send_header("Content-Length", "100000")
         handler.end_headers()
         while True:  # never silent for long
             handler.wfile.write(b"x")
-            time.sleep(0.2)
+            handler.server.rest(0.2)
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", serve(slow).url.removesuffix("/zoo/file"))
     for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
@@ -347,7 +345,7 @@ def test_servers_of_tests_do_not_tell_of_clients_that_went(serve, capfd):
         gone.wait(10)
         for _ in range(100):  # the first is taken by the network, and refused
             handler.connection.sendall(b"HTTP/1.1 200\r\n")
-            time.sleep(0.01)
+            handler.server.rest(0.01)
 
     def broken(handler):
         raise ZeroDivisionError
@@ -363,3 +361,21 @@ def test_servers_of_tests_do_not_tell_of_clients_that_went(serve, capfd):
         gone.set()
         time.sleep(0.5)
         assert ("Traceback" in capfd.readouterr().err) == told
+
+
+def test_servers_of_tests_leave_nobody_at_work(serve, slept):
+    """A thread slept on in the next tests, some of which count who sleeps, and others forbid it."""
+    begun = threading.Event()
+
+    def silent(handler):
+        begun.set()
+        handler.server.rest(600)
+
+    server = serve(silent)
+    with socket.create_connection(server.server_address, timeout=60) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert begun.wait(60)
+        server.shutdown()
+        server.server_close()
+        assert client.recv(1) == b""
+    assert slept == []

@@ -3,41 +3,46 @@
 import os
 import signal
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 
 @contextmanager
 def one_worker_killed(when):
-    """Kill one of this machine's Ray workers that do our work, as soon as `when()` holds; fail if none was."""
-    killed, deadline = [], time.monotonic() + 120
+    """Kill one of the Ray workers that do the work of this process, as soon as `when()` holds; fail if none was."""
+    killed, ended = [], threading.Event()
 
     def kill_one():
-        while not killed and time.monotonic() < deadline:
+        while not killed and not ended.wait(0.01):
             if found := _workers() if when() else []:
                 os.kill(found[0], signal.SIGKILL)
                 killed.append(found[0])
-            time.sleep(0.01)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    yield
-    deadline = 0
-    killer.join()
+    try:
+        yield
+    finally:  # or it would kill a worker of the next test
+        ended.set()
+        killer.join()
     assert len(killed) == 1
 
 
 def _workers():
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::heldout"):
-                found.append(int(path.parent.name))
-        except OSError:  # the process has just ended
-            pass
-    return found
+    """Return those of the cluster that this process started: another session of the tests may have one, too."""
+    parents, found = {}, []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # the process has just ended
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if (path / "cmdline").read_bytes().startswith(b"ray::heldout"):
+                found.append(int(path.name))
+    return [worker for worker in found if os.getpid() in _above(worker, parents)]
+
+
+def _above(process, parents):
+    while (process := parents.get(process)) is not None:
+        yield process
 
 
 class PretendedRay:

@@ -2,9 +2,8 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 from tests.helpers.server import Listener
@@ -78,16 +77,15 @@ def serving(script: Script) -> Iterator[str]:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             end = step.get("cut", len(data))
-            with suppress(ConnectionError):
-                for begin in range(len(data) if script.trickle else 0):
-                    self.wfile.write(data[begin : begin + 1])
-                    time.sleep(script.trickle)
-                for begin in range(0, end, piece := _PACED if script.pace else len(data) + 1):
-                    self.wfile.write(data[begin : min(begin + piece, end)])
-                    self.wfile.flush()
-                    script.sent += min(piece, end - begin)
-                    time.sleep(script.pace)
-                time.sleep(step.get("stall", 0))
+            for begin in range(len(data) if script.trickle else 0):
+                self.wfile.write(data[begin : begin + 1])
+                self.server.rest(script.trickle)
+            for begin in range(0, end, piece := _PACED if script.pace else len(data) + 1):
+                self.wfile.write(data[begin : min(begin + piece, end)])
+                self.wfile.flush()
+                script.sent += min(piece, end - begin)
+                self.server.rest(script.pace)
+            self.server.rest(step.get("stall", 0))
             if "cut" in step:
                 self.close_connection = True
                 self.connection.close()

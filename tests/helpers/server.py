@@ -4,20 +4,35 @@ import re
 import socket
 import sys
 import threading
-import time
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 
 class Listener(ThreadingHTTPServer):
-    """What all servers of the tests are; a client that has gone is nothing that another test's output should hold."""
+    """What all servers of the tests are: nothing of them is left when they are closed.
+
+    A client that has gone is nothing that another test's output should hold.
+    """
 
     daemon_threads = True
+
+    def __init__(self, *arguments):
+        self._closed = threading.Event()
+        super().__init__(*arguments)
+
+    def rest(self, seconds):
+        """Wait, but no longer than the server is there; not by `time.sleep`, which a test may have replaced."""
+        if self._closed.wait(seconds):
+            raise ConnectionAbortedError("the server is closed")
+
+    def server_close(self):
+        self._closed.set()
+        super().server_close()
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -92,10 +107,9 @@ class Server:
                     data = data[: len(data) // 2]
                 with server.lock:
                     server.sent[name] += len(data)
-                with suppress(ConnectionError):  # a client may not want all
-                    for piece in range(0, len(data), step := len(data) // 10 + 1 if fault == "slow" else len(data) + 1):
-                        self.wfile.write(data[piece : piece + step])
-                        time.sleep(0.1 if fault == "slow" else 0)
+                for piece in range(0, len(data), step := len(data) // 10 + 1 if fault == "slow" else len(data) + 1):
+                    self.wfile.write(data[piece : piece + step])
+                    self.server.rest(0.1 if fault == "slow" else 0)
                 if fault == "drop":
                     self.wfile.flush()
                     self.close_connection = True

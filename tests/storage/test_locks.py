@@ -32,7 +32,7 @@ def test_a_second_holder_waits_for_the_first(tmp_path):
 
 
 def test_waiting_is_told_and_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "TOLD_AFTER", 0.1)
+    monkeypatch.setattr(locks, "TOLD_AFTER", 0.0)
     told = []
     with locked(tmp_path / "lock"), pytest.raises(ZooError, match="lock: another process has held this lock for"):  # noqa: SIM117
         with locked(tmp_path / "lock", told.append, patience=0.4):

@@ -7,9 +7,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.manifest import Manifest
 from heldout_torch.zoo.open import open_writable, open_zoo
 from tests.helpers.archives import EXPERIMENT, contents, multiply, pack
+from tests.helpers.process import started, wait_for
 from tests.helpers.server import Server
 from tests.helpers.zoos import errors, export, manifest_of
 from tests.reference import run_reference
@@ -480,24 +481,22 @@ def test_nginx_serves_a_run(published, tmp_path, monkeypatch):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "CHUNK", 5000)
     served = Path(shutil.copytree(published, tmp_path / "served"))
-    with Server(tmp_path).running() as free:
-        port = int(free.url.rpartition(":")[2])
     user = "user root;" if os.geteuid() == 0 else ""
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; {user} pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
-        f"http {{ access_log {tmp_path}/access.log; client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path};\n"
-        f"server {{ listen 127.0.0.1:{port}; root {served}; }} }}\n"
-    )
-    command = ["nginx", "-p", tmp_path, "-e", tmp_path / "error.log", "-c", tmp_path / "nginx.conf"]
-    with subprocess.Popen(command) as process:
-        try:
-            for _ in range(100):
-                if (tmp_path / "pid").exists() or process.poll() is not None:
-                    break
-                time.sleep(0.05)
+    with socket.socket() as kept:  # which nobody else is given, and nginx may listen at
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; {user} pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+            f"http {{ access_log {tmp_path}/access.log; client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path};\n"
+            f"server {{ listen 127.0.0.1:{port}; root {served}; }} }}\n"
+        )
+        command = ["nginx", "-p", tmp_path, "-e", tmp_path / "error.log", "-c", tmp_path / "nginx.conf"]
+        with started(command) as process:
+            wait_for(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
             run = load_run(EXPERIMENT, 0.7, 3, f"http://127.0.0.1:{port}")
-        finally:
             process.terminate()
+            process.wait()
     assert run.metadata.run == 3
     log = (tmp_path / "access.log").read_text()
     assert " 206 " in log

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 
 class Listener(ThreadingHTTPServer):
-    """What all servers of the tests are: nothing of them is left when they are closed.
+    """What all servers of the tests are: what they do ends when they are closed, and is not told in another test.
 
-    A client that has gone is nothing that another test's output should hold.
+    A client that has gone is no error.
     """
 
     daemon_threads = True

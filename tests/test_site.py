@@ -50,6 +50,7 @@ def test_every_option_of_a_verb_is_in_its_section(verb, sections):
                 common = word in commands().EVERYWHERE
                 assert f"- `{word}" in (sections["# The command line"] if common else sections[name]), (name, word)
                 assert action.help, f"{name} {word}: says nothing"
+        assert parser.description, f"{name} --help: does not say what it does"
 
 
 def properties(tree):

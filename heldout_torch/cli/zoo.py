@@ -32,11 +32,29 @@ def configure(parser: Parser) -> None:
         "records to a zoo of the old format.",
     )
     index.add_argument("zoo", metavar="ZOO", help="folder of the zoo, or a URL that can be written")
-    check = actions.add_parser("check", help="compare every byte with the runs' records")
-    listing = actions.add_parser("list", help="list runs with their epochs, accuracies and sizes")
-    pull = actions.add_parser("pull", help="fetch runs of a remote zoo into the cache, several at a time")
+    check = actions.add_parser(
+        "check",
+        help="compare every byte with the runs' records",
+        description="Read the files of all runs, compare their sizes and SHA-256 with the runs' records, and the "
+        "records with the manifest. Of a TensorFlow archive, convert each run in memory instead.",
+    )
+    listing = actions.add_parser(
+        "list",
+        help="list runs with their epochs, accuracies and sizes",
+        description="List runs, one on each line: epochs trained, accuracies on the examples trained on, held out and "
+        "of the test set, and size in bytes.",
+    )
+    pull = actions.add_parser(
+        "pull",
+        help="fetch runs of a remote zoo into the cache, several at a time",
+        description="Fetch runs of a remote zoo, check them, and keep them in the cache, where they can be read "
+        "without the network. Files that are there already are checked, and not fetched again.",
+    )
     push = actions.add_parser(
-        "push", help="copy a zoo's runs to another place; runs that are there stay; outputs are not copied"
+        "push",
+        help="copy a zoo's runs to another place; runs that are there stay; outputs are not copied",
+        description="Copy runs to another place, and bring its manifest up to date. Runs that are there already stay, "
+        "so an interrupted push can be continued. Output tables (--save outputs) are not copied.",
     )
 
     for action in (check, listing, pull, push):

@@ -24,8 +24,8 @@ class HeldoutError(Exception):
     """Base class of the errors that this package raises.
 
     The message is one line: what is wrong, in which file or run, what was expected, what to do.
-    The command line prints it without a traceback. It is `printable`, whatever names it contains; of a longer one than
-    4,000 letters, which quotes somebody's file, the middle is left out.
+    The command line prints it without a traceback. It is `printable`, whatever names it contains. The middle
+    of a message of more than 4,000 letters, which quotes somebody's file, is left out.
     """
 
     def __init__(self, message: str) -> None:

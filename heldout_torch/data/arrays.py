@@ -33,7 +33,7 @@ class Split:
         original_index: int64 of shape (n,), the position of each row in the data set's own files.
 
     Raises:
-        DataError: If they are not tensors of such shapes.
+        DataError: If they are not tensors of these shapes.
     """
 
     images: Tensor

@@ -86,7 +86,7 @@ class Dataset(Protocol):
         """Iterate over a split once, in order of published index; examples without an image are left out.
 
         Raises:
-            DataError: If there is no such split or device, or the batch size is no number from 1.
+            DataError: If there is no such split or device, or the batch size is not an integer from 1.
         """
         ...
 

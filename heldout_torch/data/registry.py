@@ -30,7 +30,7 @@ def register_dataset(name: str, load: Loader) -> None:
             `verify_checksums`, `allow_missing`.
 
     Raises:
-        DataError: If the name belongs to a data set of this package, or of another module, or nothing can be called.
+        DataError: If the name belongs to a data set of this package, or of another module, or `load` cannot be called.
     """
     if not callable(load):
         raise DataError(f"data set {name!r}: {reprlib.repr(load)} loads nothing, expected a function of a path")
@@ -66,8 +66,8 @@ def load_dataset(
         allow_missing: Load ImageNet even if files are missing, and leave their examples out.
 
     Raises:
-        DataError: If the data set is unknown, files are missing, damaged or of another data set, labels are no
-            classes, or an option means nothing to the data set.
+        DataError: If the data set is unknown, files are missing, damaged or of another data set, labels are not
+            classes, or the data set does not take an option.
     """
     known = _find(name)
     place = None if path is None else local_path(path)

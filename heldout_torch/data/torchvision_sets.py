@@ -34,7 +34,7 @@ def as_dataset(data: AnyDataset, splits: Collection[SplitName] = ()) -> Dataset:
         data: A `Dataset`, which is returned as it is, or what its `split` gives; torchvision's `CIFAR10`, `CIFAR100`
             or `MNIST`, or an `ImageFolder` of ImageNet with `imagenet_index.npz` in its root or up to two folders
             above; or a pair of torchvision's, `(train, test)`. One alone has only its own split.
-        splits: What is wanted of it. What `split` gives of a data set is none of its other splits.
+        splits: The splits that it must have; an object that `split` returned has only that one.
 
     Raises:
         DataError: If it is something else, or does not have the splits, both of a pair are the same split, its labels

@@ -54,9 +54,9 @@ def evaluate(
 
     Raises:
         DeviceError: If the device fails, or has too little memory.
-        DataError: If the split is unknown, the network cannot take the images, gives other than `num_classes` logits
-            or such as are not finite numbers, a label is none of the classes, or the data set does not do to its images
-            what the run's did.
+        DataError: If the split is unknown, the network cannot take the images, does not return `num_classes` finite
+            logits for each, a label is none of the classes, or the data set preprocesses its images otherwise than that
+            of the run.
     """
     dataset = as_dataset(dataset, [check_split(split)])
     if not isinstance(model, nn.Module):

@@ -28,7 +28,7 @@ def known_experiments() -> dict[str, Experiment]:
 
 
 def is_experiment_file(name_or_path: str | Path) -> bool:
-    """Whether a person means a file of his own by it: it ends in `.toml`."""
+    """Return whether a user means a file of an experiment: the name or path ends in `.toml`."""
     return str(name_or_path).rstrip("/'\" \n").lower().endswith(_SUFFIX)
 
 

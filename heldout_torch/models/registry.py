@@ -71,8 +71,8 @@ def register_architecture(
         replayable: As in `Architecture`.
 
     Raises:
-        HeldoutError: If the name belongs to a network of this package, or of another module, or is no text, or nothing
-            can be called.
+        HeldoutError: If the name is not text, or belongs to a network of this package or of another module, or `build`
+            cannot be called.
     """
     if not isinstance(name, str):
         raise HeldoutError(f"{reprlib.repr(name)} is not a name of an architecture, expected such as 'my_network'")

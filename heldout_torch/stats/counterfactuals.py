@@ -173,7 +173,7 @@ def brittleness(curves: RemovalCurves, below: float, min_runs: int = 10) -> np.n
         The least number of examples, int64 of shape (test,); -1 if there is none within the curve.
 
     Raises:
-        DataError: If `curves` are none, `below` is not a number, or `min_runs` none from 1.
+        DataError: If `curves` is something else, `below` is not a number, or `min_runs` is not an integer from 1.
     """
     curves = as_kind(curves, RemovalCurves, "curves")
     below, min_runs = as_number(below, "below"), as_count(min_runs, "min_runs")

@@ -123,7 +123,8 @@ def influence(
         float32 of shape (test, train); -1 ... 1, or any number for an output table.
 
     Raises:
-        DataError: If there is only one run, an example or a word such as `dtype` does not exist, or `out` does not fit.
+        DataError: If there is only one run, an example does not exist, `empty` or `dtype` is not as above, or `out`
+            does not fit.
     """
     check_table(table)
     as_choice(dtype, get_args(Precision), "dtype")

@@ -28,7 +28,7 @@ def fetch_published(name: str, folder: Location | None = None) -> Path:
     Args:
         name: Such as `cifar10-cscores`.
         folder: Folder of local copies under their published names. By default the one that `HELDOUT_TORCH_PUBLISHED`
-            names, as far as it has the file, else the package's cache.
+            names, if it has the file, else the package's cache.
 
     Raises:
         DataError: If there is no such name, or the folder given lacks the file.

@@ -58,9 +58,9 @@ def copy_runs(
         dtype: `bfloat16` or `float16` to store weights in half the bytes, which saves each model anew.
 
     Yields:
-        The outcome of each run, first of those that were there; one of another dtype is an error, and one that was
-        trained by another recipe or on other data than the runs of its experiment in the target. A bad run does not
-        stop the others.
+        The outcome of each run, first of those that are in the target already. A run that is there in another dtype is
+        an error, and so is a run that was trained by another recipe or on other data than the runs of its experiment
+        in the target. A bad run does not stop the others.
 
     Raises:
         ZooError: If an experiment is not declared, a key or the dtype is not valid, or the target cannot be written.

@@ -31,7 +31,7 @@ class RunKey:
         run: Number of the run, from 0.
 
     Raises:
-        ZooError: If a ratio that is not a float, or a run that is not an int, cannot be converted.
+        ZooError: If the ratio cannot be converted to a float, or the run to an int.
     """
 
     experiment: str

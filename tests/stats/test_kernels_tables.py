@@ -89,6 +89,26 @@ def test_the_same_best_are_kept(shape):
     np.testing.assert_array_equal(kept[0][1], kept[1][1])
 
 
+@pytest.mark.parametrize(("trained", "correct"), [(484, 986), (363, 790), (720, 421)])
+def test_an_estimate_that_equals_a_bound_below_zero_is_selected(trained, correct):
+    """No run that trained is right, and the bound on their number is the small sum of two large numbers."""
+    runs, height = 2000, kernels_cpu.TILE_ROWS
+    held_out = runs - trained
+    row, column = (np.pad(bits, (0, 48)) for bits in (np.arange(runs) >= runs - correct, np.arange(runs) < trained))
+    row, column = (np.packbits(bits, bitorder="little").view(np.uint64) for bits in (row, column))
+    panels = np.tile(column[None, :, None], kernels_cpu.PANEL)
+    factor = np.full(kernels_cpu.PANEL, 1 / (trained * held_out))
+    arguments = (
+        np.ascontiguousarray(panels), np.tile(row, (height, 1)), np.ones(height), np.full(height, float(correct)),
+        runs * factor, trained * factor,
+    )  # fmt: skip
+    estimates = np.empty((height, 1), np.float32)
+    kernels_cpu.fill(*arguments, estimates)
+    assert estimates[0, 0] == np.float32(-correct / held_out)
+    found = np.empty(99, np.int64), np.empty(99, np.int64), np.empty(99, np.float32)
+    assert kernels_tables.select(*arguments, estimates[0, 0], *found) == height * kernels_cpu.PANEL
+
+
 @pytest.mark.parametrize(
     ("features", "rows", "words", "name"),
     [

@@ -191,8 +191,9 @@ def _any_near(count: np.ndarray, least: np.ndarray, slope: np.ndarray, scale: fl
     inverse, ratio = np.float32(1 / scale), np.float32(shift / scale)
     near = np.int32(0)
     for c in range(WIDTH):
-        bound = least[c] * inverse + ratio * slope[c]
-        near += np.int32(1) if np.float32(count[c]) >= bound - _SLACK - _SLACK * abs(bound) else np.int32(0)
+        one, other = least[c] * inverse, ratio * slope[c]  # large ones may make a small sum, with their rounding
+        bound = one + other - _SLACK - _SLACK * (abs(one) + abs(other))
+        near += np.int32(1) if np.float32(count[c]) >= bound else np.int32(0)
     return near > 0
 
 

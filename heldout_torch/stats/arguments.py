@@ -1,6 +1,6 @@
 """Checks of what statistics are given: numbers, shares, rows of numbers, labels, arrays to write into."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -104,6 +104,17 @@ def as_array(values: Any, name: str) -> np.ndarray:
         return values if isinstance(values, np.memmap) else np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name}: {type(values).__name__} is not an array ({one_line(error)})") from None
+
+
+def hold_arrays(record: Any, names: Iterable[str]) -> None:
+    """Replace what a frozen record was given under some names, such as lists, by arrays in place; None stays.
+
+    Raises:
+        DataError: As `as_array`.
+    """
+    for name in names:
+        if (values := getattr(record, name)) is not None:
+            object.__setattr__(record, name, as_array(values, name))
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from heldout_torch.data.npz import row_order
 from heldout_torch.data.order import original_index as order_by_name
 from heldout_torch.errors import DataError, counted
 from heldout_torch.lazy import lazy_module
+from heldout_torch.stats.arguments import as_kind, hold_arrays
 from heldout_torch.stats.orders import Order
 from heldout_torch.storage.npz import read_names, read_npz
 from heldout_torch.storage.paths import Location, local_path
@@ -51,6 +52,7 @@ class ExampleFacts:
     filenames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        hold_arrays(self, _KNOWN)
         for name in _KNOWN:
             values = getattr(self, name)
             if values is not None and np.shape(values) != (self.size,):
@@ -145,7 +147,7 @@ def find_facts(
         DataError: If the split is unknown, or a file is missing, damaged, about another number of examples, has no
             labels, or labels that are not classes.
     """
-    split = check_split(split)
+    split, dataset = check_split(split), as_kind(dataset, str, "dataset")
     order, labels, filenames = order_by_name(dataset, split, size), None, None
     for path in map(local_path, files):
         names = set(read_names(path))

@@ -12,7 +12,7 @@ import numpy as np
 from heldout_torch.errors import DataError, counted
 from heldout_torch.lazy import lazy_module
 from heldout_torch.stats import mean_differences
-from heldout_torch.stats.arguments import as_choice, as_labels, as_number
+from heldout_torch.stats.arguments import as_choice, as_labels, as_number, hold_arrays
 from heldout_torch.stats.counting import kernels
 from heldout_torch.stats.estimators import Empty, memorization, test_axis, train_axis
 from heldout_torch.stats.intervals import pair_interval
@@ -67,6 +67,7 @@ class InfluencePairs:
     false_discovery_rate: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        hold_arrays(self, vars(self).keys() - {"order"})
         if self.order is not None:
             check_order(self.order, "order")
 

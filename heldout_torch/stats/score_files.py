@@ -8,6 +8,7 @@ import numpy as np
 
 from heldout_torch.data.literals import read_file_names
 from heldout_torch.errors import DataError, counted
+from heldout_torch.stats.arguments import hold_arrays
 from heldout_torch.stats.columns import SUFFIXES
 from heldout_torch.stats.npz_files import ORDER, as_names, as_row, check_contents, read_order, write_npz
 from heldout_torch.stats.orders import Order, check_order
@@ -43,6 +44,7 @@ class Scores:
     order: Order | None = None
 
     def __post_init__(self) -> None:
+        hold_arrays(self, vars(self).keys() - {"order"})
         if self.order is not None:
             check_order(self.order, "order")
 

@@ -222,6 +222,7 @@ def test_a_word_of_several_is_text():
     calls += [lambda it: top_influences(BITS, 2, it), lambda it: BITS.who_trained_on([1], it)]
     calls += [lambda it: datamodels(OUTPUTS, [0], it), load_published, lambda it: find_facts("cifar10", it, 10)]
     calls += [lambda it: find_facts("mine", it, 10)]
+    calls += [lambda it: find_facts(None if isinstance(it, str) else it, "train", 10)]  # any text names a data set
     calls += [lambda it: RunTable.from_zoo(None, it, 0.7)]
     for call in calls:
         for wrong in (np.arange(3), np.arange(10) < 3, [0, 1], None, "tran", 3):

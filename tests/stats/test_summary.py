@@ -174,3 +174,17 @@ def test_what_is_in_another_order_is_not_brought_into_it_twice(tmp_path, table, 
         with pytest.raises(DataError, match=r"pairs name (training|test) examples outside"):
             write_pairs(tmp_path / "file.csv", pairs, *facts)
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_are_brought_into_the_order_of_files_as_arrays_are(tmp_path, table, examples):
+    train, test = examples
+    scores, pairs = memorization_scores(table, train), influence_pairs(table, same_class=False, min_influence=0)
+
+    def listed(record):
+        return replace(record, **{name: it.tolist() for name, it in vars(record).items() if isinstance(it, np.ndarray)})
+
+    for number, lists in enumerate((lambda record: record, listed)):
+        write_scores(tmp_path / f"scores{number}.csv", lists(scores), lists(train))
+        write_pairs(tmp_path / f"pairs{number}.csv", lists(pairs), lists(train), lists(test))
+    for name in ("scores", "pairs"):
+        pandas.testing.assert_frame_equal(*(pandas.read_csv(tmp_path / f"{name}{number}.csv") for number in (0, 1)))

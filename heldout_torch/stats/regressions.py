@@ -205,14 +205,15 @@ def _lasso(
     for row in tracked(range(len(index)), "datamodels", "test example", len(index)):
         margins = table.margins("test", index[[row]])[:, 0].astype(np.float64)
         level = margins.mean()  # float32, which the solver takes like the masks, has no digits to spare for it
-        margins = (margins - level).astype(np.float32)
-        options = {} if strengths is None else {"alphas": sorted(strengths, reverse=True)}
+        unit = np.ldexp(1.0, np.frexp(np.abs(margins - level).max())[1])  # nor for squares of large numbers
+        margins = ((margins - level) / unit).astype(np.float32)
+        options = {} if strengths is None else {"alphas": np.sort(strengths)[::-1] / unit}
         fitted = linear.LassoCV(cv=parts, max_iter=10_000, **options).fit(masks, margins)
         predicted = cross_val_predict(linear.Lasso(fitted.alpha_, max_iter=10_000), masks, margins, cv=parts)
-        out[row] = fitted.coef_
+        out[row] = fitted.coef_ * unit
         pair = (torch.from_numpy(values.astype(np.float64))[:, None] for values in (predicted, margins))
         agreement = [float(value) for value in _agreement(*pair)]
-        results[:, row] = fitted.intercept_ + level, fitted.alpha_, *agreement
+        results[:, row] = fitted.intercept_ * unit + level, fitted.alpha_ * unit, *agreement
     return Datamodels(out, *results)
 
 

@@ -111,6 +111,21 @@ def test_what_all_margins_have_in_common_is_the_intercept(world, penalty):
     np.testing.assert_allclose(found.intercepts - 1e7, expected.intercepts, atol=1e-5)
 
 
+@pytest.mark.parametrize("penalty", ["ridge", "lasso"])
+@pytest.mark.parametrize("strengths", [None, [0.03, 0.1]])
+def test_margins_of_another_size_have_weights_of_that_size(world, penalty, strengths):
+    table, _ = world
+    size = 2.0**90  # some 1e27, whose square is no float32
+    larger = OutputTable.from_arrays(table.mask(), table.margins_test.astype(np.float32) * np.float32(size))
+    # A penalty on absolute values grows with the margins, one on squares is the same.
+    scaled = strengths and [strength * (size if penalty == "lasso" else 1) for strength in strengths]
+    found = datamodels(larger, [0, 1], penalty, strengths=scaled, folds=FOLDS)
+    expected = datamodels(table, [0, 1], penalty, strengths=strengths, folds=FOLDS)
+    np.testing.assert_allclose(found.weights / np.float32(size), expected.weights, atol=1e-5)
+    np.testing.assert_allclose(found.intercepts / size, expected.intercepts, atol=1e-4)
+    np.testing.assert_allclose(found.r2, expected.r2, atol=1e-4)
+
+
 def test_default_penalties_predict_better_than_differences_of_means():
     table, _ = linear_world(400, 200, 40, seed=3)
     held_back = linear_world(400, 200, 40, seed=4)[0]

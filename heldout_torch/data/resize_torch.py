@@ -34,7 +34,7 @@ def resize_crops(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
     for crop, end in zip(crops, ends.tolist(), strict=True):
         np.copyto(pixels[end - crop.size : end].numpy().reshape(crop.shape), crop)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-    normal = torch.tensor([MEAN, STD], device="cpu")[:, :, None, None]  # (2, 3, 1, 1)
+    normal = torch.tensor([MEAN, STD], dtype=torch.float32, device="cpu")[:, :, None, None]  # (2, 3, 1, 1)
     pixels, starts, sizes, normal = (one.to(device, non_blocking=True) for one in (pixels, starts, sizes, normal))
     parts = zip(torch.split(starts, _AT_ONCE), torch.split(sizes, _AT_ONCE), strict=True)
     return torch.cat([_resize(pixels, start, *size.unbind(1), *normal) for start, size in parts])
@@ -66,7 +66,8 @@ def _resize(pixels: Tensor, start: Tensor, height: Tensor, width: Tensor, mean: 
 def _positions(source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return between which two of `source` (b,) samples each of 224 lies, and where: half-pixel centres, (b, 224)."""
     scale = source.float() / torch.full_like(source, IMAGE_SIZE).float()  # (b,)
-    position = (torch.arange(IMAGE_SIZE, device=source.device) + 0.5) * scale[:, None] - 0.5
+    place = torch.arange(IMAGE_SIZE, dtype=torch.float32, device=source.device)
+    position = (place + 0.5) * scale[:, None] - 0.5
     below = position.floor()
     lower, upper = below.long().clamp(min=0), position.ceil().long().minimum(source[:, None] - 1)
     return lower, upper, position - below

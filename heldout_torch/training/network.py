@@ -47,10 +47,10 @@ class Network:
         on_cuda = place.type == "cuda" and torch.version.hip is None
         replayed = on_cuda and find_architecture(architecture).replayable
         # A recorded step reads its rate on the device, which only the fused optimizer can.
+        rate = torch.zeros((), dtype=torch.float32, device=place) if replayed else 0.0
         self._optimizer = torch.optim.SGD(
-            self._model.parameters(), lr=torch.zeros((), device=place) if replayed else 0.0, momentum=momentum,
-            weight_decay=weight_decay, fused=replayed or None,
-        )  # fmt: skip
+            self._model.parameters(), rate, momentum, weight_decay=weight_decay, fused=replayed or None
+        )
         for parameter in self._model.parameters():
             self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._bf16 = bf16

@@ -88,8 +88,12 @@ def test_crops_of_any_sizes_are_resized_on_a_device_to_the_very_same_numbers(dev
     sizes += [(int(h), int(w)) for h, w in random.integers(5, 400, (31, 2))]
     crops = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     crops[3] = crops[3][:, ::-1]  # mirrored crops are not contiguous arrays
-    with torch.device("meta"):  # which a notebook may have made the default
-        images = resize_crops(crops, torch.device(device))
+    torch.set_default_dtype(torch.float64)  # as a notebook may have done
+    try:
+        with torch.device("meta"):  # which it may have made the default, too
+            images = resize_crops(crops, torch.device(device))
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert images.device.type == device
     for crop, image in zip(crops, images.cpu(), strict=True):
         assert torch.equal(image, transforms.preprocess_crop(crop))

@@ -110,6 +110,20 @@ def test_a_network_that_does_not_say_that_it_can_be_is_not_replayed(device):
     assert train(there, some, device) == pytest.approx(train(here, some, "cpu"), rel=1e-2)
 
 
+@on_cuda
+def test_a_default_dtype_of_a_notebook_changes_no_rate_and_no_average(device):
+    some = list(batches([6]))
+    torch.set_default_dtype(torch.float64)
+    try:
+        there = network(device)
+        train(there, some, device)
+        (averages,) = there._averages
+        numbers = [there._optimizer.param_groups[0]["lr"], *averages.kept(), averages._momentum]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {number.dtype for number in numbers} == {torch.float32}
+
+
 @only_pretended
 def test_each_size_of_batch_is_recorded_once_and_replayed_as_one_launch():
     with pretended_cuda() as journal:

@@ -67,6 +67,8 @@ class Split:
 class ArrayDataset:
     """A data set that is held in memory as a whole; implements `heldout_torch.data.Dataset`.
 
+    Rows of a split are brought into the order of their published index.
+
     Attributes:
         name: Such as `cifar10`.
         train: The whole training set, such as `as_stored(images, labels)`; may be empty if only the test set is there.
@@ -93,6 +95,7 @@ class ArrayDataset:
             if not isinstance(rows, Split):
                 kind = type(rows).__name__
                 raise DataError(f"{self.name}: {name} is {kind}, expected a Split, such as as_stored(images, labels)")
+            object.__setattr__(self, name, _by_index(rows))
         shapes = [tuple(rows.images.shape[1:]) for rows in (self.train, self.test)]
         if shapes[0] != shapes[1]:
             raise DataError(f"{self.name}: images of train are {shapes[0]}, those of test {shapes[1]}")
@@ -135,7 +138,9 @@ class ArrayDataset:
         if augmentation not in ("none", "crop-flip"):
             raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
         device = any_device(device)
-        rows = self.train.to(device)
+        rows, whole = self.train.to(device), torch.arange(len(self.train.index), device="cpu")
+        if not torch.equal(rows.index, whole):
+            raise DataError(f"{self.name}: some of the training images are missing, and new runs need all of them")
 
         def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:
             for index, draws in _uploaded(runs, steps, augmentation == "crop-flip", device):
@@ -169,7 +174,7 @@ class ArrayDataset:
         for rows in (self.train, self.test):
             found.update(f" {rows.images.dtype} {tuple(rows.images.shape)}".encode())
             for tensor in (rows.images, rows.labels, rows.index):
-                found.update(tensor.detach().cpu().contiguous().numpy().data)
+                found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)  # bfloat16, too
         return found.hexdigest()
 
     def _rows(self, split: SplitName) -> Split:
@@ -213,6 +218,14 @@ def as_stored(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequenc
     check_rows(rows, classes)
     places = torch.arange(len(classes), device="cpu")
     return Split(rows, classes.long(), index=places, original_index=places)
+
+
+def _by_index(rows: Split) -> Split:
+    """Return a split with its rows in ascending order of published index; itself if they are."""
+    order = rows.index.cpu().argsort(stable=True)
+    if torch.equal(order, torch.arange(len(order), device="cpu")):
+        return rows
+    return Split(*(part[order] for part in (rows.images, rows.labels, rows.index, rows.original_index)))
 
 
 def _batches(rows: Split, batch_size: int, divide_by: float) -> Iterator[Batch]:

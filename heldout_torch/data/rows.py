@@ -15,8 +15,8 @@ def check_images(images: Any, kinds: str = "uint8 or floats") -> None:
     Raises:
         DataError: If they are something else, or have their channels last.
     """
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype in (torch.bool, torch.complex64) or (
-        images.layout != torch.strided or images.is_meta
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype == torch.bool or (
+        images.is_complex() or images.layout != torch.strided or images.is_meta
     ):  # fmt: skip
         one = "; one image: images[None]" if getattr(images, "ndim", 0) == 3 else ""
         raise DataError(f"images are {_described(images)}, expected a tensor of {kinds} (n, c, h, w){one}")

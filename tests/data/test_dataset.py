@@ -126,6 +126,34 @@ def test_rows_in_another_order_are_found_by_published_index():
             dataset.image("test", none)
 
 
+def test_what_is_trained_on_and_evaluated_is_named_by_published_index():
+    images, order = torch.arange(12, dtype=torch.uint8).view(6, 1, 1, 2), torch.tensor([3, 0, 5, 1, 2, 4])
+    mixed, as_published = Split(images[order], LABELS[order], order, order), as_stored(images, LABELS)
+    dataset, expected = (ArrayDataset("mine", rows, rows, 3, 255) for rows in (mixed, as_published))
+    assert torch.equal(dataset.labels("train"), LABELS)
+    assert dataset.digest() == expected.digest()
+    wanted = [(0, torch.tensor([[5, 0], [1, 3]]))]
+    found = [
+        (*map(vars, one.batches("train", 4)), *one.training_batches("none", "cpu")([0, 1], wanted))
+        for one in (dataset, expected)
+    ]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_a_part_of_a_training_set_is_not_trained_on():
+    index = torch.tensor([0, 1, 2, 3, 4, 6])
+    part = Split(IMAGES, LABELS, index, index)
+    with pytest.raises(DataError, match="part: some of the training images are missing, and new runs need all of them"):
+        ArrayDataset("part", part, part, 3, 255).training_batches("none", "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_images_of_any_floats_have_a_digest(dtype):
+    images = IMAGES.to(dtype) / 255
+    digests = {ArrayDataset("mine", *[as_stored(some, LABELS)] * 2, 3, 1).digest() for some in (images, images.float())}
+    assert len(digests) == 2
+
+
 def test_a_picture_is_black_and_white_beyond_what_is_divided_to_0_and_1():
     values = torch.tensor([-3.0, 0.0, 4.0, 8.0, 9.0, 300.0])[:, None, None, None]
     dataset = ArrayDataset("part", *2 * [as_stored(values, torch.zeros(6, dtype=torch.int64))], 1, 8.0)

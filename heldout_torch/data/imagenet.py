@@ -108,6 +108,8 @@ class ImageNet:
 
     def _batches(self, split: SplitName, batch_size: int, device: str | torch.device) -> Iterator[Batch]:
         there = torch.tensor([index for index, path in enumerate(self.paths(split)) if path], device="cpu")
+        if not len(there):
+            raise DataError(f"{self.folder}: has none of the images of {split}")
         labels = torch.split(self.labels(split)[there].to(device), batch_size)
         parts = torch.split(there, batch_size)
         views = ([self._view(split, index) for index in part.tolist()] for part in parts)

@@ -251,6 +251,13 @@ def test_links_into_nothing_are_missing_files(folder):
     assert len(dataset.digest()) == 64
 
 
+def test_a_split_without_any_file_is_one_line(folder):
+    root, _, _ = folder
+    dataset = ImageNet(root, allow_missing=True, images={"train": [], "test": []})
+    with pytest.warns(UserWarning, match="24 missing"), pytest.raises(DataError, match="has none of the images of tr"):
+        evaluate(Means(), dataset, "train")
+
+
 def test_missing_files_are_left_out_where_that_is_allowed(folder):
     root, train, _ = folder
     whole = ImageNet(root)

@@ -42,7 +42,7 @@ def train_runs(
     device: str | torch.device | Sequence[str] = "cpu",
     batch_of_runs: int | None = None,
     cluster: str | None = None,
-    progress: Watch = lambda runs, loss: None,
+    progress: Watch | None = None,
 ) -> Iterator[Trained]:
     """Train the runs that a zoo lacks.
 
@@ -93,7 +93,7 @@ def train_runs(
         check_others(work, data, target)
     with target:
         runs = [key.run for key in missing]
-        yield from _train(work, runs, dataset, target, devices, batch_of_runs, cluster, progress)
+        yield from _train(work, runs, dataset, target, devices, batch_of_runs, cluster, progress or _unwatched)
         _remove_states(work, target)
 
 
@@ -148,7 +148,11 @@ def _trainer(
 
 
 def _train_task(batch: RunBatch, dataset: Dataset, zoo: WritableZoo, device: str) -> list[Trained]:
-    return train_batch(batch, dataset, zoo, device, lambda runs, loss: None)
+    return train_batch(batch, dataset, zoo, device, _unwatched)
+
+
+def _unwatched(runs: float, loss: float | None) -> None:
+    """Be told of progress that nobody wants to know."""
 
 
 def _batches(

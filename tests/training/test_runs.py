@@ -733,6 +733,11 @@ def test_several_devices_train_what_one_trains(tmp_path, experiment):
     torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-5)
 
 
+def test_nobody_need_be_told_of_progress(tmp_path):
+    (outcome,) = train_runs(work(runs=1), load_digits(), tmp_path, progress=None)
+    assert outcome.error is None
+
+
 @pytest.mark.parametrize("experiment", [DIGITS, CONVOLUTIONS], ids=lambda experiment: experiment.architecture)
 def test_a_default_dtype_of_a_notebook_changes_nothing(tmp_path, experiment):
     some = replace(work(1, experiment, Recipe(1, 64, 0.01), 100 / 1437, np.arange(100)), runs=(7,))

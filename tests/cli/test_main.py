@@ -325,7 +325,9 @@ def test_being_terminated_or_hung_up_is_an_orderly_end(tmp_path, number, status)
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == status
-    assert errors == "terminated; finished work is kept, run the command again to continue\n"
+    *progress, last = errors.splitlines()  # a busy machine may take the 30 s after which progress is told
+    assert last == "terminated; finished work is kept, run the command again to continue"
+    assert all(line.startswith("train: ") for line in progress)
     assert not list(zoo.rglob("*partial*"))
     assert list_runs(zoo)
 

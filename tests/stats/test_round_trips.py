@@ -150,7 +150,7 @@ def test_rows_of_scores_may_come_in_any_order_and_a_data_frame_is_read_back(tmp_
     facts = FACTS[2]
     scores = Scores(VALUES, facts.labels, NAMES, order="published")
     write_scores(tmp_path / "scores.csv", scores, facts)
-    frame = pandas.read_csv(tmp_path / "scores.csv").sort_values("score")
+    frame = pandas.read_csv(tmp_path / "scores.csv", float_precision="round_trip").sort_values("score")
     frame.to_csv(tmp_path / "sorted.csv")
     same(load_scores(tmp_path / "scores.csv"), load_scores(tmp_path / "sorted.csv"))
     for order in ("original", "published", None):

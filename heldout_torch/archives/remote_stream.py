@@ -195,16 +195,15 @@ class HttpStream(io.RawIOBase):
                 if error.code == 416:
                     shorter = "is shorter than before; start again" if self._position else "is empty"
                     raise ZooError(f"{self._url}: {shorter}") from None
+                reason = f"{error.code} {one_line(error.reason)}"
                 if error.code not in _LATER:
-                    raise ZooError(f"{self._url}: the server refuses ({error.code} {one_line(error.reason)})") from None
-                self._wait(f"{error.code} {error.reason}", asked_wait(error.headers))
+                    raise ZooError(f"{self._url}: the server refuses ({reason})") from None
+                self._wait(reason, asked_wait(error.headers))
             except (ValueError, http.client.InvalidURL):
                 raise ZooError(f"{self._url}: {_NO_URL}") from None
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                proxy = re.search(r"Tunnel connection failed: (4\d\d)", str(cause))
-                refused = proxy is not None and int(proxy[1]) not in _LATER
-                if refused or isinstance(cause, ssl.SSLCertVerificationError):
+                if _is_final(cause):
                     raise ZooError(f"{self._url}: cannot be used ({one_line(cause)})") from None
                 slow = isinstance(cause, TimeoutError | socket.gaierror)
                 self._wait(one_line(cause), 0.0, _SILENT_TRIES if slow else _FIRST_TRIES)
@@ -266,6 +265,14 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         if not newurl.startswith(("http://", "https://")):
             raise urllib.error.HTTPError(newurl, code, f"{msg} - redirects to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_final(cause: object) -> bool:
+    """Return whether the next try fails alike: a bad certificate, a proxy that refuses, or one of an unknown kind."""
+    if isinstance(cause, ssl.SSLCertVerificationError) or str(cause).startswith("unknown url type"):
+        return True
+    proxy = re.search(r"Tunnel connection failed: (4\d\d)", str(cause))
+    return proxy is not None and int(proxy[1]) not in _LATER
 
 
 def _without_login(url: str) -> tuple[str, str]:

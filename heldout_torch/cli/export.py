@@ -136,7 +136,7 @@ def _begins_as_archive(location: str) -> bool:
     if "." not in name or location.count("/") < 3:  # a zoo's address seldom has a dot but the host's
         return False
     try:
-        with open_stream(location).stream as stream:  # which needs no ranges
+        with open_stream(location, complain).stream as stream:  # which needs no ranges
             head = stream.read(HEAD)
         is_packed(head)
     except (FileNotFoundError, NoArchiveError, ZooError):

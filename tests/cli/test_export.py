@@ -102,6 +102,12 @@ def test_an_archive_at_an_address_may_have_any_name(tree, tmp_path, capsys, monk
     assert "exported 6 runs" in capsys.readouterr().out
 
 
+def test_an_address_of_any_name_is_not_waited_for_in_silence(tmp_path, capsys, monkeypatch, slept):
+    monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))
+    assert main(["export", "http://127.0.0.1:1/runs.php?id=3", "--zoo", str(tmp_path / "zoo")]) == 1
+    assert "waiting 0.2 s, then on from byte 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["zoo.v1", "zoo.targets"])
 def test_what_else_is_called_a_tar_is_one_line_and_a_zoo_may_have_a_dot(tree, tmp_path, capsys, monkeypatch, name):
     monkeypatch.setenv("HELDOUT_TORCH_CACHE", str(tmp_path / "cache"))

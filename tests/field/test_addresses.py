@@ -164,3 +164,10 @@ def test_a_proxy_that_refuses_is_asked_once(monkeypatch, slept, scheme):
         server.shutdown(socket.SHUT_RDWR)  # or a thread waits there for ever
     assert not slept
     assert [head[:19] for head in came] == [b"CONNECT zoo.invalid"] * 2
+
+
+def test_a_proxy_of_a_kind_that_cannot_be_used_is_asked_once(monkeypatch, slept):
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(ZooError, match=r"cannot be used \(unknown url type: socks5\)$"):
+        open_stream("http://zoo.invalid/runs.tar.gz")
+    assert not slept

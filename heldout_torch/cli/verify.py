@@ -111,7 +111,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _log_file(arguments: argparse.Namespace, zoo: Zoo) -> Path | None:
     """Return where results are kept; nowhere, which is said, where nobody named a file and none can be written."""
     if arguments.results is not None:
-        return Path(arguments.results)
+        return arguments.results
     path = default_log(zoo)
     try:
         check_log(path)

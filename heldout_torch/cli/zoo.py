@@ -88,7 +88,7 @@ def _index(arguments: argparse.Namespace) -> int:
             f"or both {AUX_FILE} and {MODEL_FILE}"
         )
     for key, error in found.damaged.items():
-        complain(f"error: {of_run(key, str(error))}")
+        complain(f"error: {of_run(key, error)}")
     runs, damaged = len(found.manifest.runs), len(found.damaged)
     summarize(
         arguments, f"indexed {counted(runs, 'run')} in the manifest {zoo.location}/{MANIFEST_FILE}, {damaged} damaged",

@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from heldout_torch.errors import UnwritableError, ZooError, warn
@@ -157,13 +157,11 @@ class Cache:
         progress(len(data))
         return self._checked(name, file, data)
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[bool]:
-        """Hold the lock on a file; yields whether there is one."""
+    def _locked(self, name: str) -> AbstractContextManager[bool]:
+        """Hold the lock on a file, as `locked`."""
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / name.replace("/", "_"), warn) as held:
-            yield held
+        return locked(folder / name.replace("/", "_"), warn)
 
     def _download(self, name: str, file: FileRecord, shared: bool, progress: Progress) -> bytes:
         """Fetch a file into a partial one, going on where an earlier try stopped; it moves into place when whole."""

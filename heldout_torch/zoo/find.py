@@ -99,16 +99,14 @@ def as_key(zoo: Zoo, experiment: str | RunKey, subset_ratio: Any = None, run: An
     if not isinstance(experiment, str):
         what = reprlib.repr(experiment)
         raise ZooError(f"{what} names no run, expected an experiment or a key, such as 'cifar10-inception/0.7/3'")
-    if subset_ratio is None and run is None and "/" in experiment:
+    if "/" in experiment:
         return RunKey.parse(experiment)
-    if subset_ratio is None and run is not None:
-        subset_ratio = only_ratio(zoo, experiment)
     if run is None:
-        lacks = " and ".join(["a subset ratio"] * (subset_ratio is None) + ["the number of a run"] * (run is None))
-        there = zoo.keys(experiment) or zoo.keys()
-        asked = () if subset_ratio is None else [as_ratio(subset_ratio)], () if run is None else as_runs(run)
-        raise ZooError(f"{experiment}: give {lacks}; {zoo.location}: {described(there, experiment, *asked)}")
-    return make_key(experiment, subset_ratio, run)
+        lacks = "the number of a run" if subset_ratio is not None else "a subset ratio and the number of a run"
+        asked = () if subset_ratio is None else [as_ratio(subset_ratio)]
+        there = described(zoo.keys(experiment) or zoo.keys(), experiment, asked)
+        raise ZooError(f"{experiment}: give {lacks}; {zoo.location}: {there}")
+    return make_key(experiment, only_ratio(zoo, experiment) if subset_ratio is None else subset_ratio, run)
 
 
 def only_ratio(zoo: Zoo, experiment: str, keys: Sequence[RunKey] | None = None) -> float:

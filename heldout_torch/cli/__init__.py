@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -14,6 +15,7 @@ from heldout_torch.cli import output
 from heldout_torch.cli.parser import HelpfulParser, Parser
 from heldout_torch.cli.process import Terminated, signals_end_work, standard_files_open
 from heldout_torch.errors import HeldoutError, nearest
+from heldout_torch.plugins import loaded_plugins
 from heldout_torch.storage.progress import set_quiet
 
 # Each is a module here, which is imported only when it is asked for: `heldout --help` needs neither torch nor numpy.
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises:
         SystemExit: For wrong usage (2), and after help (0).
-        Exception: If there is a fault in the package; anything that a user can cause is one line.
+        Exception: If there is a fault in the package, or in a plugin; anything else that a user can cause is one line.
     """
     standard_files_open()
     with signals_end_work(), output.started(), warnings.catch_warnings():
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             refused = _refused(error)
             if refused is None:
-                error.add_note(_REPORT)
+                error.add_note(_in_a_plugin(error) or _REPORT)
                 raise
             output.complain(f"error: {refused}")
         return 1
@@ -105,6 +107,14 @@ def _refused(error: BaseException | None) -> str | None:
             return "the system lets this process start no more threads; allow more processes (ulimit -u)"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _in_a_plugin(error: Exception) -> str:
+    """Return where in a user's module an error arose; nothing if none was called."""
+    places = [(frame.f_globals.get("__name__", ""), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    modules = tuple(f"{name}." for name in loaded_plugins())
+    found = [f"{name}, line {line}" for name, line in places if f"{name}.".startswith(modules)]
+    return f"The error arose in your plugin {found[-1]}." if found else ""
 
 
 def _verb_first(words: list[str]) -> list[str]:

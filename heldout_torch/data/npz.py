@@ -65,14 +65,22 @@ def _tell_misspelt(where: str) -> None:
 def _split(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
     images, labels = arrays[f"{split}__image"], arrays[f"{split}__label"]
     if not (images.dtype == np.uint8 or images.dtype.kind == "f") or images.ndim not in (3, 4) or not images.size:
+        hint = ""
+        if images.ndim == 2:
+            hint = f"; rows of {images.shape[1]} features: [:, None], {(len(images), 1, images.shape[1])}"
+        elif images.dtype.kind in "iu":
+            hint = "; pixels: .astype('uint8'), other numbers such as token ids: .astype('float32')"
         raise DataError(
-            f"{where}: {split}__image is {images.dtype} {images.shape}, expected uint8 or floats (n, h, w[, c])"
+            f"{where}: {split}__image is {images.dtype} {images.shape}, expected uint8 or floats (n, h, w[, c]){hint}"
         )
     if images.ndim == 4 and images.shape[1] <= 4 < images.shape[3]:
         n, c, h, w = images.shape
         raise DataError(f"{where}: {split}__image is {images.shape}, channels first; expected {(n, h, w, c)}")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise DataError(f"{where}: {split}__label is {labels.dtype} {labels.shape}, expected {len(images)} integers")
+        raise DataError(
+            f"{where}: {split}__label is {labels.dtype} {labels.shape}, expected {len(images)} integers, the class of "
+            "each example"
+        )
     order = row_order(arrays.get(f"{split}__index"), len(images), f"{where}: {split}__index")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)  # (n, c, h, w)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then

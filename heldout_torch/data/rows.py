@@ -18,7 +18,8 @@ def check_images(images: Any, kinds: str = "uint8 or floats") -> None:
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.dtype == torch.bool or (
         images.is_complex() or images.layout != torch.strided or images.is_meta
     ):  # fmt: skip
-        one = "; one image: images[None]" if getattr(images, "ndim", 0) == 3 else ""
+        hints = {3: "; one image: images[None]", 2: "; rows of features: [:, None, None]"}
+        one = hints.get(images.ndim, "") if isinstance(images, torch.Tensor) else ""
         raise DataError(f"images are {_described(images)}, expected a tensor of {kinds} (n, c, h, w){one}")
     n, *shape = images.shape
     if shape[0] > 4 and shape[1] > 4 >= shape[2] > 0:
@@ -37,8 +38,8 @@ def check_rows(images: Any, labels: Any, *indices: Any) -> None:
         if not isinstance(rows, torch.Tensor) or rows.dtype.is_floating_point or rows.dtype == torch.bool or (
             rows.shape != (n,)
         ):  # fmt: skip
-            what = "labels" if rows is labels else "indices"
-            raise DataError(f"{what} are {_described(rows)}, expected a tensor of {n} integers, one for each image")
+            what, each = ("labels", "the class of") if rows is labels else ("indices", "one for")
+            raise DataError(f"{what} are {_described(rows)}, expected a tensor of {n} integers, {each} each image")
 
 
 def as_divisor(number: Any) -> float:

@@ -60,7 +60,7 @@ def evaluate(
     """
     dataset = as_dataset(dataset, [check_split(split)])
     if not isinstance(model, nn.Module):
-        run = as_loaded(model)
+        run = as_loaded(model, ", or a torch.nn.Module")
         check_preprocessing(dataset, run.metadata.preprocessing, f"run {run.key}", [split])
         model = run.model
     result = evaluate_together(

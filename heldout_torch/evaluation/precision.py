@@ -47,10 +47,12 @@ class InferenceNetwork:
             self.at_once = min(CALIBRATION, self._first)
 
     def _find_low(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, torch.dtype, Tensor] | None:
-        """Make the copy in 16 bits; None if it is not faster, or the network has none.
+        """Make the copy in 16 bits; None if it is not faster, or the network has none or would take other numbers.
 
         float16 keeps three bits more of a number than bfloat16, but no large numbers. On CPUs it is slow.
         """
+        if _looks_up(model, images):
+            return None
         on_cpu, contest, images = images.device.type == "cpu", images[:_CONTEST], images[:CALIBRATION]
         for dtype in (torch.bfloat16,) if on_cpu else (torch.float16, torch.bfloat16):
             low = lower_copy(self._exact, model, images[: _chunk(images, dtype)], dtype)
@@ -173,6 +175,12 @@ def _chunk(images: Tensor, dtype: torch.dtype) -> int:
     """Return how many images the CPU computes at once in a type, and how many a copy of that type is tried on."""
     # Large activations are fresh pages from the system for every layer, which costs more than small batches do.
     return max(1, min(_CHUNK, _CHUNK_BYTES // (images[0].numel() * dtype.itemsize)))
+
+
+def _looks_up(model: nn.Module, images: Tensor) -> bool:
+    """Whether a network takes what it is given for numbers of rows, such as of words: 16 bits would name others."""
+    tables = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+    return tables and bool((images == images.round()).all())
 
 
 def has_bfloat16(device: torch.device) -> bool:

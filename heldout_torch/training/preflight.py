@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from heldout_torch.data import Dataset
+from heldout_torch.data.checks import SPLITS, check_labels
 from heldout_torch.data.dataset import check_complete, check_preprocessing
 from heldout_torch.errors import HeldoutError, ZooError, counted
 from heldout_torch.models import build_skeleton, find_architecture
@@ -52,6 +53,8 @@ def check_work(work: RunBatch, dataset: Dataset) -> None:
             f"data set {dataset.name} has {sizes[0]} and {sizes[1]}"
         )
     check_complete(dataset, "new runs")
+    for split in SPLITS:  # or the loss fails: on a GPU with an error that ends the process
+        check_labels(dataset.labels(split).numpy(), dataset.num_classes, f"{dataset.name}: {split}")
     check_preprocessing(dataset, experiment.preprocessing, experiment.name)
     if not work.runs:
         raise HeldoutError("expected at least one run")

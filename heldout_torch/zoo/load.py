@@ -165,14 +165,14 @@ def load_runs(
     return map_ahead(lambda key: load_run(key, zoo=opened, device=device), keys, min(4, opened.threads))
 
 
-def as_loaded(run: Any) -> Run:
+def as_loaded(run: Any, also: str = "") -> Run:
     """Return what is given, if it is a run.
 
     Raises:
-        DataError: If it is something else, such as the name of one.
+        DataError: If it is something else, such as the name of one; `also` is what else the error expects.
     """
     if not isinstance(run, Run):
-        raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is not a run, expected what load_run returns")
+        raise DataError(f"{type(run).__name__} {str(run)[:60]!r} is not a run, expected what load_run returns{also}")
     return run
 
 

@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except MemoryError as error:
             more = f" ({error})" if str(error) else ""
             output.complain(f"error: there is not enough memory for this{more}; try smaller batches or fewer workers")
+        except UserWarning as warning:  # Python was told to end at warnings (-W error, PYTHONWARNINGS)
+            output.complain(f"error: {warning}")
         except Terminated as terminated:
             output.complain("terminated; finished work is kept, run the command again to continue")
             return terminated.status

@@ -25,6 +25,7 @@ _PIECE = 2**18  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+_REFUSED = (errno.EACCES, errno.EPERM)  # what Windows servers (SMB) and some drivers of FAT say of a place that is taken
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -201,7 +202,7 @@ def _move(temporary: Path, path: Path, overwrite: bool) -> None:
         try:
             return os.rename(temporary, path)  # also over an empty folder
         except OSError as error:
-            if error.errno not in _TAKEN or path.is_file():
+            if not _is_taken(path, error):
                 raise
         if not overwrite:
             return None
@@ -225,6 +226,13 @@ def _move(temporary: Path, path: Path, overwrite: bool) -> None:
                 shutil.rmtree(old, ignore_errors=True)
                 return None
     raise OSError(errno.EBUSY, "other processes keep replacing it", str(path))
+
+
+def _is_taken(path: Path, error: OSError) -> bool:
+    """Return whether a folder could not be moved to a place because another folder, with something in it, is there."""
+    if error.errno in _REFUSED:
+        return path.is_dir() and any(path.iterdir())
+    return error.errno in _TAKEN and not path.is_file()
 
 
 def _set_aside(path: Path, old: Path) -> None:

@@ -162,6 +162,23 @@ class FolderZoo(WritingZoo):
                         found[f"{key}/{part}"] = list_file(path / part)
         return found
 
+    def declare(self, experiment: Experiment) -> None:
+        """Write what an experiment is, as `WritableZoo.declare`.
+
+        Raises:
+            ZooError: If its folder is that of another one, for a disk that ignores capitals.
+        """
+        name = experiment.name
+        with os_errors(ZooError, "is not a readable folder", self.root):
+            names = os.listdir(self.root) if (self.root / name).exists() else [name]
+        if name not in names:
+            other = next((there for there in names if there.lower() == name.lower()), "another experiment")
+            raise ZooError(
+                f"{self.root}: has {other}, and {name} would be the same folder, because this disk ignores capitals; "
+                "choose another name"
+            )
+        super().declare(experiment)
+
     @contextmanager
     def space(self, size: int) -> Iterator[None]:
         """Hold space on the disk, as `WritableZoo.space`."""

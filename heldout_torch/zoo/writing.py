@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from heldout_torch.errors import ZooError
+from heldout_torch.errors import ZooError, counted, warn
 from heldout_torch.experiments import DEFINITION_FILE, Experiment, check_known, known_experiments, read_declaration
 from heldout_torch.storage.listing import ListedFile
 from heldout_torch.zoo.aux_arrays import AuxArrays
@@ -78,12 +78,22 @@ class WritingZoo(ABC):
         return index_zoo(self, threads, progress)
 
     def __exit__(self, kind: object = None, *_: object) -> None:
-        """Bring the manifest up to date; after an error in the block, only that one is raised."""
+        """Bring the manifest up to date; after an error in the block, only that one is raised.
+
+        A warning tells of runs that it lacks, since they could not be read.
+        """
         try:
-            index_zoo(self)
+            found = index_zoo(self)
         except ZooError:
             if kind is None:
                 raise
+            return
+        if lacking := [why for key, why in found.damaged.items() if key not in found.manifest.runs]:
+            warn(
+                f"the manifest of {self.location} lacks {counted(len(lacking), 'run')} that cannot be read, such as: "
+                f"{lacking[0]}; to look at all runs: heldout zoo index {self.location}",
+                stacklevel=0,
+            )
 
     def _what_to_file(self, run: RunFiles, names: frozenset[str] | None, overwrite: bool) -> RunFiles | None:
         """Return what is to lie in the run's place; None if what lies there stays.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 import heldout_torch
 from heldout_torch.cli import ACTIONS, VERBS, main
 from heldout_torch.cli.output import complain
+from heldout_torch.errors import warn
 from heldout_torch.zoo import list_runs, sample_zoo
 from tests.helpers.process import wait_for
 from tests.helpers.terminal import on_terminal
@@ -208,6 +210,14 @@ def test_a_fault_of_the_package_is_a_traceback_with_a_request_to_report_it(monke
     with pytest.raises(ZeroDivisionError) as fault:
         raising(monkeypatch, ZeroDivisionError("division by zero"))
     assert "Please report it" in fault.value.__notes__[0]
+
+
+def test_a_warning_that_python_was_told_to_end_at_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("heldout_torch.cli.zoo.open_zoo", lambda *_: warn("runs are few"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["zoo", "list", "ZOO"]) == 1
+    assert capsys.readouterr().err == "error: runs are few\n"
 
 
 def test_an_interruption_is_130(monkeypatch, capsys):

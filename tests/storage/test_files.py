@@ -198,6 +198,23 @@ def test_a_folder_that_the_disk_does_not_move_is_an_error_not_a_second_writers(t
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("answer", ["EACCES", "EPERM"])
+def test_a_folder_is_replaced_where_a_disk_calls_a_place_that_is_taken_forbidden(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(posix, "exchange", lambda one, other: False)
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda a, b: failing(answer)() if Path(b).exists() else real(a, b))  # SMB
+    write_run(tmp_path / "run", b"old")
+    write_run(tmp_path / "run", b"new")
+    write_run(tmp_path / "run", b"late", overwrite=False)
+    assert contents(tmp_path) == {"run/file": b"new"}
+    monkeypatch.setattr(os, "rename", failing(answer))
+    with pytest.raises(OSError, match="not permitted|denied"):
+        write_run(tmp_path / "run", b"newer")
+    with pytest.raises(OSError, match="not permitted|denied"):
+        write_run(tmp_path / "another", b"new", overwrite=False)
+    assert contents(tmp_path) == {"run/file": b"new"}
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

@@ -2,11 +2,12 @@
 
 import errno
 import io
+from dataclasses import replace
 
 import pytest
 
 from heldout_torch.errors import UnwritableError, ZooError
-from heldout_torch.zoo import folder, sample_zoo
+from heldout_torch.zoo import folder, known_experiments, sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
 from heldout_torch.zoo.keys import RunKey
 from heldout_torch.zoo.open import open_zoo
@@ -65,3 +66,16 @@ def test_what_lies_below_a_file_is_not_there(zoo):
     (zoo.root / str(KEY) / "model.safetensors").mkdir()
     with pytest.raises(ZooError, match=r"model.safetensors: (cannot be read|is a folder)"):
         zoo.state(KEY)
+
+
+def test_names_that_differ_by_capitals_are_not_mixed_on_a_disk_that_ignores_them(zoo, monkeypatch):
+    named = [replace(known_experiments()[KEY.experiment], name=name) for name in ("mine", "Mine")]
+    for experiment in named:
+        zoo.declare(experiment)  # two folders, where there are capitals
+    (zoo.root / "Mine/experiment.json").unlink()
+    (zoo.root / "Mine").rmdir()
+    exists = type(zoo.root).exists
+    monkeypatch.setattr(type(zoo.root), "exists", lambda path: path.name == "Mine" or exists(path))
+    with pytest.raises(ZooError, match=r"zoo: has mine, and Mine would be the same folder, .* choose another name"):
+        zoo.declare(named[1])
+    zoo.declare(named[0])

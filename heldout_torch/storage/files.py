@@ -25,7 +25,7 @@ _PIECE = 2**18  # bytes written at a time
 _TRIES = 100  # to replace a folder that others replace at the same time
 _LEFT = re.compile(f"{re.escape(PARTIAL)}[0-9a-f]{{32}}|{re.escape(REPLACED)}.+")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
-_REFUSED = (errno.EACCES, errno.EPERM)  # what Windows servers (SMB) and some drivers of FAT say of a place that is taken
+_REFUSED = (errno.EACCES, errno.EPERM)  # what servers of Windows (SMB) and drivers of FAT say of a place that is taken
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

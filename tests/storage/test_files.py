@@ -208,9 +208,9 @@ def test_a_folder_is_replaced_where_a_disk_calls_a_place_that_is_taken_forbidden
     write_run(tmp_path / "run", b"late", overwrite=False)
     assert contents(tmp_path) == {"run/file": b"new"}
     monkeypatch.setattr(os, "rename", failing(answer))
-    with pytest.raises(OSError, match="not permitted|denied"):
+    with pytest.raises(OSError, match=r"not permitted|denied"):
         write_run(tmp_path / "run", b"newer")
-    with pytest.raises(OSError, match="not permitted|denied"):
+    with pytest.raises(OSError, match=r"not permitted|denied"):
         write_run(tmp_path / "another", b"new", overwrite=False)
     assert contents(tmp_path) == {"run/file": b"new"}
 

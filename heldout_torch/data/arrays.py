@@ -139,7 +139,7 @@ class ArrayDataset:
             raise DataError(f"data set {self.name!r} cannot be trained on with augmentation {augmentation!r}")
         device = any_device(device)
         rows, whole = self.train.to(device), torch.arange(len(self.train.index), device="cpu")
-        if not torch.equal(rows.index, whole):
+        if not torch.equal(rows.index.cpu(), whole):
             raise DataError(f"{self.name}: some of the training images are missing, and new runs need all of them")
 
         def batches_of(runs: Sequence[int], steps: Iterable[Step]) -> Generator[tuple[Tensor, Tensor]]:

@@ -80,7 +80,7 @@ class MovedAverages:
             if own == decay:
                 norm.momentum = 1.0
                 self._averages += [one for one in (norm.running_mean, norm.running_var) if one is not None]
-        self._momentum, self._rest = torch.zeros(2, dtype=torch.float32, device=device).unbind()
+        self._momentum, self._rest = (torch.ones((), dtype=torch.float32, device=device) for _ in range(2))
 
     def next(self, momentum: float) -> None:
         """Set the momentum of the next step."""

@@ -196,7 +196,8 @@ def nonsense(handler):
 def test_an_answer_that_is_not_http_is_none_of_status_400_and_asked_for_again(serve):
     assert read_file(serve(nonsense, answer(b"file")).url) == b"file"
     server = serve(nonsense)
-    assert "400" not in refused(lambda: read_file(server.url), r"tried 4 times \(the answer is not HTTP: ")
+    told = refused(lambda: read_file(server.url), r"tried 4 times \(the answer is not HTTP: ")
+    assert "400" not in told.replace(server.url, "")  # of which the port may be a part
     assert len(server.asked) == 4
 
 

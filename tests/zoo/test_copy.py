@@ -19,6 +19,7 @@ from heldout_torch.experiments import Experiment, known_experiments
 from heldout_torch.training import train_runs
 from heldout_torch.zoo import sample_zoo
 from heldout_torch.zoo.folder import FolderZoo
+from heldout_torch.zoo.indexing import index_zoo
 from heldout_torch.zoo.open import open_source
 from heldout_torch.zoo.selection import Selection
 from tests.helpers.training import DIGITS, SHORT, replace_labels, train, work
@@ -262,8 +263,14 @@ def test_the_list_of_a_target_is_read_once_for_all_experiments(tmp_path, monkeyp
             names.append(name)
         return read(self, name)
 
+    def index_unnoted(zoo):  # reads it to bring it up to date
+        before = list(names)
+        found = index_zoo(zoo)
+        names[:] = before
+        return found
+
     monkeypatch.setattr(FolderZoo, "read", note)
-    monkeypatch.setattr("heldout_torch.zoo.writing.index_zoo", lambda zoo: None)  # reads it to bring it up to date
+    monkeypatch.setattr("heldout_torch.zoo.writing.index_zoo", index_unnoted)
     outcomes = list(copy_runs(tmp_path / "source", tmp_path / "zoo", list_runs(tmp_path / "source")))
     assert [one.error for one in outcomes] == [None] * experiments
     assert names.count("manifest.json") == 1

@@ -19,7 +19,7 @@ from heldout_torch.storage.offline import check_network
 from heldout_torch.storage.paths import is_remote
 from heldout_torch.storage.retries import asked_wait, retried
 from heldout_torch.storage.urls import check_ranges, open_filesystem
-from heldout_torch.storage.web import check_speed
+from heldout_torch.storage.web import check_speed, read_content_range
 
 _WAITS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try
 _FIRST_TRIES = 4  # while nobody has answered yet: a misspelt address, or no network
@@ -218,9 +218,9 @@ class HttpStream(io.RawIOBase):
         if self._login:
             request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this server only
         answer = urllib.request.build_opener(_WebOnly).open(request, timeout=self._silence)
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""), re.IGNORECASE)
-        total = found[2] if found else answer.headers.get("Content-Length", "*")
-        size, etag = int(total) if total.isdigit() else None, answer.headers.get("ETag")
+        found = read_content_range(answer.headers.get("Content-Range", ""))
+        length = answer.headers.get("Content-Length", "")
+        size, etag = found[1] if found else int(length) if length.isdigit() else None, answer.headers.get("ETag")
         encoding = answer.headers.get("Content-Encoding", "identity")
         if answer.status == 206 and not self._known:  # many servers say so how a .tar.gz itself is packed
             self._encoding = encoding
@@ -236,7 +236,7 @@ class HttpStream(io.RawIOBase):
                 f"now {size} and {etag}); start again"
             )
         self.size, self.etag, self._known = size, etag, True
-        at = int(found[1]) if found and answer.status == 206 else 0
+        at = found[0] if found and answer.status == 206 else 0
         if at > self._position:
             raise ZooError(f"{self._url}: the server sends bytes that were not asked for")
         self._waited, self._came = 0.0, 0

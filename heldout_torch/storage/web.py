@@ -138,12 +138,21 @@ async def _body(response: Any, limit: int, url: str, why: str) -> bytes:
     return bytes(data)
 
 
-def _expected(content_range: str, start: int, end: int) -> int | None:
+def read_content_range(header: str) -> tuple[int, int | None] | None:
+    """Return which byte a part of a file begins with, and the file's size if it is told; None if nothing is.
+
+    The header is `Content-Range` of RFC 9110, section 14.4; a number of more than 18 digits is none.
+    """
+    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", header.strip(), re.IGNORECASE)
+    return found and (int(found[1]), None if found[2] == "*" else int(found[2]))
+
+
+def _expected(header: str, start: int, end: int) -> int | None:
     """Return how many bytes a range must have, None if the server does not say how long the file is."""
-    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", content_range.strip(), re.IGNORECASE)
-    if found is None or int(found[1]) != start:
-        raise ConnectionError(f"the server sends another range than requested ({content_range[:60]!r})")
-    return None if found[2] == "*" else max(min(end, int(found[2])) - start, 0)
+    found = read_content_range(header)
+    if found is None or found[0] != start:
+        raise ConnectionError(f"the server sends another range than requested ({header[:60]!r})")
+    return None if found[1] is None else max(min(end, found[1]) - start, 0)
 
 
 def _limit_of_whole(url: str, length: int | None, start: int, end: int, whole_size: int | None) -> int:
